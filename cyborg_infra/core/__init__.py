@@ -1,0 +1,1 @@
+"""Decisions, pure: Org to State, State against State to Plan."""

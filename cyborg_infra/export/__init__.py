@@ -1,0 +1,1 @@
+"""State and Org to somebody else's language."""

@@ -1,0 +1,1 @@
+"""Text to Org: the only room that reads a manifest."""

@@ -1,0 +1,100 @@
+"""The organisation as its manifest says it: validated, in wire form, each value with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from cyborg_infra.model.problems import Mark
+
+Path = tuple[str | int, ...]
+"""Where a value stands in the manifest: `("roles", "cto", "tasks", "max_age")`."""
+
+
+class StreamKind(StrEnum):
+    """The streams of an organisation, by what they carry; also the keys of `streams:`."""
+
+    TASKS = "tasks"
+    INBOXES = "inboxes"
+    BROADCASTS = "broadcasts"
+    EVENTS = "events"
+    DEAD_LETTERS = "dead_letters"
+
+
+class ConsumerKind(StrEnum):
+    """The consumers of an organisation, by what they do; also the keys of `consumers:`."""
+
+    WORKER = "worker"
+    INBOX_READER = "inbox_reader"
+    BROADCAST_READER = "broadcast_reader"
+    EVENT_READER = "event_reader"
+    DEAD_LETTER_ALERTS = "dead_letter_alerts"
+
+
+# What may be set for one role alone: `roles: {cto: {tasks: ..., worker: ...}}`.
+ROLE_STREAMS = (StreamKind.TASKS,)
+ROLE_CONSUMERS = (
+    ConsumerKind.WORKER,
+    ConsumerKind.INBOX_READER,
+    ConsumerKind.BROADCAST_READER,
+    ConsumerKind.EVENT_READER,
+)
+
+Fields = Mapping[str, Any]
+"""JetStream fields in wire form, only those that somebody set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A position in the organisation."""
+
+    name: str
+    description: str = ""
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`<domain>.<event>`, who publishes it and who reads it; durable ones are stored in ORG_EVENTS."""
+
+    name: str
+    publishers: tuple[str, ...] = ()
+    subscribers: tuple[str, ...] = ()
+    durable: bool = False
+    description: str = ""
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """One layer of settings: the manifest's own, or an environment's. Within it defaults < kind < role."""
+
+    defaults: Fields = field(default_factory=dict)  # stream fields for all: storage, num_replicas, placement
+    streams: Mapping[StreamKind, Fields] = field(default_factory=dict)
+    consumers: Mapping[ConsumerKind, Fields] = field(default_factory=dict)
+    roles: Mapping[str, Mapping[StreamKind | ConsumerKind, Fields]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedServer:
+    """Where this manifest may be applied; None means anywhere."""
+
+    account: str | None = None
+    cluster: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Org:
+    """A validated manifest. Later layers win over earlier ones. `marks` finds the line of any path in it."""
+
+    name: str
+    roles: tuple[Role, ...]
+    events: tuple[Event, ...] = ()
+    description: str = ""
+    layers: tuple[Overrides, ...] = ()
+    stream_prefix: str = ""
+    server: ExpectedServer = ExpectedServer()
+    environment: str | None = None
+    marks: Mapping[Path, Mark] = field(default_factory=dict)

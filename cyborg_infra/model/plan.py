@@ -1,0 +1,139 @@
+"""The difference between two States, and what may be done about it: a plain value that renders and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.state import Facts, Ref, Resource, State
+
+
+class Action(StrEnum):
+    """What happens to one resource."""
+
+    CREATE = "create"
+    ADOPT = "adopt"  # exists unowned under the name: marked, and updated where it differs
+    UPDATE = "update"
+    REPLACE = "replace"
+    DELETE = "delete"
+    IMPOSSIBLE = "impossible"
+
+
+class Cause(StrEnum):
+    """Why live and desired differ."""
+
+    PENDING = "pending"  # the manifest has changed since the last apply
+    DRIFT = "drift"  # somebody changed the server
+    BOTH = "pending and drift"
+
+
+class HazardName(StrEnum):
+    """What a change may cost; the word that `--allow` takes."""
+
+    DELETES_MESSAGES = "deletes-messages"
+    RESETS_PROGRESS = "resets-progress"
+    STOPS_CAPTURE = "stops-capture"
+    REPEATS_WORK = "repeats-work"
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """One cost of one change. `exact` is false where `count` is an upper bound; bytes 0 where they do not matter."""
+
+    name: HazardName
+    reason: str  # "1,204 messages (3.1 MiB) older than 24h"
+    count: int = 0
+    bytes: int = 0
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field, before and after, in wire form; None where the field is absent. `reason` if it forces more than an update."""
+
+    field: str
+    before: Any
+    after: Any
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One action on one resource. `before` or `after` is present. `needs` must be done first, where it is in the plan."""
+
+    action: Action
+    before: Resource | None
+    after: Resource | None
+    fields: tuple[FieldChange, ...] = ()
+    hazards: tuple[Hazard, ...] = ()
+    cause: Cause = Cause.PENDING
+    needs: tuple[Ref, ...] = ()
+    problems: tuple[Problem, ...] = ()  # why it is impossible
+    reason: str = ""  # why this action, in one clause; empty where it is plain
+
+    @property
+    def ref(self) -> Ref:
+        """What is changed."""
+        resource = self.after or self.before
+        if resource is None:
+            raise ValueError("a change has a before or an after")
+        return resource.ref
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that apply needs to decide. Falsy when the server matches the manifest.
+
+    `base` maps every live resource that the plan looked at to a digest of its configuration: the plan holds
+    for that state alone. `desired` is what it leads to.
+    """
+
+    org: str
+    changes: tuple[Change, ...] = ()
+    orphans: tuple[Resource, ...] = ()  # owned, no longer in the manifest, and not pruned by this plan
+    problems: tuple[Problem, ...] = ()  # what stops the plan as a whole, or stands in the way of it
+    notes: tuple[str, ...] = ()  # true things worth knowing; they stop nothing
+    base: Mapping[Ref, str] = field(default_factory=dict)
+    desired: State = field(default_factory=State)
+    facts: Facts | None = None
+    environment: str | None = None
+    targets: tuple[str, ...] = ()
+    prune: bool = False
+    unchanged: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.problems)
+
+    @property
+    def hazards(self) -> tuple[Hazard, ...]:
+        """Every hazard of every change, in order."""
+        return tuple(hazard for change in self.changes for hazard in change.hazards)
+
+    @property
+    def impossible(self) -> tuple[Problem, ...]:
+        """Every reason why this plan cannot be applied at all."""
+        return self.problems + tuple(problem for change in self.changes for problem in change.problems)
+
+    def count(self, *actions: Action) -> int:
+        """How many changes have one of these actions."""
+        return sum(change.action in actions for change in self.changes)
+
+
+class Done(StrEnum):
+    """How a change ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    NOT_REACHED = "not reached"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one change of a plan ended; one per change, always. `problem` if it failed."""
+
+    change: Change
+    done: Done
+    problem: Problem | None = None

@@ -1,0 +1,81 @@
+"""Bad news, in one shape: where it is, what is wrong, what to do. And the exit codes that go with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EXIT_OK = 0
+EXIT_ERROR = 1
+EXIT_DIFFERENCES = 2
+EXIT_REFUSED = 3
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """A place in a file; line and column count from 1. Prints as `org.yaml:12:5`."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: a stable `code`, a sentence, a place if there is one, and what to do."""
+
+    code: str
+    message: str
+    where: Mark | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f" ({self.hint})" if self.hint else ""
+        return f"{place}{self.message}{advice}"
+
+
+class CyborgError(Exception):
+    """Anything the user should read instead of a traceback. Carries every problem found, never only the first."""
+
+    exit_code = EXIT_ERROR
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class ManifestInvalid(CyborgError):
+    """The manifest cannot be used; every problem has a place in a file."""
+
+
+class UsageInvalid(CyborgError):
+    """An option or an environment variable cannot be used."""
+
+
+class ConnectFailed(CyborgError):
+    """No usable connection to a NATS server: unreachable, login refused, TLS, unreadable credentials."""
+
+
+class ServerFault(CyborgError):
+    """The server was reached and did not do what was asked: API error, denied subject, lost connection, timeout."""
+
+
+class SnapshotIncomplete(CyborgError):
+    """The live state could not be read to the end. Nothing may be planned from it."""
+
+
+class PlanStale(CyborgError):
+    """The live state is no longer the one that the plan was made from."""
+
+
+class PlanRefused(CyborgError):
+    """The plan could lose something that was not allowed by name, or cannot be done."""
+
+    exit_code = EXIT_REFUSED
+
+
+class ApplyIncomplete(CyborgError):
+    """At least one change failed or was not reached. What was done stays done; apply again goes on from there."""

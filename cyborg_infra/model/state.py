@@ -1,0 +1,164 @@
+"""What is, or what shall be: the same type for the live server and for the manifest's wish."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cyborg_infra.model.fields import Config, Kind, Version, canonical
+from cyborg_infra.model.problems import Mark
+
+OWNER = "cyborg-infra.org"
+KIND = "cyborg-infra.kind"
+ROLE = "cyborg-infra.role"
+APPLIED = "cyborg-infra.applied"
+MARKS = (OWNER, KIND, ROLE, APPLIED)
+"""The metadata that says whose a resource is and what was last applied to it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ref:
+    """A stream, or a consumer of one. Sorts a stream before its consumers; prints `STREAM` or `STREAM/consumer`."""
+
+    stream: str
+    consumer: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """Stream or consumer."""
+        return Kind.CONSUMER if self.consumer else Kind.STREAM
+
+    @property
+    def name(self) -> str:
+        """Its own name: the consumer's, or the stream's."""
+        return self.consumer or self.stream
+
+    def __str__(self) -> str:
+        return f"{self.stream}/{self.consumer}" if self.consumer else self.stream
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCounts:
+    """What a live stream holds. Times are RFC 3339 as the server writes them, empty where there is no message."""
+
+    messages: int = 0
+    bytes: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+    first_ts: str = ""
+    last_ts: str = ""
+    num_subjects: int = 0
+    consumers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerCounts:
+    """Where a live consumer stands: not yet delivered, being worked on, delivered and acknowledged up to."""
+
+    num_pending: int = 0
+    num_ack_pending: int = 0
+    num_redelivered: int = 0
+    delivered_stream_seq: int = 0
+    ack_floor_stream_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One stream or consumer; `config` in wire form. `counts` and `created` only when live, `origin` only when desired."""
+
+    ref: Ref
+    config: Config
+    origin: Mark | None = None
+    counts: StreamCounts | ConsumerCounts | None = None
+    created: str = ""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The resource's metadata, empty if it has none."""
+        found: Mapping[str, str] = self.config.get("metadata") or {}
+        return found
+
+    @property
+    def owner(self) -> str | None:
+        """The organisation that this resource belongs to, or None if nobody has marked it."""
+        return self.metadata.get(OWNER)
+
+    @property
+    def role(self) -> str | None:
+        """The role that this resource belongs to, or None if it is shared."""
+        return self.metadata.get(ROLE)
+
+    def canonical(self) -> dict[str, Any]:
+        """The managed configuration without the marks: what is compared, and what `digest` is taken of."""
+        found = canonical(self.ref.kind, self.config)
+        labels = {key: text for key, text in (found.pop("metadata", None) or {}).items() if key not in MARKS}
+        return found | ({"metadata": labels} if labels else {})
+
+    def digest(self) -> str:
+        """A short digest of the managed configuration; equal for two resources that are configured alike."""
+        return digest_of(self.canonical())
+
+
+def digest_of(value: object) -> str:
+    """A short, stable digest of any JSON value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the account may have; -1 is unlimited. From `$JS.API.INFO`."""
+
+    max_streams: int = -1
+    max_consumers: int = -1
+    max_storage: int = -1
+    max_memory: int = -1
+    max_ack_pending: int = -1
+    max_bytes_required: bool = False
+    streams: int = 0
+    consumers: int = 0
+    storage: int = 0
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the server and account that a State was read from. Holds no secret."""
+
+    version: Version  # the oldest that answers for the API: see live.jetstream
+    level: int
+    server: str = ""
+    url: str = ""
+    account: str = ""
+    cluster: str = ""
+    domain: str = ""
+    peers: int = 1  # servers that can hold a replica, as far as it can be known
+    context: str = ""
+    source: str = ""  # where url and context came from
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Streams and consumers by Ref, sorted. `facts` only when live. `State()` is nothing at all."""
+
+    resources: Mapping[Ref, Resource] = field(default_factory=dict)
+    facts: Facts | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resources", dict(sorted(self.resources.items())))
+
+    def streams(self) -> list[Resource]:
+        """The streams, sorted by name."""
+        return [resource for ref, resource in self.resources.items() if ref.kind is Kind.STREAM]
+
+    def consumers(self, stream: str | None = None) -> list[Resource]:
+        """The consumers, of one stream or of all, sorted."""
+        return [
+            resource
+            for ref, resource in self.resources.items()
+            if ref.kind is Kind.CONSUMER and stream in (None, ref.stream)
+        ]

@@ -1,0 +1,54 @@
+"""Subject algebra: what a subject is, whether one pattern covers or meets another. Knows no streams."""
+
+from __future__ import annotations
+
+import re
+
+# jetstream.md, section 6: tokens split by '.', none of these in a token; '*' and '>' are wildcards only alone.
+_FORBIDDEN_IN_TOKEN = re.compile(r"[\s.*>\x00-\x1f\x7f]")
+# Names of streams and consumers additionally become directories (10127, 10128).
+_FORBIDDEN_IN_NAME = re.compile(r"[\s.*>/\\\x00-\x1f\x7f]")
+MAX_NAME = 255
+
+
+def is_token(text: str) -> bool:
+    """Whether `text` is one literal subject token that an organisation may use: no wildcard, white space or `$`."""
+    return bool(text) and not text.startswith("$") and not _FORBIDDEN_IN_TOKEN.search(text)
+
+
+def is_name(text: str) -> bool:
+    """Whether the server takes `text` as the name of a stream or a consumer (10102, 10127, 10128)."""
+    return 0 < len(text.encode()) <= MAX_NAME and not _FORBIDDEN_IN_NAME.search(text)
+
+
+def is_pattern(text: str) -> bool:
+    """Whether `text` is a subject, with or without wildcards: no empty token, `>` only as the last one."""
+    tokens = text.split(".")
+    return (
+        all(token and not re.search(r"[\s\x00-\x1f\x7f]", token) for token in tokens)
+        and ">" not in tokens[:-1]
+    )
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether every subject that matches `subject` matches `pattern` as well."""
+    wide, narrow = pattern.split("."), subject.split(".")
+    for position, token in enumerate(wide):
+        if token == ">":
+            return len(narrow) > position
+        if position >= len(narrow) or narrow[position] == ">":
+            return False
+        if token not in ("*", narrow[position]):
+            return False
+    return len(wide) == len(narrow)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some subject matches both patterns: the server's rule for 10065."""
+    left, right = one.split("."), other.split(".")
+    for a, b in zip(left, right, strict=False):
+        if ">" in (a, b):
+            return True
+        if a != b and "*" not in (a, b):
+            return False
+    return len(left) == len(right)

@@ -1,0 +1,123 @@
+"""Sizes and durations, in and out, by the `nats` CLI's rules. Refuses the garbage that the CLI lets through.
+
+Sizes are bytes, 1024-based whatever the suffix says (`100MB` = `100MiB` = 104857600). Durations are
+nanoseconds: Go's units plus `d` (24h), `w` (7d), `M` (30d) and `y` (365d). Fractions are exact, or refused.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+MAX_INT64 = 2**63 - 1
+
+NANOSECOND = 1
+MICROSECOND = 1_000
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+_DURATION_UNITS = {
+    "ns": NANOSECOND,
+    "us": MICROSECOND,
+    "ms": MILLISECOND,
+    "s": SECOND,
+    "m": MINUTE,
+    "h": HOUR,
+    "d": DAY,
+    "D": DAY,
+    "w": 7 * DAY,
+    "W": 7 * DAY,
+    "M": 30 * DAY,
+    "y": 365 * DAY,
+    "Y": 365 * DAY,
+}
+_DURATION_PART = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(ns|us|ms|[smhdDwWMyY])")
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
+_FORMAT_UNITS = (
+    ("h", HOUR),
+    ("m", MINUTE),
+    ("s", SECOND),
+    ("ms", MILLISECOND),
+    ("us", MICROSECOND),
+    ("ns", 1),
+)
+
+_SIZE = re.compile(r"([0-9]{1,20})(?:(B)|([KMGT])(?:I?B)?)?", re.IGNORECASE)
+_SIZE_EXPONENT = {"K": 1, "M": 2, "G": 3, "T": 4}
+_SIZE_NAMES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds in `text`, such as `72h`, `1d12h` or `1.5s`; `0` needs no unit.
+
+    Raises:
+        ValueError: no duration, one without a unit, a fraction of a nanosecond, or more than 64 bits hold.
+    """
+    if text == "0":
+        return 0
+    if not _DURATION.fullmatch(text):
+        if re.fullmatch(r"-?[0-9.]+", text):
+            raise ValueError(
+                f"{text!r} has no unit; write for example {text.lstrip('-')}s, {text.lstrip('-')}m or {text.lstrip('-')}h"
+            )
+        raise ValueError(
+            f"{text!r} is no duration; write a number with ns, us, ms, s, m, h, d, w, M or y, such as 72h or 2m30s"
+        )
+    total = sum(
+        (Fraction(number) * _DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(text)),
+        Fraction(0),
+    )
+    if total.denominator != 1:
+        raise ValueError(f"{text!r} is no whole number of nanoseconds")
+    if total > MAX_INT64:
+        raise ValueError(f"{text!r} is longer than the server can hold (about 292 years)")
+    return int(total)
+
+
+def format_duration(nanoseconds: int) -> str:
+    """The shortest exact form in hours and below; `parse_duration` reads it back: 259200000000000 -> `72h`."""
+    if nanoseconds < 0:
+        return f"-{format_duration(-nanoseconds)}"
+    parts = []
+    for unit, length in _FORMAT_UNITS:
+        count, nanoseconds = divmod(nanoseconds, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def parse_size(text: str) -> int:
+    """Bytes in `text`, such as `100MB` or `104857600`; `-1` means unlimited.
+
+    Raises:
+        ValueError: no size, a fraction, or more than 64 bits hold.
+    """
+    if text == "-1":
+        return -1
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(
+            f"{text!r} is no size; write a whole number with B, KB, MB, GB or TB (1024-based), such as 100MB, or -1 for unlimited"
+        )
+    size: int = int(match[1]) * 1024 ** _SIZE_EXPONENT.get((match[3] or "").upper(), 0)
+    if size > MAX_INT64:
+        raise ValueError(f"{text!r} is more than the server can hold (8 EiB)")
+    return size
+
+
+def format_size(size: int) -> str:
+    """`size` bytes for people: `100 MiB`, or rounded to a tenth (`3.1 MiB`) where it is not exact."""
+    if size < 0:
+        return "unlimited"
+    exponent = 0
+    while exponent < len(_SIZE_NAMES) - 1 and size >= 1024 ** (exponent + 1):
+        exponent += 1
+    whole, rest = divmod(size, 1024**exponent)
+    return (
+        f"{whole} {_SIZE_NAMES[exponent]}"
+        if not rest
+        else f"{size / 1024**exponent:.1f} {_SIZE_NAMES[exponent]}"
+    )
