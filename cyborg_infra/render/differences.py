@@ -1,0 +1,201 @@
+"""What a reader is told of one change, field by field, before anybody chooses a format. Decides nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Unit
+from cyborg_infra.model.plan import Action, Cause, Change, Done, FieldChange, Hazard, Outcome, Plan
+from cyborg_infra.model.state import MARKS, Resource
+from cyborg_infra.render.values import both, plural, quoted
+
+SYMBOLS = {
+    Action.CREATE: "+",
+    Action.ADOPT: "~",
+    Action.UPDATE: "~",
+    Action.REPLACE: "-/+",
+    Action.DELETE: "-",
+    Action.IMPOSSIBLE: "!",
+}
+
+VERBS = {
+    Action.CREATE: "will be created",
+    Action.ADOPT: "will be adopted",
+    Action.UPDATE: "will be updated in-place",
+    Action.REPLACE: "must be replaced",
+    Action.DELETE: "will be destroyed",
+    Action.IMPOSSIBLE: "cannot be changed as the manifest asks",
+}
+
+_CAUSES = {
+    Cause.PENDING: "pending: changed in the manifest",
+    Cause.DRIFT: "drift: changed on the server",
+    Cause.BOTH: "pending and drift: changed in the manifest and on the server",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One line about one field. Sets tell what came and what went, everything else before and after."""
+
+    name: str
+    before: str = ""
+    after: str = ""
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the members are told instead of before and after."""
+        return bool(self.added or self.removed)
+
+
+def cause(change: Change) -> str:
+    """Why live and desired differ, in words; empty where the action says it already."""
+    if change.before is None:
+        return "drift: missing on the server" if change.cause is Cause.DRIFT else ""
+    if change.after is None or change.action is Action.ADOPT:
+        return ""
+    return _CAUSES[change.cause]
+
+
+def differences(change: Change) -> list[Difference]:
+    """Every field that changes, the ownership marks left out."""
+    return [difference for field in change.fields for difference in _field(change, field)]
+
+
+def _field(change: Change, field: FieldChange) -> Iterator[Difference]:
+    kind = change.ref.kind
+    row = FIELDS[kind].get(field.field)
+    reason = _reason(change, field)
+    if row and row.unit is Unit.METADATA:
+        yield from _labels(field, reason)
+    elif row and row.unit is Unit.SUBJECTS:
+        before, after = set(field.before or ()), set(field.after or ())
+        yield Difference(
+            field.field,
+            added=tuple(sorted(after - before)),
+            removed=tuple(sorted(before - after)),
+            reason=reason,
+        )
+    else:
+        before_text, after_text = both(kind, field.field, field.before), both(kind, field.field, field.after)
+        yield Difference(field.field, before_text, after_text, reason=reason)
+
+
+def _reason(change: Change, field: FieldChange) -> str:
+    if field.reason and change.action is Action.REPLACE:
+        return f"forces replacement: {field.reason}"
+    return field.reason or ""
+
+
+def _labels(field: FieldChange, reason: str) -> Iterator[Difference]:
+    before, after = labels(field.before), labels(field.after)
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield Difference(f"metadata.{key}", _label(before, key), _label(after, key), reason=reason)
+
+
+def labels(metadata: Config | None) -> dict[str, str]:
+    """The metadata that people wrote: without our marks and the server's own keys."""
+    return {
+        key: text
+        for key, text in (metadata or {}).items()
+        if key not in MARKS and not key.startswith(SERVER_METADATA)
+    }
+
+
+def _label(found: dict[str, str], key: str) -> str:
+    return quoted(found[key]) if key in found else "none"
+
+
+def marks(change: Change) -> str:
+    """What happens to the ownership marks, where that is worth a line; otherwise empty."""
+    if change.before is None or change.after is None or change.action is Action.REPLACE:
+        return ""
+    if change.before.owner != change.after.owner and change.after.owner:
+        return f"marked as owned by {change.after.owner}"
+    return "" if differences(change) or change.problems else "ownership marks renewed"
+
+
+def settings(resource: Resource) -> list[tuple[str, str]]:
+    """Every field that is not at the server's default, for a resource that is created; sets are left to `members`."""
+    kind = resource.ref.kind
+    told = []
+    for name, value in resource.canonical().items():
+        if name == "metadata":
+            told += [(f"metadata.{key}", quoted(text)) for key, text in labels(value).items()]
+        elif FIELDS[kind][name].unit is not Unit.SUBJECTS:
+            told.append((name, both(kind, name, value)))
+    return told
+
+
+def members(resource: Resource) -> list[tuple[str, tuple[str, ...]]]:
+    """The sets of subjects of a resource, in the manifest's order."""
+    return [
+        (name, tuple(resource.config[name]))
+        for name in resource.canonical()
+        if FIELDS[resource.ref.kind][name].unit is Unit.SUBJECTS
+    ]
+
+
+def hazard(found: Hazard) -> str:
+    """The cost in words, `up to` where the count is an upper bound."""
+    bound = "" if found.exact or found.reason.startswith("up to ") else "up to "
+    return f"{bound}{found.reason}"
+
+
+def summary(plan: Plan) -> str:
+    """The last line, in Terraform's words; a replacement counts as one to add and one to destroy."""
+    if not plan:
+        return "No changes. Your infrastructure matches the manifest."
+    add = plan.count(Action.CREATE, Action.REPLACE)
+    destroy = plan.count(Action.DELETE, Action.REPLACE)
+    adopt = plan.count(Action.ADOPT)
+    adopted = f", {adopt} to adopt" if adopt else ""
+    return f"Plan: {add} to add, {plan.count(Action.UPDATE)} to change, {destroy} to destroy{adopted}."
+
+
+def refusal(plan: Plan) -> str:
+    """Why the plan cannot be applied at all, as a sentence; empty if it can."""
+    count = len(plan.impossible)
+    return f"This plan cannot be applied: {plural(count, 'problem')} must be solved first." if count else ""
+
+
+def allowances(plan: Plan) -> list[str]:
+    """The hazards that have to be allowed by name, each once, in alphabetical order."""
+    return sorted({found.name.value for found in plan.hazards})
+
+
+def target(plan: Plan) -> str:
+    """Where the plan was made: organisation, environment, server and where its address came from, account."""
+    parts = [f"Organisation {plan.org}"]
+    if plan.environment:
+        parts.append(f" (environment {plan.environment})")
+    facts = plan.facts
+    if facts is None:
+        return "".join(parts)
+    parts.append(f" on {facts.url or facts.server or 'an unnamed server'}")
+    if facts.source:
+        parts.append(f" (from {facts.source})")
+    named = (
+        ("context", facts.context),
+        ("account", facts.account),
+        ("cluster", facts.cluster),
+        ("domain", facts.domain),
+    )
+    parts += [f", {name} {value}" for name, value in named if value]
+    parts.append(f", nats-server {facts.version}")
+    return "".join(parts)
+
+
+def applied(outcomes: Sequence[Outcome]) -> str:
+    """What was done, in Terraform's words."""
+    done = Counter(each.change.action for each in outcomes if each.done is Done.DONE)
+    added = done[Action.CREATE] + done[Action.REPLACE]
+    destroyed = done[Action.DELETE] + done[Action.REPLACE]
+    adopted = f", {done[Action.ADOPT]} adopted" if done[Action.ADOPT] else ""
+    return f"Resources: {added} added, {done[Action.UPDATE]} changed, {destroyed} destroyed{adopted}."

@@ -1,0 +1,119 @@
+"""Wire values to words: always the human form with the raw one beside it. Prints nothing itself."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from cyborg_infra.model import units
+from cyborg_infra.model.fields import FIELDS, Field, Kind, Unit
+from cyborg_infra.model.state import ConsumerCounts, Resource, StreamCounts
+
+# Control and format characters (escape sequences, bidirectional overrides), line separators, halves of pairs.
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+# Numbers that mean something else than themselves. Elsewhere -1 is `unlimited`.
+_MEANINGS: Mapping[tuple[Kind, str, int], str] = {
+    (Kind.STREAM, "max_age", 0): "forever",
+    (Kind.STREAM, "max_consumers", -1): "server default",
+    (Kind.STREAM, "max_msg_size", -1): "server limit",
+    (Kind.STREAM, "subject_delete_marker_ttl", 0): "none",
+    (Kind.CONSUMER, "inactive_threshold", 0): "never",
+    (Kind.CONSUMER, "num_replicas", 0): "as its stream",
+    (Kind.CONSUMER, "rate_limit_bps", 0): "unlimited",
+    (Kind.CONSUMER, "max_batch", 0): "unlimited",
+    (Kind.CONSUMER, "max_bytes", 0): "unlimited",
+    (Kind.CONSUMER, "max_expires", 0): "unlimited",
+    (Kind.CONSUMER, "idle_heartbeat", 0): "none",
+}
+
+
+def clean(text: str) -> str:
+    r"""`text` with everything that a terminal could obey, or an eye be deceived by, written out as `\x1b`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(char) if unicodedata.category(char) in _UNPRINTABLE else char for char in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def human(kind: Kind, name: str, value: Any) -> str:
+    """The value for people alone: `72h`, `100 MiB`, `unlimited`. For tables; a plan shows `both`."""
+    return _words(kind, name, value)[0]
+
+
+def both(kind: Kind, name: str, value: Any) -> str:
+    """The value as a plan shows it: `72h (259200000000000)`, `unlimited (-1)`, `file`; the default if None."""
+    words, raw = _words(kind, name, value)
+    return f"{words} ({raw})" if raw else words
+
+
+def _words(kind: Kind, name: str, value: Any) -> tuple[str, str]:
+    """The human form, and the raw one where it differs."""
+    field = FIELDS[kind].get(name)
+    if field is None:
+        return _by_unit(Unit.OBJECT, value), ""
+    value = field.default if value is None else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _number(field, value)
+    return _by_unit(field.unit, value, field.parts), ""
+
+
+def _number(field: Field, value: int) -> tuple[str, str]:
+    meaning = _MEANINGS.get((field.kind, field.name, value)) or ("unlimited" if value == -1 else None)
+    if meaning:
+        return meaning, str(value)
+    if field.unit is Unit.SIZE:
+        return units.format_size(value), str(value)
+    if field.unit is Unit.DURATION:
+        return units.format_duration(value), str(value)
+    return str(value), ""
+
+
+def _by_unit(unit: Unit, value: Any, parts: Mapping[str, Unit] | None = None) -> str:
+    match value:
+        case None | () | []:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+        case int() if unit in (Unit.DURATION, Unit.DURATIONS):
+            return f"{units.format_duration(value)} ({value})"
+        case int() if unit is Unit.SIZE:
+            return f"{units.format_size(value)} ({value})"
+        case str() if unit in (Unit.TEXT, Unit.OBJECT, Unit.METADATA):
+            return quoted(value)
+        case str():
+            return value or "none"
+        case Mapping():
+            known = parts or {}
+            members = (f"{key}: {_by_unit(known.get(key, unit), item)}" for key, item in value.items())
+            return "{" + ", ".join(members) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(_by_unit(unit, item, parts) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def quoted(text: str) -> str:
+    """Free text in quotation marks, on one line."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 message`, `1,204 messages`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def holds(resource: Resource) -> str:
+    """What a live resource holds, as a clause: `holds 12 messages (3.1 MiB)`; empty where nothing is known."""
+    match resource.counts:
+        case StreamCounts(messages=0):
+            return "is empty"
+        case StreamCounts(messages=messages, bytes=size):
+            return f"holds {plural(messages, 'message')} ({units.format_size(size)})"
+        case ConsumerCounts(num_pending=waiting, num_ack_pending=working):
+            return f"{plural(waiting, 'message')} not yet delivered, {working:,} being worked on"
+    return ""
