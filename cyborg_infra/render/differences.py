@@ -122,13 +122,16 @@ def marks(change: Change) -> str:
 
 
 def settings(resource: Resource) -> list[tuple[str, str]]:
-    """Every field that is not at the server's default, for a resource that is created; sets are left to `members`."""
+    """Every field that is not at the server's default, of a resource that is created; without those of `members`."""
     kind = resource.ref.kind
     told = []
     for name, value in resource.canonical().items():
-        if name == "metadata":
+        unit = FIELDS[kind][name].unit
+        if unit is Unit.METADATA:
             told += [(f"metadata.{key}", quoted(text)) for key, text in labels(value).items()]
-        elif FIELDS[kind][name].unit is not Unit.SUBJECTS:
+        elif unit is Unit.SUBJECT:
+            told.insert(0, (name, both(kind, name, value)))
+        elif unit is not Unit.SUBJECTS:
             told.append((name, both(kind, name, value)))
     return told
 

@@ -1,7 +1,7 @@
-"""Lines that wrap with their indent on a terminal, and never when piped. Knows no plans; the only user of rich's text.
+"""Lines that wrap with their indent on a terminal, and never when piped. Knows no plans.
 
-Every text passes `clean` here, and is never read as markup: nothing that a stranger named can reach the terminal
-as a control sequence.
+Every text passes `clean` here and is never read as markup, so that nothing a stranger named reaches the terminal as
+a control sequence.
 """
 
 from __future__ import annotations
@@ -22,88 +22,114 @@ Span = str | tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of spans; where it does not fit it goes on `hang` further to the right."""
+    """One line of spans; where it does not fit it goes on `hang` columns further to the right."""
 
-    spans: tuple[Span, ...]
+    spans: tuple[Span, ...] = ()
     indent: int = 0
     hang: int = 4
-    only_on_terminal: bool = False
 
     def rows(self, console: Console, width: int | None) -> Iterator[Text]:
-        """The rows that this line takes in `width` columns, or the one row without a width."""
+        """The rows that this line takes in `width` columns; one row without a width."""
         text = _text(self.spans)
         if width is None:
-            yield _text((" " * self.indent,)) + text
+            yield _indented(text, self.indent)
             return
-        margin = self.indent
+        margin = min(self.indent, width // 2)
         while True:
-            first, *rest = text.wrap(console, max(width - margin, 20), overflow="fold") or [text]
-            yield _text((" " * margin,)) + first
-            if not rest:
+            row = next(iter(text.wrap(console, width - margin, overflow="fold")), text)
+            left = _without_leading_spaces(text[len(row) :])
+            row.rstrip()
+            yield _indented(row, margin)
+            if not left.plain:
                 return
-            text = text[len(first) :]
-            text = text[len(text.plain) - len(text.plain.lstrip(" ")) :]
-            margin = self.indent + self.hang
+            text = left
+            margin = min(self.indent + self.hang, width // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Items one after the other, broken between items and never inside one that fits."""
+    """Items one after the other, broken between items, never inside one that fits. `broken` ends an unfinished row."""
 
     items: tuple[str, ...]
     indent: int = 0
-    only_on_terminal: bool = False
+    hang: int = 0
+    glue: str = ", "
+    broken: str = ","
 
     def rows(self, console: Console, width: int | None) -> Iterator[Text]:
         """As many items in a row as fit."""
-        room = None if width is None else width - self.indent
-        for row in _packed(self.items, room):
-            yield from Line((row,), self.indent).rows(console, width)
-
-
-def _packed(items: Sequence[str], room: int | None) -> Iterator[str]:
-    row = ""
-    for item in items:
-        longer = f"{row}, {item}" if row else item
-        if row and room is not None and len(longer) >= room:
-            yield f"{row},"
-            row = item
-        else:
-            row = longer
-    if row:
-        yield row
+        indent = self.indent
+        row = ""
+        for item in self.items:
+            longer = f"{row}{self.glue}{item}" if row else item
+            if row and width is not None and indent + len(longer) + len(self.broken) > width:
+                yield from Line((row + self.broken,), indent).rows(console, width)
+                indent = self.indent + self.hang
+                row = item
+            else:
+                row = longer
+        if row:
+            yield from Line((row,), indent).rows(console, width)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Aligned columns under a head. The last one moves to a line of its own where the terminal is too narrow."""
+    """Aligned columns. No cell is ever shortened: where the terminal is too narrow, the last column moves below.
+
+    A space in the head breaks it over two rows. A body row of a single cell is the heading of those below it.
+    """
 
     head: tuple[str, ...]
     body: tuple[tuple[str, ...], ...]
     indent: int = 0
-    only_on_terminal: bool = False
 
     def rows(self, console: Console, width: int | None) -> Iterator[Text]:
-        """Head and body; no cell is ever shortened."""
-        cells = [self.head, *self.body]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(self.head))]
-        needed = self.indent + sum(widths) + 2 * (len(widths) - 1)
-        fits = width is None or needed <= width
-        for number, row in enumerate(cells):
-            style = "bold" if number == 0 else ""
-            shown = row if fits else row[:-1]
-            padded = "  ".join(cell.ljust(size) for cell, size in zip(shown, widths, strict=False))
-            yield from Line(((padded.rstrip(), style),), self.indent).rows(console, width)
-            if not fits and row[-1]:
-                yield from Line(((row[-1], style),), self.indent + 4).rows(console, width)
+        """Head and body."""
+        from rich.cells import cell_len
+
+        heads = self._heads()
+        full = [*heads, *(row for row in self.body if len(row) > 1)]
+        sizes = [max(cell_len(clean(row[column])) for row in full) for column in range(len(self.head))]
+        fits = width is None or self.indent + sum(sizes) + 2 * (len(sizes) - 1) <= width
+        for number, row in enumerate([*heads, *self.body]):
+            style = "bold" if number < len(heads) or len(row) == 1 else ""
+            beside = row if fits or len(row) == 1 else row[:-1]
+            padded = (
+                cell + " " * (size - cell_len(cell))
+                for cell, size in zip(map(clean, beside), sizes, strict=False)
+            )
+            outdent = 2 if len(row) == 1 else 0
+            yield from Line((("  ".join(padded).rstrip(), style),), self.indent - outdent).rows(
+                console, width
+            )
+            if len(beside) < len(row) and row[-1]:
+                yield from Line(((row[-1], style),), self.indent + 4, hang=2).rows(console, width)
+
+    def _heads(self) -> list[tuple[str, ...]]:
+        """The head in as many rows as its tallest cell needs, the words at the bottom."""
+        words = [cell.split(" ") for cell in self.head]
+        height = max(len(each) for each in words)
+        return [tuple(([""] * (height - len(each)) + each)[row] for each in words) for row in range(height)]
 
 
-Block = Line | Flow | Table
+@dataclass(frozen=True, slots=True)
+class OnTerminal:
+    """A block that only a person at a terminal is told."""
+
+    block: Line
+
+    def rows(self, console: Console, width: int | None) -> Iterator[Text]:
+        """The block's rows on a terminal, nothing elsewhere."""
+        if console.is_terminal:
+            yield from self.block.rows(console, width)
+
+
+Block = Line | Flow | Table | OnTerminal
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What `console.print` takes: lines, flows and tables from top to bottom."""
+    """What `console.print` takes: blocks from top to bottom."""
 
     blocks: tuple[Block, ...]
 
@@ -112,8 +138,6 @@ class Page:
 
         width = None if options.no_wrap else options.max_width
         for block in self.blocks:
-            if block.only_on_terminal and not console.is_terminal:
-                continue
             for row in block.rows(console, width):
                 yield from row.render(console)
                 yield Segment.line()
@@ -132,3 +156,11 @@ def _text(spans: Sequence[Span]) -> Text:
         content, style = (span, "") if isinstance(span, str) else span
         text.append(clean(content), style or None)
     return text
+
+
+def _indented(text: Text, margin: int) -> Text:
+    return _text((" " * margin,)) + text if margin and text.plain else text
+
+
+def _without_leading_spaces(text: Text) -> Text:
+    return text[len(text.plain) - len(text.plain.lstrip(" ")) :] if text.plain.strip(" ") else text[:0]

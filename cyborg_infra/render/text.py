@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
+from cyborg_infra.model.fields import Kind
+from cyborg_infra.model.namespace import Subject
+from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Change, Done, Outcome, Plan
 from cyborg_infra.model.problems import CyborgError, Problem
-from cyborg_infra.model.state import Resource
+from cyborg_infra.model.state import Resource, State
 from cyborg_infra.render import differences as tell
-from cyborg_infra.render.layout import Block, Flow, Line, Page, Span, line
-from cyborg_infra.render.values import holds, plural
+from cyborg_infra.render.layout import Block, Flow, OnTerminal, Page, Span, Table, line
+from cyborg_infra.render.values import few, holds, human, plural
 
 _COLOURS = {"+": "green", "~": "yellow", "-": "red", "-/+": "red", "!": "red"}
 _LEGEND = (
@@ -21,8 +25,6 @@ _LEGEND = (
     (Action.REPLACE, "-/+", "replace"),
     (Action.IMPOSSIBLE, "!", "cannot be done"),
 )
-# How many members of a set are worth reading; the JSON form has them all.
-_MEMBERS = 6
 
 
 def plan(plan: Plan, *, saved_to: str | None = None) -> Page:
@@ -31,7 +33,7 @@ def plan(plan: Plan, *, saved_to: str | None = None) -> Page:
     if plan.changes:
         blocks += _legend(plan)
         blocks += _changes(plan.changes)
-    blocks += _orphans(plan.orphans)
+    blocks += _orphans(plan)
     blocks += [block for problem in plan.problems for block in _problem(problem)]
     blocks += [line(("Note: ", "bold"), note) for note in plan.notes]
     if plan.orphans or plan.problems or plan.notes:
@@ -68,9 +70,9 @@ def _change(change: Change) -> Iterator[Block]:
     cause = tell.cause(change)
     if change.action is not Action.CREATE or cause or change.reason:
         why = f" ({cause})" if cause else ""
-        yield line((f"# {change.ref} {tell.VERBS[change.action]}", "bold"), why, indent=2)
+        yield line((f"# {change.ref} {tell.VERBS[change.action]}", "bold"), why, indent=2, hang=2)
     if change.reason:
-        yield line(f"# ({change.reason})", indent=2)
+        yield line(f"# ({change.reason})", indent=2, hang=2)
     yield line((symbol, _COLOURS[symbol]), f" {change.ref.kind} ", (str(change.ref), "bold"), indent=2)
     if change.action is Action.CREATE and change.after:
         yield from _settings(change.after)
@@ -86,19 +88,9 @@ def _change(change: Change) -> Iterator[Block]:
 
 def _settings(resource: Resource) -> Iterator[Block]:
     for name, subjects in tell.members(resource):
-        yield Flow(tuple(_first(f"{name}: ", subjects)), indent=6)
+        first, *others = few(subjects)
+        yield Flow((f"{name}: {first}", *others), indent=6, hang=4)
     yield Flow(tuple(f"{name}: {value}" for name, value in tell.settings(resource)), indent=6)
-
-
-def _first(prefix: str, subjects: Sequence[str]) -> Iterator[str]:
-    shown = subjects if len(subjects) <= _MEMBERS else subjects[: _MEMBERS // 2]
-    for number, subject in enumerate(shown):
-        more = (
-            f" (and {len(subjects) - len(shown)} more)"
-            if number == len(shown) - 1 < len(subjects) - 1
-            else ""
-        )
-        yield f"{prefix if number == 0 else ''}{subject}{more}"
 
 
 def _differences(change: Change) -> Iterator[Block]:
@@ -118,17 +110,18 @@ def _differences(change: Change) -> Iterator[Block]:
 
 
 def _members(sign: str, members: Sequence[str]) -> Iterator[Block]:
-    for member in _first("", members):
+    # What is no longer stored or delivered has to be seen in full; what comes is the manifest's own text.
+    for member in members if sign == "-" else few(members):
         yield line((sign, _COLOURS[sign]), f" {member}", indent=10)
 
 
-def _orphans(orphans: Sequence[Resource]) -> Iterator[Block]:
-    for orphan in orphans:
-        held = f" ({holds(orphan)})" if holds(orphan) else ""
-        yield line(
-            ("Orphan: ", "bold yellow"),
-            f"{orphan.ref.kind} {orphan.ref} is no longer in the manifest; delete it with --prune{held}",
-        )
+def _orphans(plan: Plan) -> Iterator[Block]:
+    for orphan in plan.orphans:
+        held = f" and {holds(orphan)}" if holds(orphan) else ""
+        named = f"{orphan.ref.kind} {orphan.ref} is no longer in the manifest{held}."
+        yield line(("Orphan: ", "bold yellow"), named, hang=8)
+    if plan.orphans:
+        yield line("Orphans stay as they are; --prune deletes them.")
 
 
 def _problem(problem: Problem, indent: int = 0) -> Iterator[Block]:
@@ -153,10 +146,10 @@ def _ending(plan: Plan, saved_to: str | None) -> Iterator[Block]:
     if plan and (allowances or saved_to):
         if not allowances:
             yield line("To perform exactly these actions, run:")
-        yield line(_command(plan, saved_to), indent=4)
+        yield Flow(tuple(_command(plan, saved_to)), indent=4, hang=4, glue=" ", broken=" \\")
     elif plan:
-        yield Line((), only_on_terminal=True)
-        yield Line((_NOT_SAVED,), hang=0, only_on_terminal=True)
+        yield OnTerminal(line())
+        yield OnTerminal(line(_NOT_SAVED, hang=0))
 
 
 _NOT_SAVED = (
@@ -165,16 +158,20 @@ _NOT_SAVED = (
 )
 
 
-def _command(plan: Plan, saved_to: str | None) -> str:
-    words = ["cyborg-infra", "apply"]
+def _command(plan: Plan, saved_to: str | None) -> Iterator[str]:
+    """The words to type, each option with its value."""
+    yield "cyborg-infra apply"
     if saved_to:
-        words.append(saved_to)
+        yield shlex.quote(saved_to)
     else:
-        words += ["--env", plan.environment] if plan.environment else []
-        words += [word for target in plan.targets for word in ("--target", target)]
-        words += ["--prune"] if plan.prune else []
-    words += [word for name in tell.allowances(plan) for word in ("--allow", name)]
-    return shlex.join(words)
+        if plan.environment:
+            yield f"--env {shlex.quote(plan.environment)}"
+        for target in plan.targets:
+            yield f"--target {shlex.quote(target)}"
+        if plan.prune:
+            yield "--prune"
+    for name in tell.allowances(plan):
+        yield f"--allow {name}"
 
 
 def outcome(outcome: Outcome) -> Page:
@@ -230,3 +227,94 @@ def applied(outcomes: Sequence[Outcome]) -> Page:
 def problems(error: CyborgError) -> Page:
     """Every problem of the error, each `Error: place: message` with its hint beneath."""
     return Page(tuple(block for problem in error.problems for block in _problem(problem)))
+
+
+def show(org: Org, subjects: Sequence[Subject], state: State) -> Page:
+    """The namespace in its layers, then the streams and consumers. What is the same for all is said once."""
+    blocks: list[Block] = [line((f"Organisation {org.name}", "bold"), _environment(org.environment))]
+    if org.description:
+        blocks.append(line(org.description, indent=2))
+    for layer, title in _LAYERS:
+        found = [subject for subject in subjects if subject.layer == layer]
+        if found:
+            blocks += [line(), line((title, "bold")), *_meanings(found), _namespace(found)]
+    streams, consumers = state.streams(), state.consumers()
+    if streams:
+        blocks += [line(), line((f"Streams ({len(streams)})", "bold"))]
+        blocks += _resources(streams, ("stream",), _STREAM_COLUMNS)
+    if consumers:
+        blocks += [line(), line((f"Consumers ({len(consumers)})", "bold"))]
+        blocks += _resources(consumers, ("consumer", "stream"), _CONSUMER_COLUMNS)
+    return Page(tuple(blocks))
+
+
+_LAYERS = (
+    ("agents", "Agents: what each role is sent, and what it says of itself"),
+    ("events", "Events: what happened, for whoever cares"),
+    ("org", "Organisation: what concerns everybody"),
+)
+_STREAM_COLUMNS = (
+    *("retention", "max_age", "max_bytes", "max_msgs", "storage"),
+    *("num_replicas", "discard", "duplicate_window"),
+)
+_CONSUMER_COLUMNS = ("ack_wait", "max_deliver", "max_ack_pending")
+
+
+def _environment(name: str | None) -> str:
+    return f" (environment {name})" if name else ""
+
+
+def _meanings(subjects: Sequence[Subject]) -> Iterator[Block]:
+    """What the channels are for, once for all roles."""
+    meanings = {subject.channel: subject.meaning for subject in subjects if subject.meaning}
+    size = max((len(channel) for channel in meanings), default=0)
+    for channel, meaning in meanings.items():
+        yield line(f"{channel.ljust(size)}  {meaning}", indent=2, hang=size + 2)
+
+
+def _namespace(subjects: Sequence[Subject]) -> Block:
+    body: list[tuple[str, ...]] = []
+    for parent, children in groupby(subjects, key=lambda each: each.subject.removesuffix(f".{each.channel}")):
+        body.append((parent,))
+        for each in children:
+            who = f"{', '.join(each.publishers) or 'anyone'} -> {', '.join(each.readers) or 'anyone'}"
+            body.append((each.channel, _carried_by(each), who))
+    return Table(("CHANNEL", "CARRIED BY", "FROM -> TO"), tuple(body), indent=4)
+
+
+def _carried_by(subject: Subject) -> str:
+    return f"durable: {subject.stream or 'no stream'}" if subject.durable else "ephemeral"
+
+
+def _resources(
+    resources: Sequence[Resource], names: tuple[str, ...], fields: tuple[str, ...]
+) -> Iterator[Block]:
+    """A table of the fields that tell the resources apart, after a line with those that do not."""
+    kind = resources[0].ref.kind
+    columns = {name: [human(kind, name, each.config.get(name)) for each in resources] for name in fields}
+    shared = {name: cells[0] for name, cells in columns.items() if len(cells) > 1 and len(set(cells)) == 1}
+    if shared:
+        first, *others = (f"{name} {value}" for name, value in shared.items())
+        yield Flow((f"All: {first}", *others), indent=2, hang=5)
+    told = [name for name in fields if name not in shared]
+    yield Table(
+        tuple(name.upper().replace("_", "_ ") for name in (*names, *told, _CAPTURES[kind])),
+        tuple(
+            (
+                *(getattr(each.ref, name) for name in names),
+                *(columns[name][row] for name in told),
+                _captures(each),
+            )
+            for row, each in enumerate(resources)
+        ),
+        indent=2,
+    )
+
+
+_CAPTURES = {Kind.STREAM: "subjects", Kind.CONSUMER: "filter"}
+
+
+def _captures(resource: Resource) -> str:
+    config = resource.config
+    subjects = config.get("subjects") or config.get("filter_subjects") or [config.get("filter_subject")]
+    return ", ".join(few([subject for subject in subjects if subject])) or "everything"

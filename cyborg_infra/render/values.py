@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cyborg_infra.model import units
@@ -28,6 +28,10 @@ _MEANINGS: Mapping[tuple[Kind, str, int], str] = {
     (Kind.CONSUMER, "max_expires", 0): "unlimited",
     (Kind.CONSUMER, "idle_heartbeat", 0): "none",
 }
+
+
+# How many members of a set are worth reading.
+_FEW = 6
 
 
 def clean(text: str) -> str:
@@ -84,13 +88,14 @@ def _by_unit(unit: Unit, value: Any, parts: Mapping[str, Unit] | None = None) ->
             return f"{units.format_duration(value)} ({value})"
         case int() if unit is Unit.SIZE:
             return f"{units.format_size(value)} ({value})"
-        case str() if unit in (Unit.TEXT, Unit.OBJECT, Unit.METADATA):
+        case str() if unit is Unit.TEXT or set(value) & set(" ,\"'"):
             return quoted(value)
         case str():
             return value or "none"
         case Mapping():
             known = parts or {}
-            members = (f"{key}: {_by_unit(known.get(key, unit), item)}" for key, item in value.items())
+            order = sorted(value, key=[*known].index) if value.keys() <= known.keys() else list(value)
+            members = (f"{key}: {_by_unit(known.get(key, unit), value[key])}" for key in order)
             return "{" + ", ".join(members) + "}"
         case list() | tuple():
             return "[" + ", ".join(_by_unit(unit, item, parts) for item in value) + "]"
@@ -100,6 +105,14 @@ def _by_unit(unit: Unit, value: Any, parts: Mapping[str, Unit] | None = None) ->
 def quoted(text: str) -> str:
     """Free text in quotation marks, on one line."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def few(members: Sequence[str]) -> list[str]:
+    """The members, or the first few and how many more there are; the JSON form has them all."""
+    if len(members) <= _FEW:
+        return list(members)
+    shown = members[: _FEW // 2]
+    return [*shown, f"(and {len(members) - len(shown)} more)"]
 
 
 def plural(count: int, noun: str) -> str:
@@ -115,5 +128,5 @@ def holds(resource: Resource) -> str:
         case StreamCounts(messages=messages, bytes=size):
             return f"holds {plural(messages, 'message')} ({units.format_size(size)})"
         case ConsumerCounts(num_pending=waiting, num_ack_pending=working):
-            return f"{plural(waiting, 'message')} not yet delivered, {working:,} being worked on"
+            return f"has {plural(waiting, 'message')} not yet delivered, {working:,} being worked on"
     return ""
