@@ -50,6 +50,7 @@ class StreamCounts:
     last_seq: int = 0
     first_ts: str = ""
     last_ts: str = ""
+    oldest_age: int = 0  # nanoseconds since the oldest message was stored, by the server's clock
     num_subjects: int = 0
     consumers: int = 0
 
@@ -135,7 +136,7 @@ class Facts:
     account: str = ""
     cluster: str = ""
     domain: str = ""
-    peers: int = 1  # servers that can hold a replica, as far as it can be known
+    peers: int = 0  # servers that can hold a replica; 0 is unknown
     context: str = ""
     source: str = ""  # where url and context came from
     limits: Limits = Limits()
@@ -147,9 +148,16 @@ class State:
 
     resources: Mapping[Ref, Resource] = field(default_factory=dict)
     facts: Facts | None = None
+    _readers: Mapping[str, list[Resource]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "resources", dict(sorted(self.resources.items())))
+        readers: dict[str, list[Resource]] = {}
+        ordered = dict(sorted(self.resources.items()))
+        for ref, resource in ordered.items():
+            if ref.consumer:
+                readers.setdefault(ref.stream, []).append(resource)
+        object.__setattr__(self, "resources", ordered)
+        object.__setattr__(self, "_readers", readers)
 
     def streams(self) -> list[Resource]:
         """The streams, sorted by name."""
@@ -157,8 +165,6 @@ class State:
 
     def consumers(self, stream: str | None = None) -> list[Resource]:
         """The consumers, of one stream or of all, sorted."""
-        return [
-            resource
-            for ref, resource in self.resources.items()
-            if ref.kind is Kind.CONSUMER and stream in (None, ref.stream)
-        ]
+        if stream is not None:
+            return self._readers.get(stream, [])
+        return [consumer for readers in self._readers.values() for consumer in readers]

@@ -52,3 +52,58 @@ def overlap(one: str, other: str) -> bool:
         if a != b and "*" not in (a, b):
             return False
     return len(left) == len(right)
+
+
+class SubjectIndex:
+    """Patterns with a value each, found by overlap without comparing every pair."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def add(self, pattern: str, value: str) -> None:
+        """Holds `value` under `pattern` from now on."""
+        node = self._root
+        for token in pattern.split("."):
+            node = node.children.setdefault(token, _Node())
+        node.found.append((pattern, value))
+
+    def overlapping(self, pattern: str) -> list[tuple[str, str]]:
+        """Every (pattern, value) that has a subject in common with `pattern`."""
+        tokens = pattern.split(".")
+        found: list[tuple[str, str]] = []
+        stack = [(self._root, 0)]
+        while stack:
+            node, position = stack.pop()
+            if position == len(tokens):
+                found += node.found
+                continue
+            token = tokens[position]
+            if token == ">":
+                found += [hit for child in node.children.values() for hit in child.everything()]
+                continue
+            if ">" in node.children:
+                found += node.children[">"].found
+            nexts = node.children if token == "*" else {token, "*"}
+            stack += [
+                (node.children[name], position + 1) for name in nexts if name in node.children and name != ">"
+            ]
+        return found
+
+
+class _Node:
+    """One token of the patterns in a SubjectIndex."""
+
+    __slots__ = ("children", "found")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.found: list[tuple[str, str]] = []
+
+    def everything(self) -> list[tuple[str, str]]:
+        """Whatever is held here and below."""
+        found, stack = [], [self]
+        while stack:
+            node = stack.pop()
+            found += node.found
+            stack += node.children.values()
+        return found

@@ -1,0 +1,56 @@
+"""What differs between a live and a desired resource, field by field. Decides nothing about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cyborg_infra.model.fields import FIELDS, Kind, Update, Version
+from cyborg_infra.model.plan import FieldChange
+from cyborg_infra.model.state import MARKS, Resource
+
+
+def diff(live: Resource, desired: Resource, version: Version) -> tuple[FieldChange, ...]:
+    """The managed fields that differ, in the table's order, normalised; labels one by one, ownership marks last.
+
+    A change that the server of this version would not make on the living resource carries its reason.
+    """
+    before, after = live.canonical(), desired.canonical()
+    labels = _labels(before.pop("metadata", {}), after.pop("metadata", {}))
+    changes = []
+    for name, field in FIELDS[live.ref.kind].items():
+        old, new = before.get(name, field.default), after.get(name, field.default)
+        if old != new:
+            changes.append(FieldChange(name, old, new, _reason(live.ref.kind, name, old, new, version)))
+    return (*changes, *labels, *_labels(_marks(live), _marks(desired)))
+
+
+def is_mark(change: FieldChange) -> bool:
+    """Whether the change is of an ownership mark, not of what the resource does."""
+    return change.field.removeprefix("metadata.") in MARKS
+
+
+def _reason(kind: Kind, name: str, old: Any, new: Any, version: Version) -> str | None:
+    rule = FIELDS[kind][name].update
+    match rule(old, new, version):
+        case Update.IN_PLACE:
+            return None
+        case Update.REFUSED:
+            detail = (rule.__doc__ or "").split("\n")[0].removeprefix("No.").rstrip(".")
+            return f"cannot be changed on a living {kind}" + (
+                f" ({detail[0].lower()}{detail[1:]})" if detail else ""
+            )
+        case Update.IGNORED:
+            return f"the server accepts it on a living {kind} and changes nothing"
+
+
+def _marks(resource: Resource) -> dict[str, str]:
+    return {key: text for key, text in resource.metadata.items() if key in MARKS}
+
+
+def _labels(before: dict[str, str], after: dict[str, str]) -> list[FieldChange]:
+    keys = sorted(before.keys() | after.keys())
+    return [
+        FieldChange(f"metadata.{key}", before.get(key), after.get(key))
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]

@@ -1,0 +1,89 @@
+"""Which change must be done before which. Independent changes stay independent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
+
+from cyborg_infra.model.fields import Kind
+from cyborg_infra.model.plan import Action, Change
+from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.state import Ref, Resource
+from cyborg_infra.model.subjects import SubjectIndex
+
+
+def ordered(changes: Sequence[Change]) -> tuple[list[Change], list[Problem]]:
+    """The changes in an order that works, each with what it `needs`; and why there is none, if there is none.
+
+    Streams before their consumers, a subject out of its old stream before it enters the new one, origins
+    before what mirrors them, deletions last.
+    """
+    by_ref = {change.ref: change for change in changes}
+    needs = {ref: set(_needs(change, by_ref)) for ref, change in by_ref.items()}
+    for ref, stream in _moved_subjects(changes):
+        needs[ref].add(stream)
+    wanted = set().union(*needs.values()) if needs else set()
+    kept = tuple(ref for ref, change in by_ref.items() if change.action is not Action.DELETE)
+    final = {ref: tuple(sorted(needed)) for ref, needed in needs.items()}
+    for ref, change in by_ref.items():
+        if change.action is Action.DELETE and ref not in wanted:
+            final[ref] = (
+                (*final[ref], *kept) if final[ref] else kept
+            )  # one shared tuple: there can be thousands
+    try:
+        sequence = list(TopologicalSorter(final).static_order())
+    except CycleError as cycle:
+        names = " -> ".join(str(ref) for ref in cycle.args[1])
+        problem = Problem(
+            "order",
+            f"subjects would have to move in a circle: {names}",
+            None,
+            "move them in two applies, through a subject that no stream stores",
+        )
+        return [replace(change, needs=final[change.ref]) for change in changes], [problem]
+    return [replace(by_ref[ref], needs=final[ref]) for ref in sequence], []
+
+
+def _needs(change: Change, by_ref: Mapping[Ref, Change]) -> Iterator[Ref]:
+    stream = Ref(change.ref.stream)
+    if change.ref.kind is Kind.CONSUMER:
+        if stream in by_ref and not _tightens(by_ref[stream]):
+            yield stream
+        return
+    if _tightens(change):  # the server refuses limits that a consumer still exceeds (10069)
+        yield from (ref for ref in by_ref if ref.stream == change.ref.stream and ref != change.ref)
+    config = change.after.config if change.after else {}
+    for origin in [config.get("mirror") or {}, *(config.get("sources") or ())]:
+        if (ref := Ref(origin.get("name", ""))) in by_ref and ref != change.ref:
+            yield ref
+
+
+def _tightens(change: Change) -> bool:
+    """Whether an existing stream gets consumer_limits that its consumers may have to be brought under first."""
+    in_place = change.action in (Action.UPDATE, Action.ADOPT) and change.ref.kind is Kind.STREAM
+    return in_place and any(field.field == "consumer_limits" and field.after for field in change.fields)
+
+
+def _moved_subjects(changes: Sequence[Change]) -> Iterator[tuple[Ref, Ref]]:
+    """(stream that gains a subject, stream that has to give it up first)."""
+    held = SubjectIndex()
+    names = {}
+    for change in changes:
+        if change.before and change.ref.kind is Kind.STREAM:
+            names[change.ref.stream] = change.ref
+            for subject in _subjects(change.before):
+                held.add(subject, change.ref.stream)
+    for change in changes:
+        if change.after and change.ref.kind is Kind.STREAM:
+            gained = set(_subjects(change.after)) - set(_subjects(change.before))
+            for subject in gained:
+                yield from (
+                    (change.ref, names[name])
+                    for _, name in held.overlapping(subject)
+                    if name != change.ref.stream
+                )
+
+
+def _subjects(stream: Resource | None) -> Sequence[str]:
+    return (stream.config.get("subjects") or ()) if stream else ()

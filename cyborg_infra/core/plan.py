@@ -1,0 +1,332 @@
+"""Live and desired State to a Plan: ownership, action, cause, hazards, order. Reads nothing, writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from cyborg_infra.core import hazards, order, preflight
+from cyborg_infra.core.diff import diff, is_mark
+from cyborg_infra.core.namespace import advisories_of
+from cyborg_infra.model.fields import OLDEST, Kind, Version
+from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
+from cyborg_infra.model.plan import Action, Cause, Change, FieldChange, Hazard, Plan
+from cyborg_infra.model.problems import PlanRefused, PlanStale, Problem, UsageInvalid
+from cyborg_infra.model.state import APPLIED, KIND, Facts, Ref, Resource, State, digest_of
+
+# Measured: 2.15.1 sends MAX_DELIVERIES when a lowered max_deliver drops a message; 2.10.26 to 2.14.0 do not.
+ADVISES_LOWERED_MAX_DELIVER = Version(2, 15, 0)
+
+
+def make_plan(
+    live: State,
+    desired: State,
+    *,
+    owner: str,
+    org: Org | None = None,
+    prune: bool = False,
+    targets: Sequence[str] = (),
+) -> Plan:
+    """Everything that leads from `live` to `desired` for the resources that `owner` owns or shall own.
+
+    Afterwards nothing has to be decided: each change has one action, its fields, hazards, cause and what it
+    needs first. `targets` narrows it to what belongs to these roles. Raises UsageInvalid for an unknown role.
+    """
+    facts = live.facts or Facts(OLDEST, 0)
+    desired_part = _of_roles(desired, targets)
+    owned = State({ref: found for ref, found in live.resources.items() if found.owner == owner})
+    orphans = [
+        found for ref, found in _of_roles(owned, targets).resources.items() if ref not in desired.resources
+    ]
+    if unknown := set(targets) - {found.role for found in [*desired.resources.values(), *orphans]}:
+        raise UsageInvalid(
+            Problem(
+                "target",
+                f"no role is called {', '.join(sorted(unknown))}",
+                None,
+                "--target takes roles of the manifest",
+            )
+        )
+
+    known = _Known.of(owned)
+    changes = [
+        change
+        for ref, wanted in desired_part.resources.items()
+        if (change := _change(live.resources.get(ref), wanted, owner, facts, ever=known.applied(wanted)))
+    ]
+    if prune:
+        changes += [
+            Change(Action.DELETE, orphan, None, reason="no longer in the manifest") for orphan in orphans
+        ]
+    changes = _with_replaced_streams(changes, live, desired_part)
+    changes = _with_problems(changes, live, desired, facts)
+    changes = _with_hazards(changes, live, desired)
+    ordered, tangled = order.ordered(changes)
+    return Plan(
+        org=owner,
+        changes=tuple(ordered),
+        orphans=() if prune else tuple(orphans),
+        problems=(
+            *preflight.of_server(org, facts),
+            *preflight.of_limits(changes, live, facts),
+            *tangled,
+            *_missing_streams(changes, live),
+        ),
+        notes=tuple(_notes(changes, targets, facts)),
+        base=fingerprint(live, desired_part, owned),
+        desired=desired,
+        facts=live.facts,
+        environment=org.environment if org else None,
+        targets=tuple(targets),
+        prune=prune,
+        unchanged=len(desired_part.resources) - sum(change.after is not None for change in changes),
+    )
+
+
+def fingerprint(live: State, desired: State, owned: State) -> dict[Ref, str]:
+    """A digest of every live resource that a plan is about: its configuration with all metadata, and when it was created."""
+    return {
+        ref: digest_of([found.canonical(), sorted(found.metadata.items()), found.created])
+        for ref, found in live.resources.items()
+        if ref in desired.resources or ref in owned.resources
+    }
+
+
+def refuse_unless_same(saved: Plan, now: Plan) -> None:
+    """Nothing, or PlanStale with everything that has changed on the server between two plans."""
+    problems = []
+    for ref in sorted(saved.base.keys() | now.base.keys()):
+        match saved.base.get(ref), now.base.get(ref):
+            case None, str():
+                problems.append(Problem("stale", f"{ref} was created since the plan was made"))
+            case str(), None:
+                problems.append(Problem("stale", f"{ref} was deleted since the plan was made"))
+            case before, after if before != after:
+                problems.append(Problem("stale", f"{ref} was changed since the plan was made"))
+    problems += [
+        Problem("stale", f"the plan was made for {what} {was or 'none'!r}, and this is {found or 'none'!r}")
+        for what, was, found in _identities(saved.facts, now.facts)
+        if was != found
+    ]
+    if problems:
+        raise PlanStale(
+            Problem(
+                "stale", "the saved plan is stale: the server is no longer as it was", None, "make a new plan"
+            ),
+            *problems,
+        )
+
+
+def refuse_unless_allowed(plan: Plan, allow: Sequence[str]) -> None:
+    """Nothing, or PlanRefused: the plan cannot be done, or has a hazard that `allow` does not name."""
+    if plan.impossible:
+        raise PlanRefused(*plan.impossible)
+    refused = [
+        (change, hazard) for change in plan.changes for hazard in change.hazards if hazard.name not in allow
+    ]
+    if refused:
+        raise PlanRefused(
+            *(
+                Problem(
+                    hazard.name,
+                    f"{change.ref}: {hazard.name}: {hazard.reason}",
+                    None,
+                    f"allow it with --allow {hazard.name}",
+                )
+                for change, hazard in refused
+            )
+        )
+
+
+def _identities(saved: Facts | None, now: Facts | None) -> list[tuple[str, object, object]]:
+    names = ("account", "cluster", "domain", "level")
+    return [(name, getattr(saved, name), getattr(now, name)) for name in names] if saved and now else []
+
+
+def _of_roles(state: State, targets: Sequence[str]) -> State:
+    if not targets:
+        return state
+    return State({ref: found for ref, found in state.resources.items() if found.role in targets}, state.facts)
+
+
+def _change(
+    live: Resource | None, desired: Resource, owner: str, facts: Facts, *, ever: bool
+) -> Change | None:
+    """The one change of one desired resource, still without hazards and order; None if there is nothing to do."""
+    if live is None:
+        cause = Cause.DRIFT if ever else Cause.PENDING
+        return Change(
+            Action.CREATE, None, desired, cause=cause, reason="deleted on the server" if ever else ""
+        )
+    if live.owner not in (None, owner):
+        problem = Problem(
+            "foreign-owner",
+            f"{desired.ref} belongs to organisation {live.owner}",
+            desired.origin,
+            "two organisations in one account need different names: set naming.stream_prefix",
+        )
+        return Change(Action.IMPOSSIBLE, live, desired, problems=(problem,))
+    fields = diff(live, desired, facts.version)
+    if not fields:
+        return None
+    return Change(_action(live, fields), live, desired, fields, cause=_cause(live, desired, fields))
+
+
+def _action(live: Resource, fields: Iterable[FieldChange]) -> Action:
+    if any(change.reason for change in fields):
+        return Action.REPLACE
+    return Action.UPDATE if live.owner else Action.ADOPT
+
+
+def _cause(live: Resource, desired: Resource, fields: Iterable[FieldChange]) -> Cause:
+    """By the digest of what was last applied: does it fit the manifest, the server, or neither?"""
+    applied = live.metadata.get(APPLIED)
+    if applied is None:
+        return Cause.PENDING
+    if desired.digest() == applied:
+        return Cause.DRIFT
+    if live.digest() == applied and not any(
+        is_mark(change) and change.field != f"metadata.{APPLIED}" for change in fields
+    ):
+        return Cause.PENDING
+    return Cause.BOTH
+
+
+def _with_replaced_streams(changes: Sequence[Change], live: State, desired: State) -> list[Change]:
+    """A replaced stream takes its consumers with it: each is replaced as well, whatever else it needs."""
+    replaced = {
+        change.ref.stream
+        for change in changes
+        if change.action is Action.REPLACE and change.ref.kind is Kind.STREAM
+    }
+    if not replaced:
+        return list(changes)
+    changed = {change.ref: change for change in changes}
+    for consumer in desired.consumers():
+        before = live.resources.get(consumer.ref)
+        if consumer.ref.stream in replaced and before is not None:
+            known = changed.get(consumer.ref, Change(Action.UPDATE, before, consumer))
+            if known.action is not Action.IMPOSSIBLE:
+                changed[consumer.ref] = replace(
+                    known, action=Action.REPLACE, reason=known.reason or "its stream is replaced"
+                )
+    return list(changed.values())
+
+
+def _with_problems(changes: Sequence[Change], live: State, desired: State, facts: Facts) -> list[Change]:
+    """Changes that this server would refuse become impossible, with the reasons."""
+    deleted = {change.ref for change in changes if change.action is Action.DELETE}
+    in_the_way = [
+        stream
+        for stream in live.streams()
+        if stream.ref not in desired.resources and stream.ref not in deleted
+    ]
+    overlaps = preflight.overlaps(
+        State({change.ref: change.after for change in changes if change.after}), in_the_way
+    )
+    found = []
+    for change in changes:
+        problems = [*change.problems, *overlaps.get(change.ref, ())]
+        if change.after is not None:
+            problems += preflight.of_fields(change.after, change.fields, facts)
+            problems += preflight.of_replicas(change.after, facts)
+        if change.after is not None and change.action in (Action.CREATE, Action.REPLACE):
+            problems += preflight.of_creation(change.after)
+        found.append(
+            replace(change, action=Action.IMPOSSIBLE, problems=tuple(problems)) if problems else change
+        )
+    return found
+
+
+def _with_hazards(changes: Sequence[Change], live: State, desired: State) -> list[Change]:
+    """Each change with what it costs in the light of all the others."""
+    stored = [subject for stream in desired.streams() for subject in stream.config.get("subjects") or ()]
+    lost = {
+        change.ref
+        for change in changes
+        if change.ref.kind is Kind.STREAM and change.action in (Action.REPLACE, Action.DELETE)
+    }
+    return [
+        replace(change, hazards=tuple(_hazards(change, lost, stored, live, desired))) for change in changes
+    ]
+
+
+def _hazards(
+    change: Change, lost: Container[Ref], stored: Sequence[str], live: State, desired: State
+) -> Iterator[Hazard]:
+    before, after = change.before, change.after
+    if before is None or change.action is Action.IMPOSSIBLE:
+        return
+    match change.action, before.ref.kind:
+        case ((Action.REPLACE | Action.DELETE), Kind.STREAM):
+            others = [
+                found
+                for found in live.consumers(before.ref.stream)
+                if found.owner != before.owner and found.ref not in desired.resources
+            ]
+            yield from hazards.of_stream_loss(before, others, stored_after=stored)
+        case ((Action.REPLACE | Action.DELETE), Kind.CONSUMER) if Ref(before.ref.stream) in lost:
+            return  # the stream's own hazards say what is lost
+        case Action.REPLACE, Kind.CONSUMER:
+            yield from hazards.of_consumer_replace(before, live.resources.get(Ref(before.ref.stream)))
+        case Action.DELETE, Kind.CONSUMER:
+            yield from hazards.of_consumer_delete(before)
+        case _ if after is not None:
+            yield from hazards.of_update(before, after, change.fields, stored_after=stored)
+
+
+def _missing_streams(changes: Sequence[Change], live: State) -> Iterator[Problem]:
+    """With --target: a consumer whose stream does not exist and is not part of the plan."""
+    planned = {change.ref for change in changes}
+    for change in changes:
+        stream = Ref(change.ref.stream)
+        if change.after and stream not in planned and stream not in live.resources:
+            yield Problem(
+                "target",
+                f"{change.ref} needs stream {stream}, which does not exist yet",
+                change.after.origin,
+                "apply once without --target",
+            )
+
+
+def _notes(changes: Sequence[Change], targets: Sequence[str], facts: Facts) -> Iterator[str]:
+    """True things that stop nothing."""
+    lowered = [
+        change
+        for change in changes
+        if change.before and any(field.field == "max_deliver" for field in change.fields)
+    ]
+    if lowered and facts.version < ADVISES_LOWERED_MAX_DELIVER:
+        yield f"nats-server {facts.version} sends no notice for messages that a lowered max_deliver gives up: they become no dead letters"
+    if targets and any(
+        change.action is Action.CREATE and change.ref.kind is Kind.STREAM for change in changes
+    ):
+        yield "dead letters of a new stream are kept from the next apply without --target on"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What must have been applied before, as far as the living resources tell: there is no state file."""
+
+    roles: frozenset[str | None]
+    routes: frozenset[str]
+
+    @classmethod
+    def of(cls, owned: State) -> Self:
+        marked = [found for found in owned.resources.values() if found.metadata.get(APPLIED)]
+        routes = [subject for found in marked for subject in found.config.get("subjects") or ()]
+        return cls(frozenset(found.role for found in marked), frozenset(routes))
+
+    def applied(self, desired: Resource) -> bool:
+        """Whether a missing resource was there before: then somebody deleted it.
+
+        ORG_EVENTS comes and goes with the manifest, so its dead-letter route decides; of an event reader
+        nothing tells, and it counts as new.
+        """
+        match desired.metadata.get(KIND):
+            case StreamKind.EVENTS:
+                return bool(self.routes.intersection(advisories_of(desired.ref.stream)))
+            case ConsumerKind.EVENT_READER:
+                return False
+        return desired.role in self.roles
