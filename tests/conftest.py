@@ -76,5 +76,5 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("URL", "USER", "PASSWORD", "TOKEN", "CREDS", "NKEY", "JWT", "SEED", "CERT", "KEY", "CA"):
         monkeypatch.delenv(f"NATS_{name}", raising=False)
-    for name in ("TIMEOUT", "CONTEXT", "INBOX_PREFIX"):
+    for name in ("TIMEOUT", "CONTEXT"):
         monkeypatch.delenv(f"NATS_{name}", raising=False)

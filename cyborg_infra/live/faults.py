@@ -1,0 +1,247 @@
+"""What a server or the way to it can do to us, as our errors: every text in one place, no secret in any."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+from cyborg_infra.model.problems import Problem, ServerFault
+
+
+class NoReply(ServerFault):
+    """No answer in time. The request may have been executed all the same: read before deciding to retry."""
+
+    def __init__(self, subject: str, seconds: float) -> None:
+        self.subject = subject
+        super().__init__(
+            Problem(
+                "no-reply",
+                f"no reply on {subject} within {seconds:g}s; it may have been executed all the same",
+                hint="raise --timeout, or check that the server knows this request and the user may receive replies",
+            )
+        )
+
+
+class NoResponders(ServerFault):
+    """Nobody listens on the subject: for the JetStream API, no server with JetStream is reachable."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        super().__init__(
+            Problem(
+                "no-responders",
+                f"nobody answers on {subject}: the server has no JetStream, or not under this domain or API prefix",
+                hint="enable jetstream in the server's configuration, or check --js-domain and --js-api-prefix",
+            )
+        )
+
+
+class ConnectionLost(ServerFault):
+    """The connection ended. What was under way may have been executed."""
+
+    def __init__(self, url: str, reason: str = "") -> None:
+        because = f" ({reason})" if reason else ""
+        super().__init__(
+            Problem(
+                "connection-lost",
+                f"lost the connection to {url}{because}; what was under way may have been executed all the same",
+            )
+        )
+
+
+class PermissionDenied(ServerFault):
+    """The user may not publish to the subject, or not receive replies on it."""
+
+    def __init__(self, subject: str, *, receiving: bool = False) -> None:
+        self.subject = subject
+        what = "receive replies on" if receiving else "publish to"
+        hint = (
+            "give an inbox that the user may subscribe to, with --inbox-prefix"
+            if receiving
+            else "let the account's administrator allow it, or use other credentials"
+        )
+        super().__init__(
+            Problem("permission-denied", f"permission denied: this user may not {what} {subject}", hint=hint)
+        )
+
+
+class TooLarge(ServerFault):
+    """The request is larger than the server accepts; it was not sent."""
+
+    def __init__(self, subject: str, size: int, limit: int) -> None:
+        self.subject = subject
+        super().__init__(
+            Problem("too-large", f"the request on {subject} has {size} bytes; the server accepts {limit}")
+        )
+
+
+class Retry(Enum):
+    """Whether asking again can help."""
+
+    NONE = "asking again gives the same answer"
+    RETRY = "soon, after reading what holds now"
+    WAIT = "when what is in progress has ended"
+
+
+class Advice(NamedTuple):
+    """What to do about an err_code, and whether asking again can help."""
+
+    text: str
+    retry: Retry = Retry.NONE
+
+
+_PEERS = "some servers of the cluster are down or have just started"
+_CHANGING = "the cluster is still carrying out an earlier change of this stream"
+
+ADVICE: Mapping[int, Advice] = {
+    10002: Advice("the account has no resources left; raise its limits"),
+    10005: Advice("no server fits: check replicas, placement tags and free storage"),
+    10007: Advice(_PEERS, Retry.RETRY),
+    10008: Advice("the cluster has no leader at the moment", Retry.RETRY),
+    10009: Advice(_PEERS, Retry.RETRY),
+    10012: Advice("the server changes this field of a consumer only by deleting and creating it"),
+    10013: Advice("another consumer has this name"),
+    10014: Advice("the consumer is gone; plan again"),
+    10023: Advice(_PEERS, Retry.RETRY),
+    10025: Advice("the server does not know a field or its form; is it older than the manifest expects?"),
+    10026: Advice("the account or the stream may have no more consumers; delete some or raise the limit"),
+    10027: Advice("the account may have no more streams; delete some or raise the limit"),
+    10028: Advice("the server or account has too little memory for this max_bytes"),
+    10039: Advice("enable JetStream for this account, or use credentials of another one"),
+    10047: Advice("the server or account has too little storage for this max_bytes"),
+    10052: Advice("the server refuses this stream configuration; its text names the field"),
+    10055: Advice("a mirror can be removed (since 2.12), not changed"),
+    10058: Advice("a stream of this name exists with another configuration; plan again"),
+    10059: Advice("the stream is gone; plan again"),
+    10065: Advice("another stream stores some of these subjects; a subject belongs to one stream"),
+    10069: Advice("the stream's limits exclude consumers that it has"),
+    10071: Advice("somebody else wrote at the same time; read again"),
+    10074: Advice("more than 1 replica needs a cluster"),
+    10076: Advice("JetStream is not enabled on this server"),
+    10113: Advice("this account needs max_bytes on every stream"),
+    10118: Advice(_PEERS, Retry.RETRY),
+    10119: Advice(_PEERS, Retry.RETRY),
+    10120: Advice("the account has no limits for this number of replicas"),
+    10122: Advice("max_bytes is more than the account allows for one stream"),
+    10123: Advice("change replicas and placement one after the other"),
+    10124: Advice(_CHANGING, Retry.WAIT),
+    10134: Advice("a consumer cannot have more replicas than its stream"),
+    10148: Advice("a consumer of this name exists with another configuration; plan again"),
+    10149: Advice("the consumer is gone; plan again"),
+    10158: Advice("the same message is being stored right now", Retry.RETRY),
+    10163: Advice("the stream has just changed its leader", Retry.RETRY),
+    10164: Advice("somebody else wrote at the same time; read again"),
+    10167: Advice("the server has more requests than it can take", Retry.RETRY),
+    10185: Advice("this server version is too old for a field of the configuration"),
+    10194: Advice("the stream was written by a newer server version, and this one cannot run it"),
+    10195: Advice("the consumer was written by a newer server version, and this one cannot run it"),
+    10202: Advice(_CHANGING, Retry.WAIT),
+    10226: Advice(_CHANGING, Retry.WAIT),
+}
+"""What a provisioner meets, by err_code; the HTTP-like `code` says too little to decide by."""
+
+
+class ApiError(ServerFault):
+    """JetStream answered with an error; `retry` says whether asking again can help."""
+
+    def __init__(self, doing: str, *, code: int, err_code: int, description: str) -> None:
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+        advice = ADVICE.get(err_code)
+        self.retry = advice.retry if advice else Retry.NONE
+        lookup = f"nats errors lookup {err_code}"
+        super().__init__(
+            Problem(
+                "api-error",
+                f"{doing}: {description} (err_code {err_code})",
+                hint=f"{advice.text}; {lookup}" if advice else lookup,
+            )
+        )
+
+
+def raise_for_error(reply: Mapping[str, Any], doing: str) -> None:
+    """Returns if the API's reply holds no error. Raises ApiError, saying what was being done, if it does."""
+    if error := reply.get("error"):
+        raise ApiError(
+            doing,
+            code=error.get("code", 0),
+            err_code=error.get("err_code", 0),
+            description=error.get("description", ""),
+        )
+
+
+_REFUSED = "connection refused: no server listens there"
+_NOT_NATS = "not a NATS server: it closed the connection or sent something else than INFO"
+_SYSTEM_ERRORS = {
+    "ConnectionRefusedError": _REFUSED,
+    "ConnectionResetError": "the server closed the connection",
+    "BrokenPipeError": "the server closed the connection",
+}
+
+
+class PlaintextOnly(Exception):
+    """TLS is wanted and the server offers none; raised before credentials are sent."""
+
+
+class ClosedDuringLogin(Exception):
+    """The server closed the connection without a word when we logged in."""
+
+
+def why_not_connected(error: BaseException, *, login: str, seconds: float) -> str:
+    """One line on why a connection attempt failed. `login` names the method that was tried, never a secret."""
+    if isinstance(error, PlaintextOnly):
+        return "TLS is wanted, but the server offers none; nothing was sent"
+    if isinstance(error, ClosedDuringLogin):
+        return f"the server closed the connection at login ({login}); it may require a client certificate"
+    if isinstance(error, ssl.SSLError):
+        return _why_tls_failed(error)
+    if isinstance(error, TimeoutError):
+        return (
+            f"nothing that speaks NATS answered within {seconds:g}s "
+            "(a firewall, another service, or a server that wants --tlsfirst?)"
+        )
+    if isinstance(error, OSError):
+        return _why_unreachable(error)
+    return _why_refused(str(error), login)
+
+
+def _why_unreachable(error: OSError) -> str:
+    import socket
+
+    if isinstance(error, socket.gaierror):
+        return "this host name is not known"
+    # A name with several addresses gives one OSError whose text lists all reasons.
+    if "Connect call failed" in str(error) and "[Errno 111]" in str(error):
+        return _REFUSED
+    return _SYSTEM_ERRORS.get(type(error).__name__, error.strerror or str(error))
+
+
+def _why_tls_failed(error: ssl.SSLError) -> str:
+    text = str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if "match" in error.verify_message or "IP address mismatch" in error.verify_message:
+            return f"TLS: the server's certificate is for another name: {error.verify_message}"
+        return (
+            f"TLS: the server's certificate is not trusted: {error.verify_message} (give its CA with --tlsca)"
+        )
+    reason = (error.reason or text).replace("_", " ").lower()
+    if re.search(r"certificate.required|handshake.failure", reason):
+        return "TLS: the server requires a client certificate (--tlscert, --tlskey)"
+    if "alert" in reason and re.search(r"certificate|unknown ca", reason):
+        return f"TLS: the server rejects the client certificate: {reason}"
+    if re.search(r"wrong version number|record layer failure|packet length", reason):
+        return "TLS: the server does not answer in TLS (without --tlsfirst, perhaps?)"
+    return f"TLS: {reason}"
+
+
+def _why_refused(text: str, login: str) -> str:
+    said = text.removeprefix("nats: ").strip("'")
+    if "authorization" in said.lower():
+        return f"login refused ({login}): {said}"
+    if "expecting INFO" in said or "chunk" in said or "json" in said:
+        return _NOT_NATS
+    return f"the server refuses the connection ({login}): {said}"
