@@ -1,0 +1,227 @@
+"""What a schema cannot say of one manifest: one function a rule, listed in RULES. Knows nothing of expanded streams.
+
+A rule takes an Org and yields Problems. It must bear what the schema already refused: such values are absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from cyborg_infra.manifest.schema import nearest
+from cyborg_infra.model import subjects
+from cyborg_infra.model.org import Org, Path
+from cyborg_infra.model.problems import Mark, Problem
+
+Rule = Callable[[Org], Iterator[Problem]]
+
+# The longest names that are made of a role's and a prefix.
+_LONGEST_STREAM = "AGENT_{}_TASKS"
+_LONGEST_CONSUMER = "{}-broadcast-reader"
+_MAX_DESCRIPTION = 4096  # bytes; the server's limit
+
+
+def check(orgs: Iterable[Org]) -> list[Problem]:
+    """What all rules have against all of `orgs`, each problem once."""
+    return list(dict.fromkeys(problem for org in orgs for rule in RULES for problem in rule(org)))
+
+
+def org_is_a_token(org: Org) -> Iterator[Problem]:
+    """The organisation's name is the first token of its subjects."""
+    yield from _name_problems("the organisation's name", org.name, org.marks.get(("org",)))
+
+
+def roles_are_tokens(org: Org) -> Iterator[Problem]:
+    """A role's name is one subject token, and part of stream and consumer names."""
+    for role in org.roles:
+        yield from _name_problems("a role's name", role.name, role.mark)
+
+
+def events_are_domain_and_event(org: Org) -> Iterator[Problem]:
+    """An event's name is two or more subject tokens."""
+    for event in org.events:
+        tokens = event.name.split(".")
+        if len(tokens) < 2:  # noqa: PLR2004 - a domain and an event
+            yield Problem(
+                "bad-name",
+                f"the event {event.name!r} has no domain",
+                event.mark,
+                "an event is <domain>.<event>, such as deploy.complete",
+            )
+            continue
+        for token in tokens:
+            yield from _token_problems(f"the event {event.name!r}", token, event.mark)
+
+
+def names_are_given_once(org: Org) -> Iterator[Problem]:
+    """No role and no event stands in its list twice."""
+    for what, items in (("role", org.roles), ("event", org.events)):
+        seen: dict[str, Mark | None] = {}
+        for item in items:
+            if item.name in seen:
+                message = f"the {what} {item.name} is already given in line {_line(seen[item.name])}"
+                yield Problem("duplicate-name", message, item.mark, "keep one of them")
+            seen.setdefault(item.name, item.mark)
+
+
+def roles_have_streams_of_their_own(org: Org) -> Iterator[Problem]:
+    """No two roles meet in the name of their task stream."""
+    seen: dict[str, str] = {}
+    for role in org.roles:
+        stream = _stream(org, role.name)
+        other = seen.setdefault(stream, role.name)
+        if other != role.name:
+            yield Problem(
+                "same-stream",
+                f"the roles {other} and {role.name} would share the stream {stream}",
+                role.mark,
+                "rename one of them",
+            )
+
+
+def names_fit(org: Org) -> Iterator[Problem]:
+    """The server's limit for the names of streams and consumers (10102)."""
+    for role in org.roles:
+        for longest in (_stream(org, role.name), _LONGEST_CONSUMER.format(role.name)):
+            size = len(longest.encode())
+            if size > subjects.MAX_NAME:
+                yield Problem(
+                    "name-too-long",
+                    f"the role's name is {size - subjects.MAX_NAME} bytes too long: "
+                    f"{longest[:32]}... must fit in {subjects.MAX_NAME}",
+                    role.mark,
+                )
+                break
+
+
+def prefix_is_part_of_a_name(org: Org) -> Iterator[Problem]:
+    """The prefix of stream names may hold what a stream's name may."""
+    if org.stream_prefix and not subjects.is_name(org.stream_prefix):
+        yield Problem(
+            "bad-name",
+            f"the stream prefix {org.stream_prefix!r} cannot begin a stream's name",
+            _layered_mark(org, "naming", "stream_prefix"),
+            "at most 255 bytes without dots, white space, wildcards and slashes, such as GENBRAIN_",
+        )
+
+
+def events_are_between_roles(org: Org) -> Iterator[Problem]:
+    """Publishers and subscribers of events are roles of the organisation."""
+    known = [role.name for role in org.roles]
+    roles = set(known)
+    for event in org.events:
+        for part, members in (("publishers", event.publishers), ("subscribers", event.subscribers)):
+            for position, member in enumerate(members):
+                if member not in roles:
+                    where = org.marks.get(("events", event.name, part, position), event.mark)
+                    yield _no_role(f"{part[:-1]} {member} of {event.name}", member, known, where)
+
+
+def environments_change_roles_that_exist(org: Org) -> Iterator[Problem]:
+    """An environment cannot add a role."""
+    known = [role.name for role in org.roles]
+    for path, layer in _layers(org):
+        for name in layer.roles.keys() - set(known):
+            where = org.marks.get((*path, "roles", name))
+            yield _no_role(f"{name}, which the environment {org.environment} changes,", name, known, where)
+
+
+def filters_are_one_or_many(org: Org) -> Iterator[Problem]:
+    """The server takes filter_subject or filter_subjects, never both (10136)."""
+    for path, fields in _settings(org):
+        if fields.get("filter_subject") and fields.get("filter_subjects"):
+            yield Problem(
+                "two-filters",
+                "filter_subject and filter_subjects are both given",
+                org.marks.get((*path, "filter_subject")),
+                "keep filter_subjects",
+            )
+
+
+def descriptions_fit(org: Org) -> Iterator[Problem]:
+    """The server counts bytes, where the schema counts characters."""
+    for path, fields in _settings(org):
+        size = len(fields.get("description", "").encode())
+        if size > _MAX_DESCRIPTION:
+            yield Problem(
+                "bad-value",
+                f"description must be at most {_MAX_DESCRIPTION} bytes long, not {size}",
+                org.marks.get((*path, "description")),
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    org_is_a_token,
+    roles_are_tokens,
+    events_are_domain_and_event,
+    names_are_given_once,
+    roles_have_streams_of_their_own,
+    names_fit,
+    prefix_is_part_of_a_name,
+    events_are_between_roles,
+    environments_change_roles_that_exist,
+    filters_are_one_or_many,
+    descriptions_fit,
+)
+
+
+def _name_problems(what: str, name: str, where: Mark | None) -> Iterator[Problem]:
+    """Against a name that is one token, and becomes part of a directory's name on the server."""
+    if "/" in name or "\\" in name:
+        yield Problem("bad-name", f"{what} must not hold slashes, as {name!r} does", where)
+    elif "." in name:
+        yield Problem("bad-name", f"{what} must be one token without dots, not {name!r}", where)
+    else:
+        yield from _token_problems(what, name, where)
+
+
+def _token_problems(what: str, token: str, where: Mark | None) -> Iterator[Problem]:
+    if not where:  # the schema has refused it, or it is missing
+        return
+    if not token:
+        yield Problem("bad-name", f"{what} must not have an empty token", where)
+    elif not subjects.is_token(token) or not token.isprintable():
+        yield Problem(
+            "bad-name",
+            f"{what} must be of subject tokens, and {token!r} is none",
+            where,
+            "no white space, wildcards (* and >) or invisible characters, and no $ in front",
+        )
+
+
+def _no_role(what: str, name: str, known: list[str], where: Mark | None) -> Problem:
+    meant = nearest(name, known)
+    hint = f"did you mean {meant}?" if meant else f"roles: {', '.join(known[:12])}"
+    return Problem("unknown-role", f"{what} is no role", where, hint)
+
+
+def _stream(org: Org, role: str) -> str:
+    return org.stream_prefix + _LONGEST_STREAM.format(role.upper().replace("-", "_"))
+
+
+def _line(mark: Mark | None) -> int:
+    return mark.line if mark else 1
+
+
+def _layers(org: Org) -> Iterator[tuple[Path, Any]]:
+    """The manifest's own layer and the environment's, each with the path where it stands."""
+    prefixes: tuple[Path, ...] = ((), ("environments", org.environment or ""))
+    yield from zip(prefixes, org.layers, strict=False)
+
+
+def _settings(org: Org) -> Iterator[tuple[Path, Any]]:
+    """Every place where fields are set, with what is set there."""
+    for path, layer in _layers(org):
+        for kind, fields in layer.streams.items():
+            yield (*path, "streams", kind.value), fields
+        for kind, fields in layer.consumers.items():
+            yield (*path, "consumers", kind.value), fields
+        for role, kinds in layer.roles.items():
+            for kind, fields in kinds.items():
+                yield (*path, "roles", role, kind.value), fields
+
+
+def _layered_mark(org: Org, *keys: str) -> Mark | None:
+    """The place of a setting that an environment's replaces."""
+    paths = [(*path, *keys) for path, _layer in reversed(list(_layers(org)))]
+    return next((org.marks[path] for path in paths if path in org.marks), None)

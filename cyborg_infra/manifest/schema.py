@@ -1,0 +1,217 @@
+"""What schemas/org.schema.json says of a manifest, in sentences. The only finder of schemas/; decides nothing itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from pathlib import Path as File
+from typing import TYPE_CHECKING, Any
+
+from cyborg_infra.manifest.source import Source
+from cyborg_infra.model.org import Path
+from cyborg_infra.model.problems import Problem
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, ValidationError
+
+# What the `nats` CLI calls it (peers: its flags) -> JetStream's names; the first that fits the place is meant.
+_SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "ack": ("ack_policy", "no_ack"),
+    "allow_batch": ("allow_atomic",),
+    "allow_counter": ("allow_msg_counter",),
+    "allow_fast": ("allow_batched",),
+    "allow_mirror_direct": ("mirror_direct",),
+    "allow_rollup": ("allow_rollup_hdrs",),
+    "allow_schedules": ("allow_msg_schedules",),
+    "bps": ("rate_limit_bps",),
+    "deadletter": ("dead_letters",),
+    "deliver": ("deliver_policy",),
+    "discard_per_subject": ("discard_new_per_subject",),
+    "dupe_window": ("duplicate_window",),
+    "filter": ("filter_subject",),
+    "filters": ("filter_subjects",),
+    "first_sequence": ("first_seq",),
+    "heartbeat": ("idle_heartbeat",),
+    "max_outstanding": ("max_ack_pending",),
+    "max_pending": ("max_ack_pending",),
+    "max_pull_batch": ("max_batch",),
+    "max_pull_bytes": ("max_bytes",),
+    "max_pull_expire": ("max_expires",),
+    "memory": ("mem_storage",),
+    "name": ("org",),
+    "num_replicas": ("replicas",),
+    "pinned_groups": ("priority_groups",),
+    "replay": ("replay_policy",),
+    "replicas": ("num_replicas",),
+    "sample": ("sample_freq",),
+    "source": ("sources", "src"),
+    "destination": ("dest",),
+    "subject": ("subjects", "filter_subject"),
+    "subject_del_markers_ttl": ("subject_delete_marker_ttl",),
+    "tag": ("tags",),
+    "target": ("deliver_subject",),
+    "transform": ("subject_transform",),
+    "wait": ("ack_wait",),
+    # Words for other keys of the manifest.
+    "agents": ("roles",),
+    "alerts": ("dead_letter_alerts",),
+    "dlq": ("dead_letters",),
+    "envs": ("environments",),
+    "inbox": ("inbox_reader", "inboxes"),
+    "organisation": ("org",),
+    "organization": ("org",),
+    "prefix": ("stream_prefix",),
+}
+_VALUE_SPELLINGS = {
+    "work": "workqueue",
+    "workq": "workqueue",
+    "work_queue": "workqueue",
+    "f": "file",
+    "disk": "file",
+    "m": "memory",
+    "mem": "memory",
+    "subject": "last_per_subject",
+}
+
+# Of these, the loader says more about a value than a pattern could: `'90' has no unit; write for example 90s`.
+_SPOKEN_ELSEWHERE = ("name", "size", "duration", "subject", "time")
+_BOUNDS = ("pattern", "minimum", "maximum", "format")
+
+
+def find(name: str) -> dict[str, Any]:
+    """The schema in the file `name`: the package's own in an installation, else the checkout's.
+
+    Raises:
+        FileNotFoundError: neither has it.
+    """
+    packaged = files("cyborg_infra") / "schemas" / name
+    if packaged.is_file():
+        text = packaged.read_text(encoding="utf-8")
+    else:
+        text = (File(__file__).parents[2] / "schemas" / name).read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def check(source: Source) -> list[tuple[Path, Problem]]:
+    """Everything the schema has against the source, each with the path of the value that cannot be used."""
+    return [
+        found
+        for error in _validator().iter_errors(source.data)
+        if not (error.schema.get("title") in _SPOKEN_ELSEWHERE and error.validator in _BOUNDS)
+        for found in _problems(error, source)
+    ]
+
+
+def nearest(word: str, known: list[str]) -> str | None:
+    """The one of `known` that somebody who wrote `word` may have meant."""
+    close = get_close_matches(word, known, n=1)
+    return close[0] if close else None
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(find("org.schema.json"))
+
+
+def _problems(error: ValidationError, source: Source) -> Iterator[tuple[Path, Problem]]:
+    path: Path = tuple(error.absolute_path)
+    where = source.mark(path)
+    if error.validator == "additionalProperties":
+        for key in sorted(error.instance.keys() - error.schema["properties"].keys()):
+            here = (*path, key)
+            message = f"{key} is no key of {name(path)}"
+            yield here, Problem("unknown-key", message, source.key(here), _meant(key, error.schema))
+    elif error.validator == "required":
+        key = error.message.split("'")[1]  # one error a key, which only the message names
+        yield (*path, key), Problem("missing-key", f"{name(path)} needs the key {key}", where)
+    elif "propertyNames" in list(error.absolute_schema_path)[-2:]:
+        here = (*path, error.instance)
+        yield here, Problem("bad-key", f"the key {error.instance} {_sentence(error)}", source.key(here))
+    else:
+        code = "wrong-type" if error.validator == "type" else "bad-value"
+        yield path, Problem(code, f"{name(path)} {_sentence(error)}", where, _hint(error))
+
+
+def name(path: Path) -> str:
+    """What to call the value at `path` in a sentence."""
+    if not path:
+        return "the manifest"
+    last = path[-1]
+    return f"item {last + 1} of {name(path[:-1])}" if isinstance(last, int) else last
+
+
+def _meant(key: str, schema: Mapping[str, Any]) -> str | None:
+    """The hint for a key that `schema` does not know."""
+    known = list(schema["properties"])
+    plain = key.strip().lower().replace("-", "_")
+    spelt = (api for api in _SPELLINGS.get(plain, ()) if api in known)
+    meant = next(spelt, None) or (plain if plain in known else nearest(plain, known))
+    if meant:
+        return f"did you mean {meant}?"
+    return f"known keys: {', '.join(known)}" if len(known) <= _FEW else None
+
+
+_FEW = 12
+
+_TYPES = {
+    "string": "text",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+}
+_FOUND = {
+    str: "text",
+    int: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a mapping",
+    type(None): "empty",
+}
+
+
+def _sentence(error: ValidationError) -> str:
+    """What the value must be, and what it is."""
+    limit, schema = error.validator_value, error.schema
+    sentences: Mapping[str, Callable[[], str]] = {
+        "type": lambda: f"must be {_wanted(schema)}, not {_FOUND[type(error.instance)]}",
+        "enum": lambda: f"must be {_either(limit)}, not {error.instance!r}",
+        "const": lambda: f"must be {limit}, not {error.instance!r}",
+        "pattern": lambda: str(schema["patternErrorMessage"]),
+        "minimum": lambda: f"must be at least {limit}, not {error.instance}",
+        "maximum": lambda: f"must be at most {limit}, not {error.instance}",
+        "minLength": lambda: "must not be empty",
+        "maxLength": lambda: f"must be at most {limit} characters long, not {len(error.instance)}",
+        "minItems": lambda: "must not be empty",
+        "minProperties": lambda: "must not be empty",
+        "uniqueItems": lambda: "names something twice",
+    }
+    return sentences[str(error.validator)]()
+
+
+def _wanted(schema: Mapping[str, Any]) -> str:
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if schema.get("title") in ("size", "duration"):
+        return "a size such as 100MB" if schema["title"] == "size" else "a duration such as 72h"
+    return _either([_TYPES[kind] for kind in types if kind != "null"])
+
+
+def _either(choices: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
+
+
+def _hint(error: ValidationError) -> str | None:
+    value = error.instance
+    if error.validator == "enum":
+        meant = _VALUE_SPELLINGS.get(str(value), nearest(str(value), error.validator_value))
+        return f"did you mean {meant}?" if meant in error.validator_value else None
+    wants_text = error.validator == "type" and "string" in error.schema["type"]
+    if wants_text and isinstance(value, bool | int):
+        return f'write "{json.dumps(value)}" with quotes'
+    return None

@@ -1,0 +1,334 @@
+"""YAML text -> plain data and the place of every value. Knows no field of the manifest; builds nothing but JSON's types.
+
+Reads the parser's events in one pass, so that nesting, aliases and duplicate keys are checked before
+anything is built. Scalars follow YAML 1.2; what YAML 1.1 reads differently is refused, never guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from cyborg_infra.model.org import Path
+from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
+
+MAX_BYTES = 8 * 1024 * 1024  # 10,000 roles take a seventh of it
+MAX_DEPTH = 32  # the deepest place in a manifest is 9 deep
+MAX_ALIASED = 100_000  # values that all aliases together may stand for
+
+_SMALLEST = "the smallest manifest has two keys, org and roles"
+
+_UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_CONSTANTS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
+# What YAML 1.1 and 1.2 read differently, or what is no JSON: (pattern, what it is).
+_SURPRISES = (
+    (
+        re.compile(r"yes|no|on|off|y|n", re.IGNORECASE),
+        "true or false to some YAML readers and text to others",
+    ),
+    (re.compile(r"[-+]?0[0-9_]+|0o[0-7]+"), "octal to some YAML readers and decimal to others"),
+    (re.compile(r"[-+]?0x[0-9a-fA-F_]+|[-+]?0b[01_]+"), "a number in another base to some YAML readers"),
+    (re.compile(r"[-+]?[1-9][0-9]*(?:_[0-9_]*)"), "a number to some YAML readers and text to others"),
+    (re.compile(r"[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+"), "a number of base 60 to some YAML readers"),
+    (re.compile(r"[-+]?[0-9]{20,}"), "too large a number"),
+    (re.compile(r"[-+]?(?:\.inf|\.nan)", re.IGNORECASE), "no finite number"),
+    (re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"), "a fraction, which no field takes"),
+    (re.compile(r"<<|="), "a special key to some YAML readers"),
+)
+
+
+@dataclass(slots=True)
+class Source:
+    """A manifest's data, the place of every path in it, and what was wrong with it.
+
+    A scalar's place is its own; a mapping's or list's is that of the key which introduces it. `keys` holds
+    the keys' own places.
+    """
+
+    file: str
+    data: dict[str, Any] = field(default_factory=dict)
+    marks: dict[Path, Mark] = field(default_factory=dict)
+    keys: dict[Path, Mark] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def mark(self, path: Path) -> Mark:
+        """The place of `path`, or of the nearest thing around it."""
+        while path and path not in self.marks:
+            path = path[:-1]
+        return self.marks.get(path) or Mark(self.file, 1, 1)
+
+    def key(self, path: Path) -> Mark:
+        """The place of the key that `path` ends in, or of the nearest thing around it."""
+        return self.keys.get(path) or self.mark(path)
+
+
+def read(path: str | os.PathLike[str]) -> Source:
+    """The source in the file at `path`.
+
+    Raises:
+        ManifestInvalid: there is no readable file, it is larger than MAX_BYTES, not UTF-8, or no YAML mapping.
+    """
+    file = os.fsdecode(path)
+    try:
+        with open(file, "rb") as stream:  # noqa: PTH123 - Path() would change how the user spelt the name
+            # A pipe has no size, so that is not asked for; what is too much is never read.
+            content = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _refusal(
+            file,
+            "manifest-unreadable",
+            f"the manifest cannot be read: {reason}",
+            hint="`cyborg-infra init` writes one" if isinstance(error, FileNotFoundError) else None,
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise _refusal(file, "manifest-too-large", f"the manifest is larger than {MAX_BYTES // 1024**2} MiB")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
+        raise _refusal(
+            file,
+            "manifest-not-utf8",
+            f"byte {content[error.start]:#04x} is not UTF-8",
+            line,
+            column,
+            hint="save the file as UTF-8",
+        ) from error
+    return parse(text, file)
+
+
+def parse(text: str, file: str) -> Source:
+    """The source in `text`; `file` is the name that its marks carry.
+
+    Raises:
+        ManifestInvalid: the text is no single YAML mapping, is nested too deeply, or its aliases expand too far.
+    """
+    unprintable = _UNPRINTABLE.search(text)
+    if unprintable:
+        start = unprintable.start()
+        raise _refusal(
+            file,
+            "manifest-control-character",
+            f"character U+{ord(text[start]):04X} is not allowed in YAML",
+            text.count("\n", 0, start) + 1,
+            start - text.rfind("\n", 0, start),
+        )
+    with _syntax_errors(file):
+        return _Reader(text, file).document()
+
+
+def is_plain(text: str) -> bool:
+    """Whether `text` means itself when written into YAML without quotes. Narrow: letters, digits, `_.-` only."""
+    return (
+        bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", text))
+        and text not in _CONSTANTS
+        and not _surprise(text)
+    )
+
+
+def _surprise(text: str) -> str | None:
+    return next((what for pattern, what in _SURPRISES if pattern.fullmatch(text)), None)
+
+
+def _refusal(
+    file: str, code: str, message: str, line: int = 1, column: int = 1, *, hint: str | None = None
+) -> ManifestInvalid:
+    return ManifestInvalid(Problem(code, message, Mark(file, line, column), hint))
+
+
+@contextmanager
+def _syntax_errors(file: str) -> Iterator[None]:
+    """Turns what the YAML parser raises into a ManifestInvalid with its place."""
+    import yaml
+
+    try:
+        yield
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        words = (getattr(error, "context", None), getattr(error, "problem", None))
+        message = ": ".join(word for word in words if word) or str(error)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise _refusal(file, "yaml-syntax", f"this is no valid YAML: {message}", line, column) from error
+
+
+class _Reader:
+    """Builds a Source from the events of one YAML document."""
+
+    def __init__(self, text: str, file: str) -> None:
+        import yaml
+
+        self.yaml = yaml
+        self.text = text
+        self.source = Source(file)
+        self.anchors: dict[str, tuple[Any, Path]] = {}
+        self.aliased = 0
+
+    def document(self) -> Source:
+        """The one document of the text, which must be a mapping."""
+        loader = getattr(self.yaml, "CSafeLoader", self.yaml.SafeLoader)(self.text)
+        self.next = loader.get_event
+        try:
+            self.next()  # the stream begins
+            if isinstance(self.next(), self.yaml.StreamEndEvent):
+                raise _refusal(self.source.file, "manifest-empty", "the manifest is empty", hint=_SMALLEST)
+            first = self.next()
+            self.source.marks[()] = self.place(first)
+            data = self.value(first, ())
+            self.next()  # the document ends
+            after = self.next()
+            if not isinstance(after, self.yaml.StreamEndEvent):
+                raise self.refusal(after, "yaml-several-documents", "a second YAML document begins here")
+        finally:
+            loader.dispose()
+        if data is None:
+            raise self.refusal(first, "manifest-empty", "the manifest is empty", _SMALLEST)
+        if not isinstance(data, dict):
+            raise self.refusal(first, "manifest-no-mapping", "the manifest is no mapping", _SMALLEST)
+        self.source.data = data
+        return self.source
+
+    def value(self, event: Any, path: Path) -> Any:
+        """The value that begins with `event`; its mark, unless a key has set it, is the event's place."""
+        if len(path) > MAX_DEPTH:
+            raise self.refusal(event, "manifest-too-deep", f"more than {MAX_DEPTH} levels of nesting")
+        if isinstance(event, self.yaml.AliasEvent):
+            return self.alias(event, path)
+        if event.tag is not None:
+            self.complain(
+                event, "yaml-tag", f"the tag {event.tag} is not supported", "write the value plainly"
+            )
+        if isinstance(event, self.yaml.ScalarEvent):
+            self.source.marks[path] = self.place(event)
+            found = self.scalar(event)
+        else:
+            self.source.marks.setdefault(path, self.place(event))
+            inside = self.sequence if isinstance(event, self.yaml.SequenceStartEvent) else self.mapping
+            found = inside(path)
+        if event.anchor:
+            self.anchors[event.anchor] = (found, path)
+        return found
+
+    def scalar(self, event: Any) -> str | int | bool | None:
+        """What a scalar means; text where that is in doubt, with a complaint."""
+        text: str = event.value
+        if _CONTROL.search(text):
+            self.complain(
+                event, "manifest-control-character", f"{text!r} holds a control character", "remove it"
+            )
+        if event.style:
+            return text
+        if text in _CONSTANTS:
+            return _CONSTANTS[text]
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        surprise = _surprise(text)
+        if surprise:
+            self.complain(
+                event, "yaml-ambiguous", f"{text} is {surprise}", f'write "{text}" if text is meant'
+            )
+        return text
+
+    def sequence(self, path: Path) -> list[Any]:
+        """The items up to the end of the sequence."""
+        items: list[Any] = []
+        while not isinstance(event := self.next(), self.yaml.SequenceEndEvent):
+            items.append(self.value(event, (*path, len(items))))
+        return items
+
+    def mapping(self, path: Path) -> dict[str, Any]:
+        """The entries up to the end of the mapping. Of two equal keys the first counts."""
+        entries: dict[str, Any] = {}
+        while not isinstance(event := self.next(), self.yaml.MappingEndEvent):
+            key = self.key(event, path)
+            here = (*path, key)
+            if key in entries:
+                self.complain(
+                    event,
+                    "duplicate-key",
+                    f"{key} is already given in line {self.source.keys[here].line}",
+                    "keep one of them",
+                )
+                self.skip()
+                continue
+            self.source.keys[here] = self.source.marks[here] = self.place(event)
+            entries[key] = self.value(self.next(), here)
+        return entries
+
+    def key(self, event: Any, path: Path) -> str:
+        """A mapping's key: text, whatever stood there."""
+        if not isinstance(event, self.yaml.ScalarEvent):
+            raise self.refusal(event, "key-no-text", "a key must be text")
+        if event.tag is None and not event.style and event.value == "<<":
+            self.complain(
+                event,
+                "yaml-merge-key",
+                "merge keys (<<) are not supported",
+                "set shared values under defaults, streams or consumers",
+            )
+            return "<<"
+        found = self.scalar(event)
+        if not isinstance(found, str):
+            self.complain(
+                event, "key-no-text", f"the key {event.value or 'null'} is no text", f'write "{event.value}"'
+            )
+        return str(event.value)
+
+    def alias(self, event: Any, path: Path) -> Any:
+        """A copy of what the alias stands for; what is inside keeps the places where it is written."""
+        if event.anchor not in self.anchors:
+            raise self.refusal(
+                event, "yaml-alias", f"*{event.anchor} stands for nothing that is complete here"
+            )
+        value, origin = self.anchors[event.anchor]
+        self.source.marks.setdefault(path, self.place(event))
+        return self.copy(event, value, origin, path)
+
+    def copy(self, alias: Any, value: Any, origin: Path, path: Path) -> Any:
+        """`value`, which stands at `origin`, again at `path`, as far as the limits allow."""
+        self.aliased += 1
+        if self.aliased > MAX_ALIASED:
+            raise self.refusal(
+                alias, "yaml-alias-bomb", f"the aliases expand to more than {MAX_ALIASED} values"
+            )
+        if len(path) > MAX_DEPTH:
+            raise self.refusal(alias, "manifest-too-deep", f"more than {MAX_DEPTH} levels of nesting")
+        self.source.marks.setdefault(path, self.source.marks[origin])
+        if origin in self.source.keys:
+            self.source.keys.setdefault(path, self.source.keys[origin])
+        if isinstance(value, dict):
+            return {key: self.copy(alias, item, (*origin, key), (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.copy(alias, item, (*origin, n), (*path, n)) for n, item in enumerate(value)]
+        return value
+
+    def skip(self) -> None:
+        """Passes over one whole value."""
+        depth = 0
+        while True:
+            event = self.next()
+            depth += isinstance(event, self.yaml.CollectionStartEvent)
+            depth -= isinstance(event, self.yaml.CollectionEndEvent)
+            if not depth:
+                return
+
+    def place(self, event: Any) -> Mark:
+        return Mark(self.source.file, event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def complain(self, event: Any, code: str, message: str, hint: str) -> None:
+        self.source.problems.append(Problem(code, message, self.place(event), hint))
+
+    def refusal(self, event: Any, code: str, message: str, hint: str | None = None) -> ManifestInvalid:
+        return ManifestInvalid(*self.source.problems, Problem(code, message, self.place(event), hint))

@@ -1,0 +1,166 @@
+"""Writes what the field table says elsewhere: two blocks of the manifest's schema, and docs/reference/.
+
+`python docs/generate.py` rewrites the files; with `--check` it writes nothing and exits 1 if one is stale.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cyborg_infra.model import units
+from cyborg_infra.model.fields import FIELDS, LEVELS, Field, Kind, Unit
+
+ROOT = Path(__file__).resolve().parent.parent
+INT64 = {"minimum": -units.MAX_INT64, "maximum": units.MAX_INT64}
+
+Schema = dict[str, Any]
+
+# What a value looks like in the manifest. A number is as good as its digits where text is wanted.
+_TYPES: Mapping[Unit, Schema] = {
+    Unit.SIZE: {"$ref": "#/$defs/size"},
+    Unit.DURATION: {"$ref": "#/$defs/duration"},
+    Unit.DURATIONS: {"type": "array", "items": {"$ref": "#/$defs/duration"}},
+    Unit.COUNT: {"type": "integer", **INT64},
+    Unit.FLAG: {"type": "boolean"},
+    Unit.TEXT: {"type": ["string", "integer"], "maxLength": 4096},
+    Unit.CHOICE: {"type": "string"},
+    Unit.SUBJECT: {"$ref": "#/$defs/subject"},
+    Unit.SUBJECTS: {"type": "array", "items": {"$ref": "#/$defs/subject"}},
+    Unit.NAMES: {"type": "array", "items": {"type": "string", "minLength": 1}},
+    Unit.TIME: {"$ref": "#/$defs/time"},
+    Unit.OBJECT: {"type": "object", "additionalProperties": False},
+    Unit.OBJECTS: {"type": "array"},
+    Unit.METADATA: {"$ref": "#/$defs/metadata"},
+}
+# Without these the server would have nothing to do.
+_REQUIRED_PARTS = ("name", "src", "dest")
+
+
+def org_schema() -> str:
+    """schemas/org.schema.json, with the properties of a stream and a consumer as the table has them."""
+    schema = json.loads((ROOT / "schemas/org.schema.json").read_text(encoding="utf-8"))
+    for kind, fields in FIELDS.items():
+        schema["$defs"][kind.value]["properties"] = {
+            field.name: _property(field) for field in fields.values()
+        }
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _property(field: Field) -> Schema:
+    """One field as the schema describes it."""
+    found: Schema = {"description": _description(field), **_type(field)}
+    if field.default is not None:
+        found["default"] = _written(field.unit, field.default)
+    return found | {"examples": [field.example]}
+
+
+def _description(field: Field) -> str:
+    since = f" Since nats-server {LEVELS[field.since]}." if field.since else ""
+    return f"{field.doc} Unit: {field.unit.value}.{since}"
+
+
+def _type(field: Field) -> Schema:
+    found = dict(_TYPES[field.unit])
+    if field.least is not None:
+        found["minimum"] = field.least
+    if field.most is not None:
+        found["maximum"] = field.most
+    if field.choices:
+        found["enum"] = list(field.choices)
+    if field.parts:
+        parts = {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {name: _part(name, unit) for name, unit in field.parts.items()},
+            "required": [name for name in field.parts if name in _REQUIRED_PARTS],
+        }
+        found |= parts if field.unit is Unit.OBJECT else {"items": parts}
+    return found
+
+
+def _part(name: str, unit: Unit) -> Schema:
+    """A member of an object; one that is an object itself is described by hand under its own name."""
+    nested = unit in (Unit.OBJECT, Unit.OBJECTS)
+    return {"$ref": f"#/$defs/{name}"} if nested else dict(_TYPES[unit])
+
+
+def _written(unit: Unit, value: Any) -> Any:
+    """A wire value as a manifest would write it."""
+    if unit is Unit.DURATION:
+        return units.format_duration(value) if value else 0
+    return list(value) if isinstance(value, tuple) else value
+
+
+def fields_reference() -> str:
+    """docs/reference/fields.md: every field that a manifest may set."""
+    return "\n".join([_FIELDS_HEAD, *(line for kind in Kind for line in _fields_table(kind))]) + "\n"
+
+
+_FIELDS_HEAD = """\
+# Fields
+
+Every field of a stream or a consumer that a manifest may set, by JetStream's own names. Generated from
+`cyborg_infra/model/fields.py`. The defaults are the server's; those of an organisation are in the schema.
+"Changes in place" says whether a living stream or consumer takes another value; where it does not, the plan
+replaces the resource or says why it cannot."""
+
+
+def _fields_table(kind: Kind) -> Iterable[str]:
+    yield f"\n## Fields of a {kind.value}\n"
+    yield "| field | unit | default | since | changes in place | meaning | example |"
+    yield "|---|---|---|---|---|---|---|"
+    for field in FIELDS[kind].values():
+        cells = (
+            f"`{field.name}`",
+            _unit(field),
+            _code(_written(field.unit, field.default)),
+            str(LEVELS[field.since]),
+            (field.update.__doc__ or "").strip(),
+            field.doc,
+            _code(field.example),
+        )
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _unit(field: Field) -> str:
+    choices = ", ".join(f"`{choice}`" for choice in field.choices or ())
+    parts = ", ".join(f"`{part}`" for part in field.parts or ())
+    return f"{field.unit.value}{': ' if choices or parts else ''}{choices}{parts}"
+
+
+def _code(value: Any) -> str:
+    if value in (None, "", []):
+        return "none"
+    return f"`{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}`"
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "schemas/org.schema.json": org_schema,
+    "docs/reference/fields.md": fields_reference,
+}
+"""Each generated file and what it must contain. A further reference is one function and one line here."""
+
+
+def main(arguments: list[str]) -> int:
+    """Writes every stale file, or with --check only names them; returns the exit code."""
+    check = arguments == ["--check"]
+    stale = []
+    for name, text in GENERATED.items():
+        path = ROOT / name
+        wanted = text()
+        if not path.exists() or path.read_text(encoding="utf-8") != wanted:
+            stale.append(name)
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(wanted, encoding="utf-8")
+    for name in stale:
+        sys.stderr.write(f"{name} {'is stale: run docs/generate.py' if check else 'written'}\n")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
