@@ -49,7 +49,7 @@ def build(source: Source) -> tuple[dict[str | None, Org], list[Problem]]:
     )
     orgs: dict[str | None, Org] = {None: base}
     for name, body in _section(data, "environments").items():
-        path = ("environments", name)
+        path: Path = ("environments", name)
         own = [((*path, "roles", role), role, body or {}) for role, body in _section(body, "roles").items()]
         prefix = _naming(body)
         orgs[name] = replace(
@@ -132,10 +132,15 @@ def _role(
     source: Source, path: Path, body: Mapping[str, Any], problems: list[Problem]
 ) -> dict[StreamKind | ConsumerKind, Config]:
     """What one role sets for its own stream and consumers."""
-    kinds = {**dict.fromkeys(ROLE_STREAMS, Kind.STREAM), **dict.fromkeys(ROLE_CONSUMERS, Kind.CONSUMER)}
     return {
-        kind: _fields(source, of, body[kind], (*path, kind.value), problems)
-        for kind, of in kinds.items()
+        kind: _fields(
+            source,
+            Kind.STREAM if kind in ROLE_STREAMS else Kind.CONSUMER,
+            body[kind],
+            (*path, kind.value),
+            problems,
+        )
+        for kind in (*ROLE_STREAMS, *ROLE_CONSUMERS)
         if body.get(kind)
     }
 

@@ -48,8 +48,9 @@ def _load(found: Source, env: str | None) -> Org:
 
 def _blank(found: Source, path: Path) -> None:
     """Takes the value at `path` out of the data, so that the rest can still be checked."""
-    *way, last = path
     value: Any = found.data
+    last: Any
+    *way, last = path
     for step in way:
         value = value[step]
         if value is None:  # something around it was refused as well

@@ -191,7 +191,7 @@ def _token_problems(what: str, token: str, where: Mark | None) -> Iterator[Probl
 
 def _no_role(what: str, name: str, known: list[str], where: Mark | None) -> Problem:
     meant = nearest(name, known)
-    hint = f"did you mean {meant}?" if meant else f"roles: {', '.join(known[:12])}"
+    hint = f"did you mean {meant}?" if meant else f"roles: {', '.join(list(dict.fromkeys(known))[:12])}"
     return Problem("unknown-role", f"{what} is no role", where, hint)
 
 

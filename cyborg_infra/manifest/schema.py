@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path as File
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cyborg_infra.manifest.source import Source
 from cyborg_infra.model.org import Path
@@ -80,6 +80,43 @@ _VALUE_SPELLINGS = {
 _SPOKEN_ELSEWHERE = ("name", "size", "duration", "subject", "time")
 _BOUNDS = ("pattern", "minimum", "maximum", "format")
 
+_TYPES = {
+    "string": "text",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+}
+_TITLES = {"size": "a size such as 100MB", "duration": "a duration such as 72h"}
+_FOUND = {
+    str: "text",
+    int: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a mapping",
+    type(None): "empty",
+}
+_FEW = 12  # so many keys are listed where none comes near
+
+
+class _Breach(NamedTuple):
+    """One keyword of the schema that one value does not keep."""
+
+    path: Path
+    keyword: str
+    limit: Any  # what the keyword asks for
+    value: Any
+    schema: Mapping[str, Any]
+    of_key: bool  # the value is a key of the mapping at `path`
+    message: str  # jsonschema's own
+
+    @classmethod
+    def of(cls, error: ValidationError) -> _Breach:
+        schema = error.schema if isinstance(error.schema, Mapping) else {}
+        of_key = "propertyNames" in list(error.absolute_schema_path)[-3:]
+        keyword, path = str(error.validator), tuple(error.absolute_path)
+        return cls(path, keyword, error.validator_value, error.instance, schema, of_key, error.message)
+
 
 def find(name: str) -> dict[str, Any]:
     """The schema in the file `name`: the package's own in an installation, else the checkout's.
@@ -98,11 +135,12 @@ def find(name: str) -> dict[str, Any]:
 
 def check(source: Source) -> list[tuple[Path, Problem]]:
     """Everything the schema has against the source, each with the path of the value that cannot be used."""
+    breaches = (_Breach.of(error) for error in _validator().iter_errors(source.data))
     return [
         found
-        for error in _validator().iter_errors(source.data)
-        if not (error.schema.get("title") in _SPOKEN_ELSEWHERE and error.validator in _BOUNDS)
-        for found in _problems(error, source)
+        for breach in breaches
+        if not (breach.schema.get("title") in _SPOKEN_ELSEWHERE and breach.keyword in _BOUNDS)
+        for found in _problems(breach, source)
     ]
 
 
@@ -119,25 +157,6 @@ def _validator() -> Draft202012Validator:
     return Draft202012Validator(find("org.schema.json"))
 
 
-def _problems(error: ValidationError, source: Source) -> Iterator[tuple[Path, Problem]]:
-    path: Path = tuple(error.absolute_path)
-    where = source.mark(path)
-    if error.validator == "additionalProperties":
-        for key in sorted(error.instance.keys() - error.schema["properties"].keys()):
-            here = (*path, key)
-            message = f"{key} is no key of {name(path)}"
-            yield here, Problem("unknown-key", message, source.key(here), _meant(key, error.schema))
-    elif error.validator == "required":
-        key = error.message.split("'")[1]  # one error a key, which only the message names
-        yield (*path, key), Problem("missing-key", f"{name(path)} needs the key {key}", where)
-    elif "propertyNames" in list(error.absolute_schema_path)[-2:]:
-        here = (*path, error.instance)
-        yield here, Problem("bad-key", f"the key {error.instance} {_sentence(error)}", source.key(here))
-    else:
-        code = "wrong-type" if error.validator == "type" else "bad-value"
-        yield path, Problem(code, f"{name(path)} {_sentence(error)}", where, _hint(error))
-
-
 def name(path: Path) -> str:
     """What to call the value at `path` in a sentence."""
     if not path:
@@ -146,9 +165,28 @@ def name(path: Path) -> str:
     return f"item {last + 1} of {name(path[:-1])}" if isinstance(last, int) else last
 
 
-def _meant(key: str, schema: Mapping[str, Any]) -> str | None:
-    """The hint for a key that `schema` does not know."""
-    known = list(schema["properties"])
+def _problems(breach: _Breach, source: Source) -> Iterator[tuple[Path, Problem]]:
+    path, where = breach.path, source.mark(breach.path)
+    if breach.keyword == "additionalProperties":
+        known = list(breach.schema["properties"])
+        for key in sorted(breach.value.keys() - set(known)):
+            here = (*path, key)
+            message = f"{key} is no key of {name(path)}"
+            yield here, Problem("unknown-key", message, source.key(here), _meant(key, known))
+    elif breach.keyword == "required":
+        key = breach.message.split("'")[1]  # one breach a key, which only the message names
+        yield (*path, key), Problem("missing-key", f"{name(path)} needs the key {key}", where)
+    elif breach.of_key:
+        here = (*path, breach.value)
+        message = f"the key {breach.value} {_sentence(breach)}"
+        yield here, Problem("bad-key", message, source.key(here))
+    else:
+        code = "wrong-type" if breach.keyword == "type" else "bad-value"
+        yield path, Problem(code, f"{name(path)} {_sentence(breach)}", where, _hint(breach))
+
+
+def _meant(key: str, known: list[str]) -> str | None:
+    """The hint for a key that is none of `known`."""
     plain = key.strip().lower().replace("-", "_")
     spelt = (api for api in _SPELLINGS.get(plain, ()) if api in known)
     meant = next(spelt, None) or (plain if plain in known else nearest(plain, known))
@@ -157,48 +195,30 @@ def _meant(key: str, schema: Mapping[str, Any]) -> str | None:
     return f"known keys: {', '.join(known)}" if len(known) <= _FEW else None
 
 
-_FEW = 12
-
-_TYPES = {
-    "string": "text",
-    "integer": "a whole number",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "a mapping",
-}
-_FOUND = {
-    str: "text",
-    int: "a number",
-    bool: "true or false",
-    list: "a list",
-    dict: "a mapping",
-    type(None): "empty",
-}
-
-
-def _sentence(error: ValidationError) -> str:
+def _sentence(breach: _Breach) -> str:
     """What the value must be, and what it is."""
-    limit, schema = error.validator_value, error.schema
+    limit, value, schema = breach.limit, breach.value, breach.schema
     sentences: Mapping[str, Callable[[], str]] = {
-        "type": lambda: f"must be {_wanted(schema)}, not {_FOUND[type(error.instance)]}",
-        "enum": lambda: f"must be {_either(limit)}, not {error.instance!r}",
-        "const": lambda: f"must be {limit}, not {error.instance!r}",
+        "type": lambda: f"must be {_wanted(schema)}, not {_FOUND[type(value)]}",
+        "enum": lambda: f"must be {_either(limit)}, not {value!r}",
+        "const": lambda: f"must be {limit}, not {value!r}",
         "pattern": lambda: str(schema["patternErrorMessage"]),
-        "minimum": lambda: f"must be at least {limit}, not {error.instance}",
-        "maximum": lambda: f"must be at most {limit}, not {error.instance}",
+        "minimum": lambda: f"must be at least {limit}, not {value}",
+        "maximum": lambda: f"must be at most {limit}, not {value}",
         "minLength": lambda: "must not be empty",
-        "maxLength": lambda: f"must be at most {limit} characters long, not {len(error.instance)}",
+        "maxLength": lambda: f"must be at most {limit} characters long, not {len(value)}",
         "minItems": lambda: "must not be empty",
         "minProperties": lambda: "must not be empty",
-        "uniqueItems": lambda: "names something twice",
+        "uniqueItems": lambda: "must not name anything twice",
     }
-    return sentences[str(error.validator)]()
+    return sentences[breach.keyword]()
 
 
 def _wanted(schema: Mapping[str, Any]) -> str:
-    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    if schema.get("title") in ("size", "duration"):
-        return "a size such as 100MB" if schema["title"] == "size" else "a duration such as 72h"
+    """The types that the schema allows, in words."""
+    if schema.get("title") in _TITLES:
+        return _TITLES[schema["title"]]
+    types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
     return _either([_TYPES[kind] for kind in types if kind != "null"])
 
 
@@ -206,12 +226,15 @@ def _either(choices: list[str]) -> str:
     return " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
 
 
-def _hint(error: ValidationError) -> str | None:
-    value = error.instance
-    if error.validator == "enum":
-        meant = _VALUE_SPELLINGS.get(str(value), nearest(str(value), error.validator_value))
-        return f"did you mean {meant}?" if meant in error.validator_value else None
-    wants_text = error.validator == "type" and "string" in error.schema["type"]
-    if wants_text and isinstance(value, bool | int):
-        return f'write "{json.dumps(value)}" with quotes'
+def _hint(breach: _Breach) -> str | None:
+    if breach.keyword == "enum":
+        text = str(breach.value)
+        meant = _VALUE_SPELLINGS.get(text, nearest(text, breach.limit))
+        return f"did you mean {meant}?" if meant in breach.limit else None
+    if (
+        breach.keyword == "type"
+        and "string" in breach.schema["type"]
+        and isinstance(breach.value, bool | int)
+    ):
+        return f'write "{json.dumps(breach.value)}" with quotes if text is meant'
     return None

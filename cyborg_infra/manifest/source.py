@@ -212,11 +212,11 @@ class _Reader:
             )
         if isinstance(event, self.yaml.ScalarEvent):
             self.source.marks[path] = self.place(event)
-            found = self.scalar(event)
+            found: Any = self.scalar(event)
         else:
             self.source.marks.setdefault(path, self.place(event))
-            inside = self.sequence if isinstance(event, self.yaml.SequenceStartEvent) else self.mapping
-            found = inside(path)
+            is_list = isinstance(event, self.yaml.SequenceStartEvent)
+            found = self.sequence(path) if is_list else self.mapping(path)
         if event.anchor:
             self.anchors[event.anchor] = (found, path)
         return found
@@ -252,7 +252,7 @@ class _Reader:
         """The entries up to the end of the mapping. Of two equal keys the first counts."""
         entries: dict[str, Any] = {}
         while not isinstance(event := self.next(), self.yaml.MappingEndEvent):
-            key = self.key(event, path)
+            key = self.key(event)
             here = (*path, key)
             if key in entries:
                 self.complain(
@@ -267,7 +267,7 @@ class _Reader:
             entries[key] = self.value(self.next(), here)
         return entries
 
-    def key(self, event: Any, path: Path) -> str:
+    def key(self, event: Any) -> str:
         """A mapping's key: text, whatever stood there."""
         if not isinstance(event, self.yaml.ScalarEvent):
             raise self.refusal(event, "key-no-text", "a key must be text")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,34 +20,16 @@ def wire(field: Field, value: Any) -> Any:
     Raises:
         ValueError: it is no size, duration, subject or time; the message says why.
     """
-    return _wire(field.unit, value, field.parts)
-
-
-def _wire(unit: Unit, value: Any, parts: Mapping[str, Unit] | None) -> Any:
-    match unit:
-        case Unit.SIZE:
-            return units.parse_size(str(value))
-        case Unit.DURATION:
-            return units.parse_duration(str(value))
-        case Unit.DURATIONS:
-            return [units.parse_duration(str(item)) for item in _present(value)]
-        case Unit.SUBJECT:
-            return _subject(value)
-        case Unit.SUBJECTS:
-            return [_subject(item) for item in _present(value)]
-        case Unit.NAMES:
-            return _present(value)
-        case Unit.TIME:
-            return _time(value)
-        case Unit.TEXT:
-            return str(value)  # sample_freq: 100
-        case Unit.METADATA:
-            return {key: str(text) for key, text in value.items() if text is not None}
+    match field.unit:
         case Unit.OBJECT:
-            return _object(value, parts or {})
+            return _object(value, field.parts or {})
         case Unit.OBJECTS:
-            return [_object(item, parts or {}) for item in _present(value)]
-    return value
+            return [_object(item, field.parts or {}) for item in _present(value)]
+    return _simple(field.unit, value)
+
+
+def _simple(unit: Unit, value: Any) -> Any:
+    return _WIRE[unit](value) if unit in _WIRE else value
 
 
 def _present(items: list[Any]) -> list[Any]:
@@ -56,9 +39,7 @@ def _present(items: list[Any]) -> list[Any]:
 
 def _object(value: Mapping[str, Any], parts: Mapping[str, Unit]) -> dict[str, Any]:
     return {
-        name: _wire(parts[name], item, None) if name in parts else item
-        for name, item in value.items()
-        if item is not None
+        name: _simple(parts[name], item) for name, item in value.items() if item is not None and name in parts
     }
 
 
@@ -71,11 +52,23 @@ def _subject(text: str) -> str:
 def _time(text: str) -> str:
     """The same moment in UTC, as the server writes it back."""
     match = _TIME.fullmatch(text)
-    try:
-        if not match:
-            raise ValueError
-        moment = datetime.fromisoformat(match[1].upper() + match[3].upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no RFC 3339 time; write for example 2026-01-31T00:00:00Z") from None
-    fraction = (match[2] or "").rstrip("0")
-    return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction}" if fraction else "") + "Z"
+    if match:
+        fraction = (match[2] or "").rstrip("0")
+        with suppress(ValueError, OverflowError):  # a 30th of February; before the year 1
+            moment = datetime.fromisoformat(match[1].upper() + match[3].upper()).astimezone(UTC)
+            return moment.replace(tzinfo=None).isoformat() + (f".{fraction}" if fraction else "") + "Z"
+    raise ValueError(f"{text!r} is no RFC 3339 time; write for example 2026-01-31T00:00:00Z")
+
+
+# Units that are absent are the same on the wire.
+_WIRE: Mapping[Unit, Callable[[Any], Any]] = {
+    Unit.SIZE: lambda value: units.parse_size(str(value)),
+    Unit.DURATION: lambda value: units.parse_duration(str(value)),
+    Unit.DURATIONS: lambda items: [units.parse_duration(str(item)) for item in _present(items)],
+    Unit.TEXT: str,  # sample_freq: 100
+    Unit.SUBJECT: _subject,
+    Unit.SUBJECTS: lambda items: [_subject(item) for item in _present(items)],
+    Unit.NAMES: _present,
+    Unit.TIME: _time,
+    Unit.METADATA: lambda labels: {key: str(text) for key, text in labels.items() if text is not None},
+}
