@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.plan import Action, Change
@@ -17,22 +18,14 @@ def ordered(changes: Sequence[Change]) -> tuple[list[Change], list[Problem]]:
     """The changes in an order that works, each with what it `needs`; and why there is none, if there is none.
 
     Streams before their consumers, a subject out of its old stream before it enters the new one, origins
-    before what mirrors them, deletions last.
+    before what mirrors them. Deletions that nothing waits for come last, after everything else.
     """
     by_ref = {change.ref: change for change in changes}
     needs = {ref: set(_needs(change, by_ref)) for ref, change in by_ref.items()}
     for ref, stream in _moved_subjects(changes):
         needs[ref].add(stream)
-    wanted = set().union(*needs.values()) if needs else set()
-    kept = tuple(ref for ref, change in by_ref.items() if change.action is not Action.DELETE)
-    final = {ref: tuple(sorted(needed)) for ref, needed in needs.items()}
-    for ref, change in by_ref.items():
-        if change.action is Action.DELETE and ref not in wanted:
-            final[ref] = (
-                (*final[ref], *kept) if final[ref] else kept
-            )  # one shared tuple: there can be thousands
     try:
-        sequence = list(TopologicalSorter(final).static_order())
+        sequence = [replace(by_ref[ref], needs=tuple(sorted(needs[ref]))) for ref in _sorted(needs)]
     except CycleError as cycle:
         names = " -> ".join(str(ref) for ref in cycle.args[1])
         problem = Problem(
@@ -41,8 +34,35 @@ def ordered(changes: Sequence[Change]) -> tuple[list[Change], list[Problem]]:
             None,
             "move them in two applies, through a subject that no stream stores",
         )
-        return [replace(change, needs=final[change.ref]) for change in changes], [problem]
-    return [replace(by_ref[ref], needs=final[ref]) for ref in sequence], []
+        return list(changes), [problem]
+    awaited = _awaited(by_ref, needs)
+    return sorted(
+        sequence, key=lambda change: change.action is Action.DELETE and change.ref not in awaited
+    ), []
+
+
+def _sorted(needs: Mapping[Ref, set[Ref]]) -> Iterator[Ref]:
+    """Of all orders that work, the one nearest to the alphabet: a stream, its consumers, the next stream."""
+    sorter = TopologicalSorter(needs)
+    sorter.prepare()
+    ready: list[Ref] = []
+    while sorter.is_active():
+        for ref in sorter.get_ready():
+            heappush(ready, ref)
+        ref = heappop(ready)
+        sorter.done(ref)
+        yield ref
+
+
+def _awaited(by_ref: Mapping[Ref, Change], needs: Mapping[Ref, set[Ref]]) -> set[Ref]:
+    """What has to be done, directly or not, before some change that is no deletion."""
+    found: set[Ref] = set()
+    stack = [ref for ref, change in by_ref.items() if change.action is not Action.DELETE]
+    while stack:
+        fresh = needs[stack.pop()] - found
+        found |= fresh
+        stack += fresh
+    return found
 
 
 def _needs(change: Change, by_ref: Mapping[Ref, Change]) -> Iterator[Ref]:

@@ -14,6 +14,8 @@ from cyborg_infra.live.faults import PlaintextOnly
 
 # nats-py logs tracebacks that Python would print for want of a handler; what matters comes by its callbacks.
 logging.getLogger("nats").addHandler(logging.NullHandler())
+# nats-py upgrades a plain stream to TLS, and asyncio warns at the end of such a stream.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.getMessage())
 
 
 class SafeClient(Client):

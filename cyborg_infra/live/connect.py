@@ -75,6 +75,7 @@ class Connection:
         self.server_version = ""
         self.server_name = ""
         self.cluster = ""
+        self.peers = 0  # servers of the cluster that clients are told of; 0 where they are not told
         self.max_payload = 0
         self.headers = False
         self._target = target
@@ -169,6 +170,7 @@ class Connection:
         self.server_version = client.info.get("version", "")
         self.server_name = client.info.get("server_name", "")
         self.cluster = client.info.get("cluster", "")
+        self.peers = len(client.info.get("connect_urls") or ()) if self.cluster else 0
         self.headers = bool(client.info.get("headers"))
         self.max_payload = client.max_payload
         self._inbox = client.new_inbox()
@@ -226,7 +228,7 @@ async def _first(target: Target) -> Connection:
             await connection._open()  # noqa: SLF001 - the other half of this class
         except faults as error:
             await connection.close()
-            reason = why_not_connected(error, login=target.login, seconds=target.timeout)
+            reason = why_not_connected(error, target)
             problems.append(Problem("connect-failed", f"cannot connect to {url}: {reason}"))
         except BaseException:
             await connection.close()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import socket
 import ssl
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
+from cyborg_infra.live.target import Target
 from cyborg_infra.model.problems import Problem, ServerFault
 
 
@@ -174,15 +178,6 @@ def raise_for_error(reply: Mapping[str, Any], doing: str) -> None:
         )
 
 
-_REFUSED = "connection refused: no server listens there"
-_NOT_NATS = "not a NATS server: it closed the connection or sent something else than INFO"
-_SYSTEM_ERRORS = {
-    "ConnectionRefusedError": _REFUSED,
-    "ConnectionResetError": "the server closed the connection",
-    "BrokenPipeError": "the server closed the connection",
-}
-
-
 class PlaintextOnly(Exception):
     """TLS is wanted and the server offers none; raised before credentials are sent."""
 
@@ -191,50 +186,55 @@ class ClosedDuringLogin(Exception):
     """The server closed the connection without a word when we logged in."""
 
 
-def why_not_connected(error: BaseException, *, login: str, seconds: float) -> str:
-    """One line on why a connection attempt failed. `login` names the method that was tried, never a secret."""
+def why_not_connected(error: BaseException, target: Target) -> str:
+    """One line on why a connection attempt failed; says how the login was tried, never a secret."""
     if isinstance(error, PlaintextOnly):
         return "TLS is wanted, but the server offers none; nothing was sent"
-    if isinstance(error, ClosedDuringLogin):
-        return f"the server closed the connection at login ({login}); it may require a client certificate"
+    if isinstance(error, ClosedDuringLogin | ConnectionResetError | BrokenPipeError):
+        return _why_closed(target)
     if isinstance(error, ssl.SSLError):
         return _why_tls_failed(error)
     if isinstance(error, TimeoutError):
         return (
-            f"nothing that speaks NATS answered within {seconds:g}s "
+            f"nothing that speaks NATS answered within {target.timeout:g}s "
             "(a firewall, another service, or a server that wants --tlsfirst?)"
         )
     if isinstance(error, OSError):
         return _why_unreachable(error)
-    return _why_refused(str(error), login)
+    return _why_refused(str(error), target.login)
+
+
+def _why_closed(target: Target) -> str:
+    guess = (
+        "does it reject the client certificate?" if target.tls_cert else "does it want a client certificate?"
+    )
+    return f"the server closed the connection during login ({target.login}); {guess}"
 
 
 def _why_unreachable(error: OSError) -> str:
-    import socket
-
     if isinstance(error, socket.gaierror):
         return "this host name is not known"
-    # A name with several addresses gives one OSError whose text lists all reasons.
-    if "Connect call failed" in str(error) and "[Errno 111]" in str(error):
-        return _REFUSED
-    return _SYSTEM_ERRORS.get(type(error).__name__, error.strerror or str(error))
+    # A name with several addresses gives one OSError without a number, whose text lists all reasons.
+    numbers = {int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))}
+    if numbers == {errno.ECONNREFUSED}:
+        return "connection refused: no server listens there"
+    return error.strerror or "; ".join(os.strerror(number) for number in sorted(numbers)) or str(error)
 
 
 def _why_tls_failed(error: ssl.SSLError) -> str:
-    text = str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        if "match" in error.verify_message or "IP address mismatch" in error.verify_message:
+        if "mismatch" in error.verify_message:
             return f"TLS: the server's certificate is for another name: {error.verify_message}"
         return (
             f"TLS: the server's certificate is not trusted: {error.verify_message} (give its CA with --tlsca)"
         )
-    reason = (error.reason or text).replace("_", " ").lower()
-    if re.search(r"certificate.required|handshake.failure", reason):
+    reason = (error.reason or str(error)).replace("_", " ").lower()
+    if "certificate required" in reason or "handshake failure" in reason:
         return "TLS: the server requires a client certificate (--tlscert, --tlskey)"
-    if "alert" in reason and re.search(r"certificate|unknown ca", reason):
+    if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
         return f"TLS: the server rejects the client certificate: {reason}"
-    if re.search(r"wrong version number|record layer failure|packet length", reason):
-        return "TLS: the server does not answer in TLS (without --tlsfirst, perhaps?)"
+    if re.search("wrong version number|record layer failure|packet length", reason):
+        return "TLS: the server does not answer in TLS (does it speak first, without --tlsfirst?)"
     return f"TLS: {reason}"
 
 
@@ -242,6 +242,6 @@ def _why_refused(text: str, login: str) -> str:
     said = text.removeprefix("nats: ").strip("'")
     if "authorization" in said.lower():
         return f"login refused ({login}): {said}"
-    if "expecting INFO" in said or "chunk" in said or "json" in said:
-        return _NOT_NATS
+    if re.search("INFO message|json parse|chunk|codec", said, re.IGNORECASE):
+        return "not a NATS server: it closed the connection or sent something else than INFO"
     return f"the server refuses the connection ({login}): {said}"

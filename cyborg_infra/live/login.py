@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,18 +78,22 @@ def _read_creds(path: Path) -> tuple[str, str]:
 
 
 def _checked(seed: str, what: str) -> str:
-    """`seed` itself. Raises ConnectFailed if it is not a user's."""
-    import binascii
+    """`seed` itself. Raises ConnectFailed if it is not a user's, or mistyped."""
+    if not _is_user_seed(seed):
+        raise _unusable(what, "it holds no valid user seed (58 characters that begin with SU)")
+    return seed
 
+
+def _is_user_seed(seed: str) -> bool:
     import nkeys  # type: ignore[import-untyped]  # it has no stubs
 
     try:
+        raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
         prefix, _ = nkeys.decode_seed(bytearray(seed.encode()))
-    except (nkeys.NkeysError, binascii.Error, ValueError):
-        prefix = None
-    if prefix != nkeys.PREFIX_BYTE_USER:
-        raise _unusable(what, "it holds no valid user seed (58 characters that begin with SU)")
-    return seed
+    except (nkeys.NkeysError, ValueError):
+        return False
+    # nkeys leaves the checksum to its callers.
+    return bool(prefix == nkeys.PREFIX_BYTE_USER and nkeys.crc16_checksum(bytearray(raw[:-2])) == raw[-2:])
 
 
 def _credentials(jwt: str, seed: str) -> Any:

@@ -1,0 +1,283 @@
+"""One account's JetStream over its JSON API: read all of it, make one change true. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from cyborg_infra.live.connect import Connection
+from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry, raise_for_error
+from cyborg_infra.live.target import Target
+from cyborg_infra.model.fields import LEVELS, Config, Kind, Version, level_of
+from cyborg_infra.model.problems import Problem, ServerFault, SnapshotIncomplete
+from cyborg_infra.model.state import ConsumerCounts, Facts, Limits, Ref, Resource, State, StreamCounts
+
+READS_IN_FLIGHT = (
+    128  # performance.md: the server drops its whole queue at 10,000; beyond 128 nothing is gained
+)
+CLUSTER_TIMEOUT = 10.0  # seconds; an election takes 4 to 9, and LIST waits 4 for what does not answer
+ATTEMPTS = 4  # with PAUSES between them: over 15 s together, which covers election and lost quorum
+PAUSES = (0.5, 2.0, 4.0)
+READINGS = 3  # a listing that changed while it was read is read again
+
+STREAM_NOT_FOUND = 10059
+CONSUMER_NOT_FOUND = 10014
+
+
+class _ChangedMeanwhile(Exception):
+    """The account changed while it was listed."""
+
+
+class JetStream:
+    """The JetStream of one account, through one connection."""
+
+    def __init__(self, connection: Connection, target: Target) -> None:
+        self._connection = connection
+        self._target = target
+        self._timeout = max(target.timeout, CLUSTER_TIMEOUT) if connection.cluster else target.timeout
+        self._reading = asyncio.Semaphore(READS_IN_FLIGHT)
+
+    async def call(self, verb: str, body: Mapping[str, Any] | None = None, *, doing: str) -> dict[str, Any]:
+        """The API's answer to one request. Raises ApiError for an error in it, and whatever `Connection.request` raises."""
+        payload = json.dumps(body, separators=(",", ":")).encode() if body is not None else b""
+        reply = await self._connection.request(
+            f"{self._target.api_prefix}.{verb}", payload, timeout=self._timeout
+        )
+        try:
+            answer: dict[str, Any] = json.loads(reply)
+        except ValueError:
+            raise ServerFault(
+                Problem(
+                    "no-api",
+                    f"{doing}: the answer is no JSON",
+                    None,
+                    "something else listens on this subject: check --js-api-prefix",
+                )
+            ) from None
+        raise_for_error(answer, doing)
+        return answer
+
+    async def facts(self) -> Facts:
+        """What the server and the account are. Raises NoResponders or ApiError 10039 where there is no JetStream."""
+        info, account = await asyncio.gather(
+            self._read("INFO", doing="reading the account"), self._connection.account()
+        )
+        level = info.get("api", {}).get("level", 0)
+        return Facts(
+            version=_effective(self._connection.server_version, level),
+            level=level,
+            server=self._connection.server_name,
+            url=self._connection.url,
+            account=account,
+            cluster=self._connection.cluster,
+            domain=info.get("domain", self._target.domain),
+            peers=self._connection.peers,
+            context=self._target.context,
+            source=self._target.source,
+            limits=_limits(info),
+        )
+
+    async def snapshot(self, owner: str, names: Collection[str]) -> State:
+        """Every stream of the account, and the consumers of those that are in `names` or marked as `owner`'s.
+
+        Complete, or not at all: raises SnapshotIncomplete for a stream or consumer that could not be read.
+        """
+        facts = await self.facts()
+        for _ in range(READINGS):
+            try:
+                return await self._listing(facts, owner, frozenset(names))
+            except _ChangedMeanwhile:
+                continue
+        raise SnapshotIncomplete(
+            Problem(
+                "unstable",
+                "the account keeps changing while it is read",
+                None,
+                "try again when nobody else creates or deletes streams and consumers",
+            )
+        )
+
+    async def info(self, ref: Ref) -> Resource | None:
+        """One stream or consumer as it is now, or None if there is none."""
+        verb = f"CONSUMER.INFO.{ref.stream}.{ref.consumer}" if ref.consumer else f"STREAM.INFO.{ref.stream}"
+        try:
+            row = await self._read(verb, doing=f"reading {ref}")
+        except ApiError as error:
+            if error.err_code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND):
+                return None
+            raise
+        return _resource(ref, row)
+
+    async def _listing(self, facts: Facts, owner: str, names: frozenset[str]) -> State:
+        streams = await self._all("STREAM.LIST", "streams", "listing the streams", self._stream_row)
+        found = {Ref(name): _resource(Ref(name), row) for name, row in streams.items()}
+        ours = [ref.stream for ref, stream in found.items() if ref.stream in names or stream.owner == owner]
+        listed = await asyncio.gather(
+            *(self._consumers(name, streams[name]) for name in ours if _readers(streams[name]))
+        )
+        for stream, rows in listed:
+            found |= {Ref(stream, name): _resource(Ref(stream, name), row) for name, row in rows.items()}
+        return State(found, facts)
+
+    async def _consumers(self, stream: str, row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The consumers of one stream. In a cluster a stream that is gone lists as empty, without an error."""
+
+        async def read(name: str) -> dict[str, Any]:
+            return await self._read(f"CONSUMER.INFO.{stream}.{name}", doing=f"reading {stream}/{name}")
+
+        async with self._reading:
+            try:
+                rows = await self._all(
+                    f"CONSUMER.LIST.{stream}", "consumers", f"listing the consumers of {stream}", read
+                )
+            except ApiError as error:
+                if error.err_code == STREAM_NOT_FOUND:
+                    raise _ChangedMeanwhile from None
+                raise
+        if not rows and _readers(row):
+            raise _ChangedMeanwhile
+        return stream, rows
+
+    async def _all(
+        self, verb: str, member: str, doing: str, one: Callable[[str], Awaitable[dict[str, Any]]]
+    ) -> dict[str, dict[str, Any]]:
+        """Every row by name, over all pages; what a page only names as missing is asked for by itself."""
+        rows: dict[str, dict[str, Any]] = {}
+        missing: dict[str, str] = {}
+        offset, totals = 0, set()
+        while True:
+            page = await self._read(verb, {"offset": offset}, doing=doing)
+            listed = {_name(row): row for row in page.get(member) or ()}
+            absent = dict.fromkeys(page.get("missing") or (), "no answer") | (page.get("offline") or {})
+            covered = listed.keys() | absent.keys()
+            if not covered:
+                break
+            totals.add(page["total"])
+            rows |= listed
+            missing |= absent
+            offset += len(covered)
+        if len(totals) > 1 or (totals and offset != totals.pop()):
+            raise _ChangedMeanwhile
+        return {**rows, **await self._missing(missing, doing, one)}
+
+    async def _missing(
+        self, names: Mapping[str, str], doing: str, one: Callable[[str], Awaitable[dict[str, Any]]]
+    ) -> dict[str, dict[str, Any]]:
+        """Rows that a listing did not have. A list without them would say that they do not exist: never plan from that."""
+        found, problems = {}, []
+        for name, reason in sorted(names.items()):
+            try:
+                found[name] = await one(name)
+            except ServerFault as fault:
+                problems.append(
+                    Problem(
+                        "missing",
+                        f"{doing}: {name} could not be read ({reason}): {fault.problems[0].message}",
+                        None,
+                        "its servers are down, or it was written by a newer server version: bring it back before planning",
+                    )
+                )
+        if problems:
+            raise SnapshotIncomplete(*problems)
+        return found
+
+    async def _stream_row(self, name: str) -> dict[str, Any]:
+        """One stream's INFO. In a cluster a stream without a leader answers with old data (measured 2.15.1)."""
+        row = await self._read(f"STREAM.INFO.{name}", doing=f"reading {name}")
+        if row.get("cluster") is not None and not row["cluster"].get("leader"):
+            raise ServerFault(Problem("no-leader", "it has no leader", None))
+        return row
+
+    async def _read(self, verb: str, body: Mapping[str, Any] | None = None, *, doing: str) -> dict[str, Any]:
+        """A request that changes nothing; asked again where a cluster needs time to elect."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self.call(verb, body, doing=doing)
+            except (NoReply, NoResponders, ApiError) as fault:
+                worth = (
+                    fault.retry is Retry.RETRY
+                    if isinstance(fault, ApiError)
+                    else bool(self._connection.cluster)
+                )
+                if not worth or attempt == len(PAUSES):
+                    raise
+            await asyncio.sleep(PAUSES[attempt])
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    name: str = row["name"] if "stream_name" in row else row["config"]["name"]
+    return name
+
+
+def _readers(row: Mapping[str, Any]) -> int:
+    count: int = row["state"].get("consumer_count", 0)
+    return count
+
+
+def _resource(ref: Ref, row: Mapping[str, Any]) -> Resource:
+    config: Config = row["config"]
+    counts = _stream_counts(row) if ref.kind is Kind.STREAM else _consumer_counts(row)
+    return Resource(ref, config, counts=counts, created=row.get("created", ""))
+
+
+def _stream_counts(row: Mapping[str, Any]) -> StreamCounts:
+    state = row["state"]
+    held = state["messages"] > 0
+    return StreamCounts(
+        messages=state["messages"],
+        bytes=state["bytes"],
+        first_seq=state["first_seq"],
+        last_seq=state["last_seq"],
+        first_ts=state["first_ts"] if held else "",
+        last_ts=state["last_ts"] if held else "",
+        oldest_age=_age(state["first_ts"], row.get("ts", "")) if held else 0,
+        num_subjects=state.get("num_subjects", 0),
+        consumers=state.get("consumer_count", 0),
+    )
+
+
+def _consumer_counts(row: Mapping[str, Any]) -> ConsumerCounts:
+    return ConsumerCounts(
+        num_pending=row["num_pending"],
+        num_ack_pending=row["num_ack_pending"],
+        num_redelivered=row["num_redelivered"],
+        delivered_stream_seq=row["delivered"]["stream_seq"],
+        ack_floor_stream_seq=row["ack_floor"]["stream_seq"],
+    )
+
+
+def _age(first: str, now: str) -> int:
+    """Nanoseconds from `first` to `now`, both the server's; to the microsecond, which is all that matters here."""
+    if not now:
+        return 0
+    return int((datetime.fromisoformat(now) - datetime.fromisoformat(first)).total_seconds() * 1e9)
+
+
+def _effective(connected: str, level: int) -> Version:
+    """The version whose rules hold: the connected server's, unless the API leader answers for another one.
+
+    In a cluster of mixed versions, or through a leaf node, the leader's level decides; then it is the oldest
+    version of that level.
+    """
+    version = Version.parse(connected)
+    return version if level_of(version) == level or level not in LEVELS else LEVELS[level]
+
+
+def _limits(info: Mapping[str, Any]) -> Limits:
+    limits = info.get("limits") or {}
+    return Limits(
+        max_streams=limits.get("max_streams", -1),
+        max_consumers=limits.get("max_consumers", -1),
+        max_storage=limits.get("max_storage", -1),
+        max_memory=limits.get("max_memory", -1),
+        max_ack_pending=limits.get("max_ack_pending", -1),
+        max_bytes_required=limits.get("max_bytes_required", False),
+        streams=info.get("streams", 0),
+        consumers=info.get("consumers", 0),
+        storage=info.get("reserved_storage", 0),
+        memory=info.get("reserved_memory", 0),
+    )

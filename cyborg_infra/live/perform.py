@@ -1,0 +1,233 @@
+"""One change of a plan, made true on the server: read, compare with the plan, write, compare with the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
+from cyborg_infra.live.jetstream import ATTEMPTS, CONSUMER_NOT_FOUND, PAUSES, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Kind
+from cyborg_infra.model.plan import Action, Change, HazardName
+from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
+from cyborg_infra.model.state import ConsumerCounts, Ref, Resource, StreamCounts
+
+SETTLED = 0.05  # seconds in which a parked stream must not grow: publishes that were under way have landed
+
+
+async def perform(server: JetStream, change: Change) -> None:
+    """The server holds what the change says. Nothing is written where the server is not as the plan found it.
+
+    Raises:
+        PlanStale: somebody changed the resource after the plan was made.
+        ServerFault: the server refused, dropped a field, or did not answer; what it did is in the message.
+    """
+    match change.action:
+        case Action.CREATE:
+            await _create(server, _after(change))
+        case Action.ADOPT | Action.UPDATE:
+            await _update(server, change)
+        case Action.REPLACE:
+            await _delete(server, change)
+            await _create(server, _after(change))
+        case Action.DELETE:
+            await _delete(server, change)
+        case Action.IMPOSSIBLE:
+            raise PlanStale(*change.problems)
+
+
+async def _create(server: JetStream, desired: Resource) -> None:
+    ref, config = desired.ref, desired.config
+    if ref.kind is Kind.STREAM:
+        await _write(server, None, desired, f"STREAM.CREATE.{ref.stream}", config)
+    else:
+        body = {"stream_name": ref.stream, "config": config, "action": "create"}
+        await _write(server, None, desired, f"CONSUMER.CREATE.{ref.stream}.{ref.consumer}", body)
+
+
+async def _update(server: JetStream, change: Change) -> None:
+    live, desired = await _unchanged(server, change), _after(change)
+    ref = change.ref
+    if live is None:
+        raise _stale(ref, "deleted")
+    config = merged(ref.kind, live.config, desired.config)
+    if ref.kind is Kind.STREAM:
+        await _write(server, live, desired, f"STREAM.UPDATE.{ref.stream}", config)
+    else:
+        body = {"stream_name": ref.stream, "config": config, "action": "update"}
+        await _write(server, live, desired, f"CONSUMER.CREATE.{ref.stream}.{ref.consumer}", body)
+
+
+async def _delete(server: JetStream, change: Change) -> None:
+    """Gone. A resource that is already gone is as wanted: its stream went, or an earlier run got this far."""
+    live = await _unchanged(server, change)
+    if live is None:
+        return
+    if live.ref.kind is Kind.STREAM:
+        await _retire(server, change, live)
+        await _write(server, live, None, f"STREAM.DELETE.{live.ref.stream}", None)
+    else:
+        _refuse_if_moved(change, live)
+        await _write(server, live, None, f"CONSUMER.DELETE.{live.ref.stream}.{live.ref.consumer}", None)
+
+
+async def _retire(server: JetStream, change: Change, live: Resource) -> None:
+    """A stream that was empty in the plan is parked on a subject that nobody uses, and still empty.
+
+    A publisher that comes too late is told so, instead of losing an acknowledged message. If a message came
+    before, the stream is put back as it was. Raises PlanStale then.
+    """
+    if any(hazard.name is HazardName.DELETES_MESSAGES for hazard in change.hazards) or not live.config.get(
+        "subjects"
+    ):
+        return
+    name = live.ref.stream
+    parked = merged(Kind.STREAM, live.config, {**live.config, "subjects": [f"_parked.{name}"]})
+    parked.pop("subject_transform", None)
+    await server.call(f"STREAM.UPDATE.{name}", parked, doing=f"parking {name}")
+    await asyncio.sleep(SETTLED)
+    now = await server.info(live.ref)
+    if now is not None and isinstance(now.counts, StreamCounts) and now.counts.messages:
+        await server.call(
+            f"STREAM.UPDATE.{name}",
+            merged(Kind.STREAM, live.config, live.config),
+            doing=f"putting {name} back",
+        )
+        raise PlanStale(
+            Problem(
+                "stale",
+                f"{live.ref}: {now.counts.messages} messages arrived since the plan was made; it was left as it is",
+                None,
+                "plan again",
+            )
+        )
+
+
+def _refuse_if_moved(change: Change, live: Resource) -> None:
+    """A consumer that cost nothing in the plan must not have been worked with since."""
+    before = change.before.counts if change.before else None
+    if (
+        change.hazards
+        or not isinstance(before, ConsumerCounts)
+        or not isinstance(live.counts, ConsumerCounts)
+    ):
+        return
+    if (before.delivered_stream_seq, before.num_pending) != (
+        live.counts.delivered_stream_seq,
+        live.counts.num_pending,
+    ):
+        raise PlanStale(
+            Problem(
+                "stale",
+                f"{live.ref} has been worked with since the plan was made; it was left as it is",
+                None,
+                "plan again",
+            )
+        )
+
+
+async def _unchanged(server: JetStream, change: Change) -> Resource | None:
+    """The resource as it is now, which is as the plan found it; None if it is gone."""
+    live = await server.info(change.ref)
+    if live is None or change.before is None:
+        return live
+    if live.created != change.before.created:
+        raise _stale(change.ref, "deleted and created again")
+    if (live.canonical(), _labels(live)) != (change.before.canonical(), _labels(change.before)):
+        raise _stale(change.ref, "changed")
+    return live
+
+
+async def _write(
+    server: JetStream,
+    before: Resource | None,
+    after: Resource | None,
+    verb: str,
+    body: Mapping[str, Any] | None,
+) -> None:
+    """One request that changes something. After a fault that may pass it reads what happened, and only then tries again."""
+    resource = after or before
+    if resource is None:
+        raise ValueError("a write has a before or an after")
+    ref, doing = resource.ref, _doing(before, after)
+    for attempt in range(ATTEMPTS):
+        try:
+            answer = await server.call(verb, body, doing=doing)
+        except (NoReply, NoResponders, ApiError) as fault:
+            if (
+                isinstance(fault, ApiError)
+                and fault.err_code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND)
+                and after is None
+            ):
+                return
+            if await _happened(server, ref, after):
+                return
+            if attempt == len(PAUSES) or (isinstance(fault, ApiError) and fault.retry is Retry.NONE):
+                raise
+            await asyncio.sleep(PAUSES[attempt])
+        else:
+            if after is not None:
+                _refuse_if_different(ref, answer, after)
+            return
+
+
+async def _happened(server: JetStream, ref: Ref, after: Resource | None) -> bool:
+    """Whether the server holds `after` already, although the write did not say so."""
+    live = await server.info(ref)
+    if live is None or after is None:
+        return live is after is None
+    return (live.canonical(), _labels(live)) == (after.canonical(), _labels(after))
+
+
+def _refuse_if_different(ref: Ref, answer: Mapping[str, Any], after: Resource) -> None:
+    """Before 2.12 a server drops silently what it does not know: its answer must hold what was sent."""
+    held, wanted = Resource(ref, answer["config"]).canonical(), after.canonical()
+    names = [name for name in FIELDS[ref.kind] if held.get(name) != wanted.get(name)]
+    if names:
+        raise ServerFault(
+            Problem(
+                "not-kept",
+                f"{ref}: the server answered OK and did not keep {', '.join(names)}",
+                after.origin,
+                "this server version may not know the field; plan again to see what it holds",
+            )
+        )
+
+
+def merged(kind: Kind, live: Config, desired: Config) -> dict[str, Any]:
+    """What an update sends: desired laid over live, so that a field newer than our table survives.
+
+    A managed field that is absent from desired goes back to its default; the server's own labels are not sent.
+    """
+    kept = {name: value for name, value in live.items() if name not in FIELDS[kind]}
+    metadata = {
+        key: text
+        for key, text in (desired.get("metadata") or {}).items()
+        if not key.startswith(SERVER_METADATA)
+    }
+    return {**kept, **desired, "metadata": metadata}
+
+
+def _labels(resource: Resource) -> dict[str, str]:
+    return {key: text for key, text in resource.metadata.items() if not key.startswith(SERVER_METADATA)}
+
+
+def _after(change: Change) -> Resource:
+    if change.after is None:
+        raise ValueError(f"{change.action} of {change.ref} without an after")
+    return change.after
+
+
+def _doing(before: Resource | None, after: Resource | None) -> str:
+    if after is None:
+        return f"deleting {before.ref if before else ''}"
+    return f"updating {after.ref}" if before else f"creating {after.ref}"
+
+
+def _stale(ref: Ref, what: str) -> PlanStale:
+    return PlanStale(
+        Problem(
+            "stale", f"{ref} was {what} since the plan was made; it was left as it is", None, "plan again"
+        )
+    )
