@@ -131,7 +131,7 @@ def _change(change: Change) -> dict[str, Any]:
 
 
 def _field(change: Change, field: FieldChange) -> dict[str, Any]:
-    row = FIELDS[change.ref.kind].get(field.field)
+    row = FIELDS[change.ref.kind].get(field.field.split(".")[0])
     return {
         "field": field.field,
         "unit": row.unit.value if row else None,

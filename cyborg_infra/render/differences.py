@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Unit
+from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Unit
 from cyborg_infra.model.plan import Action, Cause, Change, Done, FieldChange, Hazard, Outcome, Plan
 from cyborg_infra.model.state import MARKS, Resource
 from cyborg_infra.render.values import both, plural, quoted
+
+# How the difference of one label is named.
+_LABEL = "metadata."
 
 SYMBOLS = {
     Action.CREATE: "+",
@@ -64,52 +67,26 @@ def cause(change: Change) -> str:
 
 def differences(change: Change) -> list[Difference]:
     """Every field that changes, the ownership marks left out."""
-    return [difference for field in change.fields for difference in _field(change, field)]
+    return [_difference(change, field) for field in change.fields if not _is_hidden(field.field)]
 
 
-def _field(change: Change, field: FieldChange) -> Iterator[Difference]:
-    kind = change.ref.kind
-    row = FIELDS[kind].get(field.field)
-    reason = _reason(change, field)
-    if row and row.unit is Unit.METADATA:
-        yield from _labels(field, reason)
-    elif row and row.unit is Unit.SUBJECTS:
+def _is_hidden(name: str) -> bool:
+    label = name.removeprefix(_LABEL)
+    return label != name and (label in MARKS or label.startswith(SERVER_METADATA))
+
+
+def _difference(change: Change, field: FieldChange) -> Difference:
+    kind, name = change.ref.kind, field.field
+    row = FIELDS[kind].get(name)
+    reason = field.reason or ""
+    if reason and change.action is Action.REPLACE:
+        reason = f"forces replacement: {reason}"
+    if row and row.unit is Unit.SUBJECTS:
         before, after = set(field.before or ()), set(field.after or ())
-        yield Difference(
-            field.field,
-            added=tuple(sorted(after - before)),
-            removed=tuple(sorted(before - after)),
-            reason=reason,
+        return Difference(
+            name, added=tuple(sorted(after - before)), removed=tuple(sorted(before - after)), reason=reason
         )
-    else:
-        before_text, after_text = both(kind, field.field, field.before), both(kind, field.field, field.after)
-        yield Difference(field.field, before_text, after_text, reason=reason)
-
-
-def _reason(change: Change, field: FieldChange) -> str:
-    if field.reason and change.action is Action.REPLACE:
-        return f"forces replacement: {field.reason}"
-    return field.reason or ""
-
-
-def _labels(field: FieldChange, reason: str) -> Iterator[Difference]:
-    before, after = labels(field.before), labels(field.after)
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
-            yield Difference(f"metadata.{key}", _label(before, key), _label(after, key), reason=reason)
-
-
-def labels(metadata: Config | None) -> dict[str, str]:
-    """The metadata that people wrote: without our marks and the server's own keys."""
-    return {
-        key: text
-        for key, text in (metadata or {}).items()
-        if key not in MARKS and not key.startswith(SERVER_METADATA)
-    }
-
-
-def _label(found: dict[str, str], key: str) -> str:
-    return quoted(found[key]) if key in found else "none"
+    return Difference(name, both(kind, name, field.before), both(kind, name, field.after), reason=reason)
 
 
 def marks(change: Change) -> str:
@@ -128,7 +105,7 @@ def settings(resource: Resource) -> list[tuple[str, str]]:
     for name, value in resource.canonical().items():
         unit = FIELDS[kind][name].unit
         if unit is Unit.METADATA:
-            told += [(f"metadata.{key}", quoted(text)) for key, text in labels(value).items()]
+            told += [(f"{_LABEL}{key}", quoted(text)) for key, text in value.items()]
         elif unit is Unit.SUBJECT:
             told.insert(0, (name, both(kind, name, value)))
         elif unit is not Unit.SUBJECTS:

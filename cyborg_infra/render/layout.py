@@ -34,7 +34,7 @@ class Line:
         if width is None:
             yield _indented(text, self.indent)
             return
-        margin = min(self.indent, width // 2)
+        margin = min(self.indent, max(width - 20, 0))
         while True:
             row = next(iter(text.wrap(console, width - margin, overflow="fold")), text)
             left = _without_leading_spaces(text[len(row) :])
@@ -43,7 +43,7 @@ class Line:
             if not left.plain:
                 return
             text = left
-            margin = min(self.indent + self.hang, width // 2)
+            margin = min(self.indent + self.hang, max(width - 20, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,10 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Aligned columns. No cell is ever shortened: where the terminal is too narrow, the last column moves below.
+    """Aligned columns under a head. No cell is ever shortened.
 
-    A space in the head breaks it over two rows. A body row of a single cell is the heading of those below it.
+    Where the terminal is too narrow, the last column wraps in its place; where not even its words fit there, it
+    moves below, and the head breaks at its line feeds. A body row of a single cell is a heading, two columns out.
     """
 
     head: tuple[str, ...]
@@ -85,31 +86,50 @@ class Table:
 
     def rows(self, console: Console, width: int | None) -> Iterator[Text]:
         """Head and body."""
-        from rich.cells import cell_len
+        flat = [tuple(cell.replace("\n", "") for cell in self.head)]
+        start = self.indent + sum(size + 2 for size in _sizes([*flat, *self.body])[:-1])
+        longest = max(
+            (cell_width(word) for row in self.body if row[1:] for word in row[-1].split()), default=0
+        )
+        below = width is not None and start + longest > width
+        heads = _broken(self.head) if below and width is not None and start > width else flat
+        sizes = _sizes([*heads, *self.body])
+        for row in heads:
+            yield from self._row(row, sizes, "bold", below=below).rows(console, width)
+        for row in self.body:
+            if len(row) == 1:
+                yield from Line(((row[0], "bold"),), self.indent - 2).rows(console, width)
+                continue
+            yield from self._row(row, sizes, "", below=below).rows(console, width)
+            if below:
+                label = f"{self.head[-1].lower()}: "
+                yield from Line((label, row[-1]), self.indent + 4, hang=2).rows(console, width)
 
-        heads = self._heads()
-        full = [*heads, *(row for row in self.body if len(row) > 1)]
-        sizes = [max(cell_len(clean(row[column])) for row in full) for column in range(len(self.head))]
-        fits = width is None or self.indent + sum(sizes) + 2 * (len(sizes) - 1) <= width
-        for number, row in enumerate([*heads, *self.body]):
-            style = "bold" if number < len(heads) or len(row) == 1 else ""
-            beside = row if fits or len(row) == 1 else row[:-1]
-            padded = (
-                cell + " " * (size - cell_len(cell))
-                for cell, size in zip(map(clean, beside), sizes, strict=False)
-            )
-            outdent = 2 if len(row) == 1 else 0
-            yield from Line((("  ".join(padded).rstrip(), style),), self.indent - outdent).rows(
-                console, width
-            )
-            if len(beside) < len(row) and row[-1]:
-                yield from Line(((row[-1], style),), self.indent + 4, hang=2).rows(console, width)
+    def _row(self, row: tuple[str, ...], sizes: Sequence[int], style: str, *, below: bool) -> Line:
+        beside = [clean(cell) for cell in (row[:-1] if below else row)]
+        padded = [cell + " " * (size - cell_width(cell)) for cell, size in zip(beside, sizes, strict=False)]
+        hang = 4 if below else sum(size + 2 for size in sizes[:-1])
+        return Line((("  ".join(padded).rstrip(), style),), self.indent, hang)
 
-    def _heads(self) -> list[tuple[str, ...]]:
-        """The head in as many rows as its tallest cell needs, the words at the bottom."""
-        words = [cell.split(" ") for cell in self.head]
-        height = max(len(each) for each in words)
-        return [tuple(([""] * (height - len(each)) + each)[row] for each in words) for row in range(height)]
+
+def _sizes(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    """How wide each column has to be; headings do not count."""
+    full = [row for row in rows if len(row) > 1]
+    return [max(cell_width(clean(cell)) for cell in column) for column in zip(*full, strict=True)]
+
+
+def _broken(head: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The head in as many rows as its tallest cell has lines, the last lines level."""
+    cells = [cell.split("\n") for cell in head]
+    height = max(len(lines) for lines in cells)
+    return list(zip(*([""] * (height - len(lines)) + lines for lines in cells), strict=True))
+
+
+def cell_width(text: str) -> int:
+    """How many columns a terminal gives to `text`."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 @dataclass(frozen=True, slots=True)

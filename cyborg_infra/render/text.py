@@ -249,9 +249,9 @@ def show(org: Org, subjects: Sequence[Subject], state: State) -> Page:
 
 
 _LAYERS = (
-    ("agents", "Agents: what each role is sent, and what it says of itself"),
-    ("events", "Events: what happened, for whoever cares"),
-    ("org", "Organisation: what concerns everybody"),
+    ("agents", "Agents"),
+    ("events", "Events"),
+    ("org", "Organisation"),
 )
 _STREAM_COLUMNS = (
     *("retention", "max_age", "max_bytes", "max_msgs", "storage"),
@@ -298,7 +298,7 @@ def _resources(
         yield Flow((f"All: {first}", *others), indent=2, hang=5)
     told = [name for name in fields if name not in shared]
     yield Table(
-        tuple(name.upper().replace("_", "_ ") for name in (*names, *told, _CAPTURES[kind])),
+        tuple("_\n".join(name.upper().rsplit("_", 1)) for name in (*names, *told, _CAPTURES[kind])),
         tuple(
             (
                 *(getattr(each.ref, name) for name in names),
@@ -317,4 +317,5 @@ _CAPTURES = {Kind.STREAM: "subjects", Kind.CONSUMER: "filter"}
 def _captures(resource: Resource) -> str:
     config = resource.config
     subjects = config.get("subjects") or config.get("filter_subjects") or [config.get("filter_subject")]
-    return ", ".join(few([subject for subject in subjects if subject])) or "everything"
+    nothing = "none" if resource.ref.kind is Kind.STREAM else "all subjects"
+    return ", ".join(few([subject for subject in subjects if subject])) or nothing

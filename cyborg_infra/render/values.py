@@ -59,8 +59,8 @@ def both(kind: Kind, name: str, value: Any) -> str:
 def _words(kind: Kind, name: str, value: Any) -> tuple[str, str]:
     """The human form, and the raw one where it differs."""
     field = FIELDS[kind].get(name)
-    if field is None:
-        return _by_unit(Unit.OBJECT, value), ""
+    if field is None:  # `metadata.team`
+        return _by_unit(Unit.TEXT, value), ""
     value = field.default if value is None else value
     if isinstance(value, int) and not isinstance(value, bool):
         return _number(field, value)

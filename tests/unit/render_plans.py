@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cyborg_infra.model.fields import Version
@@ -18,6 +20,9 @@ from cyborg_infra.model.state import (
     StreamCounts,
 )
 from cyborg_infra.model.units import HOUR, MINUTE
+
+Golden = Callable[[Path, str], None]
+CASES = Path(__file__).parents[1] / "cases" / "plan"
 
 MIB = 1024 * 1024
 FACTS = Facts(
@@ -53,7 +58,7 @@ def _resource(
 
 def tasks(role: str, **more: Any) -> Resource:
     """The stream of a role's tasks, as the manifest's defaults have it."""
-    config = {
+    config: dict[str, Any] = {
         "subjects": [f"genbrain.agents.{role}.tasks"],
         "max_bytes": 100 * MIB,
         "max_age": 72 * HOUR,
@@ -64,7 +69,7 @@ def tasks(role: str, **more: Any) -> Resource:
 
 def worker(role: str, **more: Any) -> Resource:
     """The consumer of a role's tasks, as the manifest's defaults have it."""
-    config = {
+    config: dict[str, Any] = {
         "filter_subject": f"genbrain.agents.{role}.tasks",
         "ack_wait": 30 * MINUTE,
         "max_deliver": 3,
@@ -147,7 +152,9 @@ def drift() -> Plan:
             ceo,
             tasks("ceo", metadata={"team": "b"}),
             (
-                FieldChange("metadata", ceo.metadata, {"team": "b"}),
+                FieldChange("metadata.old", "x", None),
+                FieldChange("metadata.team", "a", "b"),
+                FieldChange(f"metadata.{APPLIED}", "0123456789abcdef", "fedcba9876543210"),
                 FieldChange("max_msgs", None, 500),
                 FieldChange("description", None, "Tasks of the CEO"),
             ),
@@ -182,7 +189,12 @@ def adopt() -> Plan:
     """Streams that were there before: one alike, one different; and a mark that is out of date."""
     found = tasks("cso", owner="", max_age=48 * HOUR)
     return _plan(
-        Change(Action.ADOPT, tasks("ceo", owner=""), tasks("ceo")),
+        Change(
+            Action.ADOPT,
+            tasks("ceo", owner=""),
+            tasks("ceo"),
+            (FieldChange(f"metadata.{OWNER}", None, "genbrain"),),
+        ),
         Change(Action.ADOPT, found, tasks("cso"), (FieldChange("max_age", 48 * HOUR, 72 * HOUR),)),
         Change(Action.UPDATE, worker("cto"), worker("cto")),
     )
@@ -211,12 +223,12 @@ def replace() -> Plan:
             worker("intern", counts=waiting),
             None,
             hazards=(Hazard(HazardName.RESETS_PROGRESS, "7 messages are not read", 7),),
-            reason="it is no longer in the manifest",
+            reason="no longer in the manifest",
             needs=(Ref("AGENT_CTO_TASKS"),),
         ),
         Change(Action.DELETE, tasks("intern", counts=StreamCounts()), None),
         prune=True,
-        targets=("AGENT_*",),
+        targets=("cto", "intern"),
         environment="production",
     )
 

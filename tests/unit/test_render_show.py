@@ -1,0 +1,87 @@
+"""An organisation as text and JSON: every subject, stream and consumer is there, whatever the width."""
+
+from __future__ import annotations
+
+import pytest
+from render_plans import CASES, Golden, consumer, dead_letters, tasks, worker
+from test_render_plan import printed, validate
+
+from cyborg_infra.model.namespace import Subject
+from cyborg_infra.model.org import Org, Role
+from cyborg_infra.model.state import State
+from cyborg_infra.model.units import MINUTE
+from cyborg_infra.render import data, text
+
+ORG = Org("genbrain", (Role("cto", "Technology"), Role("marketing")), description="An organisation")
+RESOURCES = (
+    tasks("cto"),
+    worker("cto"),
+    tasks("marketing"),
+    worker("marketing"),
+    dead_letters(),
+    consumer("DEAD_LETTERS/dead-letter-alerts", ack_wait=5 * MINUTE),
+)
+STATE = State({each.ref: each for each in RESOURCES})
+
+
+def _agent(role: str, channel: str, stream: str | None, publisher: str, reader: str, meaning: str) -> Subject:
+    subject = f"genbrain.agents.{role}.{channel}"
+    return Subject(
+        subject, "agents", role, channel, stream is not None, stream, (publisher,), (reader,), meaning
+    )
+
+
+SUBJECTS = (
+    *(
+        subject
+        for role in ("cto", "marketing")
+        for subject in (
+            _agent(
+                role,
+                "tasks",
+                f"AGENT_{role.upper()}_TASKS",
+                "any role",
+                f"{role}-worker",
+                "task assignments: each is worked on once",
+            ),
+            _agent(role, "status", None, role, "monitoring", "heartbeat and state"),
+        )
+    ),
+    Subject(
+        "genbrain.events.ci.result", "events", None, "ci.result", False, None, ("cto",), ("marketing",), ""
+    ),
+    Subject(
+        "genbrain.org.deadletter",
+        "org",
+        None,
+        "deadletter",
+        True,
+        "DEAD_LETTERS",
+        ("the server", "any role"),
+        ("dead-letter-alerts",),
+        "what failed for good",
+    ),
+)
+
+
+@pytest.mark.parametrize("width", [50, 80, 140])
+def test_text_by_width(golden: Golden, width: int) -> None:
+    shown = printed(text.show(ORG, SUBJECTS, STATE), width=width)
+    assert all(len(row) <= width and row == row.rstrip() for row in shown.splitlines())
+    golden(CASES / f"show-{width}.txt", shown)
+
+
+def test_a_pipe_gets_a_row_for_each_resource() -> None:
+    rows = printed(text.show(ORG, SUBJECTS, STATE), terminal=False).splitlines()
+    for resource in RESOURCES:
+        assert any(row.startswith(f"  {resource.ref.name} ") for row in rows), resource.ref
+
+
+def test_an_organisation_without_anything_is_shown() -> None:
+    assert printed(text.show(Org("empty", ()), (), State())) == "Organisation empty\n"
+
+
+def test_json_fits_its_schema() -> None:
+    value = data.show(ORG, SUBJECTS, STATE)
+    validate("show", value)
+    assert [subject.subject for subject in SUBJECTS] == [each["subject"] for each in value["subjects"]]
