@@ -44,6 +44,7 @@ def saved(plan_: Plan) -> dict[str, Any]:
     `base` and `server` tell whether it is stale; `desired` is what it leads to, wire form; `plan` is for readers.
     """
     return {
+        "type": "saved-plan",  # first: `apply` knows the file by its first bytes
         "schema_version": SCHEMA_VERSION,
         "org": plan_.org,
         "environment": plan_.environment,
