@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 from raw import Api
-from servers import NEWEST, VERSIONS, server_binary
+from servers import NEWEST, VERSIONS, StartServer, server_binary
 
 from cyborg_infra.live.embedded import EmbeddedServer
-
-
-class StartServer(Protocol):
-    """Starts one more server, with a store of its own; killed when the test ends."""
-
-    def __call__(
-        self,
-        *,
-        config: str = "",
-        jetstream: bool = True,
-        version: str = NEWEST,
-        port: int = 0,
-        name: str = "",
-    ) -> EmbeddedServer: ...
 
 
 @pytest.fixture

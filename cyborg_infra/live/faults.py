@@ -205,10 +205,11 @@ def why_not_connected(error: BaseException, target: Target) -> str:
 
 
 def _why_closed(target: Target) -> str:
-    guess = (
-        "does it reject the client certificate?" if target.tls_cert else "does it want a client certificate?"
+    certificate = "reject the client certificate" if target.tls_cert else "want a client certificate"
+    return (
+        f"the server closed the connection during login ({target.login}); "
+        f"does it {certificate}, or take no more connections?"
     )
-    return f"the server closed the connection during login ({target.login}); {guess}"
 
 
 def _why_unreachable(error: OSError) -> str:

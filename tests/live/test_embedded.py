@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import StartServer
 from raw import Api
+from servers import StartServer
 
 from cyborg_infra.live.embedded import BINARY_VARIABLE, EmbeddedServer, find_binary
 from cyborg_infra.model.problems import ConnectFailed, UsageInvalid
