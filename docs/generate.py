@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - docs is no package
 """Writes what the field table says elsewhere: two blocks of the manifest's schema, and docs/reference/.
 
 `python docs/generate.py` rewrites the files; with `--check` it writes nothing and exits 1 if one is stale.

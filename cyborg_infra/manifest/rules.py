@@ -41,16 +41,15 @@ def events_are_domain_and_event(org: Org) -> Iterator[Problem]:
     """An event's name is two or more subject tokens."""
     for event in org.events:
         tokens = event.name.split(".")
-        if len(tokens) < 2:  # noqa: PLR2004 - a domain and an event
-            yield Problem(
-                "bad-name",
-                f"the event {event.name!r} has no domain",
-                event.mark,
-                "an event is <domain>.<event>, such as deploy.complete",
-            )
+        if event.name and len(tokens) == 1:
+            hint = "an event is <domain>.<event>, such as deploy.complete"
+            yield Problem("bad-name", f"the event {event.name!r} has no domain", event.mark, hint)
             continue
-        for token in tokens:
-            yield from _token_problems(f"the event {event.name!r}", token, event.mark)
+        for token in tokens if event.name else ():
+            fault = _token_fault(token)
+            if fault:
+                message = f"{token!r} cannot be part of the event {event.name!r}"
+                yield Problem("bad-name", message, event.mark, fault)
 
 
 def names_are_given_once(org: Org) -> Iterator[Problem]:
@@ -85,12 +84,8 @@ def names_fit(org: Org) -> Iterator[Problem]:
         for longest in (_stream(org, role.name), _LONGEST_CONSUMER.format(role.name)):
             size = len(longest.encode())
             if size > subjects.MAX_NAME:
-                yield Problem(
-                    "name-too-long",
-                    f"the role's name is {size - subjects.MAX_NAME} bytes too long: "
-                    f"{longest[:32]}... must fit in {subjects.MAX_NAME}",
-                    role.mark,
-                )
+                message = f"{longest[:24]}... would have {size} bytes; the server takes {subjects.MAX_NAME}"
+                yield Problem("name-too-long", message, role.mark, "choose a shorter name")
                 break
 
 
@@ -166,27 +161,25 @@ RULES: tuple[Rule, ...] = (
 
 
 def _name_problems(what: str, name: str, where: Mark | None) -> Iterator[Problem]:
-    """Against a name that is one token, and becomes part of a directory's name on the server."""
-    if "/" in name or "\\" in name:
-        yield Problem("bad-name", f"{what} must not hold slashes, as {name!r} does", where)
-    elif "." in name:
-        yield Problem("bad-name", f"{what} must be one token without dots, not {name!r}", where)
-    else:
-        yield from _token_problems(what, name, where)
-
-
-def _token_problems(what: str, token: str, where: Mark | None) -> Iterator[Problem]:
-    if not where:  # the schema has refused it, or it is missing
+    """Against a name that is one token and, as part of stream and consumer names, of directories."""
+    if not name:  # missing, or refused by the schema
         return
+    fault = _token_fault(name)
+    if "." in name:
+        fault = "one token, so no dots"
+    elif "/" in name or "\\" in name:
+        fault = "no slashes: names become directories on the server"
+    if fault:
+        yield Problem("bad-name", f"{name!r} cannot be {what}", where, fault)
+
+
+def _token_fault(token: str) -> str | None:
+    """What keeps `token` from being a subject token, or None."""
     if not token:
-        yield Problem("bad-name", f"{what} must not have an empty token", where)
-    elif not subjects.is_token(token) or not token.isprintable():
-        yield Problem(
-            "bad-name",
-            f"{what} must be of subject tokens, and {token!r} is none",
-            where,
-            "no white space, wildcards (* and >) or invisible characters, and no $ in front",
-        )
+        return "no token may be empty"
+    if subjects.is_token(token) and token.isprintable():
+        return None
+    return "no white space, wildcards (* and >) or invisible characters, and no $ in front"
 
 
 def _no_role(what: str, name: str, known: list[str], where: Mark | None) -> Problem:

@@ -146,7 +146,8 @@ def check(source: Source) -> list[tuple[Path, Problem]]:
 
 def nearest(word: str, known: list[str]) -> str | None:
     """The one of `known` that somebody who wrote `word` may have meant."""
-    close = get_close_matches(word, known, n=1)
+    begun = [one for one in known if word and one.startswith(word)]
+    close = begun or get_close_matches(word, known, n=1)
     return close[0] if close else None
 
 
@@ -231,10 +232,7 @@ def _hint(breach: _Breach) -> str | None:
         text = str(breach.value)
         meant = _VALUE_SPELLINGS.get(text, nearest(text, breach.limit))
         return f"did you mean {meant}?" if meant in breach.limit else None
-    if (
-        breach.keyword == "type"
-        and "string" in breach.schema["type"]
-        and isinstance(breach.value, bool | int)
-    ):
+    wants_text = breach.keyword == "type" and breach.schema["type"] in ("string", ["string", "object"])
+    if wants_text and isinstance(breach.value, bool | int):
         return f'write "{json.dumps(breach.value)}" with quotes if text is meant'
     return None

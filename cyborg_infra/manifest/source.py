@@ -31,20 +31,34 @@ _CONSTANTS = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
-# What YAML 1.1 and 1.2 read differently, or what is no JSON: (pattern, what it is).
+_TRUTH, _NUMBER = "true or false", "a whole decimal number"
+# What YAML 1.1 and 1.2 read differently, or what no field takes: (pattern, what it is, what to write instead).
 _SURPRISES = (
     (
         re.compile(r"yes|no|on|off|y|n", re.IGNORECASE),
         "true or false to some YAML readers and text to others",
+        _TRUTH,
     ),
-    (re.compile(r"[-+]?0[0-9_]+|0o[0-7]+"), "octal to some YAML readers and decimal to others"),
-    (re.compile(r"[-+]?0x[0-9a-fA-F_]+|[-+]?0b[01_]+"), "a number in another base to some YAML readers"),
-    (re.compile(r"[-+]?[1-9][0-9]*(?:_[0-9_]*)"), "a number to some YAML readers and text to others"),
-    (re.compile(r"[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+"), "a number of base 60 to some YAML readers"),
-    (re.compile(r"[-+]?[0-9]{20,}"), "too large a number"),
-    (re.compile(r"[-+]?(?:\.inf|\.nan)", re.IGNORECASE), "no finite number"),
-    (re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"), "a fraction, which no field takes"),
-    (re.compile(r"<<|="), "a special key to some YAML readers"),
+    (re.compile(r"[-+]?0[0-9_]+|0o[0-7]+"), "octal to some YAML readers and decimal to others", _NUMBER),
+    (
+        re.compile(r"[-+]?0x[0-9a-fA-F_]+|[-+]?0b[01_]+"),
+        "a number in another base to some YAML readers",
+        _NUMBER,
+    ),
+    (
+        re.compile(r"[-+]?[1-9][0-9]*(?:_[0-9_]*)"),
+        "a number to some YAML readers and text to others",
+        _NUMBER,
+    ),
+    (re.compile(r"[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+"), "a number of base 60 to some YAML readers", _NUMBER),
+    (re.compile(r"[-+]?[0-9]{20,}"), "too large a number", "a smaller one"),
+    (re.compile(r"[-+]?(?:\.inf|\.nan)", re.IGNORECASE), "no finite number", _NUMBER),
+    (
+        re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"),
+        "a fraction, which no field takes",
+        _NUMBER,
+    ),
+    (re.compile(r"<<|="), "a special key to some YAML readers", "another one"),
 )
 
 
@@ -139,8 +153,9 @@ def is_plain(text: str) -> bool:
     )
 
 
-def _surprise(text: str) -> str | None:
-    return next((what for pattern, what in _SURPRISES if pattern.fullmatch(text)), None)
+def _surprise(text: str) -> tuple[str, str] | None:
+    """What is in doubt about the plain scalar `text`, and what to write instead."""
+    return next(((what, instead) for pattern, what, instead in _SURPRISES if pattern.fullmatch(text)), None)
 
 
 def _refusal(
@@ -207,9 +222,8 @@ class _Reader:
         if isinstance(event, self.yaml.AliasEvent):
             return self.alias(event, path)
         if event.tag is not None:
-            self.complain(
-                event, "yaml-tag", f"the tag {event.tag} is not supported", "write the value plainly"
-            )
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self.complain(event, "yaml-tag", f"the tag {tag} is not supported", "write the value plainly")
         if isinstance(event, self.yaml.ScalarEvent):
             self.source.marks[path] = self.place(event)
             found: Any = self.scalar(event)
@@ -236,9 +250,9 @@ class _Reader:
             return int(text)
         surprise = _surprise(text)
         if surprise:
-            self.complain(
-                event, "yaml-ambiguous", f"{text} is {surprise}", f'write "{text}" if text is meant'
-            )
+            what, instead = surprise
+            hint = f'write {instead}, or "{text}" if text is meant'
+            self.complain(event, "yaml-ambiguous", f"{text} is {what}", hint)
         return text
 
     def sequence(self, path: Path) -> list[Any]:

@@ -93,4 +93,4 @@ def starter(org: str, roles: Sequence[str]) -> str:
 
 def _scalar(text: str) -> str:
     """`text` as YAML writes it, with quotes where it needs them."""
-    return text if is_plain(text) else json.dumps(text)
+    return text if is_plain(text) else json.dumps(text, ensure_ascii=False)
