@@ -60,7 +60,7 @@ def cause(change: Change) -> str:
     """Why live and desired differ, in words; empty where the action says it already."""
     if change.before is None:
         return "drift: missing on the server" if change.cause is Cause.DRIFT else ""
-    if change.after is None or change.action is Action.ADOPT:
+    if change.after is None or change.action is Action.ADOPT or (change.reason and not change.fields):
         return ""
     return _CAUSES[change.cause]
 

@@ -218,6 +218,7 @@ def replace() -> Plan:
             (lost,),
             reason="its messages are carried over as far as they fit",
         ),
+        Change(Action.REPLACE, worker("cto"), worker("cto"), reason="its stream is replaced"),
         Change(
             Action.DELETE,
             worker("intern", counts=waiting),

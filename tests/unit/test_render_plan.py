@@ -66,6 +66,7 @@ def test_saved_plan_fits_its_schema_and_holds_the_plan(name: str) -> None:
     value = data.saved(PLANS[name])
     validate("saved-plan", value)
     assert value["plan"] == data.plan(PLANS[name])
+    assert next(iter(value)) == "type"  # a saved plan is told from a manifest by its first member
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -120,7 +121,7 @@ def test_a_saved_plan_names_the_command_that_applies_exactly_it() -> None:
 
 
 def test_a_replacement_counts_as_one_to_add_and_one_to_destroy() -> None:
-    assert "Plan: 1 to add, 0 to change, 3 to destroy." in printed(text.plan(PLANS["replace"]))
+    assert "Plan: 2 to add, 0 to change, 4 to destroy." in printed(text.plan(PLANS["replace"]))
 
 
 HOSTILE = "evil\x1b[31m\x9b\r\n\u202e[bold]x[/bold] | `a` <img src=x> @team **b**"
@@ -175,7 +176,7 @@ def test_an_outcome_is_one_line() -> None:
 
 def test_an_apply_ends_in_terraforms_words() -> None:
     outcomes = [Outcome(change, Done.DONE) for change in PLANS["replace"].changes]
-    assert printed(text.applied(outcomes)) == "Apply complete! Resources: 1 added, 0 changed, 3 destroyed.\n"
+    assert printed(text.applied(outcomes)) == "Apply complete! Resources: 2 added, 0 changed, 4 destroyed.\n"
 
 
 def test_an_incomplete_apply_tells_every_failure_and_everything_not_reached(
