@@ -11,7 +11,7 @@ from cyborg_infra.core.diff import diff, is_mark
 from cyborg_infra.core.namespace import advisories_of
 from cyborg_infra.model.fields import OLDEST, Kind, Version
 from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
-from cyborg_infra.model.plan import Action, Cause, Change, FieldChange, Hazard, Plan
+from cyborg_infra.model.plan import Action, Cause, Change, Done, FieldChange, Hazard, Outcome, Plan
 from cyborg_infra.model.problems import PlanRefused, PlanStale, Problem, UsageInvalid
 from cyborg_infra.model.state import APPLIED, KIND, Facts, Ref, Resource, State, digest_of
 
@@ -137,6 +137,28 @@ def refuse_unless_allowed(plan: Plan, allow: Sequence[str]) -> None:
                 for change, hazard in refused
             )
         )
+
+
+def verified(outcomes: Sequence[Outcome], rest: Plan) -> list[Outcome]:
+    """The outcomes, with what a plan made afterwards still finds turned into failures: done means that it holds."""
+    left = {change.ref: change for change in rest.changes}
+    return [
+        replace(outcome, done=Done.FAILED, problem=_not_held(left[outcome.change.ref]))
+        if outcome.change.ref in left
+        else outcome
+        for outcome in outcomes
+    ]
+
+
+def _not_held(change: Change) -> Problem:
+    fields = ", ".join(field.field for field in change.fields)
+    what = f"differs in {fields}" if fields else f"still has to be: {change.action}"
+    return Problem(
+        "not-held",
+        f"{change.ref} was written and, read back, {what}",
+        None,
+        "somebody changed it at the same time, or this server version dropped a field: plan again",
+    )
 
 
 def _identities(saved: Facts | None, now: Facts | None) -> list[tuple[str, object, object]]:

@@ -18,7 +18,7 @@ from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
 
 MAX_BYTES = 8 * 1024 * 1024  # 10,000 roles take a seventh of it
 MAX_DEPTH = 32  # the deepest place in a manifest is 9 deep
-MAX_ALIASED = 100_000  # values that all aliases together may stand for
+MAX_VALUES = 300_000  # with all that aliases stand for; 10,000 roles with twenty settings each are 210,000
 
 _SMALLEST = "the smallest manifest has two keys, org and roles"
 
@@ -128,7 +128,7 @@ def parse(text: str, file: str) -> Source:
     """The source in `text`; `file` is the name that its marks carry.
 
     Raises:
-        ManifestInvalid: the text is no single YAML mapping, is nested too deeply, or its aliases expand too far.
+        ManifestInvalid: the text is no single YAML mapping, is nested too deeply, or holds too many values.
     """
     unprintable = _UNPRINTABLE.search(text)
     if unprintable:
@@ -189,7 +189,7 @@ class _Reader:
         self.text = text
         self.source = Source(file)
         self.anchors: dict[str, tuple[Any, Path]] = {}
-        self.aliased = 0
+        self.values = 0
 
     def document(self) -> Source:
         """The one document of the text, which must be a mapping."""
@@ -217,8 +217,7 @@ class _Reader:
 
     def value(self, event: Any, path: Path) -> Any:
         """The value that begins with `event`; its mark, unless a key has set it, is the event's place."""
-        if len(path) > MAX_DEPTH:
-            raise self.refusal(event, "manifest-too-deep", f"more than {MAX_DEPTH} levels of nesting")
+        self.count(event, path)
         if isinstance(event, self.yaml.AliasEvent):
             return self.alias(event, path)
         if event.tag is not None:
@@ -312,13 +311,7 @@ class _Reader:
 
     def copy(self, alias: Any, value: Any, origin: Path, path: Path) -> Any:
         """`value`, which stands at `origin`, again at `path`, as far as the limits allow."""
-        self.aliased += 1
-        if self.aliased > MAX_ALIASED:
-            raise self.refusal(
-                alias, "yaml-alias-bomb", f"the aliases expand to more than {MAX_ALIASED} values"
-            )
-        if len(path) > MAX_DEPTH:
-            raise self.refusal(alias, "manifest-too-deep", f"more than {MAX_DEPTH} levels of nesting")
+        self.count(alias, path)
         self.source.marks.setdefault(path, self.source.marks[origin])
         if origin in self.source.keys:
             self.source.keys.setdefault(path, self.source.keys[origin])
@@ -327,6 +320,18 @@ class _Reader:
         if isinstance(value, list):
             return [self.copy(alias, item, (*origin, n), (*path, n)) for n, item in enumerate(value)]
         return value
+
+    def count(self, event: Any, path: Path) -> None:
+        """Notes one more value at `path`; an alias bomb ends here, and so does a depth that Python could not bear."""
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise self.refusal(
+                event,
+                "manifest-too-many-values",
+                f"more than {MAX_VALUES} values, with what aliases stand for",
+            )
+        if len(path) > MAX_DEPTH:
+            raise self.refusal(event, "manifest-too-deep", f"more than {MAX_DEPTH} levels of nesting")
 
     def skip(self) -> None:
         """Passes over one whole value."""

@@ -77,6 +77,19 @@ def show(org: Org, subjects: Sequence[Subject], state: State) -> dict[str, Any]:
     }
 
 
+def valid(org: Org, state: State) -> dict[str, Any]:
+    """That a manifest holds, and what it comes to (validate.schema.json)."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "valid": True,
+        "org": org.name,
+        "environment": org.environment,
+        "roles": len(org.roles),
+        "streams": len(state.streams()),
+        "consumers": len(state.consumers()),
+    }
+
+
 def applied(plan_: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Every change of the plan and how it ended (apply.schema.json)."""
     return {

@@ -229,6 +229,37 @@ def problems(error: CyborgError) -> Page:
     return Page(tuple(block for problem in error.problems for block in _problem(problem)))
 
 
+def valid(path: str, org: Org, state: State) -> Page:
+    """That the manifest holds, and what it comes to."""
+    sizes = (plural(len(org.roles), "role"), plural(len(state.streams()), "stream"))
+    counts = f"{', '.join(sizes)} and {plural(len(state.consumers()), 'consumer')}"
+    return Page(
+        (line(f"{path} is valid: organisation {org.name}{_environment(org.environment)}, {counts}."),)
+    )
+
+
+def dev(url: str, state: State, *, kept_in: str | None) -> Page:
+    """Where the server of `dev` is and what to try there; the commands are the nats CLI's."""
+    consumer = next(iter(state.consumers()))
+    subject = next((found for stream in state.streams() for found in stream.config["subjects"]), "")
+    tries = (
+        "nats stream report",
+        f"nats pub {subject} 'hello'",
+        f"nats consumer next {consumer.ref.stream} {consumer.ref.consumer}",
+    )
+    data = f"The data stays in {kept_in}." if kept_in else "The data is gone at the end; --store keeps it."
+    return Page(
+        (
+            line((f"Listening on {url}", "bold")),
+            line(f"{data} Ctrl-C stops the server."),
+            line(),
+            line("Try, in another terminal:"),
+            line(f"export NATS_URL={url}", indent=2),
+            *(line(text, indent=2) for text in tries),
+        )
+    )
+
+
 def show(org: Org, subjects: Sequence[Subject], state: State) -> Page:
     """The namespace in its layers, then the streams and consumers. What is the same for all is said once."""
     blocks: list[Block] = [line((f"Organisation {org.name}", "bold"), _environment(org.environment))]

@@ -1,0 +1,88 @@
+"""The list of commands, and the one boundary where errors become text and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import typer
+
+from cyborg_infra.cli import apply, dev, drift, init, plan, show, validate
+from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Problem, UsageInvalid
+
+# What a wrong command line raises. Some versions of typer carry a click of their own: this is theirs, or click's.
+UsageError: Any = typer.BadParameter.__mro__[1]
+
+COMMANDS = (init, validate, show, plan, apply, drift, dev)
+
+app = typer.Typer(
+    name="cyborg-infra",
+    help="Declarative provisioner for the NATS JetStream backbone of an organisation of AI agents.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # importing rich for --help alone costs 50 ms at every start
+    pretty_exceptions_enable=False,  # they would print local variables, and with them secrets
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in COMMANDS:
+    app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLES)(module.command)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"cyborg-infra {version('cyborg-infra')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    _show_version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
+    ),
+) -> None:
+    """Exit codes: 0 done or in sync, 1 error, 2 differences (drift, plan --detailed-exitcode), 3 refused."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code. Nothing but a bug of ours prints a traceback."""
+    try:
+        code = app(args=list(arguments), standalone_mode=False, prog_name="cyborg-infra")
+    except CyborgError as error:
+        return _report(error, arguments)
+    except UsageError as error:
+        context = getattr(error, "ctx", None)
+        hint = f"try: {context.command_path} --help" if context else None
+        return _report(
+            UsageInvalid(Problem("usage", error.format_message().rstrip("."), None, hint)), arguments
+        )
+    except (typer.Abort, KeyboardInterrupt):
+        return _report(
+            CyborgError(Problem("interrupted", "interrupted; nothing was left half done")), arguments
+        )
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
+        return EXIT_ERROR
+    except Exception:  # noqa: BLE001 - a bug keeps its traceback and asks for a report
+        traceback.print_exc()
+        sys.stderr.write("This is a bug in cyborg-infra. Please report it with the lines above.\n")
+        return EXIT_ERROR
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def _report(error: CyborgError, arguments: Sequence[str]) -> int:
+    from cyborg_infra.render import console, data, text
+
+    if _wants_json(arguments):
+        sys.stdout.write(json.dumps(data.problems(error), indent=2) + "\n")
+    console.stderr(no_color="--no-color" in arguments).print(text.problems(error))
+    return error.exit_code
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    return "--format=json" in arguments or ("--format", "json") in pairwise(arguments)

@@ -1,0 +1,51 @@
+"""Where a command's answer goes: data on stdout in the format that was asked for, talk on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cyborg_infra.cli.options import PlanFormat
+from cyborg_infra.model.plan import Plan
+from cyborg_infra.model.problems import Problem, UsageInvalid
+
+
+def put_json(value: dict[str, Any]) -> None:
+    """`value` is on stdout, indented."""
+    sys.stdout.write(_text(value))
+
+
+def put_plan(plan: Plan, output: PlanFormat, *, no_color: bool, saved_to: str | None = None) -> None:
+    """The plan is on stdout."""
+    from cyborg_infra.render import console, data, markdown, text
+
+    match output:
+        case PlanFormat.JSON:
+            put_json(data.plan(plan))
+        case PlanFormat.MARKDOWN:
+            sys.stdout.write(markdown.plan(plan))
+        case PlanFormat.TEXT:
+            console.stdout(no_color=no_color).print(text.plan(plan, saved_to=saved_to))
+
+
+def save(plan: Plan, path: Path) -> None:
+    """The plan is in the file, readable for its owner alone. Raises UsageInvalid if it cannot be written."""
+    from cyborg_infra.render import data
+
+    try:
+        path.touch(mode=0o600)
+        path.write_text(_text(data.saved(plan)), encoding="utf-8")
+    except OSError as error:
+        raise UsageInvalid(Problem("out", f"cannot write {path}: {error.strerror}")) from None
+
+
+def warn(*warnings: str) -> None:
+    """Each warning is a line on stderr."""
+    for warning in warnings:
+        sys.stderr.write(f"Warning: {warning}\n")
+
+
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,170 @@
+"""The whole product as a handful of calls: a wish, the plan that leads there, and making it true. Read this first."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyborg_infra.core.expand import expand
+from cyborg_infra.core.namespace import subjects
+from cyborg_infra.core.plan import make_plan, refuse_unless_allowed, refuse_unless_same, verified
+from cyborg_infra.live.target import Flags, Target, resolve
+from cyborg_infra.manifest.load import load
+from cyborg_infra.manifest.saved import is_saved, load_saved
+from cyborg_infra.manifest.starter import starter
+from cyborg_infra.model.fields import NEWEST_LEVEL
+from cyborg_infra.model.namespace import Subject
+from cyborg_infra.model.org import Org
+from cyborg_infra.model.plan import Cause, Done, Outcome, Plan
+from cyborg_infra.model.state import State
+
+if TYPE_CHECKING:  # asyncio and nats cost 100 ms: `show` and `validate` need neither
+    import asyncio
+
+    from cyborg_infra.live.embedded import EmbeddedServer
+    from cyborg_infra.live.jetstream import JetStream
+
+__all__ = [
+    "Flags",
+    "Target",
+    "Wish",
+    "apply",
+    "drifted",
+    "embedded",
+    "plan",
+    "refuse_unless_allowed",
+    "resolve",
+    "show",
+    "starter",
+    "wish",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a plan shall lead to: the organisation of a manifest, or the desired state of a saved plan."""
+
+    owner: str
+    desired: State
+    org: Org | None = None
+    saved: Plan | None = None
+    prune: bool = False
+    targets: tuple[str, ...] = ()
+
+    def at(self, level: int) -> State:
+        """The desired state for a server of this API level."""
+        return expand(self.org, level) if self.org and level < NEWEST_LEVEL else self.desired
+
+
+def wish(path: str, env: str | None = None, *, prune: bool = False, targets: Sequence[str] = ()) -> Wish:
+    """What the manifest or saved plan at `path` asks for. Raises ManifestInvalid, or PlanStale for a damaged plan."""
+    if is_saved(path):
+        saved = load_saved(path)
+        return Wish(saved.org, saved.desired, None, saved, saved.prune, saved.targets)
+    org = load(path, env)
+    return Wish(org.name, expand(org), org, None, prune, tuple(targets))
+
+
+def show(path: str, env: str | None = None) -> tuple[Org, Sequence[Subject], State]:
+    """The organisation, its namespace, its streams and consumers. Needs no server. Raises ManifestInvalid."""
+    org = load(path, env)
+    state = expand(org)
+    return org, subjects(org, state), state
+
+
+def plan(wanted: Wish, target: Target) -> Plan:
+    """The plan from what the server holds now to what is wanted. Writes nothing. Raises PlanStale for a stale saved plan."""
+    import asyncio
+
+    async def run() -> Plan:
+        async with _server(target) as server:
+            return await _plan(server, wanted)
+
+    return asyncio.run(run())
+
+
+def apply(
+    plan: Plan,
+    wanted: Wish,
+    target: Target,
+    *,
+    allow: Sequence[str] = (),
+    tell: Callable[[Outcome], None] = lambda _: None,
+) -> list[Outcome]:
+    """One outcome per change of `plan`; `tell` hears of each as it ends.
+
+    Reads the server again first: raises PlanStale if it is no longer as planned, and PlanRefused for what may
+    be lost and is not in `allow`; nothing is written then. At the end it reads back: what the server does not
+    hold after all has failed. Ctrl-C lets what is under way finish.
+    """
+    import asyncio
+
+    from cyborg_infra.live.apply import apply as run_plan
+
+    async def run() -> list[Outcome]:
+        async with _server(target) as server:
+            now = await _plan(server, wanted)
+            refuse_unless_same(plan, now)
+            refuse_unless_allowed(now, allow)
+            outcomes = []
+            async for outcome in run_plan(server, now, _stop_on_interrupt()):
+                tell(outcome)
+                outcomes.append(outcome)
+            if outcomes and all(outcome.done is Done.DONE for outcome in outcomes):
+                return verified(outcomes, await _plan(server, wanted, fresh=True))
+            return outcomes
+
+    return asyncio.run(run())
+
+
+def drifted(found: Plan) -> bool:
+    """Whether somebody changed the server, whatever else the manifest wants."""
+    return any(change.cause is not Cause.PENDING for change in found.changes)
+
+
+def embedded(store: Path, port: int = 0) -> EmbeddedServer:
+    """A nats-server of our own with JetStream, to be used as a context manager; its data stays in `store`."""
+    from cyborg_infra.live.embedded import EmbeddedServer
+
+    return EmbeddedServer(store, port=port)
+
+
+async def _plan(server: JetStream, wanted: Wish, *, fresh: bool = False) -> Plan:
+    live = await server.snapshot(wanted.owner, {stream.ref.stream for stream in wanted.desired.streams()})
+    level = live.facts.level if live.facts else NEWEST_LEVEL
+    now = make_plan(
+        live, wanted.at(level), owner=wanted.owner, org=wanted.org, prune=wanted.prune, targets=wanted.targets
+    )
+    if wanted.saved is not None and not fresh:
+        refuse_unless_same(wanted.saved, now)
+    return now
+
+
+@contextlib.asynccontextmanager
+async def _server(target: Target) -> AsyncIterator[JetStream]:
+    from cyborg_infra.live.connect import connect
+    from cyborg_infra.live.jetstream import JetStream
+
+    async with connect(target) as connection:
+        yield JetStream(connection, target)
+
+
+def _stop_on_interrupt() -> asyncio.Event:
+    """Set by the first Ctrl-C; the second one ends the program at once."""
+    import asyncio
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def interrupted() -> None:
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    with contextlib.suppress(
+        NotImplementedError, RuntimeError, ValueError
+    ):  # not the main thread, or not POSIX
+        loop.add_signal_handler(signal.SIGINT, interrupted)
+    return stop
