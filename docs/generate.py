@@ -37,6 +37,25 @@ _TYPES: Mapping[Unit, Schema] = {
     Unit.OBJECTS: {"type": "array"},
     Unit.METADATA: {"$ref": "#/$defs/metadata"},
 }
+# The members of objects: what each is, and an example.
+_PARTS: Mapping[str, tuple[str, Any]] = {
+    "cluster": ("Name of the cluster.", "eu-west"),
+    "tags": ("Tags that a server must have, all of them.", ["ssd"]),
+    "name": ("Name of the stream that messages come from.", "AGENT_CTO_TASKS"),
+    "opt_start_seq": ("The first sequence number that is copied.", 1000),
+    "opt_start_time": ("The earliest time that is copied, by RFC 3339.", "2026-01-31T00:00:00Z"),
+    "filter_subject": ("The subjects that are copied.", "genbrain.agents.*.tasks"),
+    "external": ("Where the stream is if it is in another account or domain.", {"api": "$JS.hub.API"}),
+    "subject_transforms": (
+        "Which subjects are copied, and under which name they are stored.",
+        [{"src": "orders.*", "dest": "copied.{{wildcard(1)}}"}],
+    ),
+    "src": ("The subjects that are meant.", "orders.*"),
+    "dest": ("The subject that becomes of them; {{wildcard(1)}} is what the first * stood for.", "stored.>"),
+    "headers_only": ("Publish headers without the body.", True),
+    "inactive_threshold": ("Longest that a consumer may go unused before the server deletes it.", "24h"),
+    "max_ack_pending": ("Most messages being worked on at once over all workers of a consumer.", 100),
+}
 # Without these the server would have nothing to do.
 _REQUIRED_PARTS = ("name", "src", "dest")
 
@@ -85,8 +104,10 @@ def _type(field: Field) -> Schema:
 
 def _part(name: str, unit: Unit) -> Schema:
     """A member of an object; one that is an object itself is described by hand under its own name."""
+    doc, example = _PARTS[name]
     nested = unit in (Unit.OBJECT, Unit.OBJECTS)
-    return {"$ref": f"#/$defs/{name}"} if nested else dict(_TYPES[unit])
+    found = {"$ref": f"#/$defs/{name}"} if nested else _TYPES[unit]
+    return {"description": f"{doc} Unit: {unit.value}.", **found, "examples": [example]}
 
 
 def _written(unit: Unit, value: Any) -> Any:

@@ -54,15 +54,17 @@ def parse_duration(text: str) -> int:
     """Nanoseconds in `text`, such as `72h`, `1d12h` or `1.5s`; `0` needs no unit.
 
     Raises:
-        ValueError: no duration, one without a unit, a fraction of a nanosecond, or more than 64 bits hold.
+        ValueError: no duration, one without a unit or below zero, a fraction of a nanosecond, or more than 64 bits hold.
     """
     if text == "0":
         return 0
     if not _DURATION.fullmatch(text):
-        if re.fullmatch(r"-?[0-9.]+", text):
+        if text.startswith("-"):
             raise ValueError(
-                f"{text!r} has no unit; write for example {text.lstrip('-')}s, {text.lstrip('-')}m or {text.lstrip('-')}h"
+                f"{text!r} is no duration, which cannot be negative; write 0 for none or no limit"
             )
+        if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text):
+            raise ValueError(f"{text!r} has no unit; write for example {text}s, {text}m or {text}h")
         raise ValueError(
             f"{text!r} is no duration; write a number with ns, us, ms, s, m, h, d, w, M or y, such as 72h or 2m30s"
         )
