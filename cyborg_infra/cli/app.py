@@ -63,7 +63,10 @@ def run(arguments: Sequence[str]) -> int:
         )
     except (typer.Abort, KeyboardInterrupt):
         return _report(
-            CyborgError(Problem("interrupted", "interrupted; nothing was left half done")), arguments
+            CyborgError(
+                Problem("interrupted", "interrupted", None, "`cyborg-infra plan` shows what is left to do")
+            ),
+            arguments,
         )
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; there is nobody to tell

@@ -188,7 +188,8 @@ def _change(
             desired.origin,
             "two organisations in one account need different names: set naming.stream_prefix",
         )
-        return Change(Action.IMPOSSIBLE, live, desired, problems=(problem,))
+        cause = Cause.DRIFT if ever else Cause.PENDING
+        return Change(Action.IMPOSSIBLE, live, desired, cause=cause, problems=(problem,))
     fields = diff(live, desired, facts.version)
     if not fields:
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from cyborg_infra.core.namespace import ephemeral
 from cyborg_infra.core.settings import place
@@ -13,12 +14,25 @@ from cyborg_infra.model.state import KIND, Ref, Resource, State
 from cyborg_infra.model.subjects import MAX_NAME, SubjectIndex, covers, is_name, is_pattern
 from cyborg_infra.model.units import format_duration
 
+TOLD_EACH = 3
+"""So many problems of one kind at one place are told one by one."""
+
 
 def check(org: Org, state: State) -> None:
-    """Nothing, or ManifestInvalid with every problem of every rule."""
-    problems = [problem for rule in RULES for problem in rule(org, state)]
-    if problems:
-        raise ManifestInvalid(*problems)
+    """Nothing, or ManifestInvalid with every problem of every rule; one line that concerns many roles is told once."""
+    found: dict[tuple[str, Mark | None], list[Problem]] = {}
+    for rule in RULES:
+        for problem in rule(org, state):
+            found.setdefault((problem.code, problem.where), []).append(problem)
+    if found:
+        raise ManifestInvalid(*(problem for alike in found.values() for problem in _told_once(alike)))
+
+
+def _told_once(alike: Sequence[Problem]) -> Sequence[Problem]:
+    """All of a few; of many the first, and how many more there are."""
+    if len(alike) <= TOLD_EACH:
+        return alike
+    return [replace(alike[0], message=f"{alike[0].message} (and {len(alike) - 1} more like it)")]
 
 
 def names_fit(_org: Org, state: State) -> Iterator[Problem]:
