@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import queue
@@ -118,7 +119,8 @@ class Api:
 
     def close(self) -> None:
         """Closed; the reader has ended."""
-        self._socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # the server may be gone already
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join()
         self._lines.close()
         self._socket.close()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _ACCOUNT_TIMEOUT = 1.0  # seconds; the account's name is a nicety
 _CLOSE_TIMEOUT = 1.0  # seconds; a peer that is gone never ends TLS in order
-_DENIED = re.compile(r'permissions violation for (publish to|subscription to) "(.*?)"')
+_DENIED = re.compile(r'permissions violation for (publish to|subscription to) "(.*)"')
 
 
 @contextlib.asynccontextmanager
@@ -132,9 +132,7 @@ class Connection:
         """Closed; what was pending has failed with ConnectionLost. Quick; never raises."""
         self._fail_all(ConnectionLost(self.url, "closed by us"))
         if self._client is not None:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(_CLOSE_TIMEOUT):
-                    await self._client.close()
+            await self._client.end(_CLOSE_TIMEOUT)
 
     async def _publish(self, subject: str, payload: bytes, reply_to: str) -> None:
         from nats.errors import ConnectionClosedError, OutboundBufferLimitError
@@ -198,8 +196,9 @@ class Connection:
         if denied[1].startswith("sub"):
             self._fail_all(PermissionDenied(f"{self._inbox}.*", receiving=True))
             return
+        subject = denied[2].replace('\\"', '"')
         for pending in self._pending.values():
-            if pending.subject.lower() == denied[2]:  # nats-py tells the subject in lower case only
+            if pending.subject.lower() == subject:  # nats-py tells it in lower case only
                 pending.end(PermissionDenied(pending.subject))
 
     async def _on_close(self) -> None:
@@ -214,13 +213,8 @@ class Connection:
 async def _first(target: Target) -> Connection:
     from nats.errors import Error
 
-    faults = (
-        Error,
-        OSError,
-        ValueError,
-        PlaintextOnly,
-        ClosedDuringLogin,
-    )  # ValueError: an endless first line
+    # ValueError: a first line without end, or no UTF-8.
+    faults = (Error, OSError, ValueError, PlaintextOnly, ClosedDuringLogin)
     problems = []
     for url in target.urls:
         connection = Connection(target, url)

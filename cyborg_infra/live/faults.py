@@ -195,10 +195,12 @@ def why_not_connected(error: BaseException, target: Target) -> str:
     if isinstance(error, ssl.SSLError):
         return _why_tls_failed(error)
     if isinstance(error, TimeoutError):
-        return (
-            f"nothing that speaks NATS answered within {target.timeout:g}s "
-            "(a firewall, another service, or a server that wants --tlsfirst?)"
+        guess = (
+            "does the server speak first, without --tlsfirst?"
+            if target.tls_first
+            else "does it want --tlsfirst?"
         )
+        return f"nothing that speaks NATS answered within {target.timeout:g}s (a firewall, another service; {guess})"
     if isinstance(error, OSError):
         return _why_unreachable(error)
     return _why_refused(str(error), target.login)

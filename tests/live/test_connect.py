@@ -109,18 +109,19 @@ def test_a_reply_that_comes_too_late_reaches_nobody_else(server: EmbeddedServer,
     assert asyncio.run(ask()) == b"in time"
 
 
+@pytest.mark.parametrize("name", ["Tasks", 'with"quote', "Größe"])
 def test_a_denied_subject_is_named_as_it_was_asked_for_and_harms_nobody_else(
-    start_server: StartServer,
+    start_server: StartServer, name: str
 ) -> None:
     server = start_server(config=users('publish: { deny: "$JS.API.STREAM.CREATE.>" }'))
 
     async def ask() -> list[bytes | BaseException]:
         async with connect(bob(server)) as connection:
-            return await both(connection, "$JS.API.STREAM.CREATE.Tasks", "$JS.API.INFO")
+            return await both(connection, f"$JS.API.STREAM.CREATE.{name}", "$JS.API.INFO")
 
     denied, info = asyncio.run(ask())
     assert isinstance(denied, PermissionDenied)
-    assert "may not publish to $JS.API.STREAM.CREATE.Tasks" in str(denied)
+    assert f"may not publish to $JS.API.STREAM.CREATE.{name}" in str(denied)
     assert isinstance(info, bytes)
 
 
@@ -155,12 +156,13 @@ def test_an_account_that_may_not_be_asked_for_is_unknown(start_server: StartServ
     assert asyncio.run(ask()) == ""
 
 
-def test_a_killed_server_fails_what_is_under_way_at_once(server: EmbeddedServer) -> None:
+def test_a_killed_server_fails_what_is_under_way_at_once(server: EmbeddedServer, api: Api) -> None:
+    asked = api.subscribe("deaf")
+
     async def ask() -> None:
         async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
-            os.kill(server.pid, signal.SIGSTOP)
-            asking = asyncio.gather(both(connection, "$JS.API.INFO", "$JS.API.STREAM.NAMES"))
-            await asyncio.sleep(0.05)
+            asking = asyncio.gather(both(connection, "deaf", "deaf"))
+            await asyncio.to_thread(asked.next)
             server.kill()
             (outcomes,) = await asking
             assert [type(outcome) for outcome in outcomes] == [ConnectionLost, ConnectionLost]
@@ -172,12 +174,12 @@ def test_a_killed_server_fails_what_is_under_way_at_once(server: EmbeddedServer)
 
 
 def test_a_server_that_stops_in_order_is_a_lost_connection_too(server: EmbeddedServer, api: Api) -> None:
-    api.subscribe("deaf")
+    asked = api.subscribe("deaf")
 
     async def ask() -> None:
         async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
             asking = asyncio.create_task(connection.request("deaf"))
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(asked.next)
             await asyncio.to_thread(server.stop)
             with pytest.raises(ConnectionLost):
                 await asking
@@ -191,6 +193,7 @@ def test_a_stalled_server_holds_no_request_longer_than_its_timeout(server: Embed
     async def ask() -> None:
         async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
             os.kill(server.pid, signal.SIGSTOP)
+            await asyncio.to_thread(os.waitpid, server.pid, os.WUNTRACED)  # every thread of it has stopped
             payload = b"x" * connection.max_payload
             requests = (connection.request("$JS.API.INFO", payload, timeout=0.2) for _ in range(20))
             outcomes = await asyncio.gather(*requests, return_exceptions=True)
@@ -200,12 +203,12 @@ def test_a_stalled_server_holds_no_request_longer_than_its_timeout(server: Embed
 
 
 def test_closing_ends_what_is_under_way(server: EmbeddedServer, api: Api) -> None:
-    api.subscribe("deaf")
+    asked = api.subscribe("deaf")
 
     async def ask() -> None:
         async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
             asking = asyncio.create_task(connection.request("deaf"))
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(asked.next)
         with pytest.raises(ConnectionLost):
             await asking
 
@@ -213,12 +216,12 @@ def test_closing_ends_what_is_under_way(server: EmbeddedServer, api: Api) -> Non
 
 
 def test_a_cancelled_request_leaves_the_connection_usable(server: EmbeddedServer, api: Api) -> None:
-    api.subscribe("deaf")
+    asked = api.subscribe("deaf")
 
     async def ask() -> bytes:
         async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
             asking = asyncio.create_task(connection.request("deaf"))
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(asked.next)
             asking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asking
@@ -240,9 +243,8 @@ async def main(url, pid):
     except CyborgError as error:
         print(error)
     async with connect(Target(urls=(url,), timeout=60)) as connection:
-        os.kill(int(pid), signal.SIGSTOP)
-        asking = asyncio.gather(*(connection.request("$JS.API.INFO") for _ in range(9)), return_exceptions=True)
-        await asyncio.sleep(0.05)
+        asking = asyncio.gather(*(connection.request("deaf") for _ in range(9)), return_exceptions=True)
+        await asyncio.sleep(0)
         os.kill(int(pid), signal.SIGKILL)
         print({type(outcome).__name__ for outcome in await asking})
 
@@ -250,7 +252,8 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def test_nothing_but_our_errors_is_ever_printed(server: EmbeddedServer, tmp_path: Path) -> None:
+def test_nothing_but_our_errors_is_ever_printed(server: EmbeddedServer, api: Api, tmp_path: Path) -> None:
+    api.subscribe("deaf")
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     command = [sys.executable, "-W", "default", str(script), server.url, str(server.pid)]

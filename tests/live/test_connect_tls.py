@@ -89,12 +89,13 @@ def test_client_certificates(start_server: StartServer, files: Certificates) -> 
 def test_tls_first(start_server: StartServer, files: Certificates) -> None:
     url = start_server(config=files.config(more="handshake_first: true")).url
     assert account_info(Target(urls=(url,), tls_ca=files.ca, tls_first=True))["streams"] == 0
-    assert "--tlsfirst" in refusal(Target(urls=(url,), tls_ca=files.ca, timeout=0.3))
+    assert "does it want --tlsfirst?" in refusal(Target(urls=(url,), tls_ca=files.ca, timeout=0.3))
 
 
 def test_tls_first_against_a_server_that_speaks_first(start_server: StartServer, files: Certificates) -> None:
     url = start_server(config=files.config()).url
-    assert "--tlsfirst" in refusal(Target(urls=(url,), tls_ca=files.ca, tls_first=True))
+    target = Target(urls=(url,), tls_ca=files.ca, tls_first=True, timeout=0.5)
+    assert "without --tlsfirst?" in refusal(target)
 
 
 def test_what_is_meant_for_tls_is_never_sent_in_plain_text(
