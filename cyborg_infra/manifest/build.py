@@ -24,6 +24,8 @@ from cyborg_infra.model.org import (
 )
 from cyborg_infra.model.problems import Mark, Problem
 
+_SHORT_NAMES = {"replicas": "num_replicas"}  # as `defaults` has it
+
 Entry = tuple[Path, str, Mapping[str, Any]]
 """A role or an event: where it stands, its name, what is said of it."""
 
@@ -108,12 +110,8 @@ def _overrides(
         return _fields(source, kind, values or {}, (*path, *keys), problems)
 
     streams, consumers = _section(data, "streams"), _section(data, "consumers")
-    defaults = {
-        "num_replicas" if name == "replicas" else name: value
-        for name, value in fields(Kind.STREAM, _section(data, "defaults"), "defaults").items()
-    }
     return Overrides(
-        defaults=defaults,
+        defaults=fields(Kind.STREAM, _section(data, "defaults"), "defaults"),
         streams={
             kind: fields(Kind.STREAM, streams[kind], "streams", kind)
             for kind in StreamKind
@@ -153,11 +151,9 @@ def _fields(
     for name, value in values.items():
         if value is None:
             continue
-        field = FIELDS[kind].get("num_replicas" if name == "replicas" else name)
-        if field is None:
-            continue
+        field = FIELDS[kind][_SHORT_NAMES.get(name, name)]
         try:
-            found[name] = wire(field, value)
+            found[field.name] = wire(field, value)
         except ValueError as error:
             here = (*path, name)
             message, _, hint = str(error).partition("; ")

@@ -186,15 +186,14 @@ class _Reader:
         import yaml
 
         self.yaml = yaml
-        self.text = text
+        self.loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        self.next = self.loader.get_event
         self.source = Source(file)
         self.anchors: dict[str, tuple[Any, Path]] = {}
         self.values = 0
 
     def document(self) -> Source:
         """The one document of the text, which must be a mapping."""
-        loader = getattr(self.yaml, "CSafeLoader", self.yaml.SafeLoader)(self.text)
-        self.next = loader.get_event
         try:
             self.next()  # the stream begins
             if isinstance(self.next(), self.yaml.StreamEndEvent):
@@ -207,7 +206,7 @@ class _Reader:
             if not isinstance(after, self.yaml.StreamEndEvent):
                 raise self.refusal(after, "yaml-several-documents", "a second YAML document begins here")
         finally:
-            loader.dispose()
+            self.loader.dispose()
         if data is None:
             raise self.refusal(first, "manifest-empty", "the manifest is empty", _SMALLEST)
         if not isinstance(data, dict):
@@ -294,9 +293,8 @@ class _Reader:
             return "<<"
         found = self.scalar(event)
         if not isinstance(found, str):
-            self.complain(
-                event, "key-no-text", f"the key {event.value or 'null'} is no text", f'write "{event.value}"'
-            )
+            word = event.value or "null"
+            self.complain(event, "key-no-text", f"the key {word} is no text", f'write "{word}"')
         return str(event.value)
 
     def alias(self, event: Any, path: Path) -> Any:

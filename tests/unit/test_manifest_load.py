@@ -187,7 +187,11 @@ def test_in_list_form_the_marks_stand_by_name() -> None:
 def test_an_alias_is_a_copy_that_knows_where_it_was_written() -> None:
     org = case("aliases")
     roles = org.layers[0].roles
-    assert roles["ceo"] == roles["cto"] == {StreamKind.TASKS: {"max_age": 30 * DAY, "subjects": ["a.b"]}}
+    assert (
+        roles["ceo"]
+        == roles["cto"]
+        == {StreamKind.TASKS: {"max_age": 30 * DAY, "placement": {"tags": ["ssd"]}}}
+    )
     assert org.marks["roles", "cto", "tasks", "max_age"].line == 5
     assert org.marks["roles", "cto", "tasks"].line == 8
 
