@@ -154,7 +154,7 @@ def _of_consumer_update(live: Resource, desired: Resource, changed: set[str]) ->
     if (
         "max_deliver" in changed
         and counts.num_redelivered
-        and _fewer(_value(desired, "max_deliver"), _value(live, "max_deliver"))
+        and fewer(_value(desired, "max_deliver"), _value(live, "max_deliver"))
     ):
         yield Hazard(
             HazardName.RESETS_PROGRESS,
@@ -207,7 +207,8 @@ def _first_wait(consumer: Resource) -> int:
     return wait
 
 
-def _fewer(new: int, old: int) -> bool:
+def fewer(new: int, old: int) -> bool:
+    """Whether a max_deliver of `new` gives up earlier than `old` did; -1 is never."""
     return new > 0 and (old <= 0 or new < old)
 
 

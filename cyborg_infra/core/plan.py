@@ -15,8 +15,8 @@ from cyborg_infra.model.plan import Action, Cause, Change, Done, FieldChange, Ha
 from cyborg_infra.model.problems import PlanRefused, PlanStale, Problem, UsageInvalid
 from cyborg_infra.model.state import APPLIED, KIND, Facts, Ref, Resource, State, digest_of
 
-# Measured: 2.15.1 sends MAX_DELIVERIES when a lowered max_deliver drops a message; 2.10.26 to 2.14.0 do not.
-ADVISES_LOWERED_MAX_DELIVER = Version(2, 15, 0)
+# Measured: 2.15.1 sends MAX_DELIVERIES when a lowered max_deliver drops a message; 2.10.26 to 2.15.0 do not.
+ADVISES_LOWERED_MAX_DELIVER = Version(2, 15, 1)
 
 
 def make_plan(
@@ -318,7 +318,11 @@ def _notes(changes: Sequence[Change], targets: Sequence[str], facts: Facts) -> I
     lowered = [
         change
         for change in changes
-        if change.before and any(field.field == "max_deliver" for field in change.fields)
+        if change.before
+        and any(
+            field.field == "max_deliver" and hazards.fewer(field.after, field.before)
+            for field in change.fields
+        )
     ]
     if lowered and facts.version < ADVISES_LOWERED_MAX_DELIVER:
         yield f"nats-server {facts.version} sends no notice for messages that a lowered max_deliver gives up: they become no dead letters"

@@ -1,0 +1,59 @@
+"""What agents do on plain NATS: publish, fetch, give back, give up."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+
+from raw import Api, Message
+
+SECOND = 1_000_000_000  # in the server's nanoseconds
+_fetches = itertools.count(1)
+
+
+def publish(api: Api, subject: str, data: bytes = b"") -> int:
+    """The sequence number under which a stream has stored the message."""
+    sequence: int = api.ask(subject, data).json["seq"]
+    return sequence
+
+
+def fetch(api: Api, ref: str, *, expires: float = 10) -> Message:
+    """The next message of `STREAM/consumer`; fails if there is none within `expires` seconds."""
+    message = _pull(api, ref, expires)
+    assert not message.headers.startswith("NATS/1.0 408"), f"{ref}: nothing within {expires:g}s"
+    return message
+
+
+def nothing_comes(api: Api, ref: str, *, within: float = 0.1) -> bool:
+    """Whether a pull of `within` seconds ends without a message. The server looks at what has expired meanwhile."""
+    return _pull(api, ref, within).headers.startswith("NATS/1.0 408")
+
+
+def give_back(api: Api, ref: str, times: int) -> None:
+    """The consumer's next message, fetched and refused so that it comes again."""
+    for _ in range(times):
+        api.publish(fetch(api, ref).reply, b"-NAK")
+
+
+def give_up(api: Api, ref: str, reason: str = "") -> None:
+    """The consumer's next message, fetched and terminated."""
+    api.publish(fetch(api, ref).reply, f"+TERM {reason}".strip().encode())
+
+
+def until(holds: Callable[[], object], seconds: float = 20) -> None:
+    """Returns once it holds; fails if it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"still not so after {seconds:g}s"
+        time.sleep(0.01)
+
+
+def _pull(api: Api, ref: str, expires: float) -> Message:
+    inbox = api.subscribe(f"_INBOX.fetch.{next(_fetches)}")  # a delivered message keeps its own subject
+    body = {"batch": 1, "expires": int(expires * SECOND)}
+    api.publish(
+        f"$JS.API.CONSUMER.MSG.NEXT.{ref.replace('/', '.')}", json.dumps(body).encode(), reply=inbox.subject
+    )
+    return inbox.next(timeout=expires + 5)
