@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import SMALL, Cli, Ended
 from raw import Api
 from servers import NEWEST, VERSIONS, StartServer, server_binary
 
+from cyborg_infra.cli.app import run
 from cyborg_infra.live.embedded import EmbeddedServer
 
 
@@ -53,6 +55,28 @@ def api(server: EmbeddedServer) -> Iterator[Api]:
     """An independent client of `server`, which uses nothing of cyborg_infra."""
     with Api(server.url) as connected:
         yield connected
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a small org.yaml in it and nothing else."""
+    directory = tmp_path / "project"
+    directory.mkdir()
+    (directory / "org.yaml").write_text(SMALL, encoding="utf-8")
+    monkeypatch.chdir(directory)
+    return directory
+
+
+@pytest.fixture
+def cli(project: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs the command line in this process, in the directory `project`."""
+
+    def call(*arguments: str) -> Ended:
+        code = run([str(argument) for argument in arguments])
+        return Ended(code, *capsys.readouterr())
+
+    assert project.is_dir()
+    return call
 
 
 @pytest.fixture(autouse=True)

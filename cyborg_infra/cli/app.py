@@ -17,12 +17,14 @@ from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Proble
 # What a wrong command line raises. Some versions of typer carry a click of their own: this is theirs, or click's.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
+_INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
+
 COMMANDS = (init, validate, show, plan, apply, drift, dev)
 
 app = typer.Typer(
     name="cyborg-infra",
     help="Declarative provisioner for the NATS JetStream backbone of an organisation of AI agents.",
-    no_args_is_help=True,
+    epilog="Exit codes: 0 done or in sync, 1 error, 2 differences (drift, plan --detailed-exitcode), 3 refused.",
     rich_markup_mode=None,  # importing rich for --help alone costs 50 ms at every start
     pretty_exceptions_enable=False,  # they would print local variables, and with them secrets
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,13 +48,15 @@ def main(
         False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
     ),
 ) -> None:
-    """Exit codes: 0 done or in sync, 1 error, 2 differences (drift, plan --detailed-exitcode), 3 refused."""
+    """What comes before the command."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code. Nothing but a bug of ours prints a traceback."""
     try:
-        code = app(args=list(arguments), standalone_mode=False, prog_name="cyborg-infra")
+        code = app(args=list(arguments) or ["--help"], standalone_mode=False, prog_name="cyborg-infra")
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt  # noqa: TRY301 - as it was before typer caught it
     except CyborgError as error:
         return _report(error, arguments)
     except UsageError as error:

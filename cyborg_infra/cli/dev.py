@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-import threading
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +14,8 @@ import typer
 
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor
+from cyborg_infra.model.plan import Done
+from cyborg_infra.model.problems import EXIT_ERROR
 
 EXAMPLES = "Example: cyborg-infra dev org.yaml --port 4222 --store ./nats-data"
 
@@ -26,6 +28,7 @@ Store = Annotated[
         show_default=False,
     ),
 ]
+_LOOK = 0.2  # seconds between two looks at whether the server still runs
 Port = Annotated[int, typer.Option("--port", help="Port on 127.0.0.1; 0 is a free one.", min=0, max=65535)]
 
 
@@ -41,27 +44,23 @@ def command(
     from cyborg_infra.render import console, text
 
     wanted = pipeline.wish(manifest, env)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's end sends it: the same as Ctrl-C
     with ExitStack() as stack:
         directory = store or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="cyborg-infra-dev-"))
         )
         server = stack.enter_context(pipeline.embedded(directory, port))
-        stop = _stop_signals()
         target = pipeline.resolve(pipeline.Flags(server=server.url, no_context=True), {})
         found = pipeline.plan(wanted, target)
         outcomes = pipeline.apply(found, wanted, target) if found else []
         out = console.stdout(no_color=no_color)
         out.print(text.applied(outcomes))
+        if any(outcome.done is not Done.DONE for outcome in outcomes):
+            raise typer.Exit(EXIT_ERROR)
         out.print(text.dev(server.url, wanted.desired, kept_in=str(store) if store else None))
         sys.stdout.flush()
-        while not stop.wait(0.2):
-            server.check()
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(_LOOK)
+                server.check()
     sys.stderr.write("Stopped.\n")
-
-
-def _stop_signals() -> threading.Event:
-    """Set by Ctrl-C, or by a SIGTERM, as a container's end sends."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
