@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +115,7 @@ def apply(
                 tell(outcome)
                 outcomes.append(outcome)
             if outcomes and all(outcome.done is Done.DONE for outcome in outcomes):
-                return verified(outcomes, await _plan(server, wanted, fresh=True))
+                return verified(outcomes, await _plan(server, replace(wanted, targets=()), fresh=True))
             return outcomes
 
     return asyncio.run(run())

@@ -36,6 +36,14 @@ CONSUMER_DEFAULTS: Mapping[ConsumerKind, Mapping[str, Any]] = {
     ConsumerKind.DEAD_LETTER_ALERTS: {"ack_policy": "explicit", "ack_wait": 5 * MINUTE},
 }
 
+# What sealing a stream does to its other fields.
+SEALED: Mapping[str, Any] = {
+    "max_age": 0,
+    "discard": "new",
+    "deny_delete": True,
+    "deny_purge": True,
+    "allow_rollup_hdrs": False,
+}
 PINNED_CLIENT_TIMEOUT = 2 * MINUTE
 PULL_ONLY = ("max_waiting", "max_batch", "max_expires", "max_bytes")
 
@@ -87,6 +95,8 @@ def _stream(
         }
     elif config["max_age"] and "duplicate_window" not in settings:
         config["duplicate_window"] = min(config["duplicate_window"], config["max_age"])
+    if config.get("sealed"):
+        config |= SEALED  # as the server would
     if config.get("subject_delete_marker_ttl"):
         config |= {"allow_msg_ttl": True, "allow_rollup_hdrs": True}  # as the server would
     if config.get("allow_msg_schedules"):

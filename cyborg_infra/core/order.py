@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
@@ -14,16 +14,19 @@ from cyborg_infra.model.state import Ref, Resource
 from cyborg_infra.model.subjects import SubjectIndex
 
 
-def ordered(changes: Sequence[Change]) -> tuple[list[Change], list[Problem]]:
+def ordered(
+    changes: Sequence[Change], first: Iterable[tuple[Ref, Ref]] = ()
+) -> tuple[list[Change], list[Problem]]:
     """The changes in an order that works, each with what it `needs`; and why there is none, if there is none.
 
     Streams before their consumers, a subject out of its old stream before it enters the new one, origins
-    before what mirrors them. Deletions that nothing waits for come last, after everything else.
+    before what mirrors them; and of each pair in `first`, the second before the first. Deletions that nothing
+    waits for come last, after everything else.
     """
     by_ref = {change.ref: change for change in changes}
     needs = {ref: set(_needs(change, by_ref)) for ref, change in by_ref.items()}
-    for ref, stream in _moved_subjects(changes):
-        needs[ref].add(stream)
+    for ref, earlier in (*_moved_subjects(changes), *first):
+        needs[ref].add(earlier)
     try:
         sequence = [replace(by_ref[ref], needs=tuple(sorted(needs[ref]))) for ref in _sorted(needs)]
     except CycleError as cycle:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from cyborg_infra.core import hazards, order, preflight
+from cyborg_infra.core import hazards, order, preflight, room
 from cyborg_infra.core.diff import diff, is_mark
 from cyborg_infra.core.namespace import advisories_of
 from cyborg_infra.model.fields import OLDEST, Kind, Version
@@ -49,7 +49,9 @@ def make_plan(
             )
         )
 
-    known = _Known.of(owned)
+    known = _Known.of(
+        State({ref: found for ref, found in owned.resources.items() if ref in desired.resources})
+    )
     changes = [
         change
         for ref, wanted in desired_part.resources.items()
@@ -62,14 +64,14 @@ def make_plan(
     changes = _with_replaced_streams(changes, live, desired_part)
     changes = _with_problems(changes, live, desired, facts)
     changes = _with_hazards(changes, live, desired)
-    ordered, tangled = order.ordered(changes)
+    ordered, tangled = order.ordered(changes, room.pairs(changes, live, facts))
     return Plan(
         org=owner,
         changes=tuple(ordered),
         orphans=() if prune else tuple(orphans),
         problems=(
             *preflight.of_server(org, facts),
-            *preflight.of_limits(changes, live, facts),
+            *room.of_limits(changes, live, facts),
             *tangled,
             *_missing_streams(changes, live),
         ),
@@ -254,6 +256,8 @@ def _with_problems(changes: Sequence[Change], live: State, desired: State, facts
         if change.after is not None:
             problems += preflight.of_fields(change.after, change.fields, facts)
             problems += preflight.of_replicas(change.after, facts)
+            problems += room.of_account(change.after, facts)
+            problems += preflight.of_consumer_limits(change, live, desired, facts)
         if change.after is not None and change.action in (Action.CREATE, Action.REPLACE):
             problems += preflight.of_creation(change.after)
         found.append(
@@ -341,6 +345,7 @@ class _Known:
 
     @classmethod
     def of(cls, owned: State) -> Self:
+        """What `owned` tells, which is still in the manifest: under names that were given up, nothing was deleted."""
         marked = [found for found in owned.resources.values() if found.metadata.get(APPLIED)]
         routes = [subject for found in marked for subject in found.config.get("subjects") or ()]
         return cls(frozenset(found.role for found in marked), frozenset(routes))

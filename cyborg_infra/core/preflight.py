@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from cyborg_infra.model.fields import FIELDS, OLDEST, Field, Kind, Unit
+from cyborg_infra.model.fields import FIELDS, OLDEST, Field, Unit, Version
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Change, FieldChange
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.state import Facts, Ref, Resource, State
 from cyborg_infra.model.subjects import SubjectIndex
-from cyborg_infra.model.units import format_size
+
+# Measured: 2.14.0 and before refuse consumer_limits without a member that some consumer has; 2.14.6 does not.
+ABSENT_LIMIT_IS_NONE = Version(2, 14, 6)
 
 
 def of_server(org: Org | None, facts: Facts) -> Iterator[Problem]:
@@ -120,77 +122,31 @@ def _way_out(name: str, owner: str | None, wanted: Resource) -> str:
     return f"take the subject out of {name}, or out of the manifest"
 
 
-def of_limits(changes: Sequence[Change], live: State, facts: Facts) -> Iterator[Problem]:
-    """What the account would refuse: streams (10027), consumers per stream (10026), storage (10047, 10028), max_bytes (10113, 10122)."""
-    limits = facts.limits
-    created = [change.after for change in changes if change.after and change.action is Action.CREATE]
-    deleted = [change.before for change in changes if change.before and change.action is Action.DELETE]
-    streams = limits.streams + _net(Kind.STREAM, created, deleted)
-    if 0 < limits.max_streams < streams:
-        yield Problem(
-            "limit-streams",
-            f"{streams} streams are needed, and the account may have {limits.max_streams} (it has {limits.streams})",
-            None,
-            "raise the account's limit or remove streams",
-        )
-    if limits.max_consumers > 0:
-        yield from _consumer_limit(created, live, limits.max_consumers)
-    for storage, most, reserved in (
-        ("file", limits.max_storage, limits.storage),
-        ("memory", limits.max_memory, limits.memory),
-    ):
-        needed = reserved + sum(_growth(change, storage) for change in changes)
-        if most > 0 and needed > max(most, reserved):
+def of_consumer_limits(change: Change, live: State, desired: State, facts: Facts) -> Iterator[Problem]:
+    """Limits of a living stream that some consumer, ours as it shall be or a stranger's, exceeds (10069)."""
+    if change.after is None or change.action not in (Action.UPDATE, Action.ADOPT):
+        return
+    if not any(field.field == "consumer_limits" for field in change.fields):
+        return
+    limits = change.after.config.get("consumer_limits") or {}
+    readers = [desired.resources.get(found.ref, found) for found in live.consumers(change.ref.stream)]
+    for name in ("max_ack_pending", "inactive_threshold"):
+        most = limits.get(name) or 0
+        above = [str(found.ref) for found in readers if found.config.get(name, 0) > most]
+        if above and most:
             yield Problem(
-                "limit-storage",
-                f"{format_size(needed)} of {storage} storage are needed (sum of max_bytes and replicas), and the account may have {format_size(most)}",
-                None,
-                "lower max_bytes, or raise the account's limit",
+                "consumer-limits",
+                f"{change.ref}: {', '.join(above)} exceeds the consumer_limits in {name}",
+                change.after.origin,
+                "change or remove the consumer first, or raise the limit",
             )
-    if limits.max_bytes_required:
-        for change in changes:
-            if (
-                change.after
-                and change.ref.kind is Kind.STREAM
-                and change.after.config.get("max_bytes", -1) <= 0
-            ):
-                yield Problem(
-                    "limit-max-bytes", f"{change.ref}: the account requires a max_bytes", change.after.origin
-                )
-
-
-def _net(kind: Kind, created: Sequence[Resource], deleted: Sequence[Resource]) -> int:
-    return sum(item.ref.kind is kind for item in created) - sum(item.ref.kind is kind for item in deleted)
-
-
-def _consumer_limit(created: Sequence[Resource], live: State, most: int) -> Iterator[Problem]:
-    wanted: dict[str, int] = {}
-    for resource in created:
-        if resource.ref.kind is Kind.CONSUMER:
-            wanted[resource.ref.stream] = wanted.get(resource.ref.stream, 0) + 1
-    for stream, number in wanted.items():
-        total = number + len(live.consumers(stream))
-        if total > most:
+        elif above and facts.version < ABSENT_LIMIT_IS_NONE:
             yield Problem(
-                "limit-consumers",
-                f"{stream} needs {total} consumers, and the account may have {most} per stream",
-                None,
-                "raise the account's limit",
+                "consumer-limits",
+                f"{change.ref}: nats-server {facts.version} compares {', '.join(above)} with consumer_limits that have no {name}",
+                change.after.origin,
+                f"give consumer_limits a high {name} instead of none, or update the server",
             )
-
-
-def _growth(change: Change, storage: str) -> int:
-    """Bytes that a change reserves in addition; a reservation is max_bytes times replicas."""
-    if change.ref.kind is Kind.CONSUMER:
-        return 0
-    return _reserved(change.after, storage) - _reserved(change.before, storage)
-
-
-def _reserved(stream: Resource | None, storage: str) -> int:
-    if stream is None or stream.config.get("storage", "file") != storage:
-        return 0
-    size: int = max(stream.config.get("max_bytes", 0), 0) * max(stream.config.get("num_replicas", 1), 1)
-    return size
 
 
 def _since(field: Field, value: object) -> int:

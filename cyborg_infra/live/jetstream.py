@@ -275,6 +275,8 @@ def _limits(info: Mapping[str, Any]) -> Limits:
         max_storage=limits.get("max_storage", -1),
         max_memory=limits.get("max_memory", -1),
         max_ack_pending=limits.get("max_ack_pending", -1),
+        max_file_stream=limits.get("storage_max_stream_bytes", -1),
+        max_memory_stream=limits.get("memory_max_stream_bytes", -1),
         max_bytes_required=limits.get("max_bytes_required", False),
         streams=info.get("streams", 0),
         consumers=info.get("consumers", 0),

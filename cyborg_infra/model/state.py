@@ -118,6 +118,8 @@ class Limits:
     max_storage: int = -1
     max_memory: int = -1
     max_ack_pending: int = -1
+    max_file_stream: int = -1  # largest max_bytes of one stream
+    max_memory_stream: int = -1
     max_bytes_required: bool = False
     streams: int = 0
     consumers: int = 0

@@ -1,0 +1,126 @@
+"""Every row of the acceptance table on real servers: the plan is as expected; applied, it holds; planned again, it is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from acceptance import CEO_TASKS, OF_CEO, ORG, ROWS, TASKS, TWO, Expected, Row, delete
+from scene import Scene, changed
+from servers import StartServer
+
+from cyborg_infra.core.diff import is_mark
+from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.model.plan import Action, Done, Plan
+from cyborg_infra.model.problems import PlanRefused, UsageInvalid
+from cyborg_infra.model.state import OWNER, State
+from cyborg_infra.pipeline import Wish
+
+RUNS = [pytest.param(row, version, id=f"{row.name} ({version})") for row in ROWS for version in row.versions]
+
+
+@pytest.fixture
+def scene(row: Row, version: str, start_server: StartServer, tmp_path: Path) -> Iterator[Scene]:
+    """A server of this version on which everything before the plan has happened."""
+    with Scene(start_server(version=version, config=row.config).url, tmp_path) as found:
+        for step in row.before:
+            step(found)
+        yield found
+
+
+@pytest.mark.parametrize(("row", "version"), RUNS)
+def test_a_plan_is_as_expected_and_true_once_applied(row: Row, scene: Scene) -> None:
+    wish = scene.wish(row.manifest, row.env, prune=row.prune, targets=row.targets)
+    untouched = scene.everything()
+    with scene.requests() as made:
+        plan = scene.plan(wish)
+    assert [request for request in made if request.writes] == []
+    assert row.plan == summary(plan)
+    assert row.problems == {problem.code for problem in plan.impossible}
+    assert sorted(row.orphans) == sorted(str(orphan.ref) for orphan in plan.orphans)
+
+    hazards = sorted({hazard.name for hazard in plan.hazards})
+    if plan.impossible:
+        assert row.problems == refusal(scene, wish, plan, allow=hazards)
+        assert untouched == scene.everything()
+        return
+    for missing in hazards:
+        assert {missing} == refusal(scene, wish, plan, allow=[name for name in hazards if name != missing])
+        assert untouched == scene.everything()
+
+    outcomes = scene.apply(wish, plan, allow=hazards)
+    assert sorted(map(str, (change.ref for change in plan.changes))) == sorted(
+        str(outcome.change.ref) for outcome in outcomes
+    )
+    assert [outcome for outcome in outcomes if outcome.done is not Done.DONE] == []
+    assert_as_planned(scene, plan, untouched)
+    assert row.after(scene)
+    assert_in_sync(scene, wish)
+
+
+def summary(plan: Plan) -> dict[str, Expected]:
+    """A plan in the words of the table."""
+    return {
+        str(change.ref): Expected(
+            change.action,
+            frozenset(field.field for field in change.fields if not is_mark(field)),
+            change.cause,
+            {hazard.name.value: hazard.count for hazard in change.hazards},
+        )
+        for change in plan.changes
+    }
+
+
+def refusal(scene: Scene, wish: Wish, plan: Plan, allow: Sequence[str]) -> set[str]:
+    """The codes that an apply is refused with, without a single write."""
+    with scene.requests() as made, pytest.raises(PlanRefused) as refused:
+        scene.apply(wish, plan, allow=allow)
+    assert [request for request in made if request.writes] == []
+    return {problem.code for problem in refused.value.problems}
+
+
+def assert_as_planned(scene: Scene, plan: Plan, before: dict[str, Any]) -> None:
+    """Every change holds, field by field, and nothing else was touched."""
+    changes = {str(change.ref): change for change in plan.changes}
+    desired = {change.ref: change.after for change in plan.changes if change.after}
+    assert scene.differences(State(desired)) == {}
+    after = scene.everything()
+    gone = {ref for ref, change in changes.items() if change.action is Action.DELETE}
+    lost = {ref for ref, change in changes.items() if change.action in (Action.DELETE, Action.REPLACE)}
+    assert set(after) - set(before) == {ref for ref, change in changes.items() if not change.before}
+    for ref, info in before.items():
+        stream = ref.partition("/")[0]
+        if ref in gone or (ref not in changes and stream in lost):
+            assert ref not in after
+        elif ref not in changes:
+            assert (info["config"], info["created"]) == (after[ref]["config"], after[ref]["created"])
+        if before[stream]["config"].get("metadata", {}).get(OWNER) != plan.org and ref not in changes:
+            assert info == after[ref]
+
+
+def assert_in_sync(scene: Scene, wish: Wish) -> None:
+    """Planned and applied once more: no change, and only requests that read."""
+    with scene.requests() as made:
+        again = scene.plan(wish)
+        assert summary(again) == {}
+        assert not again
+        assert scene.apply(wish, again) == []
+    assert made
+    assert [request for request in made if request.writes] == []
+
+
+def test_the_leftovers_of_one_role_can_be_pruned_alone(server: EmbeddedServer, tmp_path: Path) -> None:
+    with Scene(server.url, tmp_path) as scene:
+        scene.converge(TWO)
+        changed(TASKS, description="drift elsewhere")(scene)
+        wish = scene.wish(ORG, prune=True, targets=["ceo"])
+        plan = scene.plan(wish)
+        assert {ref: delete(stops_capture=1) if ref == CEO_TASKS else delete() for ref in OF_CEO} == summary(
+            plan
+        )
+        assert {Done.DONE} == {outcome.done for outcome in scene.apply(wish, plan)}
+        assert scene.config(TASKS)["description"] == "drift elsewhere"
+        with pytest.raises(UsageInvalid, match="no role is called ceo"):
+            scene.plan(wish)

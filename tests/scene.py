@@ -1,0 +1,243 @@
+"""One server, what is on it before a plan, and the product's calls on it; reads and prepares with the raw client alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from raw import Api
+
+from cyborg_infra import pipeline
+from cyborg_infra.model.plan import Done, HazardName, Outcome, Plan
+from cyborg_infra.model.state import State
+
+EVERY_HAZARD = tuple(HazardName)
+READS = ("INFO", "STREAM.INFO.", "STREAM.LIST", "CONSUMER.INFO.", "CONSUMER.LIST.")
+# What a server leaves out of its answer, or fills in, for a field that says nothing.
+SAYS_NOTHING: tuple[object, ...] = (None, "", 0, False, [], {}, "none", "default")
+
+
+class Request(NamedTuple):
+    """One request to the JetStream API: `STREAM.UPDATE.X` and its body."""
+
+    verb: str
+    body: Any
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change anything."""
+        return not self.verb.startswith(READS)
+
+
+class Scene:
+    """A connection of our own to a server, and the way that the command line goes to it."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self.url = url
+        self.api = Api(url)
+        self.target = pipeline.resolve(pipeline.Flags(server=url, no_context=True), {})
+        self._directory = directory
+
+    def close(self) -> None:
+        """The connection is closed."""
+        self.api.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wish(
+        self, manifest: str, env: str | None = None, *, prune: bool = False, targets: Sequence[str] = ()
+    ) -> pipeline.Wish:
+        """What this manifest asks for, by way of a file."""
+        path = self._directory / "org.yaml"
+        path.write_text(manifest, encoding="utf-8")
+        return pipeline.wish(str(path), env, prune=prune, targets=targets)
+
+    def plan(self, wish: pipeline.Wish) -> Plan:
+        return pipeline.plan(wish, self.target)
+
+    def apply(
+        self, wish: pipeline.Wish, plan: Plan | None = None, allow: Sequence[str] = EVERY_HAZARD
+    ) -> list[Outcome]:
+        return pipeline.apply(plan or self.plan(wish), wish, self.target, allow=allow)
+
+    def converge(self, manifest: str, env: str | None = None, *, prune: bool = False) -> None:
+        """The server holds what the manifest says; every change was done."""
+        outcomes = self.apply(self.wish(manifest, env, prune=prune))
+        assert [outcome for outcome in outcomes if outcome.done is not Done.DONE] == []
+
+    @contextlib.contextmanager
+    def requests(self) -> Iterator[list[Request]]:
+        """Every request to the JetStream API of the account during the block, whoever made it; filled at its end."""
+        collected: list[Request] = []
+        subscription = self.api.subscribe("$JS.API.>")
+        yield collected
+        collected += [
+            Request(message.subject.removeprefix("$JS.API."), json.loads(message.data or b"null"))
+            for message in subscription.all()
+            if message.reply.startswith(
+                "_INBOX."
+            )  # the server makes requests as well, for sources and mirrors
+        ]
+
+    def ask(self, verb: str, body: object = None) -> dict[str, Any]:
+        """The answer to an API request that has to work."""
+        answer = self.api.request(f"$JS.API.{verb}", body)
+        assert "error" not in answer, answer
+        return answer
+
+    def info(self, ref: str) -> dict[str, Any]:
+        """The server's own words on a stream, or a consumer as `STREAM/consumer`."""
+        stream, _, consumer = ref.partition("/")
+        return self.ask(f"CONSUMER.INFO.{stream}.{consumer}" if consumer else f"STREAM.INFO.{stream}")
+
+    def config(self, ref: str) -> dict[str, Any]:
+        """Its configuration as the server holds it."""
+        found: dict[str, Any] = self.info(ref)["config"]
+        return found
+
+    def refs(self) -> list[str]:
+        """The names of everything in the account."""
+        streams = self.ask("STREAM.NAMES")["streams"] or ()
+        consumers = [
+            f"{stream}/{name}"
+            for stream in streams
+            for name in self.ask(f"CONSUMER.NAMES.{stream}")["consumers"] or ()
+        ]
+        return [*streams, *consumers]
+
+    def everything(self, among: Callable[[str], bool] = lambda _: True) -> dict[str, Any]:
+        """All that the server says of every stream and consumer, without the time at which it says so."""
+        found = {ref: self.info(ref) for ref in self.refs() if among(ref)}
+        return {
+            ref: {key: value for key, value in info.items() if key not in ("ts", "type")}
+            for ref, info in found.items()
+        }
+
+    def differences(self, desired: State) -> dict[str, tuple[object, object]]:
+        """`ref field` -> (wanted, held) for every field that the server does not hold as wanted."""
+        return {
+            f"{ref} {name}": (wanted, held.get(name))
+            for ref, resource in desired.resources.items()
+            for held in [self.config(str(ref))]
+            for name, wanted in resource.config.items()
+            if not (name == "mirror_direct" and "mirror" in held)  # that is its origin's allow_direct
+            and _plain(name, wanted) != _plain(name, held.get(name))
+        }
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value without what means nothing: order of sets, members that are empty, the server's own labels."""
+    if name in ("subjects", "filter_subjects"):
+        return sorted(value or ()) or None
+    if name == "metadata":
+        return {key: text for key, text in (value or {}).items() if not key.startswith("_nats.")}
+    if isinstance(value, dict):
+        return {key: item for key, item in value.items() if item not in SAYS_NOTHING} or None
+    return None if value in SAYS_NOTHING else value
+
+
+Step = Callable[[Scene], object]
+"""Something that happened before the plan."""
+
+
+def applied(manifest: str, env: str | None = None) -> Step:
+    """An earlier apply of ours."""
+    return lambda scene: scene.converge(manifest, env)
+
+
+def stream(name: str, *subjects: str, **config: object) -> Step:
+    """Made by hand."""
+    body = {"name": name, "subjects": list(subjects), "retention": "limits", "storage": "file"} | config
+    return lambda scene: scene.ask(f"STREAM.CREATE.{name}", body)
+
+
+def consumer(ref: str, **config: object) -> Step:
+    """Made by hand: durable, pull, explicit acknowledgement."""
+    where, _, name = ref.partition("/")
+    body = {"name": name, "durable_name": name, "ack_policy": "explicit"} | config
+    return lambda scene: scene.ask(
+        f"CONSUMER.CREATE.{where}.{name}", {"stream_name": where, "config": body, "action": "create"}
+    )
+
+
+def changed(ref: str, **fields: object) -> Step:
+    """Changed by hand, the other fields as they were; None takes a field away."""
+
+    def step(scene: Scene) -> None:
+        config = {name: value for name, value in (scene.config(ref) | fields).items() if value is not None}
+        where, _, name = ref.partition("/")
+        if name:
+            body = {"stream_name": where, "config": config, "action": "update"}
+            scene.ask(f"CONSUMER.CREATE.{where}.{name}", body)
+        else:
+            scene.ask(f"STREAM.UPDATE.{where}", config)
+
+    return step
+
+
+def labelled(ref: str, **labels: str | None) -> Step:
+    """Its marks of ownership changed by hand; None takes one away."""
+
+    def step(scene: Scene) -> None:
+        old: Mapping[str, str] = scene.config(ref).get("metadata") or {}
+        new = {**old, **{f"cyborg-infra.{key}": text for key, text in labels.items()}}
+        changed(ref, metadata={key: text for key, text in new.items() if text is not None})(scene)
+
+    return step
+
+
+def deleted(ref: str) -> Step:
+    """Deleted by hand."""
+    where, _, name = ref.partition("/")
+    verb = f"CONSUMER.DELETE.{where}.{name}" if name else f"STREAM.DELETE.{where}"
+    return lambda scene: scene.ask(verb)
+
+
+def published(subject: str, count: int, size: int = 100) -> Step:
+    """Messages stored, each acknowledged."""
+
+    def step(scene: Scene) -> None:
+        for _ in range(count):
+            assert "seq" in scene.api.ask(subject, b"x" * size).json
+
+    return step
+
+
+def fetched(ref: str, count: int) -> Step:
+    """Messages handed out to a worker that says nothing about them."""
+    return lambda scene: _pull(scene, ref, count)
+
+
+def worked(ref: str, count: int) -> Step:
+    """Messages handed out and acknowledged."""
+
+    def step(scene: Scene) -> None:
+        for reply in _pull(scene, ref, count):
+            scene.api.ask(reply, b"+ACK")
+
+    return step
+
+
+def given_back(ref: str, count: int) -> Step:
+    """Messages handed out and refused, so that they come again at once."""
+
+    def step(scene: Scene) -> None:
+        for reply in _pull(scene, ref, count):
+            scene.api.ask(reply, b"-NAK")
+
+    return step
+
+
+def _pull(scene: Scene, ref: str, count: int) -> list[str]:
+    where, _, name = ref.partition("/")
+    inbox = scene.api.subscribe(f"pulled.{where}.{name}.{count}")
+    body = json.dumps({"batch": count, "expires": 5_000_000_000}).encode()
+    scene.api.publish(f"$JS.API.CONSUMER.MSG.NEXT.{where}.{name}", body, reply=inbox.subject)
+    return [inbox.next().reply for _ in range(count)]
