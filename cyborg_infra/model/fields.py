@@ -8,8 +8,11 @@ tries every row on a real server.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Any, NamedTuple
 
@@ -269,10 +272,11 @@ def normal(field: Field, value: Any) -> Any:
         case Unit.SUBJECTS:
             return tuple(sorted(set(value or ())))
         case Unit.OBJECT:
-            return _without_defaults(value) or None
+            return _object(field, value or {}) or None
         case Unit.OBJECTS:
-            stripped = [_without_defaults(item) for item in value or ()]
-            return tuple(sorted(stripped, key=repr)) or None
+            return tuple(sorted((_object(field, item) for item in value or ()), key=repr)) or None
+        case Unit.TIME:
+            return _in_utc(value) if value else field.default
         case Unit.DURATIONS | Unit.NAMES:
             return tuple(value or ()) or None
         case Unit.METADATA:
@@ -284,6 +288,25 @@ def normal(field: Field, value: Any) -> Any:
         case Unit.COUNT | Unit.SIZE if field.default == -1 and (value is None or value <= 0):
             return -1  # 0 and everything below mean unlimited
     return value or field.default
+
+
+def _object(field: Field, value: Config) -> dict[str, Any]:
+    units_of = field.parts or {}
+    said: dict[str, Any] = _without_defaults(value)
+    return {name: _in_utc(item) if units_of.get(name) is Unit.TIME else item for name, item in said.items()}
+
+
+_TIME = re.compile(r"(.{19})(?:\.(\d+?)0*)?([Z+-].*)", re.ASCII)
+
+
+def _in_utc(text: str) -> str:
+    """The moment as the server writes it in UTC; it keeps the offset that it was given."""
+    if match := _TIME.fullmatch(text):
+        with suppress(ValueError, OverflowError):  # no such day; before the year 1
+            moment = datetime.fromisoformat(match[1] + match[3]).astimezone(UTC)
+            fraction = "" if match[2] in (None, "0") else f".{match[2]}"
+            return f"{moment.replace(tzinfo=None).isoformat()}{fraction}Z"
+    return text
 
 
 def _without_defaults(value: Any) -> Any:
@@ -300,16 +323,34 @@ def canonical(kind: Kind, config: Config) -> dict[str, Any]:
     """The managed fields of `config` that differ from their default, normalised.
 
     Two configurations mean the same exactly if their canonical forms are equal, whatever the server filled
-    in; and a row that a later version of this table adds changes no canonical form. A `filter_subjects` of
-    one is a `filter_subject`.
+    in; and a row that a later version of this table adds changes no canonical form.
     """
     found = {}
     for field in FIELDS[kind].values():
         value = normal(field, config.get(field.name))
         if value != field.default:
             found[field.name] = value
+    return _as_copy(found, config) if kind is Kind.STREAM else _with_one_filter(found)
+
+
+def _as_copy(found: dict[str, Any], config: Config) -> dict[str, Any]:
+    """A mirror, and since 2.14 a stream with sources, has no duplicate_window unless it says so.
+
+    And whether a mirror answers reads is its origin's allow_direct, whatever it is told itself (2.10 to 2.15);
+    only where the origin is in another account or domain, it is the mirror's own.
+    """
+    mirror = found.get("mirror")
+    if mirror or "sources" in found:
+        found["duplicate_window"] = config.get("duplicate_window") or 0
+    if mirror and "external" not in mirror:
+        found.pop("mirror_direct", None)
+    return found
+
+
+def _with_one_filter(found: dict[str, Any]) -> dict[str, Any]:
+    """A `filter_subjects` of one is a `filter_subject`."""
     filters = found.get("filter_subjects", ())
-    if kind is Kind.CONSUMER and len(filters) == 1:
+    if len(filters) == 1:
         del found["filter_subjects"]
         found["filter_subject"] = filters[0]
     return found

@@ -1,0 +1,267 @@
+"""The field table is true: every row is tried on real servers, and what they do is what the row says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from field_bench import Bench, Benches, Config
+from field_cases import ALIKE, CASES, CLUSTERED, FILLED, Case, needed
+from raw import Api
+from servers import VERSIONS, StartServer
+
+from cyborg_infra.manifest.wire import wire
+from cyborg_infra.model.fields import (
+    FIELDS,
+    Field,
+    Kind,
+    Update,
+    Version,
+    canonical,
+    level_of,
+    normal,
+)
+
+pytestmark = pytest.mark.versions
+
+CANNOT_CHANGE = {10052, 10055, 10012}
+"""How a server refuses a change of a living stream, of a mirror, of a living consumer."""
+
+UNKNOWN = 10025
+"""How a server refuses a field or choice that it does not know; before 2.12 it drops the field silently."""
+
+CONSUMER_NOT_FOUND, NEEDS_CLUSTER = 10014, 10074
+
+STRICT = 2
+"""The level from which on an unknown field is refused."""
+
+HIDDEN = ("first_seq", "mem_storage")
+"""Fields of which the configuration shows a new value where nothing changed: tests of their own below."""
+
+ROWS = [field for kind in Kind for field in FIELDS[kind].values() if field.name != CLUSTERED]
+
+
+def known_rows() -> list[Any]:
+    """(version, row) for every row that the version knows."""
+    return [
+        pytest.param(version, field, id=f"{version}-{field.kind}-{field.name}")
+        for version in VERSIONS
+        for field in ROWS
+        if field.since <= level_of(Version.parse(version))
+    ]
+
+
+def unknown_configs() -> list[Any]:
+    """(version, case, configuration) for every first field or choice that the version does not know."""
+    found = {}
+    for version in VERSIONS:
+        for case in CASES:
+            for config in case.complete():
+                if needed(case.kind, config) > level_of(Version.parse(version)) and shows(case, config):
+                    label = f"{version}-{case.kind}-{case.field}-{config[case.field]}"
+                    found[label] = pytest.param(version, case, config, id=label)
+    return list(found.values())
+
+
+def shows(case: Case, config: Config) -> bool:
+    """Whether a server that knows the case's field shows it."""
+    return case.field in canonical(case.kind, config)
+
+
+def cases_of(field: Field) -> list[Case]:
+    return [case for case in CASES if (case.kind, case.field) == (field.kind, field.name)]
+
+
+@pytest.fixture(scope="module")
+def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Bench]]:
+    """A bench of every version; one server each for the whole module."""
+    started = Benches(tmp_path_factory.mktemp("benches"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def bench(benches: Mapping[str, Bench], version: str) -> Iterator[Bench]:
+    """The bench of the test's parameter `version`."""
+    yield (chosen := benches[version])
+    for kind in Kind:
+        chosen.delete(kind)
+
+
+def test_every_row_is_tried() -> None:
+    """A new row comes with the cases that prove it."""
+    assert {(field.kind, field.name) for field in ROWS} == {(case.kind, case.field) for case in CASES}
+
+
+@pytest.mark.parametrize(("version", "field"), known_rows())
+def test_a_change_does_what_the_row_says(bench: Bench, field: Field) -> None:
+    changes = [
+        (case, before, after) for case in cases_of(field) for before, after in case.changes(bench.level)
+    ]
+    said = [(before, after, told(field, before, after, bench.version)) for _, before, after in changes]
+    done = [(before, after, tried(bench, case, before, after)) for case, before, after in changes]
+    assert changes
+    assert done == said
+
+
+def told(field: Field, before: Config, after: Config, version: Version) -> Update:
+    """What the table says; a change of a hidden field looks as if it were made."""
+    wanted = [
+        row.update(normal(row, before.get(row.name)), normal(row, after.get(row.name)), version)
+        for row in FIELDS[field.kind].values()
+        if normal(row, before.get(row.name)) != normal(row, after.get(row.name))
+    ]
+    if field.name in HIDDEN and Update.IGNORED in wanted:
+        return Update.IN_PLACE
+    return Update.REFUSED if Update.REFUSED in wanted else wanted[0]
+
+
+def tried(bench: Bench, case: Case, before: Config, after: Config) -> Update:
+    """What the server does with the whole living configuration, in which only `after` is different.
+
+    Whatever it does, other fields stay as they are, and what it refuses on a living resource it takes for a
+    new one.
+    """
+    kind = case.kind
+    living = bench.make(kind, before)
+    answer = bench.update(kind, {**without(living, case.varied), **after})
+    held = bench.held(kind)
+    if "error" in answer:
+        assert answer["error"]["err_code"] in CANNOT_CHANGE, (before, after, answer["error"])
+        assert held == living
+        bench.make(kind, after)
+        return Update.REFUSED
+    assert without(canonical(kind, held), case.varied) == without(canonical(kind, living), case.varied)
+    now, old, new = (normal_of(case, config) for config in (held, before, after))
+    assert now in (old, new)
+    return Update.IN_PLACE if now == new else Update.IGNORED
+
+
+def without(config: Config, names: set[str]) -> Config:
+    return {name: value for name, value in config.items() if name not in names}
+
+
+def normal_of(case: Case, config: Config) -> Any:
+    return normal(FIELDS[case.kind][case.field], config.get(case.field))
+
+
+@pytest.mark.parametrize(("version", "field"), known_rows())
+def test_what_a_server_echoes_is_what_was_sent(bench: Bench, field: Field) -> None:
+    """No difference is seen in a resource that was just made, whatever the server fills in or reorders."""
+    cases = cases_of(field)
+    sent = [config for case in cases for config in case.complete()]
+    sent.append({**sent[0], field.name: wire(field, field.example)})
+    known = [config for config in sent if needed(field.kind, config) <= bench.level]
+    assert [canonical(field.kind, bench.make(field.kind, config)) for config in known] == [
+        canonical(field.kind, config) for config in known
+    ]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("kind", "spoken", "meant"), ALIKE)
+def test_other_spellings_are_no_difference(bench: Bench, kind: Kind, spoken: Config, meant: Config) -> None:
+    assert canonical(kind, bench.make(kind, spoken)) == canonical(kind, spoken) == canonical(kind, meant)
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "sent", "filled"),
+    [
+        (version, kind, sent, filled)
+        for version in VERSIONS
+        for kind, sent, filled in FILLED
+        if needed(kind, sent) <= level_of(Version.parse(version))
+    ],
+)
+def test_the_server_adds_what_one_field_implies(
+    bench: Bench, kind: Kind, sent: Config, filled: Config
+) -> None:
+    living = bench.make(kind, sent)
+    assert {name: living[name] for name in filled} == filled
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", Kind)
+def test_an_absent_field_means_the_default(bench: Bench, kind: Kind) -> None:
+    """A resource made of nothing has no canonical difference, and the same with every default written out."""
+    least = {Kind.STREAM: {}, Kind.CONSUMER: {"ack_policy": "explicit"}}[kind]
+    written = {
+        field.name: field.default
+        for field in FIELDS[kind].values()
+        if field.since <= bench.level and field.default not in (None, "", ())
+    }
+    own = {"subjects": ("CASE",)} if kind is Kind.STREAM else least  # a stream without subjects has its name
+    assert canonical(kind, bench.make(kind, least)) == own
+    assert canonical(kind, bench.make(kind, {**written, **least})) == own
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_consumer_acknowledges_nothing_by_default(bench: Bench) -> None:
+    assert canonical(Kind.CONSUMER, bench.make(Kind.CONSUMER, {})) == {}
+
+
+@pytest.mark.parametrize(("version", "case", "config"), unknown_configs())
+def test_a_field_above_the_level_is_not_known(bench: Bench, case: Case, config: Config) -> None:
+    """Refused since 2.12; before, the answer says OK and lacks it."""
+    answer = bench.create(case.kind, config)
+    if "error" in answer:
+        assert answer["error"]["err_code"] == UNKNOWN
+    else:
+        assert bench.level < STRICT
+        assert case.field not in answer["config"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_level_is_what_the_server_answers_with(bench: Bench) -> None:
+    assert bench.api.request("$JS.API.INFO")["api"].get("level", 0) == bench.level
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_later_first_seq_changes_no_sequence(bench: Bench) -> None:
+    """The configuration shows it, and the next message has the number that it would have had: ignored."""
+    before = {"subjects": ["case.>"]}
+    for messages in (0, 2):
+        living = bench.make(Kind.STREAM, before)
+        for _ in range(messages):
+            bench.api.ask("case.a")
+        answer = bench.update(Kind.STREAM, {**living, "first_seq": 100, "metadata": {}})
+        assert answer["config"]["first_seq"] == 100
+        assert bench.api.request("case.a")["seq"] == messages + 1
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if Version.parse(version) < (2, 14, 4)])
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_mem_storage_of_a_living_consumer_changes_nothing(
+    start_server: StartServer, version: str, *, in_memory: bool
+) -> None:
+    """Before 2.14.4 the configuration shows it, and a restart shows where the consumer was kept: ignored."""
+    server = start_server(version=version)
+    with Api(server.url) as api:
+        bench = Bench(Version.parse(version), api)
+        api.request("$JS.API.STREAM.CREATE.HOME", {"name": "HOME", "subjects": ["home.>"]})
+        living = bench.make(Kind.CONSUMER, {"ack_policy": "explicit", "mem_storage": in_memory})
+        answer = bench.update(Kind.CONSUMER, {**living, "mem_storage": not in_memory, "metadata": {}})
+        assert answer["config"].get("mem_storage", False) is not in_memory
+    server.stop()
+    server.start()
+    with Api(server.url) as api:
+        found = api.request("$JS.API.CONSUMER.INFO.HOME.case")
+        assert found.get("error", {}).get("err_code") == (CONSUMER_NOT_FOUND if in_memory else None)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", Kind)
+def test_a_single_server_makes_nothing_with_more_replicas(bench: Bench, kind: Kind) -> None:
+    assert bench.create(kind, {CLUSTERED: 3})["error"]["err_code"] == NEEDS_CLUSTER
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", Kind)
+def test_a_single_server_takes_more_replicas_for_a_stream_before_2_14_6(bench: Bench, kind: Kind) -> None:
+    """It answers OK and has one: nothing but preflight stops it."""
+    living = bench.make(kind, {CLUSTERED: 1})
+    answer = bench.update(kind, {**living, CLUSTERED: 3, "metadata": {}})
+    if kind is Kind.STREAM and bench.version < (2, 14, 6):
+        assert answer["config"][CLUSTERED] == 3
+    else:
+        assert answer["error"]["err_code"] == NEEDS_CLUSTER
