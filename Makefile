@@ -46,7 +46,7 @@ fmt: $(TOOLS) ## Format the code and fix what can be fixed
 	$(BIN)/ruff format
 
 cases: $(TOOLS) ## Write the golden texts anew; review them as a diff
-	$(BIN)/pytest -p no:randomly tests/unit --update-cases
+	$(BIN)/pytest -p no:randomly --update-cases tests/unit
 
 bench: $(PACKAGE) ## Measure plan and apply beside their floors
 	$(BIN)/python benchmarks/ratios.py

@@ -45,7 +45,7 @@ def spawn(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> s
     return subprocess.Popen(
         [*COMMAND, *arguments],
         cwd=cwd,
-        env=os.environ | (env or {}),
+        env={**os.environ, **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -69,7 +69,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [*COMMAND, *arguments],
             cwd=cwd,
-            env=os.environ | size | (env or {}),
+            env={**os.environ, **size, **(env or {})},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -1,8 +1,8 @@
-"""Real servers for the tests: a fresh one for each test (about 15 ms), on a free port, killed at the end."""
+"""What tests share: real servers, fresh for each test and killed at its end; the command line; golden texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,27 @@ from servers import NEWEST, VERSIONS, StartServer, server_binary
 
 from cyborg_infra.cli.app import run
 from cyborg_infra.live.embedded import EmbeddedServer
+
+Golden = Callable[[Path, str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-cases", action="store_true", help="write the golden texts instead of comparing"
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """A function that asserts that a file holds exactly this text, or makes it so under --update-cases."""
+    update = request.config.getoption("--update-cases")
+
+    def compare(path: Path, actual: str) -> None:
+        if update:
+            path.write_text(actual, encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == actual
+
+    return compare
 
 
 @pytest.fixture

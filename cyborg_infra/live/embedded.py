@@ -117,7 +117,7 @@ class EmbeddedServer:
     def check(self) -> None:
         """Returns if the server is running. Raises ConnectFailed, with the end of its log, if it ended by itself."""
         if self._process is not None and self._process.poll() is not None:
-            raise self._failure(f"nats-server ended with code {self._process.returncode}", 0)
+            raise self._failure(f"ended with code {self._process.returncode}", 0)
 
     def stop(self, grace: float = 10) -> None:
         """Ended, its store kept and flushed; killed if it takes longer than `grace` seconds. Never raises."""
