@@ -305,6 +305,19 @@ def test_a_saved_plan_is_stale_once_the_server_has_changed(applied: Cli, api: Ap
     assert api.request(f"$JS.API.CONSUMER.INFO.{WORKER}")["config"]["max_deliver"] == 3
 
 
+def test_the_command_that_a_plan_names_applies_this_plan(applied: Cli, api: Api, project: Path) -> None:
+    """Whatever file it came from; copied and pasted it must not apply another one."""
+    publish(api, "acme.agents.cto.tasks", 5)
+    (project / "mine.yaml").write_text(SMALL + "streams: {tasks: {max_msgs: 2}}\n", encoding="utf-8")
+    shown = applied("plan", "mine.yaml", "--target", "cto").out
+    assert "    cyborg-infra apply mine.yaml --target cto --allow deletes-messages\n" in shown
+    applied("plan", "mine.yaml", "--target", "cto", "--out", "it.plan")
+    refused = applied("apply", "it.plan", "--yes")
+    assert refused.code == 3
+    assert "    cyborg-infra apply it.plan --allow deletes-messages\n" in refused.out
+    assert applied("apply", "it.plan", "--allow", "deletes-messages", "--yes").code == 0
+
+
 @pytest.mark.parametrize("option", ["--env=production", "--prune", "--target=cto"])
 def test_a_saved_plan_takes_no_option_that_would_change_it(
     cli: Cli, server: EmbeddedServer, option: str

@@ -57,7 +57,9 @@ def command(
     warn(*server.warnings)
     found = pipeline.plan(wanted, server)
     if output is Format.TEXT:
-        put_plan(found, PlanFormat.TEXT, no_color=no_color)
+        put_plan(
+            found, PlanFormat.TEXT, no_color=no_color, saved_in=file if wanted.saved else None, manifest=file
+        )
     outcomes: list[Outcome] = []
     if found:
         pipeline.refuse_unless_allowed(found, allow or ())

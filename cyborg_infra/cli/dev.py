@@ -44,7 +44,9 @@ def command(
     from cyborg_infra.render import console, text
 
     wanted = pipeline.wish(manifest, env)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container's end sends it: the same as Ctrl-C
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a container's end sends it: the same as Ctrl-C
     with ExitStack() as stack:
         directory = store or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="cyborg-infra-dev-"))

@@ -43,6 +43,6 @@ def command(
     server = pipeline.resolve(flags, os.environ)
     warn(*server.warnings)
     found = pipeline.plan(pipeline.wish(manifest, env, targets=target or ()), server)
-    put_plan(found, output, no_color=no_color)
+    put_plan(found, output, no_color=no_color, manifest=manifest)
     if pipeline.drifted(found) or (pending and (found or found.orphans)):
         raise typer.Exit(EXIT_DIFFERENCES)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cyborg_infra.cli.options import PlanFormat
+from cyborg_infra.cli.options import MANIFEST, PlanFormat
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
 
@@ -17,8 +17,16 @@ def put_json(value: dict[str, Any]) -> None:
     sys.stdout.write(_text(value))
 
 
-def put_plan(plan: Plan, output: PlanFormat, *, no_color: bool, saved_to: str | None = None) -> None:
-    """The plan is on stdout."""
+def put_plan(
+    plan: Plan,
+    output: PlanFormat,
+    *,
+    no_color: bool,
+    saved_to: str | None = None,
+    saved_in: str | None = None,
+    manifest: str = MANIFEST,
+) -> None:
+    """The plan is on stdout; as text it ends with the command that applies it."""
     from cyborg_infra.render import console, data, markdown, text
 
     match output:
@@ -27,7 +35,9 @@ def put_plan(plan: Plan, output: PlanFormat, *, no_color: bool, saved_to: str | 
         case PlanFormat.MARKDOWN:
             sys.stdout.write(markdown.plan(plan))
         case PlanFormat.TEXT:
-            console.stdout(no_color=no_color).print(text.plan(plan, saved_to=saved_to))
+            named = manifest if manifest != MANIFEST else None
+            page = text.plan(plan, saved_to=saved_to, saved_in=saved_in, manifest=named)
+            console.stdout(no_color=no_color).print(page)
 
 
 def save(plan: Plan, path: Path) -> None:

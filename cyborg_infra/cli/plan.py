@@ -52,7 +52,7 @@ def command(
     found = pipeline.plan(wanted, server)
     if out is not None:
         save(found, out)
-    put_plan(found, output, no_color=no_color, saved_to=str(out) if out else None)
+    put_plan(found, output, no_color=no_color, saved_to=str(out) if out else None, manifest=manifest)
     if found.impossible:
         raise typer.Exit(EXIT_REFUSED)
     if found and detailed:

@@ -27,8 +27,14 @@ _LEGEND = (
 )
 
 
-def plan(plan: Plan, *, saved_to: str | None = None) -> Page:
-    """The plan for a reviewer: what is done to what and why, what it costs, what it takes to apply it."""
+def plan(
+    plan: Plan, *, saved_to: str | None = None, saved_in: str | None = None, manifest: str | None = None
+) -> Page:
+    """The plan for a reviewer: what is done to what and why, what it costs, what it takes to apply it.
+
+    `saved_to` is where it has just been saved, `saved_in` the saved plan that it was read from, `manifest` the
+    manifest's path where `apply` has to be told.
+    """
     blocks: list[Block] = [line(tell.target(plan)), line()]
     if plan.changes:
         blocks += _legend(plan)
@@ -39,7 +45,7 @@ def plan(plan: Plan, *, saved_to: str | None = None) -> Page:
     if plan.orphans or plan.problems or plan.notes:
         blocks.append(line())
     blocks.append(line((tell.summary(plan), "" if plan else "bold green")))
-    blocks += _ending(plan, saved_to)
+    blocks += _ending(plan, saved_to, tuple(_command(plan, saved_to or saved_in, manifest)))
     return Page(tuple(blocks))
 
 
@@ -131,7 +137,7 @@ def _problem(problem: Problem, indent: int = 0) -> Iterator[Block]:
         yield line(problem.hint, indent=indent + 7, hang=0)
 
 
-def _ending(plan: Plan, saved_to: str | None) -> Iterator[Block]:
+def _ending(plan: Plan, saved_to: str | None, command: tuple[str, ...]) -> Iterator[Block]:
     if tell.refusal(plan):
         yield line()
         yield line((tell.refusal(plan), "bold red"))
@@ -146,7 +152,7 @@ def _ending(plan: Plan, saved_to: str | None) -> Iterator[Block]:
     if plan and (allowances or saved_to):
         if not allowances:
             yield line("To perform exactly these actions, run:")
-        yield Flow(tuple(_command(plan, saved_to)), indent=4, hang=4, glue=" ", broken=" \\")
+        yield Flow(command, indent=4, hang=4, glue=" ", broken=" \\")
     elif plan:
         yield OnTerminal(line())
         yield OnTerminal(line(_NOT_SAVED, hang=0))
@@ -158,12 +164,14 @@ _NOT_SAVED = (
 )
 
 
-def _command(plan: Plan, saved_to: str | None) -> Iterator[str]:
-    """The words to type, each option with its value."""
+def _command(plan: Plan, saved: str | None, manifest: str | None) -> Iterator[str]:
+    """The words to type, each option with its value. A saved plan has the options of its making in it."""
     yield "cyborg-infra apply"
-    if saved_to:
-        yield shlex.quote(saved_to)
+    if saved:
+        yield shlex.quote(saved)
     else:
+        if manifest:
+            yield shlex.quote(manifest)
         if plan.environment:
             yield f"--env {shlex.quote(plan.environment)}"
         for target in plan.targets:
