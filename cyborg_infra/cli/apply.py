@@ -58,7 +58,11 @@ def command(
     found = pipeline.plan(wanted, server)
     if output is Format.TEXT:
         put_plan(
-            found, PlanFormat.TEXT, no_color=no_color, saved_in=file if wanted.saved else None, manifest=file
+            found,
+            PlanFormat.TEXT,
+            no_color=no_color,
+            saved_in=file if wanted.saved is not None else None,
+            manifest=file,
         )
     outcomes: list[Outcome] = []
     if found:
