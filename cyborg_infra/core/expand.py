@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cyborg_infra.core import namespace, rules
@@ -105,21 +105,24 @@ def _stream(
 
 
 def _consumers(org: Org, level: int) -> Iterator[Resource]:
+    events = namespace.durable_events_by_reader(org)
     for role in org.roles:
         yield _consumer(org, level, ConsumerKind.WORKER, role)
         yield _consumer(org, level, ConsumerKind.INBOX_READER, role)
         yield _consumer(org, level, ConsumerKind.BROADCAST_READER, role)
-        if namespace.durable_events(org, role):
-            yield _consumer(org, level, ConsumerKind.EVENT_READER, role)
+        if role.name in events:
+            yield _consumer(org, level, ConsumerKind.EVENT_READER, role, events[role.name])
     yield _consumer(org, level, ConsumerKind.DEAD_LETTER_ALERTS)
 
 
-def _consumer(org: Org, level: int, kind: ConsumerKind, role: Role | None = None) -> Resource:
+def _consumer(
+    org: Org, level: int, kind: ConsumerKind, role: Role | None = None, events: Sequence[str] = ()
+) -> Resource:
     stream = namespace.stream_name(org, namespace.STREAM_OF[kind], role)
     settings = explicit(org, kind, role)
     config = {**_filled(Kind.CONSUMER, level), **CONSUMER_DEFAULTS[kind], **settings}
     if not settings.keys() & {"filter_subject", "filter_subjects"}:
-        config |= _filter(namespace.delivered(org, kind, role))
+        config |= _filter(namespace.delivered(org, kind, role, events))
     if config.get("backoff"):
         config["ack_wait"] = config["backoff"][0]  # as the server would
     if config.get("priority_policy") == "pinned_client" and not config["priority_timeout"]:
@@ -139,7 +142,7 @@ def _filled(kind: Kind, level: int) -> dict[str, Any]:
     }
 
 
-def _filter(wanted: tuple[str, ...]) -> dict[str, Any]:
+def _filter(wanted: Sequence[str]) -> dict[str, Any]:
     """One subject and several go into different fields; both together are refused (10136)."""
     match wanted:
         case ():

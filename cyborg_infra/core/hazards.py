@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cyborg_infra.model.fields import FIELDS, Kind
+from cyborg_infra.model.fields import FIELDS, Kind, Version
 from cyborg_infra.model.plan import FieldChange, Hazard, HazardName
 from cyborg_infra.model.state import ConsumerCounts, Resource, StreamCounts
-from cyborg_infra.model.subjects import covers, overlap
+from cyborg_infra.model.subjects import SubjectIndex, covers
 from cyborg_infra.model.units import format_duration, format_size
+
+PAUSE_SINCE = Version(2, 11, 0)
 
 
 def of_stream_loss(
-    live: Resource, others: Sequence[Resource], *, stored_after: Sequence[str]
+    live: Resource, others: Sequence[Resource], *, stored_after: SubjectIndex
 ) -> Iterator[Hazard]:
     """Deleting a stream, or recreating it empty: its messages, what `stored_after` no longer stores, `others`' consumers."""
     counts = _stream_counts(live)
@@ -35,26 +37,32 @@ def of_stream_loss(
         )
 
 
-def of_consumer_replace(live: Resource, stream: Resource | None) -> Iterator[Hazard]:
-    """Recreating a consumer where nothing carries its position over: what it had finished comes again."""
-    counts, held = _consumer_counts(live), _stream_counts(stream) if stream else StreamCounts()
-    # Of the messages that the stream still holds, at most those up to the last delivered one were finished.
-    most = (
-        max(0, min(held.messages, counts.delivered_stream_seq - held.first_seq + 1)) - counts.num_ack_pending
-    )
-    if most > 0 and live.config.get("ack_policy") != "none":
+def of_consumer_replace(
+    live: Resource, desired: Resource, stream: Resource, version: Version
+) -> Iterator[Hazard]:
+    """Recreating a consumer where the old one stood: exact, except for what this server cannot do.
+
+    Before 2.11 a consumer cannot be paused. On a workqueue what was given up for good is still stored, and a new
+    consumer starts with it.
+    """
+    counts = _consumer_counts(live)
+    if version < PAUSE_SINCE and (counts.num_ack_pending or counts.num_waiting):
+        most = counts.num_ack_pending + _value(live, "max_ack_pending")
         yield Hazard(
-            HazardName.RESETS_PROGRESS,
-            f"up to {_count(most, 'finished message')} would be handed out again",
+            HazardName.REPEATS_WORK,
+            f"up to {_count(most, 'message')} could be handed out again: nats-server {version} cannot pause a consumer",
             most,
             exact=False,
         )
-    if counts.num_ack_pending:
+    given_up = _stream_counts(stream).messages - counts.num_pending - counts.num_ack_pending
+    if stream.config.get("retention") == "workqueue" and given_up > 0:
         yield Hazard(
             HazardName.REPEATS_WORK,
-            f"{_count(counts.num_ack_pending, 'message')} being worked on would be handed out again",
-            counts.num_ack_pending,
+            f"up to {_count(given_up, 'message')} given up before would be handed out again",
+            given_up,
+            exact=False,
         )
+    yield from _of_filter_change(live, desired, counts)
 
 
 def of_consumer_delete(live: Resource) -> Iterator[Hazard]:
@@ -70,7 +78,7 @@ def of_consumer_delete(live: Resource) -> Iterator[Hazard]:
 
 
 def of_update(
-    live: Resource, desired: Resource, changes: Sequence[FieldChange], *, stored_after: Sequence[str]
+    live: Resource, desired: Resource, changes: Sequence[FieldChange], *, stored_after: SubjectIndex
 ) -> Iterator[Hazard]:
     """Changing a living resource in place."""
     if live.ref.kind is Kind.STREAM:
@@ -80,7 +88,7 @@ def of_update(
 
 
 def _of_stream_update(
-    live: Resource, desired: Resource, changed: set[str], stored_after: Sequence[str]
+    live: Resource, desired: Resource, changed: set[str], stored_after: SubjectIndex
 ) -> Iterator[Hazard]:
     counts = _stream_counts(live)
     if "retention" in changed and _value(desired, "retention") == "interest" and counts.messages:
@@ -169,6 +177,8 @@ def _of_consumer_update(live: Resource, desired: Resource, changed: set[str]) ->
 def _of_filter_change(live: Resource, desired: Resource, counts: ConsumerCounts) -> Iterator[Hazard]:
     """The cursor stays where it is: what matches only the new filter below it is skipped (measured 2.10 to 2.15)."""
     old, new = _filters(live), _filters(desired)
+    if set(old) == set(new):
+        return
     if counts.num_pending and any(not any(covers(wide, subject) for wide in new) for subject in old):
         yield Hazard(
             HazardName.RESETS_PROGRESS,
@@ -185,10 +195,10 @@ def _of_filter_change(live: Resource, desired: Resource, counts: ConsumerCounts)
         )
 
 
-def _uncaptured(before: Sequence[str], stored_after: Sequence[str]) -> Iterator[Hazard]:
-    gone = [subject for subject in before if not any(covers(pattern, subject) for pattern in stored_after)]
+def _uncaptured(before: Sequence[str], stored_after: SubjectIndex) -> Iterator[Hazard]:
+    gone = [subject for subject in before if not stored_after.covers(subject)]
     if gone:
-        partly = any(overlap(pattern, subject) for pattern in stored_after for subject in gone)
+        partly = any(stored_after.overlapping(subject) for subject in gone)
         yield Hazard(
             HazardName.STOPS_CAPTURE,
             f"no stream would store {', '.join(gone)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import ConsumerKind, Org, Role, StreamKind
@@ -47,15 +47,19 @@ def shared_streams(org: Org) -> list[StreamKind]:
     return [kind for kind in _SHARED_NAMES if kind is not StreamKind.EVENTS or durable_events(org)]
 
 
-def durable_events(org: Org, reader: Role | None = None) -> tuple[str, ...]:
-    """Subjects of the durable events, or of those that `reader` subscribes to, sorted."""
-    return tuple(
-        sorted(
-            event_subject(org, event.name)
-            for event in org.events
-            if event.durable and (reader is None or reader.name in event.subscribers)
-        )
-    )
+def durable_events(org: Org) -> list[str]:
+    """Subjects of the durable events, sorted."""
+    return sorted(event_subject(org, event.name) for event in org.events if event.durable)
+
+
+def durable_events_by_reader(org: Org) -> Mapping[str, list[str]]:
+    """Role -> subjects of the durable events that it subscribes to, sorted; roles without one are absent."""
+    found: dict[str, set[str]] = {}
+    for event in org.events:
+        if event.durable:
+            for reader in event.subscribers:
+                found.setdefault(reader, set()).add(event_subject(org, event.name))
+    return {reader: sorted(subjects) for reader, subjects in found.items()}
 
 
 def event_subject(org: Org, event: str) -> str:
@@ -83,7 +87,7 @@ def captured(org: Org, kind: StreamKind, role: Role | None = None) -> list[str]:
         case StreamKind.BROADCASTS:
             return [org_subject(org, "broadcasts")]
         case StreamKind.EVENTS:
-            return list(durable_events(org))
+            return durable_events(org)
     return [org_subject(org, "deadletter"), *_advisories(org)]
 
 
@@ -107,8 +111,10 @@ def dead_letter_transform(org: Org) -> dict[str, str]:
     }
 
 
-def delivered(org: Org, kind: ConsumerKind, role: Role | None = None) -> tuple[str, ...]:
-    """The subjects that a consumer filters for; none means all of its stream."""
+def delivered(
+    org: Org, kind: ConsumerKind, role: Role | None = None, events: Sequence[str] = ()
+) -> Sequence[str]:
+    """The subjects that a consumer filters for, an event reader for `events`; none means all of its stream."""
     match kind:
         case ConsumerKind.WORKER if role:
             return (agent_subject(org, role.name, "tasks"),)
@@ -117,7 +123,7 @@ def delivered(org: Org, kind: ConsumerKind, role: Role | None = None) -> tuple[s
         case ConsumerKind.BROADCAST_READER:
             return (org_subject(org, "broadcasts"),)
         case ConsumerKind.EVENT_READER:
-            return durable_events(org, role)
+            return events
     return ()
 
 

@@ -24,7 +24,11 @@ def ordered(
     waits for come last, after everything else.
     """
     by_ref = {change.ref: change for change in changes}
-    needs = {ref: set(_needs(change, by_ref)) for ref, change in by_ref.items()}
+    readers: dict[str, list[Ref]] = {}
+    for ref in by_ref:
+        if ref.kind is Kind.CONSUMER:
+            readers.setdefault(ref.stream, []).append(ref)
+    needs = {ref: set(_needs(change, by_ref, readers.get(ref.stream, ()))) for ref, change in by_ref.items()}
     for ref, earlier in (*_moved_subjects(changes), *first):
         needs[ref].add(earlier)
     try:
@@ -68,14 +72,15 @@ def _awaited(by_ref: Mapping[Ref, Change], needs: Mapping[Ref, set[Ref]]) -> set
     return found
 
 
-def _needs(change: Change, by_ref: Mapping[Ref, Change]) -> Iterator[Ref]:
+def _needs(change: Change, by_ref: Mapping[Ref, Change], readers: Sequence[Ref]) -> Iterator[Ref]:
+    """What comes before it by its nature; `readers` are the changed consumers of its stream."""
     stream = Ref(change.ref.stream)
     if change.ref.kind is Kind.CONSUMER:
         if stream in by_ref and not _tightens(by_ref[stream]):
             yield stream
         return
     if _tightens(change):  # the server refuses limits that a consumer still exceeds (10069)
-        yield from (ref for ref in by_ref if ref.stream == change.ref.stream and ref != change.ref)
+        yield from readers
     config = change.after.config if change.after else {}
     for origin in [config.get("mirror") or {}, *(config.get("sources") or ())]:
         if (ref := Ref(origin.get("name", ""))) in by_ref and ref != change.ref:

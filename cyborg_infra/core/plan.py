@@ -13,7 +13,8 @@ from cyborg_infra.model.fields import OLDEST, Kind, Version
 from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
 from cyborg_infra.model.plan import Action, Cause, Change, Done, FieldChange, Hazard, Outcome, Plan
 from cyborg_infra.model.problems import PlanRefused, PlanStale, Problem, UsageInvalid
-from cyborg_infra.model.state import APPLIED, KIND, Facts, Ref, Resource, State, digest_of
+from cyborg_infra.model.state import APPLIED, KIND, PLACEHOLDER, Facts, Ref, Resource, State, digest_of
+from cyborg_infra.model.subjects import SubjectIndex
 
 # Measured: 2.15.1 sends MAX_DELIVERIES when a lowered max_deliver drops a message; 2.10.26 to 2.15.0 do not.
 ADVISES_LOWERED_MAX_DELIVER = Version(2, 15, 1)
@@ -36,8 +37,11 @@ def make_plan(
     facts = live.facts or Facts(OLDEST, 0)
     desired_part = _of_roles(desired, targets)
     owned = State({ref: found for ref, found in live.resources.items() if found.owner == owner})
+    carried = {kept for ref in owned.resources if (kept := _kept_for(ref)) in desired.resources and kept}
     orphans = [
-        found for ref, found in _of_roles(owned, targets).resources.items() if ref not in desired.resources
+        found
+        for ref, found in _of_roles(owned, targets).resources.items()
+        if ref not in desired.resources and _kept_for(ref) not in carried
     ]
     if unknown := set(targets) - {found.role for found in [*desired.resources.values(), *orphans]}:
         raise UsageInvalid(
@@ -61,6 +65,7 @@ def make_plan(
         changes += [
             Change(Action.DELETE, orphan, None, reason="no longer in the manifest") for orphan in orphans
         ]
+    changes = _with_interrupted(changes, carried, live, desired_part)
     changes = _with_replaced_streams(changes, live, desired_part)
     changes = _with_problems(changes, live, desired, facts)
     changes = _with_hazards(changes, live, desired)
@@ -218,6 +223,26 @@ def _cause(live: Resource, desired: Resource, fields: Iterable[FieldChange]) -> 
     return Cause.BOTH
 
 
+def _kept_for(ref: Ref) -> Ref | None:
+    """The consumer whose position this one keeps, if it is a placeholder."""
+    name = ref.consumer.removeprefix(PLACEHOLDER)
+    return Ref(ref.stream, name) if name != ref.consumer else None
+
+
+def _with_interrupted(
+    changes: Sequence[Change], carried: Container[Ref], live: State, desired: State
+) -> list[Change]:
+    """Consumers whose replace was interrupted: each goes on, with a change of its own if it had none."""
+    changed = {change.ref: change for change in changes}
+    for ref, wanted in desired.resources.items():
+        if ref not in carried:
+            continue
+        known = changed.get(ref, Change(Action.UPDATE, live.resources.get(ref), wanted, cause=Cause.DRIFT))
+        reason = "goes on where an interrupted replace stopped"
+        changed[ref] = replace(known, carried=True, reason=known.reason or reason)
+    return list(changed.values())
+
+
 def _with_replaced_streams(changes: Sequence[Change], live: State, desired: State) -> list[Change]:
     """A replaced stream takes its consumers with it: each is replaced as well, whatever else it needs."""
     replaced = {
@@ -268,7 +293,11 @@ def _with_problems(changes: Sequence[Change], live: State, desired: State, facts
 
 def _with_hazards(changes: Sequence[Change], live: State, desired: State) -> list[Change]:
     """Each change with what it costs in the light of all the others."""
-    stored = [subject for stream in desired.streams() for subject in stream.config.get("subjects") or ()]
+    stored = SubjectIndex(
+        (subject, stream.ref.stream)
+        for stream in desired.streams()
+        for subject in stream.config.get("subjects") or ()
+    )
     lost = {
         change.ref
         for change in changes
@@ -280,7 +309,7 @@ def _with_hazards(changes: Sequence[Change], live: State, desired: State) -> lis
 
 
 def _hazards(
-    change: Change, lost: Container[Ref], stored: Sequence[str], live: State, desired: State
+    change: Change, lost: Container[Ref], stored: SubjectIndex, live: State, desired: State
 ) -> Iterator[Hazard]:
     before, after = change.before, change.after
     if before is None or change.action is Action.IMPOSSIBLE:
@@ -296,7 +325,9 @@ def _hazards(
         case ((Action.REPLACE | Action.DELETE), Kind.CONSUMER) if Ref(before.ref.stream) in lost:
             return  # the stream's own hazards say what is lost
         case Action.REPLACE, Kind.CONSUMER:
-            yield from hazards.of_consumer_replace(before, live.resources.get(Ref(before.ref.stream)))
+            if after is not None and live.facts is not None:
+                stream = live.resources[Ref(before.ref.stream)]
+                yield from hazards.of_consumer_replace(before, after, stream, live.facts.version)
         case Action.DELETE, Kind.CONSUMER:
             yield from hazards.of_consumer_delete(before)
         case _ if after is not None:

@@ -11,7 +11,7 @@ from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
 from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
 from cyborg_infra.model.state import KIND, Ref, Resource, State
-from cyborg_infra.model.subjects import MAX_NAME, SubjectIndex, covers, is_name, is_pattern
+from cyborg_infra.model.subjects import MAX_NAME, SubjectIndex, is_name, is_pattern
 from cyborg_infra.model.units import format_duration
 
 TOLD_EACH = 3
@@ -78,10 +78,11 @@ def streams_do_not_overlap(org: Org, state: State) -> Iterator[Problem]:
 
 def requests_are_not_captured(org: Org, state: State) -> Iterator[Problem]:
     """No stream stores a request, a status or an ephemeral event: it would answer the request itself."""
-    index = SubjectIndex()
-    for stream in state.streams():
-        for subject in stream.config.get("subjects", ()):
-            index.add(subject, stream.ref.stream)
+    index = SubjectIndex(
+        (subject, stream.ref.stream)
+        for stream in state.streams()
+        for subject in stream.config.get("subjects", ())
+    )
     for subject in ephemeral(org):
         for pattern, owner in index.overlapping(subject):
             stream = state.resources[Ref(owner)]
@@ -95,13 +96,15 @@ def requests_are_not_captured(org: Org, state: State) -> Iterator[Problem]:
 
 def filters_are_inside(org: Org, state: State) -> Iterator[Problem]:
     """A consumer's filter is a part of what its stream stores; the server would accept one that never matches."""
-    for consumer in state.consumers():
-        stream = state.resources[Ref(consumer.ref.stream)]
+    for stream in state.streams():
         stored = stream.config.get("subjects", ())
         if not stored or stream.config.get("subject_transform"):
             continue  # a mirror or sourced stream, or one that stores under other subjects: it cannot be known here
-        for subject in _subjects(consumer):
-            if not any(covers(pattern, subject) for pattern in stored):
+        index = SubjectIndex((subject, "") for subject in stored)
+        for consumer in state.consumers(stream.ref.stream):
+            for subject in _subjects(consumer):
+                if index.covers(subject):
+                    continue
                 yield Problem(
                     "filter",
                     f"filter {subject} of {consumer.ref} is outside the subjects of {stream.ref} ({', '.join(stored)})",

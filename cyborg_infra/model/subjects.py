@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # jetstream.md, section 6: tokens split by '.', none of these in a token; '*' and '>' are wildcards only alone.
 _FORBIDDEN_IN_TOKEN = re.compile(r"[\s.*>\x00-\x1f\x7f]")
@@ -57,8 +58,10 @@ def overlap(one: str, other: str) -> bool:
 class SubjectIndex:
     """Patterns with a value each, found by overlap without comparing every pair."""
 
-    def __init__(self) -> None:
+    def __init__(self, patterns: Iterable[tuple[str, str]] = ()) -> None:
         self._root = _Node()
+        for pattern, value in patterns:
+            self.add(pattern, value)
 
     def add(self, pattern: str, value: str) -> None:
         """Holds `value` under `pattern` from now on."""
@@ -88,6 +91,24 @@ class SubjectIndex:
                 (node.children[name], position + 1) for name in nexts if name in node.children and name != ">"
             ]
         return found
+
+    def covers(self, subject: str) -> bool:
+        """Whether one of the patterns covers `subject` alone."""
+        tokens = subject.split(".")
+        stack = [(self._root, 0)]
+        while stack:
+            node, position = stack.pop()
+            if position == len(tokens):
+                if node.found:
+                    return True
+                continue
+            if ">" in node.children:
+                return True
+            if (token := tokens[position]) != ">":
+                stack += [
+                    (node.children[name], position + 1) for name in {token, "*"} if name in node.children
+                ]
+        return False
 
 
 class _Node:

@@ -58,11 +58,10 @@ def test_with_a_literal_subject_covers_overlaps_and_matches_are_one(pattern: str
 @settings(deadline=None)
 @given(st.lists(patterns, max_size=30), patterns)
 def test_the_index_finds_what_comparing_every_pair_finds(held: list[str], wanted: str) -> None:
-    index = SubjectIndex()
-    for number, pattern in enumerate(held):
-        index.add(pattern, str(number))
+    index = SubjectIndex((pattern, str(number)) for number, pattern in enumerate(held))
     expected = [(pattern, str(number)) for number, pattern in enumerate(held) if overlap(pattern, wanted)]
     assert sorted(index.overlapping(wanted)) == sorted(expected)
+    assert index.covers(wanted) == any(covers(pattern, wanted) for pattern in held)
 
 
 def matches(pattern: str, subject: str) -> bool:
