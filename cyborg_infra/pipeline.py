@@ -16,7 +16,7 @@ from cyborg_infra.live.target import Flags, Target, resolve
 from cyborg_infra.manifest.load import load
 from cyborg_infra.manifest.saved import is_saved, load_saved
 from cyborg_infra.manifest.starter import starter
-from cyborg_infra.model.fields import NEWEST_LEVEL
+from cyborg_infra.model.fields import NEWEST_LEVEL, Version
 from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Cause, Done, Outcome, Plan
@@ -93,9 +93,14 @@ def apply(
     target: Target,
     *,
     allow: Sequence[str] = (),
+    drain: float = 60.0,
+    lock: float | None = None,
     tell: Callable[[Outcome], None] = lambda _: None,
 ) -> list[Outcome]:
     """One outcome per change of `plan`; `tell` hears of each as it ends.
+
+    Holds the organisation's lease meanwhile if `lock` says how many seconds to wait for it. A consumer is replaced
+    once nobody works on its messages, after at most `drain` seconds.
 
     Reads the server again first: raises PlanStale if it is no longer as planned, and PlanRefused for what may
     be lost and is not in `allow`; nothing is written then. At the end it reads back: what the server does not
@@ -104,14 +109,19 @@ def apply(
     import asyncio
 
     from cyborg_infra.live.apply import apply as run_plan
+    from cyborg_infra.live.carry import Manner
+    from cyborg_infra.live.lease import lease
 
     async def run() -> list[Outcome]:
-        async with _server(target) as server:
+        stop = _stop_on_interrupt()
+        async with _server(target) as server, lease(server, wanted.owner, wait=lock, lost=stop):
             now = await _plan(server, wanted)
             refuse_unless_same(plan, now)
             refuse_unless_allowed(now, allow)
             outcomes = []
-            async for outcome in run_plan(server, now, _stop_on_interrupt()):
+            async for outcome in run_plan(
+                server, now, stop, Manner(_version(now), drain, "repeats-work" in allow)
+            ):
                 tell(outcome)
                 outcomes.append(outcome)
             if outcomes and all(outcome.done is Done.DONE for outcome in outcomes):
@@ -131,6 +141,12 @@ def embedded(store: Path, port: int = 0) -> EmbeddedServer:
     from cyborg_infra.live.embedded import EmbeddedServer
 
     return EmbeddedServer(store, port=port)
+
+
+def _version(plan: Plan) -> Version:
+    if plan.facts is None:
+        raise ValueError("a plan that can be applied was made from a server")
+    return plan.facts.version
 
 
 async def _plan(server: JetStream, wanted: Wish, *, fresh: bool = False) -> Plan:

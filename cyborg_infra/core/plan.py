@@ -200,7 +200,9 @@ def _change(
     fields = diff(live, desired, facts.version)
     if not fields:
         return None
-    return Change(_action(live, fields), live, desired, fields, cause=_cause(live, desired, fields))
+    return Change(
+        _action(live, fields), live, desired, fields, cause=_cause(live, desired, fields, ever=ever)
+    )
 
 
 def _action(live: Resource, fields: Iterable[FieldChange]) -> Action:
@@ -209,11 +211,16 @@ def _action(live: Resource, fields: Iterable[FieldChange]) -> Action:
     return Action.UPDATE if live.owner else Action.ADOPT
 
 
-def _cause(live: Resource, desired: Resource, fields: Iterable[FieldChange]) -> Cause:
-    """By the digest of what was last applied: does it fit the manifest, the server, or neither?"""
+def _cause(live: Resource, desired: Resource, fields: Iterable[FieldChange], *, ever: bool) -> Cause:
+    """By the digest of what was last applied: does it fit the manifest, the server, or neither?
+
+    Where it is gone although it was there, somebody took it, and what else has changed nobody can tell.
+    """
     applied = live.metadata.get(APPLIED)
     if applied is None:
-        return Cause.PENDING
+        if not (ever or live.owner):
+            return Cause.PENDING
+        return Cause.DRIFT if all(map(is_mark, fields)) else Cause.BOTH
     if desired.digest() == applied:
         return Cause.DRIFT
     if live.digest() == applied and not any(

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from graphlib import TopologicalSorter
 
+from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.perform import perform
 from cyborg_infra.model.plan import Action, Change, Done, Outcome, Plan
@@ -16,21 +17,21 @@ WRITES_IN_FLIGHT = 32
 REPLICATED_WRITES_IN_FLIGHT = 8  # performance.md, section 6: more only makes an R3 cluster slower
 
 
-async def apply(server: JetStream, plan: Plan, stop: asyncio.Event) -> AsyncIterator[Outcome]:
+async def apply(server: JetStream, plan: Plan, stop: asyncio.Event, manner: Manner) -> AsyncIterator[Outcome]:
     """One outcome per change, as it ends.
 
     After a fault, or once `stop` is set, what is under way still finishes, nothing new starts, and the rest is
     reported as not reached.
     """
     for changes in _phases(plan):
-        async for outcome in _run(server, changes, stop, _limit(plan)):
+        async for outcome in _run(server, changes, stop, _limit(plan), manner):
             if outcome.done is Done.FAILED:
                 stop.set()
             yield outcome
 
 
 async def _run(
-    server: JetStream, changes: Sequence[Change], stop: asyncio.Event, limit: int
+    server: JetStream, changes: Sequence[Change], stop: asyncio.Event, limit: int, manner: Manner
 ) -> AsyncIterator[Outcome]:
     waiting = {change.ref: change for change in changes}
     order = TopologicalSorter({ref: waiting.keys() & set(change.needs) for ref, change in waiting.items()})
@@ -40,7 +41,7 @@ async def _run(
     while True:
         while ready and len(running) < limit and not stop.is_set():
             change = waiting.pop(ready.popleft())
-            running[asyncio.create_task(perform(server, change))] = change
+            running[asyncio.create_task(perform(server, change, manner))] = change
         if not running:
             break
         ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

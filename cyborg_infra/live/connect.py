@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,7 @@ class Connection:
         subject: str,
         payload: bytes = b"",
         *,
+        headers: Mapping[str, str] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - part of the request, and named in its error
     ) -> bytes:
         """The reply's payload. `timeout` in seconds, by default the target's.
@@ -109,7 +110,7 @@ class Connection:
         self._pending[reply_to] = pending
         try:
             async with asyncio.timeout(seconds):
-                await self._publish(subject, payload, reply_to)
+                await self._publish(subject, payload, reply_to, headers)
                 outcome = await pending.outcome
         except TimeoutError:
             raise NoReply(subject, seconds) from None
@@ -134,13 +135,15 @@ class Connection:
         if self._client is not None:
             await self._client.end(_CLOSE_TIMEOUT)
 
-    async def _publish(self, subject: str, payload: bytes, reply_to: str) -> None:
+    async def _publish(
+        self, subject: str, payload: bytes, reply_to: str, headers: Mapping[str, str] | None
+    ) -> None:
         from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
         if self._broken or self._client is None:
             raise self._broken or ConnectionLost(self.url)
         try:
-            await self._client.publish(subject, payload, reply=reply_to)
+            await self._client.publish(subject, payload, reply=reply_to, headers=dict(headers or {}) or None)
         except (ConnectionClosedError, OutboundBufferLimitError, OSError):
             raise ConnectionLost(self.url) from None
 

@@ -40,12 +40,26 @@ class JetStream:
         self._timeout = max(target.timeout, CLUSTER_TIMEOUT) if connection.cluster else target.timeout
         self._reading = asyncio.Semaphore(READS_IN_FLIGHT)
 
+    @property
+    def peers(self) -> int:
+        """Servers of the cluster, as far as we were told of them; 0 is unknown."""
+        return self._connection.peers
+
     async def call(self, verb: str, body: Mapping[str, Any] | None = None, *, doing: str) -> dict[str, Any]:
         """The API's answer to one request. Raises ApiError for an error in it, and whatever `Connection.request` raises."""
+        return await self._ask(f"{self._target.api_prefix}.{verb}", body, {}, doing)
+
+    async def publish(
+        self, subject: str, body: Mapping[str, Any], headers: Mapping[str, str], *, doing: str
+    ) -> dict[str, Any]:
+        """The stream's acknowledgement of one stored message. Raises as `call` does."""
+        return await self._ask(subject, body, headers, doing)
+
+    async def _ask(
+        self, subject: str, body: Mapping[str, Any] | None, headers: Mapping[str, str], doing: str
+    ) -> dict[str, Any]:
         payload = json.dumps(body, separators=(",", ":")).encode() if body is not None else b""
-        reply = await self._connection.request(
-            f"{self._target.api_prefix}.{verb}", payload, timeout=self._timeout
-        )
+        reply = await self._connection.request(subject, payload, headers=headers, timeout=self._timeout)
         try:
             answer: dict[str, Any] = json.loads(reply)
         except ValueError:
@@ -245,6 +259,7 @@ def _consumer_counts(row: Mapping[str, Any]) -> ConsumerCounts:
         num_pending=row["num_pending"],
         num_ack_pending=row["num_ack_pending"],
         num_redelivered=row["num_redelivered"],
+        num_waiting=row["num_waiting"],
         delivered_stream_seq=row["delivered"]["stream_seq"],
         ack_floor_stream_seq=row["ack_floor"]["stream_seq"],
     )

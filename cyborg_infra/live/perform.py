@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from cyborg_infra.live import carry
+from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
 from cyborg_infra.live.jetstream import ATTEMPTS, CONSUMER_NOT_FOUND, PAUSES, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Kind
 from cyborg_infra.model.plan import Action, Change, HazardName
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
-from cyborg_infra.model.state import ConsumerCounts, Ref, Resource, StreamCounts
+from cyborg_infra.model.state import START, ConsumerCounts, Ref, Resource, StreamCounts
 
+START_FIELDS = ("deliver_policy", "opt_start_seq", "opt_start_time")
 SETTLED = 0.05  # seconds in which a parked stream must not grow: publishes that were under way have landed
 
 
-async def perform(server: JetStream, change: Change) -> None:
+async def perform(server: JetStream, change: Change, manner: Manner) -> None:
     """The server holds what the change says. Nothing is written where the server is not as the plan found it.
 
     Raises:
@@ -24,10 +27,18 @@ async def perform(server: JetStream, change: Change) -> None:
         ServerFault: the server refused, dropped a field, or did not answer; what it did is in the message.
     """
     match change.action:
+        case Action.CREATE if change.carried:
+            await carry.finish(server, _after(change), manner.version)
         case Action.CREATE:
             await _create(server, _after(change))
         case Action.ADOPT | Action.UPDATE:
-            await _update(server, change)
+            if change.fields:
+                await _update(server, change)
+            if change.carried:
+                await carry.finish(server, _after(change), manner.version)
+        case Action.REPLACE if change.ref.kind is Kind.CONSUMER:
+            await _unchanged(server, change)
+            await carry.replace(server, _after(change), manner)
         case Action.REPLACE:
             await _delete(server, change)
             await _create(server, _after(change))
@@ -199,6 +210,7 @@ def merged(kind: Kind, live: Config, desired: Config) -> dict[str, Any]:
     """What an update sends: desired laid over live, so that a field newer than our table survives.
 
     A managed field that is absent from desired goes back to its default; the server's own labels are not sent.
+    A start that a replace had to write stays, with its note: it cannot be changed on a living consumer.
     """
     kept = {name: value for name, value in live.items() if name not in FIELDS[kind]}
     metadata = {
@@ -206,11 +218,21 @@ def merged(kind: Kind, live: Config, desired: Config) -> dict[str, Any]:
         for key, text in (desired.get("metadata") or {}).items()
         if not key.startswith(SERVER_METADATA)
     }
-    return {**kept, **desired, "metadata": metadata}
+    noted = (live.get("metadata") or {}).get(START)
+    if noted is None:
+        return {**kept, **desired, "metadata": metadata}
+    start = {name: live[name] for name in START_FIELDS if name in live}
+    rest = {name: value for name, value in desired.items() if name not in START_FIELDS}
+    return {**kept, **rest, **start, "metadata": {**metadata, START: noted}}
 
 
 def _labels(resource: Resource) -> dict[str, str]:
-    return {key: text for key, text in resource.metadata.items() if not key.startswith(SERVER_METADATA)}
+    """The metadata that the plan knows of: neither the server's nor the note of an earlier replace."""
+    return {
+        key: text
+        for key, text in resource.metadata.items()
+        if not key.startswith(SERVER_METADATA) and key != START
+    }
 
 
 def _after(change: Change) -> Resource:

@@ -127,7 +127,7 @@ def max_consumers_rule(_before: object, _after: object, version: Version) -> Upd
 
 
 def mem_storage_rule(_before: object, _after: object, version: Version) -> Update:
-    """No: refused since 2.14.4; before, the configuration changes and the storage does not."""
+    """No: refused since 2.14.4; before, the configuration changes, and at the next restart the position is lost."""
     return Update.REFUSED if version >= (2, 14, 4) else Update.IGNORED
 
 
@@ -137,7 +137,7 @@ def mirror_rule(_before: object, after: object, version: Version) -> Update:
 
 
 def deliver_subject_rule(before: object, after: object, _version: Version) -> Update:
-    """Another subject, yes; between pull and push, no."""
+    """Another subject, yes, while nobody listens on the old one (10013); between pull and push, no."""
     return Update.IN_PLACE if before and after else Update.REFUSED
 
 

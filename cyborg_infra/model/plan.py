@@ -73,6 +73,7 @@ class Change:
     needs: tuple[Ref, ...] = ()
     problems: tuple[Problem, ...] = ()  # why it is impossible
     reason: str = ""  # why this action, in one clause; empty where it is plain
+    carried: bool = False  # an interrupted replace left a placeholder, which says where this consumer goes on
 
     @property
     def ref(self) -> Ref:

@@ -18,6 +18,14 @@ APPLIED = "cyborg-infra.applied"
 MARKS = (OWNER, KIND, ROLE, APPLIED)
 """The metadata that says whose a resource is and what was last applied to it."""
 
+START = "cyborg-infra.start"
+"""On a consumer that was replaced on a server before 2.14: the deliver_policy that its start sequence stands for."""
+
+PLACEHOLDER = "cyborg-infra-placeholder-"
+"""Begins the name of a consumer that keeps the position of one being replaced; also such a consumer's kind."""
+
+_START_FIELDS = {"by_start_sequence": "opt_start_seq", "by_start_time": "opt_start_time"}
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Ref:
@@ -62,6 +70,7 @@ class ConsumerCounts:
     num_pending: int = 0
     num_ack_pending: int = 0
     num_redelivered: int = 0
+    num_waiting: int = 0  # pull requests
     delivered_stream_seq: int = 0
     ack_floor_stream_seq: int = 0
 
@@ -94,13 +103,31 @@ class Resource:
 
     def canonical(self) -> dict[str, Any]:
         """The managed configuration without the marks: what is compared, and what `digest` is taken of."""
-        found = canonical(self.ref.kind, self.config)
-        labels = {key: text for key, text in (found.pop("metadata", None) or {}).items() if key not in MARKS}
+        found = canonical(self.ref.kind, self._as_wished())
+        written = (*MARKS, START)
+        labels = {
+            key: text for key, text in (found.pop("metadata", None) or {}).items() if key not in written
+        }
         return found | ({"metadata": labels} if labels else {})
+
+    def _as_wished(self) -> Config:
+        """The configuration with the start that was asked for, where a replace had to write another one."""
+        policy, _, value = self.metadata.get(START, "").partition(" ")
+        if not policy or bool(value) != (policy in _START_FIELDS):
+            return self.config
+        rest = {name: found for name, found in self.config.items() if name not in _START_FIELDS.values()}
+        start = {_START_FIELDS[policy]: int(value) if value.isdigit() else value} if value else {}
+        return {**rest, "deliver_policy": policy, **start}
 
     def digest(self) -> str:
         """A short digest of the managed configuration; equal for two resources that are configured alike."""
         return digest_of(self.canonical())
+
+
+def start_of(config: Config) -> str:
+    """Where a consumer's configuration says that delivery starts: the text of START."""
+    policy: str = config["deliver_policy"]
+    return f"{policy} {config[_START_FIELDS[policy]]}" if policy in _START_FIELDS else policy
 
 
 def digest_of(value: object) -> str:

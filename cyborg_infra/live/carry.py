@@ -1,0 +1,174 @@
+"""Replace a consumer without loss: the new one goes on where the old one stood.
+
+The position is kept in the account, never on the machine that applies: a durable placeholder consumer stands at
+the next message to deliver from before the old consumer is deleted until the new one stands there too. On an
+interest stream it also keeps the messages. Interrupted at any step, the next apply finds it and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cyborg_infra.live.faults import ApiError
+from cyborg_infra.live.jetstream import CONSUMER_NOT_FOUND, JetStream
+from cyborg_infra.model.fields import Version
+from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.state import KIND, OWNER, PLACEHOLDER, START, ConsumerCounts, Ref, Resource, start_of
+
+PARKED = "2200-01-01T00:00:00Z"
+"""A new consumer is paused until then while it does not stand where it shall: dead or alive, nobody is served."""
+
+PAUSE_SINCE = Version(2, 11, 0)
+RESET_SINCE = Version(2, 14, 0)
+RESETTABLE = ("all", "by_start_sequence", "by_start_time")  # the others: 10204
+POLL = 0.1  # seconds between two looks at a consumer that drains
+GRACE = 30  # seconds that a pause outlives the drain, so that it ends by itself if we die
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How to replace: on which server, how many seconds to wait for work under way, whether it may come again instead."""
+
+    version: Version
+    drain: float = 60.0
+    repeats_work: bool = False
+
+
+async def replace(server: JetStream, desired: Resource, manner: Manner) -> None:
+    """The consumer is as desired and stands where the one of its name stood; the placeholder is gone.
+
+    Raises ServerFault, with the old consumer serving again, if work under way did not end in time and may not
+    be repeated.
+    """
+    ref, mark = desired.ref, placeholder(desired.ref)
+    old = await server.info(ref)
+    if old is not None and old.config.get("pause_until") != PARKED:
+        position = await _settled(server, old, manner)
+        if not await _is_workqueue(server, ref):
+            await _delete(server, mark)  # one from an earlier run may stand behind by now
+            await _create(
+                server, mark, _standing(desired, mark, position), doing=f"keeping the position of {ref}"
+            )
+    await _delete(server, ref)
+    await finish(server, desired, manner.version)
+
+
+async def finish(server: JetStream, desired: Resource, version: Version) -> None:
+    """The consumer exists, stands where its placeholder stands, and is served; the placeholder is gone."""
+    ref, mark = desired.ref, placeholder(desired.ref)
+    created, held = await server.info(ref) is not None, await server.info(mark)
+    position = held.config["opt_start_seq"] if held else 0
+    resettable = version >= RESET_SINCE and desired.config["deliver_policy"] in RESETTABLE
+    if not created:
+        config = dict(desired.config)
+        if position and resettable:
+            config["pause_until"] = PARKED
+        elif position:
+            config = _noted(desired, position)
+        await _create(server, ref, config, doing=f"creating {ref}")
+    if position and resettable:
+        await _reset(server, ref, position)
+    await _delete(server, mark)
+
+
+def placeholder(ref: Ref) -> Ref:
+    """The name under which a consumer's position is kept while it is replaced."""
+    return Ref(ref.stream, f"{PLACEHOLDER}{ref.consumer}")
+
+
+async def _settled(server: JetStream, old: Resource, manner: Manner) -> int:
+    """The next sequence number to deliver, once nobody works on an earlier one. The consumer is paused, where it can be."""
+    name = f"{old.ref.stream}.{old.ref.consumer}"
+    if manner.version >= PAUSE_SINCE:
+        until = datetime.now(UTC) + timedelta(seconds=manner.drain + GRACE)
+        await server.call(
+            f"CONSUMER.PAUSE.{name}", {"pause_until": until.isoformat()}, doing=f"pausing {old.ref}"
+        )
+    deadline = asyncio.get_running_loop().time() + manner.drain
+    while True:
+        counts = _counts(await server.info(old.ref))
+        if not counts.num_ack_pending:
+            return counts.delivered_stream_seq + 1
+        if asyncio.get_running_loop().time() >= deadline:
+            break
+        await asyncio.sleep(POLL)
+    if manner.repeats_work:
+        return counts.ack_floor_stream_seq + 1
+    if manner.version >= PAUSE_SINCE:
+        await server.call(f"CONSUMER.PAUSE.{name}", {}, doing=f"resuming {old.ref}")
+    raise ServerFault(
+        Problem(
+            "not-drained",
+            f"{old.ref}: {counts.num_ack_pending} messages were still being worked on after {manner.drain:g}s; it was left as it is",
+            None,
+            "apply again with a longer --drain-timeout, or accept that they are handed out again with --allow repeats-work",
+        )
+    )
+
+
+async def _reset(server: JetStream, ref: Ref, position: int) -> None:
+    """Stands at `position` and is served. Only a consumer that is still parked is moved: another one has been at work."""
+    live = await server.info(ref)
+    if live is None or live.config.get("pause_until") != PARKED:
+        return
+    name = f"{ref.stream}.{ref.consumer}"
+    await server.call(f"CONSUMER.RESET.{name}", {"seq": position}, doing=f"moving {ref} to {position}")
+    await server.call(f"CONSUMER.PAUSE.{name}", {}, doing=f"resuming {ref}")
+
+
+async def _is_workqueue(server: JetStream, ref: Ref) -> bool:
+    """On a workqueue what is acknowledged is gone: the stream itself is the position, and a placeholder is refused."""
+    stream = await server.info(Ref(ref.stream))
+    return stream is not None and stream.config.get("retention") == "workqueue"
+
+
+def _standing(desired: Resource, mark: Ref, position: int) -> dict[str, Any]:
+    """The placeholder: the new consumer's filter at `position`, owned, serving nobody."""
+    kept = (
+        "filter_subject",
+        "filter_subjects",
+        "ack_policy",
+        "num_replicas",
+        "replay_policy",
+        "deliver_policy",
+    )
+    return {
+        **{name: desired.config[name] for name in kept if name in desired.config},
+        "name": mark.consumer,
+        "durable_name": mark.consumer,
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": position,
+        "metadata": {OWNER: desired.owner, KIND: PLACEHOLDER},
+    }
+
+
+def _noted(desired: Resource, position: int) -> dict[str, Any]:
+    """Before 2.14 only a start sequence places a consumer; the note says what it stands for, so that it is no difference."""
+    rest = {name: value for name, value in desired.config.items() if name != "opt_start_time"}
+    metadata = {**desired.metadata, START: start_of(desired.config)}
+    return {**rest, "deliver_policy": "by_start_sequence", "opt_start_seq": position, "metadata": metadata}
+
+
+async def _create(server: JetStream, ref: Ref, config: Mapping[str, Any], *, doing: str) -> None:
+    body = {"stream_name": ref.stream, "config": config, "action": "create"}
+    await server.call(f"CONSUMER.CREATE.{ref.stream}.{ref.consumer}", body, doing=doing)
+
+
+async def _delete(server: JetStream, ref: Ref) -> None:
+    try:
+        await server.call(f"CONSUMER.DELETE.{ref.stream}.{ref.consumer}", None, doing=f"deleting {ref}")
+    except ApiError as error:
+        if error.err_code != CONSUMER_NOT_FOUND:
+            raise
+
+
+def _counts(consumer: Resource | None) -> ConsumerCounts:
+    if consumer is None or not isinstance(consumer.counts, ConsumerCounts):
+        raise ServerFault(
+            Problem("gone", "the consumer was deleted while it was replaced", None, "plan again")
+        )
+    return consumer.counts

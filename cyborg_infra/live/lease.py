@@ -1,0 +1,202 @@
+"""One writer at a time: a lease in the account, in a key-value bucket, that expires by itself.
+
+Advisory, as every lock here must be: the server has no compare-and-set for configurations. So each write still
+reads first and compares with the plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from getpass import getuser
+from os import getpid
+from typing import Any
+
+from cyborg_infra.live.faults import ApiError
+from cyborg_infra.live.jetstream import STREAM_NOT_FOUND, JetStream
+from cyborg_infra.model.problems import CyborgError, Problem
+from cyborg_infra.model.units import SECOND
+
+BUCKET = "cyborg-infra"
+"""The key-value bucket of all organisations' leases; `nats kv get cyborg-infra <org>` shows who holds one."""
+
+LIFETIME = 60  # seconds; an abandoned lease is free after that
+REPLICAS = 3  # where the cluster has as many servers
+RENEWALS = 3  # in a lifetime
+POLL = 0.5  # seconds between two tries while waiting
+
+_WRONG_LAST_SEQUENCE = (10071, 10164)
+_NAME_IN_USE = 10058
+_NO_MESSAGE = 10037
+_STREAM = f"KV_{BUCKET}"
+
+
+class LeaseHeld(CyborgError):
+    """Somebody else is applying to this organisation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease, since when and until when unless renewed; times are RFC 3339 in UTC, by the holder's clock."""
+
+    holder: str
+    since: str
+    until: str
+
+
+@contextlib.asynccontextmanager
+async def lease(
+    server: JetStream, org: str, *, wait: float | None, lost: asyncio.Event
+) -> AsyncIterator[None]:
+    """The organisation's lease is ours inside the block, renewed while it lasts, and free after it.
+
+    `wait` in seconds; None takes no lease. `lost` is set if a renewal fails: then nothing more may be started. Raises LeaseHeld if
+    another holder keeps it for longer than `wait`.
+    """
+    if wait is None:
+        yield
+        return
+    await _bucket(server)
+    mine, since = f"{getuser()}@{socket.gethostname()} (process {getpid()})", datetime.now(UTC)
+    deadline = asyncio.get_running_loop().time() + wait
+    while (sequence := await _put(server, org, _holder(mine, since), expected=0)) is None:
+        if asyncio.get_running_loop().time() >= deadline:
+            raise _held(org, await holder(server, org))
+        await asyncio.sleep(POLL)
+    ended = asyncio.Event()
+    renewal = asyncio.create_task(_renew(server, org, (mine, since), sequence, ended, lost))
+    try:
+        yield
+    finally:
+        ended.set()  # not cancelled: a renewal under way must end, or its message would stay
+        with contextlib.suppress(CyborgError):  # it expires by itself
+            await _free(server, await renewal)
+
+
+async def holder(server: JetStream, org: str) -> Holder | None:
+    """Who holds the organisation's lease, or None."""
+    found = await _last(server, org)
+    return found[1] if found else None
+
+
+async def unlock(server: JetStream, org: str) -> Holder | None:
+    """The lease is free; returns who held it, or None if nobody did."""
+    found = await _last(server, org)
+    if found is None:
+        return None
+    await _free(server, found[0])
+    return found[1]
+
+
+async def _bucket(server: JetStream) -> None:
+    """The bucket exists. Its max_age is what makes a lease expire, on every server version alike."""
+    config = {
+        "name": _STREAM,
+        "subjects": [f"$KV.{BUCKET}.>"],
+        "max_msgs_per_subject": 1,
+        "max_age": LIFETIME * SECOND,
+        "max_bytes": 1024 * 1024,
+        "duplicate_window": LIFETIME * SECOND,
+        "discard": "new",
+        "storage": "file",
+        "num_replicas": REPLICAS if server.peers >= REPLICAS else 1,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+    }
+    try:
+        await server.call(f"STREAM.CREATE.{_STREAM}", config, doing="preparing the lease")
+    except ApiError as error:
+        if error.err_code != _NAME_IN_USE:  # it exists, scaled or changed by hand: it serves
+            raise LeaseHeld(Problem("lease", str(error), None, "--no-lock applies without a lease")) from None
+
+
+async def _renew(
+    server: JetStream,
+    org: str,
+    mine: tuple[str, datetime],
+    sequence: int,
+    ended: asyncio.Event,
+    lost: asyncio.Event,
+) -> int:
+    """Renews until `ended`, and returns the last sequence number that was ours; sets `lost` if it cannot."""
+    while not lost.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIFETIME / RENEWALS):
+                await ended.wait()
+                break
+        renewed = None
+        with contextlib.suppress(CyborgError):
+            renewed = await _put(server, org, _holder(*mine), expected=sequence)
+        if renewed is None:
+            lost.set()
+        else:
+            sequence = renewed
+    return sequence
+
+
+async def _put(server: JetStream, org: str, value: Holder, *, expected: int) -> int | None:
+    """The new sequence number, or None if the last one on the subject is not `expected` (0: there is none)."""
+    try:
+        answer = await server.publish(
+            _subject(org),
+            asdict(value),
+            {"Nats-Expected-Last-Subject-Sequence": str(expected)},
+            doing="taking the lease",
+        )
+    except ApiError as error:
+        if error.err_code in _WRONG_LAST_SEQUENCE:
+            return None
+        raise
+    sequence: int = answer["seq"]
+    return sequence
+
+
+async def _last(server: JetStream, org: str) -> tuple[int, Holder] | None:
+    import base64
+
+    try:
+        answer = await server.call(
+            f"STREAM.MSG.GET.{_STREAM}", {"last_by_subj": _subject(org)}, doing="reading the lease"
+        )
+    except ApiError as error:
+        if error.err_code in (_NO_MESSAGE, STREAM_NOT_FOUND):
+            return None
+        raise
+    value: dict[str, Any] = json.loads(base64.b64decode(answer["message"]["data"]))
+    return answer["message"]["seq"], Holder(value["holder"], value["since"], value["until"])
+
+
+async def _free(server: JetStream, sequence: int) -> None:
+    await server.call(
+        f"STREAM.MSG.DELETE.{_STREAM}", {"seq": sequence, "no_erase": True}, doing="freeing the lease"
+    )
+
+
+def _holder(name: str, since: datetime) -> Holder:
+    until = datetime.now(UTC) + timedelta(seconds=LIFETIME)
+    return Holder(name, since.isoformat(timespec="seconds"), until.isoformat(timespec="seconds"))
+
+
+def _held(org: str, found: Holder | None) -> LeaseHeld:
+    who = (
+        f"{found.holder} since {found.since}, until {found.until} unless renewed"
+        if found
+        else "somebody else"
+    )
+    return LeaseHeld(
+        Problem(
+            "lease",
+            f"organisation {org} is being applied to by {who}",
+            None,
+            "wait with --lock-timeout 5m, or free an abandoned lease with `cyborg-infra unlock`",
+        )
+    )
+
+
+def _subject(org: str) -> str:
+    return f"$KV.{BUCKET}.{org}"
