@@ -69,6 +69,11 @@ def _together(kind: Kind, field: str, *configs: Config, **needs: Any) -> Case:
 
 
 _PUSH = {"deliver_subject": "push.case"}
+_PARTS = {
+    "external": {"api": "JS.far.API", "deliver": "far.deliver"},
+    "opt_start_time": "2026-01-31T00:00:00Z",
+    "subject_transforms": [{"src": "origin.a", "dest": "far.a"}, {"src": "origin.b", "dest": "far.b"}],
+}
 _MARKERS = {"allow_msg_ttl": True, "allow_rollup_hdrs": True}
 _ELSEWHERE = {"name": ORIGIN, "external": {"api": "JS.elsewhere.API"}}
 _GROUP = {"priority_groups": ["first"], "priority_policy": "overflow"}
@@ -91,16 +96,16 @@ STREAM_CASES = (
     _stream("no_ack", False, True),
     _stream("duplicate_window", 120 * SECOND, MINUTE, HOUR),
     _stream("placement", None, {"cluster": "eu"}, {"tags": ["ssd"]}, {"cluster": "eu", "tags": ["ssd", "big"]}),
-    _mirror("mirror", *({"name": name} for name in (ORIGIN, OTHER_ORIGIN)), {"name": ORIGIN, "opt_start_seq": 5}, duplicate_window=MINUTE),
+    _mirror("mirror", *({"name": name} for name in (ORIGIN, OTHER_ORIGIN)), {"name": ORIGIN, "filter_subject": "origin.a", "opt_start_seq": 5}, {"name": "FAR", **_PARTS}, duplicate_window=MINUTE),
     _together(Kind.STREAM, "mirror", {"mirror": None, "mirror_direct": False}, {"mirror": {"name": ORIGIN}, "subjects": None}, duplicate_window=MINUTE),
-    _stream("sources", None, [{"name": ORIGIN}], [{"name": ORIGIN}, {"name": OTHER_ORIGIN}], [{"name": ORIGIN, "filter_subject": "origin.a"}], duplicate_window=MINUTE),
+    _stream("sources", None, [{"name": ORIGIN}], [{"name": ORIGIN}, {"name": OTHER_ORIGIN}], [{"name": ORIGIN, "filter_subject": "origin.a", "opt_start_seq": 5}], [{"name": "FAR", **_PARTS}], duplicate_window=MINUTE),
     _stream("compression", "none", "s2"),
     _stream("first_seq", 0, 100, 1000),
     _stream("subject_transform", None, {"src": "case.*", "dest": "kept.{{wildcard(1)}}"}, {"src": "case.>", "dest": "kept.>"}),
     _stream("republish", None, {"src": ">", "dest": "copy.>"}, {"src": "case.a", "dest": "copied", "headers_only": True}),
     _stream("allow_direct", False, True),
     _mirror("mirror_direct", False, True, mirror=_ELSEWHERE, duplicate_window=MINUTE),
-    _together(Kind.STREAM, "sealed", {"sealed": False}, {"sealed": True, "discard": "new", "deny_delete": True, "deny_purge": True}),
+    _stream("sealed", False, True, discard="new", deny_delete=True, deny_purge=True),
     _stream("deny_delete", False, True),
     _stream("deny_purge", False, True),
     _stream("allow_rollup_hdrs", False, True),
@@ -192,7 +197,9 @@ FILLED: tuple[tuple[Kind, Config, Config], ...] = (
     (Kind.STREAM, {**_CASE, "max_age": SECOND}, {"duplicate_window": SECOND}),
     (Kind.STREAM, {**_CASE, "subject_delete_marker_ttl": SECOND}, _MARKERS),
     (Kind.STREAM, {**_CASE, "allow_msg_schedules": True}, {"allow_rollup_hdrs": True}),
-    (Kind.STREAM, {**_MIRRORED, "allow_direct": False}, {"mirror_direct": True}),
+    (Kind.STREAM, {**_MIRRORED, "mirror_direct": False}, {"mirror_direct": True}),
+    (Kind.STREAM, {**_CASE, "sealed": True, "max_age": HOUR, "allow_rollup_hdrs": True}, {"max_age": 0, "discard": "new", "deny_delete": True, "deny_purge": True, "allow_rollup_hdrs": False}),
+    (Kind.STREAM, {**_CASE, "republish": {"dest": "copy.>"}}, {"republish": {"src": ">", "dest": "copy.>"}}),
     (Kind.CONSUMER, {"backoff": [MINUTE, HOUR], "max_deliver": 3}, {"ack_wait": MINUTE}),
     (Kind.CONSUMER, {**_GROUP, "priority_policy": "pinned_client"}, {"priority_timeout": 2 * MINUTE}),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from field_bench import Bench, Benches, Config
-from field_cases import ALIKE, CASES, CLUSTERED, FILLED, Case, needed
+from field_cases import ALIKE, CASES, CLUSTERED, FILLED, ORIGIN, Case, needed
 from raw import Api
 from servers import VERSIONS, StartServer
 
@@ -22,6 +22,7 @@ from cyborg_infra.model.fields import (
     level_of,
     normal,
 )
+from cyborg_infra.model.units import MINUTE
 
 pytestmark = pytest.mark.versions
 
@@ -31,7 +32,7 @@ CANNOT_CHANGE = {10052, 10055, 10012}
 UNKNOWN = 10025
 """How a server refuses a field or choice that it does not know; before 2.12 it drops the field silently."""
 
-CONSUMER_NOT_FOUND, NEEDS_CLUSTER = 10014, 10074
+CONSUMER_NOT_FOUND, IN_USE, NEEDS_CLUSTER = 10014, 10013, 10074
 
 STRICT = 2
 """The level from which on an unknown field is refused."""
@@ -50,23 +51,6 @@ def known_rows() -> list[Any]:
         for field in ROWS
         if field.since <= level_of(Version.parse(version))
     ]
-
-
-def unknown_configs() -> list[Any]:
-    """(version, case, configuration) for every first field or choice that the version does not know."""
-    found = {}
-    for version in VERSIONS:
-        for case in CASES:
-            for config in case.complete():
-                if needed(case.kind, config) > level_of(Version.parse(version)) and shows(case, config):
-                    label = f"{version}-{case.kind}-{case.field}-{config[case.field]}"
-                    found[label] = pytest.param(version, case, config, id=label)
-    return list(found.values())
-
-
-def shows(case: Case, config: Config) -> bool:
-    """Whether a server that knows the case's field shows it."""
-    return case.field in canonical(case.kind, config)
 
 
 def cases_of(field: Field) -> list[Case]:
@@ -92,6 +76,15 @@ def bench(benches: Mapping[str, Bench], version: str) -> Iterator[Bench]:
 def test_every_row_is_tried() -> None:
     """A new row comes with the cases that prove it."""
     assert {(field.kind, field.name) for field in ROWS} == {(case.kind, case.field) for case in CASES}
+
+
+@pytest.mark.parametrize("field", ROWS, ids=lambda field: f"{field.kind}-{field.name}")
+def test_every_choice_and_part_of_a_row_is_tried(field: Field) -> None:
+    values = [config.get(field.name) for case in cases_of(field) for config in case.complete()]
+    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    parts = {part for item in items if isinstance(item, dict) and field.parts for part in item}
+    assert set(field.choices or ()) <= {value for value in values if isinstance(value, str)}
+    assert set(field.parts or ()) == parts
 
 
 @pytest.mark.parametrize(("version", "field"), known_rows())
@@ -200,20 +193,46 @@ def test_a_consumer_acknowledges_nothing_by_default(bench: Bench) -> None:
     assert canonical(Kind.CONSUMER, bench.make(Kind.CONSUMER, {})) == {}
 
 
-@pytest.mark.parametrize(("version", "case", "config"), unknown_configs())
-def test_a_field_above_the_level_is_not_known(bench: Bench, case: Case, config: Config) -> None:
-    """Refused since 2.12; before, the answer says OK and lacks it."""
-    answer = bench.create(case.kind, config)
-    if "error" in answer:
-        assert answer["error"]["err_code"] == UNKNOWN
-    else:
-        assert bench.level < STRICT
-        assert case.field not in answer["config"]
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_above_the_level_is_not_known(bench: Bench) -> None:
+    """Refused since 2.12; before, the answer says OK and lacks the field, but for a choice that it cannot read.
+
+    That a field is known from its level on is what all other tests show.
+    """
+    for case in CASES:
+        for config in case.complete():
+            if needed(case.kind, config) > bench.level and case.field in canonical(case.kind, config):
+                bench.delete(case.kind)
+                answer = bench.create(case.kind, config)
+                if "error" in answer:
+                    assert answer["error"]["err_code"] == UNKNOWN
+                else:
+                    assert bench.level < STRICT
+                    assert case.field not in answer["config"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_level_is_what_the_server_answers_with(bench: Bench) -> None:
     assert bench.api.request("$JS.API.INFO")["api"].get("level", 0) == bench.level
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_deliver_subject_stays_while_somebody_listens(bench: Bench) -> None:
+    """What the row cannot know: the same change is made as soon as nobody does."""
+    living = bench.make(Kind.CONSUMER, {"ack_policy": "explicit", "deliver_subject": "heard.a"})
+    bench.api.subscribe("heard.a")
+    answer = bench.update(Kind.CONSUMER, {**living, "deliver_subject": "heard.b", "metadata": {}})
+    assert answer["error"]["err_code"] == IN_USE
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_stream_with_sources_has_no_window_unless_it_says_so(bench: Bench) -> None:
+    """Since 2.14; before, it has two minutes as every other stream, and shows it."""
+    silent = {"subjects": ["case.>"], "sources": [{"name": ORIGIN}]}
+    usual = {**silent, "duplicate_window": 2 * MINUTE}
+    meant = silent if bench.version >= (2, 14, 0) else usual
+    assert canonical(Kind.STREAM, bench.make(Kind.STREAM, silent)) == canonical(Kind.STREAM, meant)
+    assert canonical(Kind.STREAM, bench.make(Kind.STREAM, usual)) == canonical(Kind.STREAM, usual)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -226,22 +245,25 @@ def test_a_later_first_seq_changes_no_sequence(bench: Bench) -> None:
             bench.api.ask("case.a")
         answer = bench.update(Kind.STREAM, {**living, "first_seq": 100, "metadata": {}})
         assert answer["config"]["first_seq"] == 100
+        assert FIELDS[Kind.STREAM]["first_seq"].update(0, 100, bench.version) is Update.IGNORED
         assert bench.api.request("case.a")["seq"] == messages + 1
 
 
-@pytest.mark.parametrize("version", [version for version in VERSIONS if Version.parse(version) < (2, 14, 4)])
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_mem_storage_of_a_living_consumer_changes_nothing(
     start_server: StartServer, version: str, *, in_memory: bool
 ) -> None:
-    """Before 2.14.4 the configuration shows it, and a restart shows where the consumer was kept: ignored."""
+    """A restart shows where a consumer is kept. Before 2.14.4 the configuration said otherwise: ignored."""
     server = start_server(version=version)
     with Api(server.url) as api:
         bench = Bench(Version.parse(version), api)
         api.request("$JS.API.STREAM.CREATE.HOME", {"name": "HOME", "subjects": ["home.>"]})
         living = bench.make(Kind.CONSUMER, {"ack_policy": "explicit", "mem_storage": in_memory})
         answer = bench.update(Kind.CONSUMER, {**living, "mem_storage": not in_memory, "metadata": {}})
-        assert answer["config"].get("mem_storage", False) is not in_memory
+    row = FIELDS[Kind.CONSUMER]["mem_storage"]
+    said = Update.REFUSED if "error" in answer else Update.IGNORED
+    assert row.update(in_memory, not in_memory, bench.version) is said
     server.stop()
     server.start()
     with Api(server.url) as api:
