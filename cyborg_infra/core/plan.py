@@ -214,13 +214,11 @@ def _action(live: Resource, fields: Iterable[FieldChange]) -> Action:
 def _cause(live: Resource, desired: Resource, fields: Iterable[FieldChange], *, ever: bool) -> Cause:
     """By the digest of what was last applied: does it fit the manifest, the server, or neither?
 
-    Where it is gone although it was there, somebody took it, and what else has changed nobody can tell.
+    Where it is gone although it was there, somebody took it; whether the manifest has changed as well, nobody can tell.
     """
     applied = live.metadata.get(APPLIED)
     if applied is None:
-        if not (ever or live.owner):
-            return Cause.PENDING
-        return Cause.DRIFT if all(map(is_mark, fields)) else Cause.BOTH
+        return Cause.DRIFT if ever or live.owner else Cause.PENDING
     if desired.digest() == applied:
         return Cause.DRIFT
     if live.digest() == applied and not any(

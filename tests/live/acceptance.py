@@ -239,13 +239,17 @@ def _adopting() -> Iterator[Row]:
     yield Row(
         "a consumer that nobody has to acknowledge to cannot become one",
         ORG,
-        {WORKER: replace("ack_policy", "ack_wait", "max_deliver", "max_ack_pending", "filter_subject")},
+        {
+            WORKER: replace(
+                "ack_policy", "ack_wait", "max_deliver", "max_ack_pending", "filter_subject", cause=drift
+            )
+        },
         [applied(ORG), deleted(WORKER), consumer(WORKER, ack_policy="none")],
     )
     yield Row(
         "what lost its marks is adopted again",
         ORG,
-        {TASKS: adopt()},
+        {TASKS: adopt(cause=drift)},
         [applied(ORG), labelled(TASKS, org=None, kind=None, role=None, applied=None)],
     )
     yield Row(
