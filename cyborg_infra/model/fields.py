@@ -116,6 +116,11 @@ def enable_only(_before: object, after: object, _version: Version) -> Update:
     return Update.IN_PLACE if after else Update.REFUSED
 
 
+def msg_ttl_rule(before: object, after: object, version: Version) -> Update:
+    """Only from false to true, since 2.11.2."""
+    return enable_only(before, after, version) if version >= (2, 11, 2) else Update.REFUSED
+
+
 def retention_rule(before: object, after: object, _version: Version) -> Update:
     """Between limits and interest; never to or from workqueue."""
     return Update.REFUSED if "workqueue" in (before, after) else Update.IN_PLACE
@@ -213,7 +218,7 @@ STREAM_FIELDS: tuple[Field, ...] = (
     _stream("deny_purge", _U.FLAG, False, enable_only, 0, "Refuse purges, for ever.", True),
     _stream("allow_rollup_hdrs", _U.FLAG, False, mutable, 0, "Allow a message to replace all before it (Nats-Rollup).", False),
     _stream("consumer_limits", _U.OBJECT, None, mutable, 0, "Upper limits for the consumers of this stream, and their defaults.", {"max_ack_pending": 100}, parts={"inactive_threshold": _U.DURATION, "max_ack_pending": _U.COUNT}),
-    _stream("allow_msg_ttl", _U.FLAG, False, enable_only, 1, "Allow a time to live per message (Nats-TTL).", True),
+    _stream("allow_msg_ttl", _U.FLAG, False, msg_ttl_rule, 1, "Allow a time to live per message (Nats-TTL).", True),
     _stream("subject_delete_marker_ttl", _U.DURATION, 0, mutable, 1, "How long a marker stays after the last message of a subject expired; switches on allow_msg_ttl and allow_rollup_hdrs.", "1h"),
     _stream("allow_msg_counter", _U.FLAG, False, immutable, 2, "Messages are counters (Nats-Incr).", False),
     _stream("allow_atomic", _U.FLAG, False, mutable, 2, "Allow atomic batch publishing.", False),

@@ -195,7 +195,7 @@ ALIKE: tuple[tuple[Kind, Config, Config], ...] = (
 
 FILLED: tuple[tuple[Kind, Config, Config], ...] = (
     (Kind.STREAM, {**_CASE, "max_age": SECOND}, {"duplicate_window": SECOND}),
-    (Kind.STREAM, {**_CASE, "subject_delete_marker_ttl": SECOND}, _MARKERS),
+    (Kind.STREAM, {**_CASE, "subject_delete_marker_ttl": SECOND}, _MARKERS),  # 2.11.0 and 2.11.1 refuse it instead
     (Kind.STREAM, {**_CASE, "allow_msg_schedules": True}, {"allow_rollup_hdrs": True}),
     (Kind.STREAM, {**_MIRRORED, "mirror_direct": False}, {"mirror_direct": True}),
     (Kind.STREAM, {**_CASE, "sealed": True, "max_age": HOUR, "allow_rollup_hdrs": True}, {"max_age": 0, "discard": "new", "deny_delete": True, "deny_purge": True, "allow_rollup_hdrs": False}),
