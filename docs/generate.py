@@ -1,12 +1,16 @@
 # ruff: noqa: INP001 - docs is no package
-"""Writes what the field table says elsewhere: two blocks of the manifest's schema, and docs/reference/.
+"""Writes what the code says elsewhere: two blocks of the manifest's schema, and docs/reference/.
 
 `python docs/generate.py` rewrites the files; with `--check` it writes nothing and exits 1 if one is stale.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any
 
 from cyborg_infra.model import units
 from cyborg_infra.model.fields import FIELDS, LEVELS, Field, Kind, Unit
+from cyborg_infra.model.plan import HazardName
 
 ROOT = Path(__file__).resolve().parent.parent
 INT64 = {"minimum": -units.MAX_INT64, "maximum": units.MAX_INT64}
@@ -160,9 +165,94 @@ def _code(value: Any) -> str:
     return f"`{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}`"
 
 
+def cli_reference() -> str:
+    """docs/reference/cli.md: the help of every command, as it is on a terminal of 80 columns."""
+    from cyborg_infra.cli.app import COMMANDS
+
+    names = ["", *(f" {module.__name__.rpartition('.')[2]}" for module in COMMANDS)]
+    return _CLI_HEAD + "".join(f"\n## cyborg-infra{name}\n\n```text\n{_help(name)}```\n" for name in names)
+
+
+_CLI_HEAD = """\
+# Command line
+
+What `--help` says. Exit codes: 0 done or in sync; 1 an error, wrong usage included; 2 there are differences
+(`drift`, `plan --detailed-exitcode`); 3 refused, because it could lose something that was not allowed by name,
+or cannot be done. Data goes to stdout, talk to stderr.
+"""
+
+
+def _help(command: str) -> str:
+    from cyborg_infra.cli.app import run
+
+    shown = io.StringIO()
+    os.environ["COLUMNS"] = "80"
+    with contextlib.redirect_stdout(shown):
+        run([*command.split(), "--help"])
+    return "".join(f"{line.rstrip()}\n" for line in shown.getvalue().splitlines())
+
+
+def problems_reference() -> str:
+    """docs/reference/problems.md: what `--allow` takes, and every code of a problem with a message of it."""
+    hazards = "".join(f"| `{name}` | {_HAZARDS[name]} |\n" for name in HazardName)
+    codes: dict[str, str] = {}
+    for path in sorted((ROOT / "cyborg_infra").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name("Problem"), args=[ast.Constant(str(code)), message, *_]):
+                    codes.setdefault(code, _message(message))
+    rows = "".join(f"| `{code}` | {_escaped(codes[code])} |\n" for code in sorted(codes))
+    return _PROBLEMS_HEAD.format(hazards=hazards, problems=rows)
+
+
+_HAZARDS = {
+    HazardName.DELETES_MESSAGES: "messages that are in a stream now would be gone",
+    HazardName.RESETS_PROGRESS: "a consumer would start over: finished messages come again, or waiting ones are skipped",
+    HazardName.STOPS_CAPTURE: "a subject would no longer be stored; what is published on it is lost",
+    HazardName.REPEATS_WORK: "what is being worked on right now would be handed out a second time",
+}
+_PROBLEMS_HEAD = """\
+# Hazards and problems
+
+## Hazards
+
+What a change may cost, computed from the live server, with a count. `apply` takes each by name, with
+`--allow NAME`; there is no way to allow them all.
+
+| hazard | meaning |
+|---|---|
+{hazards}
+## Problems
+
+The `code` of a problem in JSON output is stable; the message is for people. Some codes have several messages, of
+which this is one; `…` is what differs.
+
+| code | message |
+|---|---|
+{problems}"""
+
+
+def _message(node: ast.expr) -> str:
+    """The text of a message in the source, with an ellipsis for what is put into it."""
+    match node:
+        case ast.Constant(str(text)):
+            return text
+        case ast.JoinedStr(parts):
+            return "".join(_message(part) for part in parts)
+        case ast.BinOp(left, ast.Add(), right):
+            return _message(left) + _message(right)
+    return "…"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
 GENERATED: Mapping[str, Callable[[], str]] = {
     "schemas/org.schema.json": org_schema,
     "docs/reference/fields.md": fields_reference,
+    "docs/reference/cli.md": cli_reference,
+    "docs/reference/problems.md": problems_reference,
 }
 """Each generated file and what it must contain. A further reference is one function and one line here."""
 

@@ -1,0 +1,59 @@
+"""The permissions that docs/how-to/permissions.md names are enough, and all of them are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command import SMALL, Cli
+from raw import Api
+from servers import StartServer
+from transcript import BLOCK
+
+DOCUMENT = Path(__file__).parents[2] / "docs/how-to/permissions.md"
+READER, WRITER = (
+    text for language, text in BLOCK.findall(DOCUMENT.read_text(encoding="utf-8")) if language == "text"
+)
+
+
+def config(reader: str = READER, writer: str = WRITER) -> str:
+    return f"""
+      authorization {{ users: [
+        {{ user: reader, password: reader, {reader} }}
+        {{ user: writer, password: writer, {writer} }}
+        {{ user: admin, password: admin }}
+      ] }}
+    """
+
+
+def test_a_reader_plans_and_a_writer_applies(cli: Cli, start_server: StartServer, project: Path) -> None:
+    server = start_server(config=config())
+    reader = ("--server", server.url, "--user", "reader", "--password", "reader")
+    writer = ("--server", server.url, "--user", "writer", "--password", "writer")
+    assert cli("plan", *reader).code == 0
+    assert cli("apply", "--yes", *reader).code == 1
+    assert cli("apply", "--yes", *writer).code == 0
+    assert cli("drift", "--pending", *reader).code == 0
+    (project / "org.yaml").write_text(
+        SMALL.replace(", backend", "") + "streams: {inboxes: {storage: memory}}\n", encoding="utf-8"
+    )
+    assert cli("apply", "--yes", "--prune", "--allow", "stops-capture", *writer).code == 0
+    assert cli("drift", "--pending", *reader).code == 0
+
+
+def test_a_reader_changes_nothing(cli: Cli, start_server: StartServer) -> None:
+    server = start_server(config=config())
+    ended = cli("apply", "--yes", "--server", server.url, "--user", "reader", "--password", "reader")
+    assert ended.code == 1
+    assert "$JS.API.STREAM.CREATE." in ended.out
+    with Api(server.url, user="admin", **{"pass": "admin"}) as api:
+        assert api.request("$JS.API.STREAM.NAMES")["streams"] is None
+
+
+@pytest.mark.parametrize("subject", ["$JS.API.INFO", "$JS.API.STREAM.LIST", "$JS.API.CONSUMER.LIST.*"])
+def test_a_missing_permission_is_named_at_once(cli: Cli, start_server: StartServer, subject: str) -> None:
+    server = start_server(config=config(reader=READER.replace(f'"{subject}"', "")))
+    assert cli("apply", "--yes", "--server", server.url, "--user", "writer", "--password", "writer").code == 0
+    ended = cli("plan", "--server", server.url, "--user", "reader", "--password", "reader")
+    assert ended.code == 1
+    assert subject.removesuffix("*") in ended.err
