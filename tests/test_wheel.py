@@ -76,6 +76,7 @@ def test_it_is_the_installed_package_that_was_tested(installed: Path, tmp_path: 
     assert run(installed, tmp_path, "--version") == Ended(0, "cyborg-infra 0.1.0\n", "")
     shown = subprocess.run(
         [sys.executable, "-S", "-c", "import cyborg_infra; print(cyborg_infra.__file__)"],
+        cwd=tmp_path,
         env={"PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
