@@ -64,6 +64,15 @@ def of_consumer_replace(
             given_up,
             exact=False,
         )
+    starts = ("deliver_policy", "opt_start_seq", "opt_start_time")
+    moved = any(_value(live, name) != _value(desired, name) for name in starts)
+    if moved and counts.num_pending and _value(desired, "deliver_policy").startswith("by_start"):
+        yield Hazard(
+            HazardName.RESETS_PROGRESS,
+            f"up to {_count(counts.num_pending, 'waiting message')} before the new start would be skipped",
+            counts.num_pending,
+            exact=False,
+        )
     yield from _of_filter_change(live, desired, counts)
 
 

@@ -25,6 +25,7 @@ PARKED = "2200-01-01T00:00:00Z"
 PAUSE_SINCE = Version(2, 11, 0)
 RESET_SINCE = Version(2, 14, 0)
 RESETTABLE = ("all", "by_start_sequence", "by_start_time")  # the others: 10204
+BELOW_START = 10204
 POLL = 0.1  # seconds between two looks at a consumer that drains
 GRACE = 30  # seconds that a pause outlives the drain, so that it ends by itself if we die
 
@@ -48,7 +49,7 @@ async def replace(server: JetStream, desired: Resource, manner: Manner) -> None:
     old = await server.info(ref)
     if old is not None and old.config.get("pause_until") != PARKED:
         position = await _settled(server, old, manner)
-        if not await _is_workqueue(server, ref):
+        if _matters(desired, position) and not await _is_workqueue(server, ref):
             await _delete(server, mark)  # one from an earlier run may stand behind by now
             await _create(
                 server, mark, _standing(desired, mark, position), doing=f"keeping the position of {ref}"
@@ -110,13 +111,23 @@ async def _settled(server: JetStream, old: Resource, manner: Manner) -> int:
     )
 
 
+def _matters(desired: Resource, position: int) -> bool:
+    """Whether a new consumer would start anywhere else by itself. One that begins with new messages always would."""
+    policy, start = desired.config["deliver_policy"], desired.config.get("opt_start_seq", 0)
+    return policy not in ("all", "by_start_sequence") or position > max(start, 1)
+
+
 async def _reset(server: JetStream, ref: Ref, position: int) -> None:
     """Stands at `position` and is served. Only a consumer that is still parked is moved: another one has been at work."""
     live = await server.info(ref)
     if live is None or live.config.get("pause_until") != PARKED:
         return
     name = f"{ref.stream}.{ref.consumer}"
-    await server.call(f"CONSUMER.RESET.{name}", {"seq": position}, doing=f"moving {ref} to {position}")
+    try:
+        await server.call(f"CONSUMER.RESET.{name}", {"seq": position}, doing=f"moving {ref} to {position}")
+    except ApiError as error:
+        if error.err_code != BELOW_START:  # then the manifest's own start is further on, and holds
+            raise
     await server.call(f"CONSUMER.PAUSE.{name}", {}, doing=f"resuming {ref}")
 
 
