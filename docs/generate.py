@@ -206,10 +206,11 @@ def problems_reference() -> str:
 
 
 _HAZARDS = {
-    HazardName.DELETES_MESSAGES: "messages that are in a stream now would be gone",
-    HazardName.RESETS_PROGRESS: "a consumer would start over: finished messages come again, or waiting ones are skipped",
-    HazardName.STOPS_CAPTURE: "a subject would no longer be stored; what is published on it is lost",
-    HazardName.REPEATS_WORK: "what is being worked on right now would be handed out a second time",
+    "deletes-messages": "messages that are in a stream now would be gone",
+    "resets-progress": "a consumer would start over: finished messages come again, or waiting ones are skipped",
+    "stops-capture": "a subject would no longer be stored; what is published on it is lost",
+    "repeats-work": "what is being worked on right now would be handed out a second time",
+    "mass-change": "so much of the organisation would go at once that a wrong manifest is the likelier explanation",
 }
 _PROBLEMS_HEAD = """\
 # Hazards and problems

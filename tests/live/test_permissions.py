@@ -35,7 +35,9 @@ def test_a_reader_plans_and_a_writer_applies(cli: Cli, start_server: StartServer
     assert cli("apply", "--yes", *writer).code == 0
     assert cli("drift", "--pending", *reader).code == 0
     (project / "org.yaml").write_text(
-        SMALL.replace(", backend", "") + "streams: {inboxes: {storage: memory}}\n", encoding="utf-8"
+        SMALL.replace(", backend", "")
+        + "streams: {inboxes: {storage: memory}}\nconsumers: {worker: {max_waiting: 100}}\n",
+        encoding="utf-8",
     )
     assert cli("apply", "--yes", "--prune", "--allow", "stops-capture", *writer).code == 0
     assert cli("drift", "--pending", *reader).code == 0
@@ -45,7 +47,7 @@ def test_a_reader_changes_nothing(cli: Cli, start_server: StartServer) -> None:
     server = start_server(config=config())
     ended = cli("apply", "--yes", "--server", server.url, "--user", "reader", "--password", "reader")
     assert ended.code == 1
-    assert "$JS.API.STREAM.CREATE." in ended.out
+    assert "$JS.API.STREAM.CREATE." in ended.out + ended.err
     with Api(server.url, user="admin", **{"pass": "admin"}) as api:
         assert api.request("$JS.API.STREAM.NAMES")["streams"] is None
 
