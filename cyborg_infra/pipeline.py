@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyborg_infra.core.expand import expand
+from cyborg_infra.core.guard import refuse_unless_allowed, refuse_unless_same, verified
 from cyborg_infra.core.namespace import subjects
-from cyborg_infra.core.plan import make_plan, refuse_unless_allowed, refuse_unless_same, verified
+from cyborg_infra.core.plan import make_plan
 from cyborg_infra.live.target import Flags, Target, resolve
 from cyborg_infra.manifest.load import load
 from cyborg_infra.manifest.saved import is_saved, load_saved
@@ -27,12 +28,14 @@ if TYPE_CHECKING:  # asyncio and nats cost 100 ms: `show` and `validate` need ne
 
     from cyborg_infra.live.embedded import EmbeddedServer
     from cyborg_infra.live.jetstream import JetStream
+    from cyborg_infra.live.lease import Holder
 
 __all__ = [
     "Flags",
     "Target",
     "Wish",
     "apply",
+    "destruction",
     "drifted",
     "embedded",
     "plan",
@@ -40,6 +43,7 @@ __all__ = [
     "resolve",
     "show",
     "starter",
+    "unlock",
     "wish",
 ]
 
@@ -67,6 +71,11 @@ def wish(path: str, env: str | None = None, *, prune: bool = False, targets: Seq
         return Wish(saved.org, saved.desired, None, saved, saved.prune, saved.targets)
     org = load(path, env)
     return Wish(org.name, expand(org), org, None, prune, tuple(targets))
+
+
+def destruction(path: str, env: str | None = None) -> Wish:
+    """The wish that nothing is left of what the manifest's organisation owns. Raises ManifestInvalid."""
+    return Wish(load(path, env).name, State(), prune=True)
 
 
 def show(path: str, env: str | None = None) -> tuple[Org, Sequence[Subject], State]:
@@ -127,6 +136,19 @@ def apply(
             if outcomes and all(outcome.done is Done.DONE for outcome in outcomes):
                 return verified(outcomes, await _plan(server, replace(wanted, targets=()), fresh=True))
             return outcomes
+
+    return asyncio.run(run())
+
+
+def unlock(wanted: Wish, target: Target) -> Holder | None:
+    """The organisation's lease is free; returns who held it, or None if nobody did."""
+    import asyncio
+
+    from cyborg_infra.live import lease
+
+    async def run() -> Holder | None:
+        async with _server(target) as server:
+            return await lease.unlock(server, wanted.owner)
 
     return asyncio.run(run())
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from cyborg_infra.cli import apply, dev, drift, init, plan, show, validate
+from cyborg_infra.cli import apply, destroy, dev, drift, init, plan, show, unlock, validate
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Problem, UsageInvalid
 
 # What a wrong command line raises. Some versions of typer carry a click of their own: this is theirs, or click's.
@@ -19,7 +19,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
-COMMANDS = (init, validate, show, plan, apply, drift, dev)
+COMMANDS = (init, validate, show, plan, apply, drift, destroy, unlock, dev)
 
 app = typer.Typer(
     name="cyborg-infra",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -12,27 +11,28 @@ import typer
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import (
     MANIFEST,
+    Allow,
+    Drain,
     Env,
     Format,
+    LockTimeout,
     NoColor,
+    NoLock,
     Output,
     PlanFormat,
     Prune,
     Targets,
+    Yes,
     connected,
+    seconds,
 )
-from cyborg_infra.cli.output import put_json, put_plan, warn
-from cyborg_infra.model.plan import Done, HazardName, Outcome, Plan
-from cyborg_infra.model.problems import EXIT_ERROR, Problem, UsageInvalid
+from cyborg_infra.cli.output import confirm, put_plan, warn
+from cyborg_infra.cli.run import perform
+from cyborg_infra.model.problems import Problem, UsageInvalid
 
 EXAMPLES = "Example: cyborg-infra apply tonight.plan --yes"
 
 File = Annotated[str, typer.Argument(help="A manifest, or a plan saved with `plan --out`.", metavar="FILE")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Allow = Annotated[
-    list[HazardName] | None,
-    typer.Option("--allow", help="Accept this hazard; may be repeated.", show_default=False),
-]
 
 
 @connected
@@ -44,13 +44,15 @@ def command(
     target: Targets = None,
     allow: Allow = None,
     yes: Yes = False,
+    drain_timeout: Drain = "1m",
+    lock_timeout: LockTimeout = "0s",
+    no_lock: NoLock = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
     flags: pipeline.Flags,
 ) -> None:
     """Show the plan, ask, and carry it out. Exits 3, with nothing written, if it could lose something not allowed."""
-    from cyborg_infra.render import console, data, progress, text
-
+    drain, lock = seconds("--drain-timeout", drain_timeout), seconds("--lock-timeout", lock_timeout)
     wanted = pipeline.wish(file, env, prune=prune, targets=target or ())
     _refuse_ignored(wanted, env=env, prune=prune, target=target)
     server = pipeline.resolve(flags, os.environ)
@@ -64,18 +66,19 @@ def command(
             saved_in=file if wanted.saved is not None else None,
             manifest=file,
         )
-    outcomes: list[Outcome] = []
     if found:
         pipeline.refuse_unless_allowed(found, allow or ())
-        _ask(found, yes=yes)
-        with progress.bar(console.stderr(no_color=no_color), len(found.changes)) as tell:
-            outcomes = pipeline.apply(found, wanted, server, allow=allow or (), tell=tell)
-    if output is Format.JSON:
-        put_json(data.applied(found, outcomes))
-    elif found:
-        console.stdout(no_color=no_color).print(text.applied(outcomes))
-    if any(outcome.done is not Done.DONE for outcome in outcomes):
-        raise typer.Exit(EXIT_ERROR)
+        confirm(f"Do you want to perform these {len(found.changes)} actions?", "yes", yes=yes)
+    perform(
+        found,
+        wanted,
+        server,
+        allow=allow or (),
+        drain=drain,
+        lock=None if no_lock else lock,
+        output=output,
+        no_color=no_color,
+    )
 
 
 def _refuse_ignored(
@@ -92,25 +95,3 @@ def _refuse_ignored(
                 "it does exactly what was planned; make a new plan",
             )
         )
-
-
-def _ask(plan: Plan, *, yes: bool) -> None:
-    """Returns if the user, or --yes, agrees. Never waits for an answer where nobody can give one."""
-    if yes:
-        return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageInvalid(
-            Problem(
-                "no-terminal",
-                "there is no terminal to ask on, and nothing was changed",
-                None,
-                "use --yes to apply without asking",
-            )
-        )
-    sys.stderr.write(
-        f"\nDo you want to perform these {len(plan.changes)} actions?\n  Only 'yes' will be accepted to approve.\n\n  Enter a value: "
-    )
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != "yes":
-        raise UsageInvalid(Problem("cancelled", "apply cancelled; nothing was changed"))
-    sys.stderr.write("\n")

@@ -10,6 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cyborg_infra.model.plan import HazardName
+from cyborg_infra.model.problems import Problem, UsageInvalid
+from cyborg_infra.model.units import SECOND, parse_duration
 from cyborg_infra.pipeline import Flags
 
 
@@ -68,6 +71,27 @@ PlanOutput = Annotated[
 ]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colour [NO_COLOR].")]
 
+Allow = Annotated[
+    list[HazardName] | None,
+    typer.Option("--allow", help="Accept this hazard; may be repeated.", show_default=False),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Drain = Annotated[
+    str,
+    typer.Option(
+        "--drain-timeout",
+        help="How long a consumer that is replaced waits for work under way.",
+        metavar="DURATION",
+    ),
+]
+LockTimeout = Annotated[
+    str,
+    typer.Option("--lock-timeout", help="How long to wait while somebody else applies.", metavar="DURATION"),
+]
+NoLock = Annotated[
+    bool, typer.Option("--no-lock", help="Apply without the lease that keeps two applies apart.")
+]
+
 _FLAGS: dict[str, tuple[Any, Any]] = {
     "server": (
         str,
@@ -110,6 +134,14 @@ _FLAGS: dict[str, tuple[Any, Any]] = {
         _connection("timeout", "How long to wait for one answer, such as 5s.", "NATS_TIMEOUT", "DURATION"),
     ),
 }
+
+
+def seconds(name: str, text: str) -> float:
+    """The duration of option `name`, such as 30s. Raises UsageInvalid for what is none."""
+    try:
+        return parse_duration(text) / SECOND
+    except ValueError as error:
+        raise UsageInvalid(Problem("usage", f"{name}: {error}")) from None
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:

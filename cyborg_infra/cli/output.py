@@ -51,6 +51,29 @@ def save(plan: Plan, path: Path) -> None:
         raise UsageInvalid(Problem("out", f"cannot write {path}: {error.strerror}")) from None
 
 
+def confirm(question: str, word: str, *, yes: bool) -> None:
+    """Returns if the user types `word`, or --yes was given. Raises UsageInvalid otherwise, with nothing changed.
+
+    Never waits for an answer where nobody can give one.
+    """
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageInvalid(
+            Problem(
+                "no-terminal",
+                "there is no terminal to ask on, and nothing was changed",
+                None,
+                "use --yes to go on without asking",
+            )
+        )
+    sys.stderr.write(f"\n{question}\n  Only '{word}' will be accepted to approve.\n\n  Enter a value: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip() != word:
+        raise UsageInvalid(Problem("cancelled", "cancelled; nothing was changed"))
+    sys.stderr.write("\n")
+
+
 def warn(*warnings: str) -> None:
     """Each warning is a line on stderr."""
     for warning in warnings:

@@ -6,12 +6,28 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cyborg_infra.model.fields import FIELDS, Kind, Version
-from cyborg_infra.model.plan import FieldChange, Hazard, HazardName
+from cyborg_infra.model.plan import Action, Change, FieldChange, Hazard, HazardName
 from cyborg_infra.model.state import ConsumerCounts, Resource, StreamCounts
 from cyborg_infra.model.subjects import SubjectIndex, covers
 from cyborg_infra.model.units import format_duration, format_size
 
 PAUSE_SINCE = Version(2, 11, 0)
+
+MASS_OF_AT_LEAST = 10
+MASS_SHARE = 0.3
+
+
+def of_plan(changes: Sequence[Change], owned: int) -> Iterator[Hazard]:
+    """A blast radius: much of what the organisation owns deleted or replaced in one go is more often a mistake."""
+    gone = sum(
+        change.before is not None and change.action in (Action.REPLACE, Action.DELETE) for change in changes
+    )
+    if owned >= MASS_OF_AT_LEAST and gone > MASS_SHARE * owned:
+        yield Hazard(
+            HazardName.MASS_CHANGE,
+            f"{gone} of {owned} owned resources would be deleted or replaced in one plan",
+            gone,
+        )
 
 
 def of_stream_loss(
@@ -55,7 +71,9 @@ def of_consumer_replace(
             exact=False,
         )
     given_up = _stream_counts(stream).messages - counts.num_pending - counts.num_ack_pending
-    if _value(live, "max_deliver") != 1:  # the counts were not read at one moment; this one cannot be too high
+    if (
+        _value(live, "max_deliver") != 1
+    ):  # the counts were not read at one moment; this one cannot be too high
         given_up = min(given_up, counts.num_redelivered)
     if stream.config.get("retention") == "workqueue" and given_up > 0:
         yield Hazard(

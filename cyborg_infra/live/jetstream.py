@@ -167,7 +167,7 @@ class JetStream:
             listed = {_name(row): row for row in page.get(member) or ()}
             absent = dict.fromkeys(page.get("missing") or (), "no answer") | (page.get("offline") or {})
             covered = listed.keys() | absent.keys()
-            if not covered:
+            if not covered - rows.keys() - missing.keys():  # past the end, or the same page again
                 break
             totals.add(page["total"])
             rows |= listed

@@ -37,6 +37,7 @@ class HazardName(StrEnum):
     RESETS_PROGRESS = "resets-progress"
     STOPS_CAPTURE = "stops-capture"
     REPEATS_WORK = "repeats-work"
+    MASS_CHANGE = "mass-change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +105,15 @@ class Plan:
     targets: tuple[str, ...] = ()
     prune: bool = False
     unchanged: int = 0
+    whole: tuple[Hazard, ...] = ()  # hazards of the plan as a whole, not of one change
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.problems)
 
     @property
     def hazards(self) -> tuple[Hazard, ...]:
-        """Every hazard of every change, in order."""
-        return tuple(hazard for change in self.changes for hazard in change.hazards)
+        """Every hazard of every change, in order, and then those of the plan as a whole."""
+        return (*(hazard for change in self.changes for hazard in change.hazards), *self.whole)
 
     @property
     def impossible(self) -> tuple[Problem, ...]:

@@ -34,6 +34,7 @@ def plan(plan: Plan) -> dict[str, Any]:
         "changes": [_change(change) for change in plan.changes],
         "orphans": [_resource(orphan) for orphan in plan.orphans],
         "problems": [_problem(problem) for problem in plan.problems],
+        "hazards": [_hazard(hazard) for hazard in plan.whole],
         "notes": list(plan.notes),
     }
 

@@ -58,6 +58,7 @@ def _warnings(plan: Plan) -> Iterator[str]:
             for change in plan.changes
             for hazard in change.hazards
         ]
+        rows += [f"- **{hazard.name.value}**: {prose(tell.hazard(hazard))}" for hazard in plan.whole]
         yield "\n".join([f"**This plan has hazards.** Applying it needs {code(allow)}.", "", *rows])
 
 

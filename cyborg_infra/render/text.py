@@ -9,7 +9,7 @@ from itertools import groupby
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org
-from cyborg_infra.model.plan import Action, Change, Done, Outcome, Plan
+from cyborg_infra.model.plan import Action, Change, Done, Hazard, Outcome, Plan
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.state import Resource, State
 from cyborg_infra.render import differences as tell
@@ -86,8 +86,7 @@ def _change(change: Change) -> Iterator[Block]:
         yield from _differences(change)
     if change.before and change.action in (Action.DELETE, Action.REPLACE) and holds(change.before):
         yield line(f"# {holds(change.before)}", indent=6)
-    for hazard in change.hazards:
-        yield line(("!", "red"), " ", (hazard.name.value, "bold red"), f": {tell.hazard(hazard)}", indent=6)
+    yield from (_hazard(hazard, indent=6) for hazard in change.hazards)
     for problem in change.problems:
         yield from _problem(problem, indent=6)
 
@@ -130,6 +129,10 @@ def _orphans(plan: Plan) -> Iterator[Block]:
         yield line("Orphans stay as they are; --prune deletes them.")
 
 
+def _hazard(hazard: Hazard, indent: int = 0) -> Block:
+    return line(("!", "red"), " ", (hazard.name.value, "bold red"), f": {tell.hazard(hazard)}", indent=indent)
+
+
 def _problem(problem: Problem, indent: int = 0) -> Iterator[Block]:
     where = f"{problem.where}: " if problem.where else ""
     yield line(("Error: ", "bold red"), f"{where}{problem.message}", indent=indent, hang=7)
@@ -148,6 +151,7 @@ def _ending(plan: Plan, saved_to: str | None, command: tuple[str, ...]) -> Itera
     allowances = tell.allowances(plan)
     if allowances:
         yield line()
+        yield from (_hazard(hazard) for hazard in plan.whole)
         yield line(("This plan has hazards.", "bold red"), " Each has to be allowed by name:")
     if plan and (allowances or saved_to):
         if not allowances:
