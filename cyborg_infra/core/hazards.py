@@ -43,13 +43,17 @@ def of_stream_loss(
             counts.bytes,
         )
     yield from _uncaptured(_subjects(live), stored_after)
-    strangers = [consumer for consumer in others if consumer.ref.stream == live.ref.stream]
-    if strangers:
-        names = ", ".join(consumer.ref.consumer for consumer in strangers)
+    yield from of_lost_consumers([consumer for consumer in others if consumer.ref.stream == live.ref.stream])
+
+
+def of_lost_consumers(others: Sequence[Resource]) -> Iterator[Hazard]:
+    """Consumers that go with their stream, and that nobody creates again."""
+    if others:
+        names = ", ".join(consumer.ref.consumer for consumer in others)
         yield Hazard(
             HazardName.RESETS_PROGRESS,
-            f"{_count(len(strangers), 'consumer')} outside the manifest go with the stream: {names}",
-            len(strangers),
+            f"{counted(len(others), 'consumer')} outside the manifest go with the stream: {names}",
+            len(others),
         )
 
 
@@ -66,7 +70,7 @@ def of_consumer_replace(
         most = counts.num_ack_pending + _value(live, "max_ack_pending")
         yield Hazard(
             HazardName.REPEATS_WORK,
-            f"up to {_count(most, 'message')} could be handed out again: nats-server {version} cannot pause a consumer",
+            f"up to {counted(most, 'message')} could be handed out again: nats-server {version} cannot pause a consumer",
             most,
             exact=False,
         )
@@ -78,7 +82,7 @@ def of_consumer_replace(
     if stream.config.get("retention") == "workqueue" and given_up > 0:
         yield Hazard(
             HazardName.REPEATS_WORK,
-            f"up to {_count(given_up, 'message')} given up before would be handed out again",
+            f"up to {counted(given_up, 'message')} given up before would be handed out again",
             given_up,
             exact=False,
         )
@@ -87,7 +91,7 @@ def of_consumer_replace(
     if moved and counts.num_pending and _value(desired, "deliver_policy").startswith("by_start"):
         yield Hazard(
             HazardName.RESETS_PROGRESS,
-            f"up to {_count(counts.num_pending, 'waiting message')} before the new start would be skipped",
+            f"up to {counted(counts.num_pending, 'waiting message')} before the new start would be skipped",
             counts.num_pending,
             exact=False,
         )
@@ -144,7 +148,7 @@ def _shrinks(desired: Resource, counts: StreamCounts, changed: set[str]) -> Iter
         gone = counts.messages - limit
         yield Hazard(
             HazardName.DELETES_MESSAGES,
-            f"{_count(gone, 'oldest message')} above {limit:,}",
+            f"{counted(gone, 'oldest message')} above {limit:,}",
             gone,
             counts.bytes * gone // counts.messages,
         )
@@ -163,7 +167,7 @@ def _shrinks(desired: Resource, counts: StreamCounts, changed: set[str]) -> Iter
         most = counts.messages - limit
         yield Hazard(
             HazardName.DELETES_MESSAGES,
-            f"up to {_count(most, 'oldest message')} above {limit:,} per subject",
+            f"up to {counted(most, 'oldest message')} above {limit:,} per subject",
             most,
             counts.bytes,
             exact=False,
@@ -185,7 +189,7 @@ def _of_consumer_update(live: Resource, desired: Resource, changed: set[str]) ->
     if working and changed & {"ack_wait", "backoff"} and _first_wait(desired) < _first_wait(live):
         yield Hazard(
             HazardName.REPEATS_WORK,
-            f"{_count(working, 'message')} being worked on would be handed out again after {format_duration(_first_wait(desired))} instead of {format_duration(_first_wait(live))}",
+            f"{counted(working, 'message')} being worked on would be handed out again after {format_duration(_first_wait(desired))} instead of {format_duration(_first_wait(live))}",
             working,
         )
     if (
@@ -195,7 +199,7 @@ def _of_consumer_update(live: Resource, desired: Resource, changed: set[str]) ->
     ):
         yield Hazard(
             HazardName.RESETS_PROGRESS,
-            f"up to {_count(counts.num_redelivered, 'message')} already handed out more than once would be given up",
+            f"up to {counted(counts.num_redelivered, 'message')} already handed out more than once would be given up",
             counts.num_redelivered,
             exact=False,
         )
@@ -211,7 +215,7 @@ def _of_filter_change(live: Resource, desired: Resource, counts: ConsumerCounts)
     if counts.num_pending and any(not any(covers(wide, subject) for wide in new) for subject in old):
         yield Hazard(
             HazardName.RESETS_PROGRESS,
-            f"up to {_count(counts.num_pending, 'waiting message')} would no longer match the filter",
+            f"up to {counted(counts.num_pending, 'waiting message')} would no longer match the filter",
             counts.num_pending,
             exact=False,
         )
@@ -267,9 +271,10 @@ def _consumer_counts(resource: Resource) -> ConsumerCounts:
     return resource.counts if isinstance(resource.counts, ConsumerCounts) else ConsumerCounts()
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """`1,204 messages`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _messages(number: int, size: int) -> str:
-    return f"{_count(number, 'message')} ({format_size(size)})"
+    return f"{counted(number, 'message')} ({format_size(size)})"

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from cyborg_infra.core import hazards, order, preflight, room
+from cyborg_infra.core import hazards, moves, order, preflight, room
 from cyborg_infra.core.diff import diff, is_mark
 from cyborg_infra.core.namespace import advisories_of
 from cyborg_infra.model.fields import OLDEST, Kind, Version
 from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
 from cyborg_infra.model.plan import Action, Cause, Change, FieldChange, Hazard, Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
-from cyborg_infra.model.state import APPLIED, KIND, PLACEHOLDER, Facts, Ref, Resource, State, digest_of
+from cyborg_infra.model.state import (
+    APPLIED,
+    KIND,
+    PLACEHOLDER,
+    TEMPORARY,
+    Facts,
+    Ref,
+    Resource,
+    State,
+    digest_of,
+    temporary,
+)
 from cyborg_infra.model.subjects import SubjectIndex
 
 # Measured: 2.15.1 sends MAX_DELIVERIES when a lowered max_deliver drops a message; 2.10.26 to 2.15.0 do not.
@@ -66,9 +77,10 @@ def make_plan(
             Change(Action.DELETE, orphan, None, reason="no longer in the manifest") for orphan in orphans
         ]
     changes = _with_interrupted(changes, carried, live, desired_part)
+    changes = _with_moves(changes, carried, live, desired, facts)
     changes = _with_replaced_streams(changes, live, desired_part)
-    changes = _with_problems(changes, live, desired, facts)
-    changes = _with_hazards(changes, live, desired)
+    changes = _with_problems(changes, carried, live, desired, facts)
+    changes = _with_hazards(changes, carried, live, desired)
     ordered, tangled = order.ordered(changes, room.pairs(changes, live, facts))
     return Plan(
         org=owner,
@@ -157,23 +169,47 @@ def _cause(live: Resource, desired: Resource, fields: Iterable[FieldChange], *, 
 
 
 def _kept_for(ref: Ref) -> Ref | None:
-    """The consumer whose position this one keeps, if it is a placeholder."""
-    name = ref.consumer.removeprefix(PLACEHOLDER)
-    return Ref(ref.stream, name) if name != ref.consumer else None
+    """What this is kept for, if it is a consumer's placeholder or the temporary stream of a move."""
+    if ref.consumer.startswith(PLACEHOLDER):
+        return Ref(ref.stream, ref.consumer.removeprefix(PLACEHOLDER))
+    if ref.stream.startswith(TEMPORARY) and not ref.consumer:
+        return Ref(ref.stream.removeprefix(TEMPORARY))
+    return None
 
 
 def _with_interrupted(
     changes: Sequence[Change], carried: Container[Ref], live: State, desired: State
 ) -> list[Change]:
-    """Consumers whose replace was interrupted: each goes on, with a change of its own if it had none."""
+    """What an interrupted replace left: each goes on, with a change of its own if it had none."""
     changed = {change.ref: change for change in changes}
     for ref, wanted in desired.resources.items():
-        if ref not in carried:
+        if ref not in carried and Ref(ref.stream) not in carried:
             continue
-        known = changed.get(ref, Change(Action.UPDATE, live.resources.get(ref), wanted, cause=Cause.DRIFT))
-        reason = "goes on where an interrupted replace stopped"
-        changed[ref] = replace(known, carried=True, reason=known.reason or reason)
+        before = live.resources.get(ref)
+        known = changed.get(ref)
+        if known is None and ref in carried:
+            known = Change(Action.UPDATE, before, wanted, cause=Cause.DRIFT)
+        if known is None:
+            continue
+        if before is None and ref.kind is Kind.STREAM:  # all of it is in the temporary stream: no creation
+            held = replace(live.resources[temporary(ref)], ref=ref)
+            known = replace(known, action=Action.REPLACE, before=held, fields=diff(held, wanted, OLDEST))
+        changed[ref] = replace(known, carried=True, reason="goes on where an interrupted replace stopped")
     return list(changed.values())
+
+
+def _with_moves(
+    changes: Sequence[Change], interrupted: Container[Ref], live: State, desired: State, facts: Facts
+) -> list[Change]:
+    """Replaced streams take their messages along where that is exact, and say so; or why they cannot."""
+    moved = []
+    for change in changes:
+        if change.ref.kind is Kind.STREAM and (change.action is Action.REPLACE or change.ref in interrupted):
+            known = change if change.ref in interrupted else moves.planned(change, live, desired, facts)
+            moved.append(replace(known, readers=tuple(desired.consumers(change.ref.stream))))
+        else:
+            moved.append(change)
+    return moved
 
 
 def _with_replaced_streams(changes: Sequence[Change], live: State, desired: State) -> list[Change]:
@@ -197,13 +233,17 @@ def _with_replaced_streams(changes: Sequence[Change], live: State, desired: Stat
     return list(changed.values())
 
 
-def _with_problems(changes: Sequence[Change], live: State, desired: State, facts: Facts) -> list[Change]:
+def _with_problems(
+    changes: Sequence[Change], carried: Container[Ref], live: State, desired: State, facts: Facts
+) -> list[Change]:
     """Changes that this server would refuse become impossible, with the reasons."""
     deleted = {change.ref for change in changes if change.action is Action.DELETE}
     in_the_way = [
         stream
         for stream in live.streams()
-        if stream.ref not in desired.resources and stream.ref not in deleted
+        if stream.ref not in desired.resources
+        and stream.ref not in deleted
+        and _kept_for(stream.ref) not in carried
     ]
     overlaps = preflight.overlaps(
         State({change.ref: change.after for change in changes if change.after}), in_the_way
@@ -224,7 +264,9 @@ def _with_problems(changes: Sequence[Change], live: State, desired: State, facts
     return found
 
 
-def _with_hazards(changes: Sequence[Change], live: State, desired: State) -> list[Change]:
+def _with_hazards(
+    changes: Sequence[Change], carried: Container[Ref], live: State, desired: State
+) -> list[Change]:
     """Each change with what it costs in the light of all the others."""
     stored = SubjectIndex(
         (subject, stream.ref.stream)
@@ -234,20 +276,33 @@ def _with_hazards(changes: Sequence[Change], live: State, desired: State) -> lis
     lost = {
         change.ref
         for change in changes
-        if change.ref.kind is Kind.STREAM and change.action in (Action.REPLACE, Action.DELETE)
+        if change.ref.kind is Kind.STREAM
+        and change.action in (Action.REPLACE, Action.DELETE)
+        and not change.carried
     }
+    kept = {change.ref: change for change in changes if change.ref.kind is Kind.STREAM and change.carried}
     return [
-        replace(change, hazards=tuple(_hazards(change, lost, stored, live, desired))) for change in changes
+        change  # what an interrupted replace costs was allowed when it began
+        if Ref(change.ref.stream) in carried
+        else replace(change, hazards=tuple(_hazards(change, lost, kept, stored, live, desired)))
+        for change in changes
     ]
 
 
 def _hazards(
-    change: Change, lost: Container[Ref], stored: SubjectIndex, live: State, desired: State
+    change: Change,
+    lost: Container[Ref],
+    kept: Mapping[Ref, Change],
+    stored: SubjectIndex,
+    live: State,
+    desired: State,
 ) -> Iterator[Hazard]:
     before, after = change.before, change.after
     if before is None or change.action is Action.IMPOSSIBLE:
         return
     match change.action, before.ref.kind:
+        case Action.REPLACE, Kind.STREAM if change.carried and after is not None:
+            yield from moves.hazards(change, live, desired, stored_after=stored)
         case ((Action.REPLACE | Action.DELETE), Kind.STREAM):
             others = [
                 found
@@ -260,6 +315,8 @@ def _hazards(
         case Action.REPLACE, Kind.CONSUMER:
             if after is not None and live.facts is not None:
                 stream = live.resources[Ref(before.ref.stream)]
+                if stream.ref in kept:
+                    stream = moves.as_read(kept[stream.ref], stream)
                 yield from hazards.of_consumer_replace(before, after, stream, live.facts.version)
         case Action.DELETE, Kind.CONSUMER:
             yield from hazards.of_consumer_delete(before)

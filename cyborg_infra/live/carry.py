@@ -45,15 +45,12 @@ async def replace(server: JetStream, desired: Resource, manner: Manner) -> None:
     Raises ServerFault, with the old consumer serving again, if work under way did not end in time and may not
     be repeated.
     """
-    ref, mark = desired.ref, placeholder(desired.ref)
+    ref = desired.ref
     old = await server.info(ref)
     if old is not None and old.config.get("pause_until") != PARKED:
-        position = await _settled(server, old, manner)
-        if _matters(desired, position) and not await _is_workqueue(server, ref):
-            await _delete(server, mark)  # one from an earlier run may stand behind by now
-            await _create(
-                server, mark, _standing(desired, mark, position), doing=f"keeping the position of {ref}"
-            )
+        position = await settled(server, old, manner)
+        if matters(desired, position) and not await _is_workqueue(server, ref):
+            await keep(server, desired, position)
     await _delete(server, ref)
     await finish(server, desired, manner.version)
 
@@ -81,14 +78,25 @@ def placeholder(ref: Ref) -> Ref:
     return Ref(ref.stream, f"{PLACEHOLDER}{ref.consumer}")
 
 
-async def _settled(server: JetStream, old: Resource, manner: Manner) -> int:
-    """The next sequence number to deliver, once nobody works on an earlier one. The consumer is paused, where it can be."""
+async def keep(server: JetStream, desired: Resource, position: int) -> None:
+    """The consumer's placeholder stands at `position`, whatever it said before."""
+    mark = placeholder(desired.ref)
+    await _delete(server, mark)  # one from an earlier run may stand behind by now
+    doing = f"keeping the position of {desired.ref}"
+    await _create(server, mark, _standing(desired, mark, position), doing=doing)
+
+
+async def settled(server: JetStream, old: Resource, manner: Manner, until: str | None = None) -> int:
+    """The next sequence number to deliver, once nobody works on an earlier one.
+
+    The consumer is paused, where it can be: `until` then, or by default a little longer than the drain takes.
+    Raises ServerFault, with the consumer serving again, if work under way did not end in time and may not be
+    repeated.
+    """
     name = f"{old.ref.stream}.{old.ref.consumer}"
     if manner.version >= PAUSE_SINCE:
-        until = datetime.now(UTC) + timedelta(seconds=manner.drain + GRACE)
-        await server.call(
-            f"CONSUMER.PAUSE.{name}", {"pause_until": until.isoformat()}, doing=f"pausing {old.ref}"
-        )
+        pause = until or (datetime.now(UTC) + timedelta(seconds=manner.drain + GRACE)).isoformat()
+        await server.call(f"CONSUMER.PAUSE.{name}", {"pause_until": pause}, doing=f"pausing {old.ref}")
     deadline = asyncio.get_running_loop().time() + manner.drain
     while True:
         counts = _counts(await server.info(old.ref))
@@ -100,7 +108,7 @@ async def _settled(server: JetStream, old: Resource, manner: Manner) -> int:
     if manner.repeats_work:
         return counts.ack_floor_stream_seq + 1
     if manner.version >= PAUSE_SINCE:
-        await server.call(f"CONSUMER.PAUSE.{name}", {}, doing=f"resuming {old.ref}")
+        await resume(server, old.ref)
     raise ServerFault(
         Problem(
             "not-drained",
@@ -111,7 +119,12 @@ async def _settled(server: JetStream, old: Resource, manner: Manner) -> int:
     )
 
 
-def _matters(desired: Resource, position: int) -> bool:
+async def resume(server: JetStream, ref: Ref) -> None:
+    """The consumer is served."""
+    await server.call(f"CONSUMER.PAUSE.{ref.stream}.{ref.consumer}", {}, doing=f"resuming {ref}")
+
+
+def matters(desired: Resource, position: int) -> bool:
     """Whether a new consumer would start anywhere else by itself. One that begins with new messages always would."""
     policy, start = desired.config["deliver_policy"], desired.config.get("opt_start_seq", 0)
     return policy not in ("all", "by_start_sequence") or position > max(start, 1)
@@ -128,7 +141,7 @@ async def _reset(server: JetStream, ref: Ref, position: int) -> None:
     except ApiError as error:
         if error.err_code != BELOW_START:  # then the manifest's own start is further on, and holds
             raise
-    await server.call(f"CONSUMER.PAUSE.{name}", {}, doing=f"resuming {ref}")
+    await resume(server, ref)
 
 
 async def _is_workqueue(server: JetStream, ref: Ref) -> bool:

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from cyborg_infra.live import carry
+from cyborg_infra.live import carry, move
 from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
 from cyborg_infra.live.jetstream import ATTEMPTS, CONSUMER_NOT_FOUND, PAUSES, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Kind
 from cyborg_infra.model.plan import Action, Change, HazardName
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
-from cyborg_infra.model.state import START, ConsumerCounts, Ref, Resource, StreamCounts
+from cyborg_infra.model.state import START, ConsumerCounts, Ref, Resource, StreamCounts, temporary
 
 START_FIELDS = ("deliver_policy", "opt_start_seq", "opt_start_time")
 SETTLED = 0.05  # seconds in which a parked stream must not grow: publishes that were under way have landed
@@ -27,25 +27,46 @@ async def perform(server: JetStream, change: Change, manner: Manner) -> None:
         ServerFault: the server refused, dropped a field, or did not answer; what it did is in the message.
     """
     match change.action:
-        case Action.CREATE if change.carried:
-            await carry.finish(server, _after(change), manner.version)
+        case Action.IMPOSSIBLE:
+            raise PlanStale(*change.problems)
+        case _ if change.carried:
+            await _carry(server, change, manner)
         case Action.CREATE:
             await _create(server, _after(change))
         case Action.ADOPT | Action.UPDATE:
-            if change.fields:
-                await _update(server, change)
-            if change.carried:
-                await carry.finish(server, _after(change), manner.version)
+            await _update(server, change)
         case Action.REPLACE if change.ref.kind is Kind.CONSUMER:
-            await _unchanged(server, change)
-            await carry.replace(server, _after(change), manner)
+            await _replace_consumer(server, change, manner)
         case Action.REPLACE:
             await _delete(server, change)
             await _create(server, _after(change))
         case Action.DELETE:
             await _delete(server, change)
-        case Action.IMPOSSIBLE:
-            raise PlanStale(*change.problems)
+
+
+async def _carry(server: JetStream, change: Change, manner: Manner) -> None:
+    """A stream with its messages; a consumer that goes on where its placeholder stands."""
+    if change.ref.kind is Kind.STREAM:
+        await _move(server, change, manner)
+    elif change.action is Action.REPLACE:
+        await _replace_consumer(server, change, manner)
+    else:
+        if change.before is not None and change.fields:
+            await _update(server, change)
+        await carry.finish(server, _after(change), manner.version)
+
+
+async def _replace_consumer(server: JetStream, change: Change, manner: Manner) -> None:
+    await _unchanged(server, change)
+    await carry.replace(server, _after(change), manner)
+
+
+async def _move(server: JetStream, change: Change, manner: Manner) -> None:
+    """Replaced with its messages. An interrupted replace goes on from what there is, whatever the plan found."""
+    if await server.info(temporary(change.ref)) is None:
+        await _unchanged(server, change)
+    must = change.action is Action.REPLACE
+    await move.replace(server, _after(change), change.readers, manner, must=must)
 
 
 async def _create(server: JetStream, desired: Resource) -> None:

@@ -74,7 +74,12 @@ class Change:
     needs: tuple[Ref, ...] = ()
     problems: tuple[Problem, ...] = ()  # why it is impossible
     reason: str = ""  # why this action, in one clause; empty where it is plain
-    carried: bool = False  # an interrupted replace left a placeholder, which says where this consumer goes on
+    carried: bool = (
+        False  # a replaced stream with its messages; a consumer that goes on where a placeholder stands
+    )
+    readers: tuple[
+        Resource, ...
+    ] = ()  # of such a stream: the desired consumers, which are placed in the new one
 
     @property
     def ref(self) -> Ref:

@@ -24,6 +24,12 @@ START = "cyborg-infra.start"
 PLACEHOLDER = "cyborg-infra-placeholder-"
 """Begins the name of a consumer that keeps the position of one being replaced; also such a consumer's kind."""
 
+TEMPORARY = "cyborg-infra-temporary-"
+"""Begins the name of a stream that holds the messages of one being replaced; also such a stream's kind."""
+
+JOURNAL = "cyborg-infra.journal"
+"""On such a stream: what is needed to go on, or back, after an interruption."""
+
 _START_FIELDS = {"by_start_sequence": "opt_start_seq", "by_start_time": "opt_start_time"}
 
 
@@ -46,6 +52,11 @@ class Ref:
 
     def __str__(self) -> str:
         return f"{self.stream}/{self.consumer}" if self.consumer else self.stream
+
+
+def temporary(stream: Ref) -> Ref:
+    """Where the messages of a stream are while it is replaced."""
+    return Ref(f"{TEMPORARY}{stream.stream}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,149 @@
+"""Whether a replaced stream can take its messages along on this server, and what that costs. Decides no action."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from cyborg_infra.core import hazards as costs
+from cyborg_infra.core.expand import CONSUMER_CAP, CONSUMER_CAP_LEVEL
+from cyborg_infra.model.fields import Version
+from cyborg_infra.model.plan import Change, Hazard, HazardName
+from cyborg_infra.model.state import (
+    ConsumerCounts,
+    Facts,
+    Resource,
+    State,
+    StreamCounts,
+    temporary,
+)
+from cyborg_infra.model.subjects import SubjectIndex
+
+PROMOTES_MIRRORS = Version(2, 12, 0)
+LONGEST_NAME = 255
+LARGEST_JOURNAL = 96 * 1024  # of the 128 KiB of metadata that a stream may have
+PER_POSITION = 24  # bytes that a consumer takes in it besides its name
+
+
+def planned(change: Change, live: State, desired: State, facts: Facts) -> Change:
+    """The replace of a living stream, with its messages carried over or the reason why they cannot be."""
+    before, after = change.before, change.after
+    if before is None or after is None or not isinstance(before.counts, StreamCounts):
+        return change
+    obstacle = next(_obstacles(before, after, live, desired, facts), None)
+    if obstacle is None:
+        what = costs.counted(before.counts.messages, "message")
+        return replace(
+            change,
+            carried=True,
+            reason=f"carries {what} over; ingest pauses for milliseconds{_left_out(before, after)}",
+        )
+    if before.counts.messages:
+        return replace(change, reason=f"cannot carry its messages over: {obstacle}")
+    return change
+
+
+def hazards(change: Change, live: State, desired: State, *, stored_after: SubjectIndex) -> Iterator[Hazard]:
+    """What is lost although the messages are carried over: as an update in place, and what goes with the old stream."""
+    before, after = change.before, change.after
+    if before is None or after is None:
+        return
+    readers = live.consumers(before.ref.stream)
+    others = [found for found in readers if found.ref not in desired.resources]
+    yield from costs.of_lost_consumers(others)
+    yield from costs.of_update(before, after, change.fields, stored_after=stored_after)
+    if _becomes_workqueue(before, after) and len(readers) > 1:
+        worked = [
+            found.counts.delivered_stream_seq for found in readers if isinstance(found.counts, ConsumerCounts)
+        ]
+        if again := max(worked) - min(worked):
+            yield Hazard(
+                HazardName.REPEATS_WORK,
+                f"up to {costs.counted(again, 'message')} that only some of the {len(readers)} consumers have worked on",
+                again,
+                exact=False,
+            )
+    given_up = sum(
+        found.counts.num_redelivered for found in readers if isinstance(found.counts, ConsumerCounts)
+    )
+    if before.config.get("retention") == after.config.get("retention") == "interest" and given_up:
+        yield Hazard(
+            HazardName.DELETES_MESSAGES,
+            f"up to {costs.counted(given_up, 'message')} given up before",
+            given_up,
+            exact=False,
+        )
+
+
+def as_read(change: Change, stream: Resource) -> Resource:
+    """The living stream as the consumers of its successor meet it: only a workqueue again hands out from its beginning."""
+    if change.after is None or stream.config.get("retention") != "workqueue":
+        return stream
+    return replace(stream, config={**stream.config, "retention": change.after.config["retention"]})
+
+
+def _obstacles(before: Resource, after: Resource, live: State, desired: State, facts: Facts) -> Iterator[str]:
+    """Why the messages of a stream cannot go into a mirror and back, exactly."""
+    copy = temporary(before.ref)
+    if facts.version < PROMOTES_MIRRORS:
+        yield f"nats-server {facts.version} cannot turn a copy into a stream ({PROMOTES_MIRRORS} can)"
+    if len(copy.stream) > LONGEST_NAME:
+        yield "its name is too long for a second stream beside it"
+    if copy in live.resources:
+        yield f"stream {copy} is in the way"
+    for stream in live.streams():
+        if any(origin.get("name") == before.ref.stream for origin in _origins(stream)):
+            yield f"stream {stream.ref} copies it"
+    yield from _of_kind(before, after)
+    yield from _of_room(before, after, live, desired, facts)
+
+
+def _of_kind(before: Resource, after: Resource) -> Iterator[str]:
+    """Messages that are more than messages, and streams that take them in from elsewhere."""
+    for name, what in (("mirror", "a mirror"), ("sources", "a copy of other streams")):
+        if before.config.get(name) or after.config.get(name):
+            yield f"it is {what}"
+    for name, what in (("allow_msg_counter", "counters"), ("allow_msg_schedules", "schedules")):
+        if before.config.get(name):
+            yield f"its messages may be {what}"
+    if after.config.get("allow_msg_counter"):
+        yield "its messages are no counters"
+    if before.config.get("sealed"):
+        yield "it is sealed"
+    first = after.config.get("first_seq") or 0
+    if isinstance(before.counts, StreamCounts) and first > before.counts.first_seq:
+        yield f"its messages keep their numbers, which begin at {before.counts.first_seq}"
+
+
+def _of_room(before: Resource, after: Resource, live: State, desired: State, facts: Facts) -> Iterator[str]:
+    """A second stream, a second copy of the messages, and for a moment twice as many consumers."""
+    limits = facts.limits
+    size = before.counts.bytes if isinstance(before.counts, StreamCounts) else 0
+    if 0 < limits.max_streams <= limits.streams:
+        yield "the account may have no second stream beside it"
+    if limits.max_bytes_required:
+        yield "the account requires a max_bytes, and a complete copy has none"
+    if 0 < limits.max_storage < limits.storage + 2 * size:
+        yield "the account has no room for a second copy"
+    readers = desired.consumers(before.ref.stream)
+    most = after.config.get("max_consumers", -1)
+    if most <= 0 and facts.level >= CONSUMER_CAP_LEVEL:
+        most = CONSUMER_CAP
+    most = min((found for found in (most, limits.max_consumers) if found > 0), default=0)
+    if after.config.get("retention") != "workqueue" and 0 < most < 2 * len(readers):
+        yield f"the positions of its {len(readers):,} consumers need as many more, and it may have {most:,}"
+    names = [consumer.ref.consumer for consumer in live.consumers(before.ref.stream)]
+    if sum(len(name) + PER_POSITION for name in names) > LARGEST_JOURNAL:
+        yield f"it has too many consumers ({len(names):,})"
+
+
+def _becomes_workqueue(before: Resource, after: Resource) -> bool:
+    return after.config.get("retention") == "workqueue" != before.config.get("retention")
+
+
+def _left_out(before: Resource, after: Resource) -> str:
+    return ", without those that are worked already" if _becomes_workqueue(before, after) else ""
+
+
+def _origins(stream: Resource) -> list[dict[str, str]]:
+    return [stream.config.get("mirror") or {}, *(stream.config.get("sources") or ())]

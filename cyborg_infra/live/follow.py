@@ -1,0 +1,110 @@
+"""A mirror that catches up with its origin, and the parking of the origin for it. Moves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from cyborg_infra.live.faults import ApiError
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.state import Ref, Resource, StreamCounts
+
+NEARLY = 500  # messages that may still be missing when the origin is parked: they take a few milliseconds
+POLL = 0.05  # seconds; a parked stream that has not grown for so long has taken in all that was under way
+STALLED = 30.0  # seconds; after a restart a mirror looks for its origin every 10
+NO_MESSAGE = 10037
+
+
+async def nearly(server: JetStream, origin: Ref, copy: Ref) -> None:
+    """The copy misses so little that the origin can be parked. Raises ServerFault if it stops growing."""
+    watch = _Watch(copy)
+    while True:
+        held, got = await _both(server, origin, copy)
+        if held.last_seq - got.last_seq <= NEARLY or held.messages <= got.messages:
+            return
+        watch.saw(got)
+        await asyncio.sleep(POLL)
+
+
+async def caught_up(server: JetStream, origin: Ref, copy: Ref) -> None:
+    """The copy has every message of the parked origin, and its last sequence number.
+
+    A mirror does not learn of a deleted message at the end, and would give its number to another one: there, one
+    more message, on the parking subject, goes ahead of it. Raises ServerFault if the copy stops growing.
+    """
+    watch, last = _Watch(copy), -1
+    while True:
+        held, got = await _both(server, origin, copy)
+        if held.last_seq == got.last_seq == last and held.messages <= got.messages:
+            return
+        if held.last_seq == last != got.last_seq and not await _has(server, origin, last):
+            await server.publish(_parking(origin), {}, {}, doing=f"marking the end of {origin}")
+        watch.saw(got)
+        last = held.last_seq
+        await asyncio.sleep(POLL)
+
+
+def parked(stream: Resource) -> dict[str, Any]:
+    """Its configuration with a subject that nobody uses: publishers are refused, and know it."""
+    rest = {name: value for name, value in stream.config.items() if name != "subject_transform"}
+    return {**rest, "subjects": [_parking(stream.ref)], "no_ack": False}
+
+
+def is_parked(stream: Resource) -> bool:
+    """Whether it takes in nothing that anybody publishes."""
+    return list(stream.config.get("subjects") or ()) == [_parking(stream.ref)]
+
+
+async def unmark(server: JetStream, stream: Ref, *origins: Ref) -> None:
+    """The stream has none of the messages that `caught_up` put at the end of `origins`."""
+    for origin in (stream, *origins):
+        body = {"filter": _parking(origin)}
+        await server.call(f"STREAM.PURGE.{stream}", body, doing=f"tidying {stream}")
+
+
+def stream_counts(stream: Resource | None) -> StreamCounts:
+    """What a stream that has to be there holds. Raises ServerFault if it is gone."""
+    if stream is None or not isinstance(stream.counts, StreamCounts):
+        raise ServerFault(Problem("gone", "the stream was deleted while it was replaced", None, "plan again"))
+    return stream.counts
+
+
+async def _both(server: JetStream, origin: Ref, copy: Ref) -> tuple[StreamCounts, StreamCounts]:
+    held = stream_counts(await server.info(origin))  # first: what the copy has later is no less
+    return held, stream_counts(await server.info(copy))
+
+
+async def _has(server: JetStream, stream: Ref, sequence: int) -> bool:
+    try:
+        await server.call(f"STREAM.MSG.GET.{stream}", {"seq": sequence}, doing=f"reading {stream}")
+    except ApiError as error:
+        if error.err_code == NO_MESSAGE:
+            return False
+        raise
+    return True
+
+
+class _Watch:
+    """Raises ServerFault once a copy has not grown for STALLED seconds."""
+
+    def __init__(self, copy: Ref) -> None:
+        self._copy, self._seen, self._since = copy, -1, 0.0
+
+    def saw(self, counts: StreamCounts) -> None:
+        now = asyncio.get_running_loop().time()
+        if counts.last_seq != self._seen:
+            self._seen, self._since = counts.last_seq, now
+        elif now - self._since > STALLED:
+            raise ServerFault(
+                Problem(
+                    "copy-stalled",
+                    f"{self._copy} stopped at message {self._seen:,}",
+                    None,
+                    "is there room for a second copy of the messages? apply again",
+                )
+            )
+
+
+def _parking(ref: Ref) -> str:
+    return f"_parked.{ref}"

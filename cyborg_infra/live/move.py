@@ -1,0 +1,402 @@
+"""Replace a stream without loss: its messages move into a temporary stream, and from there into the new one.
+
+The temporary stream T is a mirror that is promoted, and so is the new S: sequence numbers, gaps, timestamps and
+headers are kept. Nothing is kept on the machine that applies: what has to be remembered is in T's metadata
+(`Journal`), and what is to be done next follows from the two living streams alone. Needs 2.12.
+
+| stage     | S                        | T                         | next                                         |
+|-----------|--------------------------|---------------------------|----------------------------------------------|
+| WHOLE     | as it was                | does not exist            | create T as a mirror of S                    |
+| COPYING   | as it was                | mirror of S               | drain the consumers, note them, park S       |
+| PARKED    | parked: takes nothing in | mirror of S               | T has all: promote T, with the subjects of S |
+| COPIED    | parked                   | takes in what S did       | delete S                                     |
+| GONE      | does not exist           | takes in what S did       | create S, new, as a mirror of T              |
+| RETURNING | mirror of T              | takes messages in, parked | S has nearly all: park T; all: promote S     |
+| RETURNED  | takes messages in        | parked                    | place the consumers, complete S, delete T    |
+
+Up to PARKED S has everything, and a fault undoes the move. From COPIED on T has, and the next apply goes on; an
+apply that finds S in COPYING or PARKED goes on as well, unless S may stay: then it undoes it. Publishers are
+refused, and know it, only between a park and the promotion that follows. Before 2.12 it refuses to be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Self
+
+from cyborg_infra.live import carry
+from cyborg_infra.live.carry import PARKED, Manner
+from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
+from cyborg_infra.live.follow import caught_up, is_parked, nearly, parked, stream_counts, unmark
+from cyborg_infra.live.jetstream import PAUSES, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.model.fields import Config
+from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.state import (
+    APPLIED,
+    JOURNAL,
+    KIND,
+    OWNER,
+    PLACEHOLDER,
+    TEMPORARY,
+    Ref,
+    Resource,
+    temporary,
+)
+
+INGEST = (
+    "subjects",
+    "subject_transform",
+    "republish",
+    "no_ack",
+    "max_msg_size",
+    "allow_atomic",
+    "allow_batched",
+    "allow_rollup_hdrs",
+)
+"""What says how a stream takes messages in. A mirror has none of it."""
+
+STORED = (
+    "num_replicas",
+    "placement",
+    "compression",
+    "duplicate_window",
+    "allow_direct",
+    "allow_msg_ttl",
+)
+"""What says how a stream keeps messages, without any limit: a copy has to have all."""
+
+FIXED = ("storage", "max_consumers", "persist_mode", "retention")
+"""What the new stream has to have from its creation on."""
+
+WRITES_IN_FLIGHT = 32
+SERVERS_OWN = ("JS_MIRROR_", "JS_SRC_")  # consumers by which the server itself reads (2.14+)
+
+
+class Stage(Enum):
+    """How far a move has come; the table in this module's docstring."""
+
+    WHOLE = auto()
+    COPYING = auto()
+    PARKED = auto()
+    COPIED = auto()
+    GONE = auto()
+    RETURNING = auto()
+    RETURNED = auto()
+
+
+def stage(stream: Resource | None, copy: Resource | None) -> Stage:
+    """How far the move of `stream` by way of `copy` has come."""
+    if copy is None:
+        return Stage.WHOLE
+    if "mirror" in copy.config:
+        return Stage.PARKED if stream is None or is_parked(stream) else Stage.COPYING
+    if stream is None:
+        return Stage.GONE
+    if "mirror" in stream.config:
+        return Stage.RETURNING
+    return Stage.COPIED if is_parked(stream) else Stage.RETURNED
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What the living streams no longer say: how S took messages in and kept them, and where its consumers stood."""
+
+    ingest: Config
+    retention: str
+    positions: Mapping[str, int] = field(default_factory=dict)  # consumer -> next sequence number to deliver
+
+    @classmethod
+    def of(cls, copy: Resource) -> Self:
+        """As it is in the temporary stream's metadata."""
+        return cls(**json.loads(copy.metadata[JOURNAL]))
+
+    def metadata(self, owner: str) -> dict[str, str]:
+        """The temporary stream's metadata that holds it."""
+        written = {"ingest": self.ingest, "retention": self.retention, "positions": self.positions}
+        return {OWNER: owner, KIND: TEMPORARY, JOURNAL: json.dumps(written)}
+
+
+async def replace(
+    server: JetStream, desired: Resource, readers: Sequence[Resource], manner: Manner, *, must: bool
+) -> None:
+    """The stream is as desired and has every message; `readers` have placeholders where they stood; T is gone.
+
+    If the stream need not be replaced any more (`must` is false), a move that has only begun is undone instead.
+    Raises ServerFault; then all is as it was, or the next apply goes on.
+    """
+    move = _Move(server, desired, readers, manner, must=must)
+    try:
+        await _patiently(move.run)
+    except ServerFault:
+        with contextlib.suppress(ServerFault):  # the next apply finds the same, and goes on
+            await move.undo()
+        raise
+
+
+async def _patiently(run: Callable[[], Awaitable[None]]) -> None:
+    """Done, started again after a fault that may pass: it begins by looking at what there is."""
+    for pause in (*PAUSES, None):
+        try:
+            await run()
+        except (NoReply, NoResponders, ApiError) as fault:
+            if pause is None or (isinstance(fault, ApiError) and fault.retry is Retry.NONE):
+                raise
+            await asyncio.sleep(pause)
+        else:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """One stream's move: every method looks at the server, or takes what was just seen there."""
+
+    server: JetStream
+    desired: Resource
+    readers: Sequence[Resource]
+    manner: Manner
+    must: bool
+
+    @property
+    def ref(self) -> Ref:
+        return self.desired.ref
+
+    @property
+    def temporary(self) -> Ref:
+        return temporary(self.ref)
+
+    async def run(self) -> None:
+        """From wherever the server is to the end. Started again after the end, it does nothing."""
+        stream, copy = await self._look()
+        if copy is None and stream is not None and stream.canonical() != self.desired.canonical():
+            await self._begin(stream)
+            stream, copy = await self._look()
+        while copy is not None:
+            await self._step(stream, copy)
+            stream, copy = await self._look()
+
+    async def undo(self) -> None:
+        """S takes messages in and its consumers are served, as before, if S still has everything."""
+        stream, copy = await self._look()
+        if stream is None or stage(stream, copy) not in (Stage.WHOLE, Stage.COPYING, Stage.PARKED):
+            return
+        if copy is not None and is_parked(stream):
+            with contextlib.suppress(ApiError):  # deny_purge: then a mark stays
+                await unmark(self.server, self.ref, self.temporary)
+            await self._update(self.ref, {**stream.config, **Journal.of(copy).ingest}, "putting it back")
+        await _all(carry.resume(self.server, found.ref) for found in await self._consumers())
+        await self._delete(self.temporary)
+
+    async def _look(self) -> tuple[Resource | None, Resource | None]:
+        stream, copy = await asyncio.gather(self.server.info(self.ref), self.server.info(self.temporary))
+        return stream, copy
+
+    async def _step(self, stream: Resource | None, copy: Resource) -> None:
+        reached = stage(stream, copy)
+        if stream is None and reached is Stage.PARKED:
+            await self._open(copy)  # somebody deleted S: T is what there is
+        elif stream is None:
+            await self._return(copy)
+        elif not self.must and reached in (Stage.COPYING, Stage.PARKED):
+            await self.undo()
+            await self._update(self.ref, self.desired.config, "updating it")
+        else:
+            await self._next[reached](stream, copy)
+
+    @property
+    def _next(self) -> Mapping[Stage, Callable[[Resource, Resource], Awaitable[None]]]:
+        return {
+            Stage.COPYING: self._leave,
+            Stage.PARKED: self._promote,
+            Stage.COPIED: self._forget,
+            Stage.RETURNING: self._arrive,
+            Stage.RETURNED: self._complete,
+        }
+
+    async def _begin(self, stream: Resource) -> None:
+        """T is a mirror of S. What is acknowledged away while it is copied would come again: there, work ends first."""
+        consumed = stream.config.get("retention") != "limits"
+        journal = Journal(
+            ingest={name: stream.config[name] for name in INGEST if name in stream.config},
+            retention=stream.config["retention"],
+            positions=await self._drained(parked=False) if consumed else {},
+        )
+        config = {name: stream.config[name] for name in STORED if name in stream.config}
+        await self._create(
+            self.temporary, self.ref, config | {"metadata": journal.metadata(self.desired.owner or "")}
+        )
+
+    async def _leave(self, stream: Resource, copy: Resource) -> None:
+        """The consumers of S wait and are noted, and S takes nothing in; T is so near that this lasts milliseconds."""
+        noted = Journal.of(copy)
+        if noted.retention == "limits":
+            await nearly(self.server, self.ref, self.temporary)
+        positions = await self._drained(parked=True)
+        if noted.retention == "limits":
+            journal = Journal(noted.ingest, noted.retention, positions)
+            metadata = journal.metadata(self.desired.owner or "")
+            await self._update(self.temporary, {**copy.config, "metadata": metadata}, "noting its consumers")
+        elif positions != noted.positions and not self.manner.repeats_work:
+            await self._delete(self.temporary)  # it has what was acknowledged since: once more
+            await self._begin(stream)
+            return
+        else:
+            await nearly(self.server, self.ref, self.temporary)
+        await self._park(stream)
+
+    async def _promote(self, stream: Resource, copy: Resource) -> None:
+        """T has all that S has, and takes in what S did."""
+        await caught_up(self.server, stream.ref, copy.ref)
+        await self._open(copy)
+
+    async def _forget(self, stream: Resource, _copy: Resource) -> None:
+        await self._delete(stream.ref)
+
+    async def _open(self, copy: Resource) -> None:
+        """T takes in what S did."""
+        config = {
+            name: value for name, value in copy.config.items() if name not in ("mirror", "mirror_direct")
+        }
+        rest = {name: value for name, value in config.items() if name not in INGEST}
+        await self._update(self.temporary, {**rest, **Journal.of(copy).ingest}, "opening it")
+
+    async def _return(self, copy: Resource) -> None:
+        """S is a mirror of T, as desired in all that cannot be changed later; T has left out what is worked."""
+        if is_parked(copy):
+            await self._open(copy)
+            return
+        journal = Journal.of(copy)
+        if self.desired.config["retention"] == "workqueue" != journal.retention and journal.positions:
+            first = min(journal.positions.values())
+            await self.server.call(
+                f"STREAM.PURGE.{self.temporary}",
+                {"seq": first},
+                doing=f"leaving out what is worked in {self.ref}",
+            )
+        metadata = {OWNER: self.desired.owner, KIND: self.desired.metadata.get(KIND, "")}
+        await self._create(self.ref, self.temporary, {**self._creation(), "metadata": metadata})
+
+    async def _arrive(self, stream: Resource, copy: Resource) -> None:
+        """S takes messages in, still without limits. An S that the manifest no longer wants is begun anew."""
+        if not self._fits(stream):
+            await self._delete(self.ref)
+            return
+        if not is_parked(copy):
+            await nearly(self.server, self.temporary, self.ref)
+            await self._park(copy)
+            return
+        await caught_up(self.server, self.temporary, self.ref)
+        config = {
+            name: value for name, value in stream.config.items() if name not in ("mirror", "mirror_direct")
+        }
+        ingest = {name: self.desired.config[name] for name in INGEST if name in self.desired.config}
+        await self._update(self.ref, {**config, **ingest}, "opening it")
+
+    async def _complete(self, stream: Resource, copy: Resource) -> None:
+        """Consumers have their placeholders before S gets its limits and forgets what nobody waits for."""
+        if not self._fits(stream):
+            raise ServerFault(
+                Problem(
+                    "changed-meanwhile",
+                    f"{self.ref}: the manifest has changed since its replace was interrupted",
+                    None,
+                    "apply the manifest as it was then, and this one after that",
+                )
+            )
+        if APPLIED not in stream.metadata:
+            await unmark(self.server, self.ref, self.temporary)
+            await self._place(stream, Journal.of(copy).positions)
+        await self._update(self.ref, self.desired.config, "completing it")
+        await self._delete(self.temporary)
+
+    async def _place(self, stream: Resource, positions: Mapping[str, int]) -> None:
+        if self.desired.config["retention"] == "workqueue":
+            return  # what is stored is the position
+        last = stream_counts(stream).last_seq
+        interest = self.desired.config["retention"] == "interest"
+        standing = [
+            (reader, position)
+            for reader in self.readers
+            if (position := positions.get(reader.ref.consumer, 0))
+            and position <= last + 1  # beyond: a memory stream that a restart has emptied
+            and (interest or carry.matters(reader, position))
+        ]
+        await _all(carry.keep(self.server, reader, position) for reader, position in standing)
+
+    async def _drained(self, *, parked: bool) -> dict[str, int]:
+        """The next message of every consumer, with nobody working on an earlier one. `parked`: they wait until resumed."""
+        found = await self._consumers()
+        until = PARKED if parked else None
+        positions = await _all(carry.settled(self.server, old, self.manner, until) for old in found)
+        noted: dict[str, int] = {}
+        for old, position in zip(found, positions, strict=True):
+            name = old.ref.consumer.removeprefix(PLACEHOLDER)
+            noted[name] = max(position, noted.get(name, 0))
+        return noted
+
+    async def _consumers(self) -> list[Resource]:
+        names: list[str] = []
+        while True:
+            page = await self.server.call(
+                f"CONSUMER.NAMES.{self.ref}",
+                {"offset": len(names)},
+                doing=f"reading the consumers of {self.ref}",
+            )
+            if not page.get("consumers"):
+                break
+            names += page["consumers"]
+        ours = [name for name in names if not name.startswith(SERVERS_OWN)]
+        found = await _all(self.server.info(Ref(self.ref.stream, name)) for name in ours)
+        return [consumer for consumer in found if consumer is not None]
+
+    async def _park(self, stream: Resource) -> None:
+        await self._update(stream.ref, parked(stream), "parking it")
+
+    def _creation(self) -> dict[str, Any]:
+        config = {
+            name: self.desired.config[name] for name in (*STORED, *FIXED) if name in self.desired.config
+        }
+        return config | ({"retention": "limits"} if config["retention"] == "interest" else {})
+
+    def _fits(self, stream: Resource) -> bool:
+        """Whether S was created as the manifest wants it now."""
+        held, wanted = stream.canonical(), Resource(self.ref, self._creation()).canonical()
+        return all(
+            held.get(name) == wanted.get(name)
+            for name in FIXED
+            if name != "retention" or "workqueue" in (held.get(name), wanted.get(name))
+        )
+
+    async def _create(self, ref: Ref, origin: Ref, config: Config) -> None:
+        body = {"storage": "file", "retention": "limits", "allow_rollup_hdrs": True, **config}
+        body |= {"name": ref.stream, "mirror": {"name": origin.stream}}
+        await self.server.call(f"STREAM.CREATE.{ref}", body, doing=f"moving {self.ref}: creating {ref}")
+
+    async def _update(self, ref: Ref, config: Config, what: str) -> None:
+        await self.server.call(f"STREAM.UPDATE.{ref}", config, doing=f"moving {self.ref}: {what}")
+
+    async def _delete(self, ref: Ref) -> None:
+        try:
+            await self.server.call(f"STREAM.DELETE.{ref}", None, doing=f"moving {self.ref}: deleting {ref}")
+        except ApiError as error:
+            if error.err_code != STREAM_NOT_FOUND:
+                raise
+
+
+async def _all(calls: Iterable[Awaitable[Any]]) -> list[Any]:
+    """The results in order, a few at a time; every call has ended before the first fault is raised."""
+    room = asyncio.Semaphore(WRITES_IN_FLIGHT)
+
+    async def one(call: Awaitable[Any]) -> Any:
+        async with room:
+            return await call
+
+    results = await asyncio.gather(*(one(call) for call in calls), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
