@@ -45,6 +45,11 @@ class Scene:
         """The connection is closed."""
         self.api.close()
 
+    def reconnect(self) -> None:
+        """After a restart of the server."""
+        self.close()
+        self.api = Api(self.url)
+
     def __enter__(self) -> Self:
         return self
 

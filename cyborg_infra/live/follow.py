@@ -11,7 +11,7 @@ from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import Ref, Resource, StreamCounts
 
 NEARLY = 500  # messages that may still be missing when the origin is parked: they take a few milliseconds
-POLL = 0.05  # seconds; a parked stream that has not grown for so long has taken in all that was under way
+POLL = 0.025  # seconds; a parked stream that has not grown for so long has taken in all that was under way
 STALLED = 30.0  # seconds; after a restart a mirror looks for its origin every 10
 NO_MESSAGE = 10037
 
@@ -21,7 +21,8 @@ async def nearly(server: JetStream, origin: Ref, copy: Ref) -> None:
     watch = _Watch(copy)
     while True:
         held, got = await _both(server, origin, copy)
-        if held.last_seq - got.last_seq <= NEARLY or held.messages <= got.messages:
+        begun = got.last_seq > 0 and held.last_seq - got.last_seq <= NEARLY
+        if begun or held.messages <= got.messages:
             return
         watch.saw(got)
         await asyncio.sleep(POLL)
