@@ -186,11 +186,7 @@ def _with_interrupted(
         if ref not in carried and Ref(ref.stream) not in carried:
             continue
         before = live.resources.get(ref)
-        known = changed.get(ref)
-        if known is None and ref in carried:
-            known = Change(Action.UPDATE, before, wanted, cause=Cause.DRIFT)
-        if known is None:
-            continue
+        known = changed.get(ref, Change(Action.UPDATE, before, wanted, cause=Cause.DRIFT))
         if before is None and ref.kind is Kind.STREAM:  # all of it is in the temporary stream: no creation
             held = replace(live.resources[temporary(ref)], ref=ref)
             known = replace(known, action=Action.REPLACE, before=held, fields=diff(held, wanted, OLDEST))

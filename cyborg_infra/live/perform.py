@@ -51,7 +51,7 @@ async def _carry(server: JetStream, change: Change, manner: Manner) -> None:
     elif change.action is Action.REPLACE:
         await _replace_consumer(server, change, manner)
     else:
-        if change.before is not None and change.fields:
+        if change.fields and await server.info(change.ref) is not None:
             await _update(server, change)
         await carry.finish(server, _after(change), manner.version)
 

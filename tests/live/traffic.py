@@ -37,9 +37,8 @@ class Agent:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            with suppress(*GONE):
-                with Api(self._url) as api:
-                    self.act(api)
+            with suppress(*GONE), Api(self._url) as api:
+                self.act(api)
             self._stop.wait(0.02)
 
     def act(self, api: Api) -> None:
@@ -53,9 +52,7 @@ class Publisher(Agent):
         super().__init__(url)
         self._subject = subject
         self._next = 1
-        self._since = time.monotonic()
         self.acknowledged: dict[str, int] = {}
-        self.outage = 0.0  # the longest time, in seconds, from one acknowledgement to the next
 
     def act(self, api: Api) -> None:
         answers = api.subscribe("_INBOX.publisher")
@@ -66,8 +63,6 @@ class Publisher(Agent):
             if "NATS/1.0 503" in answer.headers or "seq" not in answer.json:
                 time.sleep(0.001)
                 continue
-            now = time.monotonic()
-            self.outage, self._since = max(self.outage, now - self._since), now
             self.acknowledged[name] = answer.json["seq"]
             self._next += 1
             time.sleep(0.001)
