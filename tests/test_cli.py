@@ -14,7 +14,7 @@ from cyborg_infra.cli.app import COMMANDS
 from cyborg_infra.live.embedded import EmbeddedServer
 
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
-CONNECTED = ("plan", "apply", "drift")
+CONNECTED = ("plan", "apply", "drift", "destroy")
 NOBODY = "nats://127.0.0.1:1"
 WORKER = "AGENT_CTO_TASKS.cto-worker"
 
@@ -191,6 +191,23 @@ def test_an_orphan_is_reported_and_deleted_only_with_prune(applied: Cli, project
     assert applied("apply", "--yes", "--prune").code == 3
     assert applied("apply", "--yes", "--prune", "--allow", "stops-capture").code == 0
     assert "AGENT_BACKEND_TASKS" not in api.request("$JS.API.STREAM.NAMES")["streams"]
+
+
+def test_destroy_wants_the_name_and_the_hazards_and_leaves_nothing(applied: Cli, api: Api) -> None:
+    api.request("$JS.API.STREAM.CREATE.MINE", {"name": "MINE", "subjects": ["mine"], "storage": "memory"})
+    assert applied("destroy", "--allow", "stops-capture").code == 1
+    assert applied("destroy", "--confirm", "other", "--allow", "stops-capture").code == 1
+    assert applied("destroy", "--confirm", "acme").code == 3
+    assert "AGENT_CTO_TASKS" in api.request("$JS.API.STREAM.NAMES")["streams"]
+    assert applied("destroy", "--confirm", "acme", "--allow", "stops-capture").code == 0
+    left = api.request("$JS.API.STREAM.NAMES")["streams"]
+    assert [name for name in left if not name.startswith("KV_")] == ["MINE"]
+
+
+def test_unlock_frees_a_lease_that_nobody_holds_as_well(applied: Cli) -> None:
+    assert applied("unlock").code == 1
+    ended = applied("unlock", "--yes")
+    assert (ended.code, ended.out) == (0, "The lease of acme is free. Nobody held it.\n")
 
 
 # Formats
