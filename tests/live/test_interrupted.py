@@ -322,3 +322,33 @@ def test_after_two_applies_at_once_the_next_one_converges(scene: Scene) -> None:
         thread.join()
     scene.converge(ORG)
     assert sorted(scene.refs()) == sorted(str(change.ref) for change in plan.changes)
+
+
+def test_the_first_answer_after_a_restart_is_checked_by_reading(any_server: Any, tmp_path: Path) -> None:
+    """Restarted, a server answers the first update of a consumer with the configuration that it had before."""
+    with Scene(any_server.url, tmp_path) as scene:
+        scene.converge("org: g\nroles: [a]\n")
+    any_server.kill()
+    any_server.start()
+    with Scene(any_server.url, tmp_path) as scene:
+        scene.converge("org: g\nroles: [a]\nconsumers: {worker: {ack_wait: 1h, max_ack_pending: 7}}\n")
+
+
+def test_what_cannot_be_read_back_is_not_called_done(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is lost after the last write was answered: every change was written, none is known to hold."""
+    wish = scene.wish("org: g\nroles: [a]\n")
+    plan = scene.plan(wish)
+    original, listings = JetStream.call, []
+
+    async def call(
+        server: JetStream, verb: str, body: Mapping[str, Any] | None = None, *, doing: str
+    ) -> dict[str, Any]:
+        listings.append(verb)
+        if verb == "INFO" and listings.count(verb) > 1:
+            await server._connection.close()  # noqa: SLF001 - as if the network had gone
+        return await original(server, verb, body, doing=doing)
+
+    monkeypatch.setattr(JetStream, "call", call)
+    outcomes = scene.apply(wish, plan)
+    assert {outcome.done for outcome in outcomes} == {FAILED}
+    assert all(outcome.problem and outcome.problem.code == "not-read-back" for outcome in outcomes)
