@@ -16,9 +16,7 @@ from cyborg_infra.model.fields import LEVELS, Config, Kind, Version, level_of
 from cyborg_infra.model.problems import Problem, ServerFault, SnapshotIncomplete
 from cyborg_infra.model.state import ConsumerCounts, Facts, Limits, Ref, Resource, State, StreamCounts
 
-READS_IN_FLIGHT = (
-    128  # performance.md: the server drops its whole queue at 10,000; beyond 128 nothing is gained
-)
+READS_IN_FLIGHT = 128  # measured: the server drops its whole queue at 10,000; beyond 128 nothing is gained
 CLUSTER_TIMEOUT = 10.0  # seconds; an election takes 4 to 9, and LIST waits 4 for what does not answer
 ATTEMPTS = 4  # with PAUSES between them: over 15 s together, which covers election and lost quorum
 PAUSES = (0.5, 2.0, 4.0)
