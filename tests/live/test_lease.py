@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,3 +132,40 @@ def test_an_apply_that_finds_the_lease_taken_changes_nothing(server: Any, tmp_pa
         assert scene.refs() == ["KV_cyborg-infra"]
         assert pipeline.apply(plan, wish, scene.target, lock=0)
         assert not scene.plan(wish)
+
+
+@pytest.mark.parametrize("different", [False, True], ids=["the same manifest", "different manifests"])
+def test_of_eight_applies_at_once_the_state_is_what_one_of_them_asked_for(
+    server: Any,
+    tmp_path: Path,
+    different: bool,  # noqa: FBT001 - pytest's
+) -> None:
+    """Never a mixture: whoever comes second waits for the lease, and finds its plan stale or nothing left to do."""
+    manifests = []
+    for number in range(8):
+        minutes = number + 1 if different else 1
+        text = f"org: g\nroles: [a, b, c]\nconsumers: {{worker: {{ack_wait: {minutes}h, max_waiting: {minutes}}}}}\n"
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text, encoding="utf-8")
+        manifests.append(path)
+    command = [
+        sys.executable,
+        "-m",
+        "cyborg_infra",
+        "apply",
+        "--yes",
+        "--lock-timeout",
+        "2m",
+        "-s",
+        server.url,
+    ]
+    started = [
+        subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for path in manifests
+    ]
+    ended = [(process.communicate()[0], process.returncode) for process in started]
+    assert {code for _, code in ended} <= {0, 1}
+    assert any(code == 0 for _, code in ended)
+    assert [text for text, code in ended if code == 1 and "since the plan was made" not in text] == []
+    target = pipeline.resolve(pipeline.Flags(server=server.url, no_context=True), {})
+    assert [path for path in manifests if not pipeline.plan(pipeline.wish(str(path)), target)]
