@@ -17,7 +17,7 @@ empty :=
 space := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-servers check fmt cases bench docs build
+.PHONY: help setup demo test test-servers chaos check fmt cases bench docs build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ test: setup ## Run every test, against real servers: the newest version and the 
 test-servers: setup ## Run the tests of the servers against the versions in between
 	CYBORG_INFRA_TEST_SERVERS=$(SERVERS_BETWEEN) $(BIN)/pytest -n $(WORKERS) \
 		-k "$(subst $(comma),$(space)or$(space),$(SERVERS_BETWEEN))"
+
+chaos: setup ## Change a living organisation at random for ten minutes while things break
+	cd tests && ../$(BIN)/python chaos.py --seconds 600
 
 check: $(TOOLS) ## Lint, format, types, import contracts, generated files
 	$(BIN)/ruff check

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyborg_infra.core.expand import expand
-from cyborg_infra.core.guard import refuse_unless_allowed, refuse_unless_same, verified
+from cyborg_infra.core.guard import refuse_unless_allowed, refuse_unless_same, unread, verified
 from cyborg_infra.core.namespace import subjects
 from cyborg_infra.core.plan import make_plan
 from cyborg_infra.live.target import Flags, Target, resolve
@@ -21,6 +21,7 @@ from cyborg_infra.model.fields import NEWEST_LEVEL, Version
 from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Cause, Done, Outcome, Plan
+from cyborg_infra.model.problems import ServerFault, SnapshotIncomplete
 from cyborg_infra.model.state import State
 
 if TYPE_CHECKING:  # asyncio and nats cost 100 ms: `show` and `validate` need neither
@@ -133,9 +134,12 @@ def apply(
             ):
                 tell(outcome)
                 outcomes.append(outcome)
-            if outcomes and all(outcome.done is Done.DONE for outcome in outcomes):
+            if not outcomes or any(outcome.done is not Done.DONE for outcome in outcomes):
+                return outcomes
+            try:
                 return verified(outcomes, await _plan(server, replace(wanted, targets=()), fresh=True))
-            return outcomes
+            except (ServerFault, SnapshotIncomplete) as error:
+                return unread(outcomes, error)
 
     return asyncio.run(run())
 

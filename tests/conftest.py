@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from command import SMALL, Cli, Ended
+from hypothesis.configuration import set_hypothesis_home_dir
 from raw import Api
 from servers import NEWEST, VERSIONS, StartServer, server_binary
 
@@ -14,6 +16,12 @@ from cyborg_infra.cli.app import run
 from cyborg_infra.live.embedded import EmbeddedServer
 
 Golden = Callable[[Path, str], None]
+
+
+def pytest_configure() -> None:
+    """Two workers that fill one directory of hypothesis' at once read each other's half-written files."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    set_hypothesis_home_dir(Path(__file__).parents[1] / ".hypothesis" / worker)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

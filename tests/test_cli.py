@@ -14,7 +14,7 @@ from cyborg_infra.cli.app import COMMANDS
 from cyborg_infra.live.embedded import EmbeddedServer
 
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
-CONNECTED = ("plan", "apply", "drift")
+CONNECTED = ("plan", "apply", "drift", "destroy")
 NOBODY = "nats://127.0.0.1:1"
 WORKER = "AGENT_CTO_TASKS.cto-worker"
 
@@ -139,10 +139,14 @@ def test_differences_exit_2_only_where_they_are_asked_for(cli: Cli, server: Embe
 
 
 def test_in_sync_exits_0_whatever_is_asked(applied: Cli) -> None:
-    for line in ("plan", "plan --detailed-exitcode", "drift", "drift --pending", "apply", "apply --yes"):
+    for line in ("plan", "plan --detailed-exitcode", "apply", "apply --yes"):
         ended = applied(*line.split())
         assert ended.code == 0, line
         assert "No changes. Your infrastructure matches the manifest." in ended.out
+    for line in ("drift", "drift --pending"):
+        ended = applied(*line.split())
+        assert ended.code == 0, line
+        assert ended.out.endswith("\nNo drift. The server is as it was applied.\n")
 
 
 def test_drift_exits_2_names_the_field_and_apply_puts_it_right(applied: Cli, api: Api) -> None:
@@ -189,8 +193,26 @@ def test_an_orphan_is_reported_and_deleted_only_with_prune(applied: Cli, project
     assert applied("drift", "--pending").code == 2
     assert "AGENT_BACKEND_TASKS" in api.request("$JS.API.STREAM.NAMES")["streams"]
     assert applied("apply", "--yes", "--prune").code == 3
-    assert applied("apply", "--yes", "--prune", "--allow", "stops-capture").code == 0
+    allowed = ("--allow", "stops-capture", "--allow", "mass-change")
+    assert applied("apply", "--yes", "--prune", *allowed).code == 0
     assert "AGENT_BACKEND_TASKS" not in api.request("$JS.API.STREAM.NAMES")["streams"]
+
+
+def test_destroy_wants_the_name_and_the_hazards_and_leaves_nothing(applied: Cli, api: Api) -> None:
+    api.request("$JS.API.STREAM.CREATE.MINE", {"name": "MINE", "subjects": ["mine"], "storage": "memory"})
+    assert applied("destroy", "--allow", "stops-capture").code == 1
+    assert applied("destroy", "--confirm", "other", "--allow", "stops-capture").code == 1
+    assert applied("destroy", "--confirm", "acme").code == 3
+    assert "AGENT_CTO_TASKS" in api.request("$JS.API.STREAM.NAMES")["streams"]
+    assert applied("destroy", "--confirm", "acme", "--allow", "stops-capture").code == 0
+    left = api.request("$JS.API.STREAM.NAMES")["streams"]
+    assert [name for name in left if not name.startswith("KV_")] == ["MINE"]
+
+
+def test_unlock_frees_a_lease_that_nobody_holds_as_well(applied: Cli) -> None:
+    assert applied("unlock").code == 1
+    ended = applied("unlock", "--yes")
+    assert (ended.code, ended.out) == (0, "The lease of acme is free. Nobody held it.\n")
 
 
 # Formats

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,9 @@ def test_anything_but_yes_changes_nothing(project: Path, api: Api, answer: str) 
     terminal = Terminal("apply", cwd=project)
     terminal.until(ANSWER)
     if answer == "\x03":
+        time.sleep(
+            0.5
+        )  # until it waits for the answer, as it does by the time that a person reads the question
         terminal.process.send_signal(signal.SIGINT)
     else:
         terminal.type(answer)

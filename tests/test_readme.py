@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +71,11 @@ def test_the_smallest_manifest_comes_to_what_the_worked_example_comes_to(project
     assert [
         ref for ref, found in small.resources.items() if found.digest() != worked.resources[ref].digest()
     ] == []
+
+
+def test_the_demo_goes_as_told() -> None:
+    ended = subprocess.run(
+        [sys.executable, "examples/demo.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "All went as told." in ended.stdout

@@ -18,7 +18,7 @@ from cyborg_infra.cli.options import (
     Targets,
     connected,
 )
-from cyborg_infra.cli.output import put_plan, warn
+from cyborg_infra.cli.output import put_drift, warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES
 
 EXAMPLES = "Example: cyborg-infra drift org.yaml --format markdown"
@@ -43,6 +43,6 @@ def command(
     server = pipeline.resolve(flags, os.environ)
     warn(*server.warnings)
     found = pipeline.plan(pipeline.wish(manifest, env, targets=target or ()), server)
-    put_plan(found, output, no_color=no_color, manifest=manifest)
+    put_drift(found, output, no_color=no_color)
     if pipeline.drifted(found) or (pending and (found or found.orphans)):
         raise typer.Exit(EXIT_DIFFERENCES)

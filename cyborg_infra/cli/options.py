@@ -73,7 +73,12 @@ NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colour 
 
 Allow = Annotated[
     list[HazardName] | None,
-    typer.Option("--allow", help="Accept this hazard; may be repeated.", show_default=False),
+    typer.Option(
+        "--allow",
+        help="Accept a hazard, by the name that the plan gives it; may be repeated.",
+        metavar="HAZARD",
+        show_default=False,
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Drain = Annotated[

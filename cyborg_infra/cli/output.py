@@ -40,6 +40,16 @@ def put_plan(
             console.stdout(no_color=no_color).print(page)
 
 
+def put_drift(plan: Plan, output: PlanFormat, *, no_color: bool) -> None:
+    """What differs is on stdout: as data the plan, as text with a verdict."""
+    from cyborg_infra.render import console, text
+
+    if output is PlanFormat.TEXT:
+        console.stdout(no_color=no_color).print(text.drift(plan))
+    else:
+        put_plan(plan, output, no_color=no_color)
+
+
 def save(plan: Plan, path: Path) -> None:
     """The plan is in the file, readable for its owner alone. Raises UsageInvalid if it cannot be written."""
     from cyborg_infra.render import data

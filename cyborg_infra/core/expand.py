@@ -14,7 +14,7 @@ from cyborg_infra.model.units import DAY, HOUR, MINUTE
 
 MIB = 1024 * 1024
 
-# What an organisation needs where the server's own default would not do. product.md, section 1.
+# What an organisation needs where the server's own default would not do.
 # allow_direct is how the `nats` CLI creates streams.
 STREAM_DEFAULTS: Mapping[StreamKind, Mapping[str, Any]] = {
     StreamKind.TASKS: {"max_age": 72 * HOUR, "max_bytes": 100 * MIB, "allow_direct": True},

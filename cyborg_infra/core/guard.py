@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cyborg_infra.model.plan import Change, Done, Outcome, Plan
-from cyborg_infra.model.problems import PlanRefused, PlanStale, Problem
+from cyborg_infra.model.problems import CyborgError, PlanRefused, PlanStale, Problem
 from cyborg_infra.model.state import Facts
 
 
@@ -67,6 +67,24 @@ def verified(outcomes: Sequence[Outcome], rest: Plan) -> list[Outcome]:
         replace(outcome, done=Done.FAILED, problem=_not_held(left[outcome.change.ref]))
         if outcome.change.ref in left
         else outcome
+        for outcome in outcomes
+    ]
+
+
+def unread(outcomes: Sequence[Outcome], error: CyborgError) -> list[Outcome]:
+    """The outcomes, all failed: the server answered each write with OK, and could not be read afterwards."""
+    reason = error.problems[0].message
+    return [
+        replace(
+            outcome,
+            done=Done.FAILED,
+            problem=Problem(
+                "not-read-back",
+                f"{outcome.change.ref} was written, and could not be read back: {reason}",
+                None,
+                "plan again to see what the server holds",
+            ),
+        )
         for outcome in outcomes
     ]
 

@@ -138,7 +138,7 @@ def windows_fit(org: Org, state: State) -> Iterator[Problem]:
         window, age = stream.config.get("duplicate_window", 0), stream.config.get("max_age", 0)
         if 0 < age < window:
             yield Problem(
-                "duplicate_window",
+                "duplicate-window",
                 f"duplicate_window {format_duration(window)} of {stream.ref} is longer than max_age {format_duration(age)}",
                 _mark(org, stream, "duplicate_window"),
                 "a message that is gone cannot be recognised again: lower duplicate_window or raise max_age",
@@ -180,7 +180,7 @@ def start_is_complete(org: Org, state: State) -> Iterator[Problem]:
         for name, field in needed.items():
             if bool(consumer.config.get(field)) != (policy == name):
                 yield Problem(
-                    "deliver_policy",
+                    "deliver-policy",
                     f"{consumer.ref} needs {field} together with deliver_policy: {name}, and only then",
                     _mark(org, consumer, field, "deliver_policy"),
                 )
@@ -219,7 +219,7 @@ def limits_are_kept(org: Org, state: State) -> Iterator[Problem]:
         readers = state.consumers(stream.ref.stream)
         if 0 < stream.config["max_consumers"] < len(readers):
             yield Problem(
-                "max_consumers",
+                "max-consumers",
                 f"{stream.ref} has {len(readers)} consumers and max_consumers is {stream.config['max_consumers']}",
                 _mark(org, stream, "max_consumers"),
             )
@@ -227,13 +227,13 @@ def limits_are_kept(org: Org, state: State) -> Iterator[Problem]:
             for name, limit in limits.items():
                 if limit and not 0 < consumer.config.get(name, 0) <= limit:
                     yield Problem(
-                        "consumer_limits",
+                        "consumer-limits",
                         f"{name} of {consumer.ref} is above the consumer_limits of {stream.ref}",
                         _mark(org, consumer, name),
                     )
             if consumer.config["num_replicas"] > replicas:
                 yield Problem(
-                    "num_replicas",
+                    "num-replicas",
                     f"{consumer.ref} has more replicas than its stream ({consumer.config['num_replicas']} and {replicas})",
                     _mark(org, consumer, "num_replicas"),
                 )

@@ -1,4 +1,4 @@
-"""nats-py's client with a hole stopped; the only file that uses nats-py's private names.
+"""nats-py's client with two holes stopped; the only file that uses nats-py's private names.
 
 Imports nats (110 ms), so it is imported only where a connection is made.
 """
@@ -48,3 +48,11 @@ class SafeClient(Client):
                 raise PlaintextOnly
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 - nats-py's signature
+        """Nats-py sends what is pending first; if the peer has gone, it stops there and tells nobody that it is closed."""
+        try:
+            await super()._close(status, do_cbs)
+        except OSError:
+            if do_cbs and self._disconnected_cb is not None:
+                await self._disconnected_cb()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,12 +16,13 @@ from cyborg_infra.model.fields import LEVELS, Config, Kind, Version, level_of
 from cyborg_infra.model.problems import Problem, ServerFault, SnapshotIncomplete
 from cyborg_infra.model.state import ConsumerCounts, Facts, Limits, Ref, Resource, State, StreamCounts
 
-READS_IN_FLIGHT = (
-    128  # performance.md: the server drops its whole queue at 10,000; beyond 128 nothing is gained
-)
+READS_IN_FLIGHT = 128  # measured: the server drops its whole queue at 10,000; beyond 128 nothing is gained
 CLUSTER_TIMEOUT = 10.0  # seconds; an election takes 4 to 9, and LIST waits 4 for what does not answer
 ATTEMPTS = 4  # with PAUSES between them: over 15 s together, which covers election and lost quorum
 PAUSES = (0.5, 2.0, 4.0)
+SECOND_LOOKS = (
+    2  # attempts for what a listing has waited for already: with CLUSTER_TIMEOUT more than an election
+)
 READINGS = 3  # a listing that changed while it was read is read again
 
 STREAM_NOT_FOUND = 10059
@@ -134,13 +136,15 @@ class JetStream:
         )
         for stream, rows in listed:
             found |= {Ref(stream, name): _resource(Ref(stream, name), row) for name, row in rows.items()}
-        return State(found, facts)
+        return State(found, replace(facts, peers=_peers(facts.peers, streams)))
 
     async def _consumers(self, stream: str, row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """The consumers of one stream. In a cluster a stream that is gone lists as empty, without an error."""
 
         async def read(name: str) -> dict[str, Any]:
-            return await self._read(f"CONSUMER.INFO.{stream}.{name}", doing=f"reading {stream}/{name}")
+            return await self._read(
+                f"CONSUMER.INFO.{stream}.{name}", doing=f"reading {stream}/{name}", attempts=SECOND_LOOKS
+            )
 
         async with self._reading:
             try:
@@ -200,14 +204,16 @@ class JetStream:
 
     async def _stream_row(self, name: str) -> dict[str, Any]:
         """One stream's INFO. In a cluster a stream without a leader answers with old data (measured 2.15.1)."""
-        row = await self._read(f"STREAM.INFO.{name}", doing=f"reading {name}")
+        row = await self._read(f"STREAM.INFO.{name}", doing=f"reading {name}", attempts=SECOND_LOOKS)
         if row.get("cluster") is not None and not row["cluster"].get("leader"):
             raise ServerFault(Problem("no-leader", "it has no leader", None))
         return row
 
-    async def _read(self, verb: str, body: Mapping[str, Any] | None = None, *, doing: str) -> dict[str, Any]:
+    async def _read(
+        self, verb: str, body: Mapping[str, Any] | None = None, *, doing: str, attempts: int = ATTEMPTS
+    ) -> dict[str, Any]:
         """A request that changes nothing; asked again where a cluster needs time to elect."""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(attempts):
             try:
                 return await self.call(verb, body, doing=doing)
             except (NoReply, NoResponders, ApiError) as fault:
@@ -216,7 +222,7 @@ class JetStream:
                     if isinstance(fault, ApiError)
                     else bool(self._connection.cluster)
                 )
-                if not worth or attempt == len(PAUSES):
+                if not worth or attempt == attempts - 1:
                     raise
             await asyncio.sleep(PAUSES[attempt])
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -225,6 +231,11 @@ class JetStream:
 def _name(row: Mapping[str, Any]) -> str:
     name: str = row["name"] if "stream_name" in row else row["config"]["name"]
     return name
+
+
+def _peers(told: int, streams: Mapping[str, Mapping[str, Any]]) -> int:
+    """Servers that can hold a replica; 0 is unknown. Clients are told of those that are up, and a stream proves its own."""
+    return max(told, *(row["config"]["num_replicas"] for row in streams.values()), 1) if told else 0
 
 
 def _readers(row: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ from cyborg_infra.manifest.schema import find
 from cyborg_infra.model.fields import Version
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Mark, PlanStale, Problem
-from cyborg_infra.model.state import APPLIED, Facts, Ref, Resource, State
+from cyborg_infra.model.state import Facts, Ref, Resource, State, digest_of
 
 MARKER = b'"type": "saved-plan"'
 """The first member of the file, so that it is known by its first bytes whatever it is called."""
@@ -44,21 +44,20 @@ def load_saved(path: str | os.PathLike[str]) -> Plan:
             )
         ) from None
     _refuse_unless_valid(data, where)
-    desired = State({_ref(row): Resource(_ref(row), row["config"]) for row in data["desired"]})
-    for resource in desired.resources.values():
-        if resource.metadata.get(APPLIED) != resource.digest():
-            raise PlanStale(
-                Problem(
-                    "saved-plan",
-                    f"{resource.ref} in the saved plan is not what was planned: the file was edited or is damaged",
-                    where,
-                    "make a new one with plan --out",
-                )
+    content = {name: value for name, value in data.items() if name != "digest"}
+    if digest_of(content) != data["digest"]:
+        raise PlanStale(
+            Problem(
+                "saved-plan",
+                "the saved plan is not what was written: it was edited or is damaged",
+                where,
+                "make a new one with plan --out",
             )
+        )
     return Plan(
         org=data["org"],
         base={_parse(ref): digest for ref, digest in data["base"].items()},
-        desired=desired,
+        desired=State({_ref(row): Resource(_ref(row), row["config"]) for row in data["desired"]}),
         facts=_facts(data["server"]),
         environment=data["environment"],
         targets=tuple(data["targets"]),

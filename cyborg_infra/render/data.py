@@ -11,7 +11,7 @@ from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Change, FieldChange, Hazard, Outcome, Plan
 from cyborg_infra.model.problems import CyborgError, Problem
-from cyborg_infra.model.state import Facts, Ref, Resource, State
+from cyborg_infra.model.state import Facts, Ref, Resource, State, digest_of
 from cyborg_infra.render.differences import allowances
 
 SCHEMA_VERSION = 1
@@ -42,9 +42,9 @@ def plan(plan: Plan) -> dict[str, Any]:
 def saved(plan_: Plan) -> dict[str, Any]:
     """A plan to keep (saved-plan.schema.json): what it wants, and the state that it holds for.
 
-    `base` and `server` tell whether it is stale; `desired` is what it leads to, wire form; `plan` is for readers.
+    `base` and `server` tell whether it is stale, `digest` whether the file is as it was written; `desired` is what it leads to, wire form; `plan` is for readers.
     """
-    return {
+    content = {
         "type": "saved-plan",  # first: `apply` knows the file by its first bytes
         "schema_version": SCHEMA_VERSION,
         "org": plan_.org,
@@ -59,6 +59,7 @@ def saved(plan_: Plan) -> dict[str, Any]:
         ],
         "plan": plan(plan_),
     }
+    return content | {"digest": digest_of(content)}
 
 
 def show(org: Org, subjects: Sequence[Subject], state: State) -> dict[str, Any]:

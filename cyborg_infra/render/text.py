@@ -9,7 +9,7 @@ from itertools import groupby
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org
-from cyborg_infra.model.plan import Action, Change, Done, Hazard, Outcome, Plan
+from cyborg_infra.model.plan import Action, Cause, Change, Done, Hazard, Outcome, Plan
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.state import Resource, State
 from cyborg_infra.render import differences as tell
@@ -35,31 +35,47 @@ def plan(
     `saved_to` is where it has just been saved, `saved_in` the saved plan that it was read from, `manifest` the
     manifest's path where `apply` has to be told.
     """
-    blocks: list[Block] = [line(tell.target(plan)), line()]
-    if plan.changes:
-        blocks += _legend(plan)
-        blocks += _changes(plan.changes)
-    blocks += _orphans(plan)
-    blocks += [block for problem in plan.problems for block in _problem(problem)]
-    blocks += [line(("Note: ", "bold"), note) for note in plan.notes]
-    if plan.orphans or plan.problems or plan.notes:
-        blocks.append(line())
-    blocks.append(line((tell.summary(plan), "" if plan else "bold green")))
+    blocks = [*_differences_of(plan), line((tell.summary(plan), "" if plan else "bold green"))]
     blocks += _ending(plan, saved_to, tuple(_command(plan, saved_to or saved_in, manifest)))
     return Page(tuple(blocks))
 
 
-def _legend(plan: Plan) -> Iterator[Block]:
+def drift(plan: Plan) -> Page:
+    """What differs, and whether somebody changed the server or only the manifest is ahead of it."""
+    changed = sum(change.cause is not Cause.PENDING for change in plan.changes)
+    pending = len(plan.changes) - changed
+    ahead = f" {plural(pending, 'change')} of the manifest not applied yet." if pending else ""
+    if changed:
+        verdict = (
+            f"Drift: {plural(changed, 'resource')} changed on the server since the last apply.",
+            "bold red",
+        )
+    else:
+        verdict = ("No drift. The server is as it was applied.", "bold green")
+    return Page((*_differences_of(plan, acting=False), line(verdict, ahead)))
+
+
+def _differences_of(plan: Plan, *, acting: bool = True) -> Iterator[Block]:
+    yield from (line(tell.target(plan)), line())
+    if plan.changes:
+        yield from _legend(plan, acting=acting)
+        yield from _changes(plan.changes)
+    yield from _orphans(plan)
+    for problem in plan.problems:
+        yield from _problem(problem)
+    yield from (line(("Note: ", "bold"), note) for note in plan.notes)
+    if plan.orphans or plan.problems or plan.notes:
+        yield line()
+
+
+def _legend(plan: Plan, *, acting: bool) -> Iterator[Block]:
     yield line("Resource actions are indicated with the following symbols:")
     for action, symbol, words in _LEGEND:
         if plan.count(action):
             yield line((f"{symbol:>3}", _COLOURS[symbol]), f" {words}", indent=1)
     yield line()
-    yield line(
-        "cyborg-infra will perform the following actions:"
-        if not plan.impossible
-        else "cyborg-infra would perform the following actions:"
-    )
+    would = not acting or plan.impossible
+    yield line(f"cyborg-infra {'would' if would else 'will'} perform the following actions:")
     yield line()
 
 

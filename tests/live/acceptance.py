@@ -794,11 +794,19 @@ def _costs() -> Iterator[Row]:
         [*stored, worked(WORKER, 2), fetched(WORKER, 1)],
     )
     yield Row(
-        "a replaced consumer starts again",
+        "a replaced consumer goes on where it stood",
         worker("max_waiting: 9"),
-        {WORKER: replace("max_waiting", resets_progress=2, repeats_work=1)},
+        {WORKER: replace("max_waiting")},
+        [*stored, worked(WORKER, 2)],
+        after=lambda scene: scene.info(WORKER)["num_pending"] == 3,
+    )
+    yield Row(
+        "a consumer that cannot be paused may repeat what it can hold",
+        worker("max_waiting: 9"),
+        {WORKER: replace("max_waiting", repeats_work=6)},
         [*stored, worked(WORKER, 2), fetched(WORKER, 1)],
-        after=lambda scene: scene.info(WORKER)["num_pending"] == 5,
+        after=lambda scene: scene.info(WORKER)["num_pending"] == 3,
+        versions=[OLDEST],
     )
     yield Row(
         "a filter that lets waiting messages out",

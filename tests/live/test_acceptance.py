@@ -7,14 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acceptance import CEO_TASKS, OF_CEO, ORG, ROWS, TASKS, TWO, Expected, Row, delete
+from acceptance import (
+    BROADCASTS,
+    CEO_TASKS,
+    HOUR,
+    INBOXES,
+    OF_CEO,
+    ORG,
+    ROWS,
+    TASKS,
+    TWO,
+    WORKER,
+    Expected,
+    Row,
+    delete,
+    tasks,
+    worker,
+)
 from scene import Scene, changed
 from servers import StartServer
 
 from cyborg_infra.core.diff import is_mark
 from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.model.fields import FIELDS, Kind
 from cyborg_infra.model.plan import Action, Done, Plan
-from cyborg_infra.model.problems import PlanRefused, UsageInvalid
+from cyborg_infra.model.problems import PlanRefused, ServerFault, UsageInvalid
 from cyborg_infra.model.state import OWNER, State
 from cyborg_infra.pipeline import Wish
 
@@ -124,3 +141,44 @@ def test_the_leftovers_of_one_role_can_be_pruned_alone(server: EmbeddedServer, t
         assert scene.config(TASKS)["description"] == "drift elsewhere"
         with pytest.raises(UsageInvalid, match="no role is called ceo"):
             scene.plan(wish)
+
+
+@pytest.mark.parametrize("kept", ["allow_batched", "allow_atomic"])
+def test_a_stream_field_newer_than_our_table_survives_an_update(
+    kept: str, server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(FIELDS[Kind.STREAM], kept)
+    with Scene(server.url, tmp_path) as scene:
+        scene.converge(ORG)
+        changed(TASKS, **{kept: True})(scene)
+        scene.converge(tasks("max_age: 80h"))
+        assert (scene.config(TASKS)[kept], scene.config(TASKS)["max_age"]) == (True, 80 * HOUR)
+
+
+def test_a_consumer_field_newer_than_our_table_survives_an_update(
+    server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(FIELDS[Kind.CONSUMER], "max_batch")
+    with Scene(server.url, tmp_path) as scene:
+        scene.converge(ORG)
+        changed(WORKER, max_batch=7)(scene)
+        scene.converge(worker("ack_wait: 40m"))
+        assert scene.config(WORKER)["max_batch"] == 7
+
+
+def test_more_than_a_thousand_roles_read_one_stream(server: EmbeddedServer, tmp_path: Path) -> None:
+    """2.15 gives a stream 1000 consumers unless it says more."""
+    roles = ", ".join(f"r{number}" for number in range(1001))
+    with Scene(server.url, tmp_path) as scene:
+        manifest = f"org: gen\nroles: [{roles}]\nstreams: {{tasks: {{max_bytes: 1MB}}}}\n"
+        scene.converge(manifest)
+        assert [scene.info(name)["state"]["consumer_count"] for name in (INBOXES, BROADCASTS)] == [1001, 1001]
+        assert not scene.plan(scene.wish(manifest))
+
+
+def test_a_server_without_jetstream_is_told_apart_from_an_empty_one(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    with Scene(start_server(jetstream=False).url, tmp_path) as scene, pytest.raises(ServerFault) as fault:
+        scene.plan(scene.wish(ORG))
+    assert fault.value.problems[0].code == "no-responders"

@@ -1,0 +1,185 @@
+"""The account is read to the end, or not planned from: a listing with gaps would say that things do not exist."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scene import Scene, consumer, stream
+from servers import StartServer
+
+from cyborg_infra.live import jetstream
+from cyborg_infra.live.connect import Connection
+from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.jetstream import SECOND_LOOKS
+from cyborg_infra.model.problems import SnapshotIncomplete
+
+ORG = "org: acme\nroles: [cto]\n"
+TASKS = "AGENT_CTO_TASKS"
+Page = dict[str, Any]
+Alter = Callable[[Page], Page]
+
+
+@pytest.fixture
+def scene(any_server: EmbeddedServer, tmp_path: Path) -> Iterator[Scene]:
+    with Scene(any_server.url, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Changes what the server answers to a verb: each answer with the next alteration, then no more."""
+
+    def install(verb: str, *alterations: Alter) -> None:
+        ask, left = Connection.request, list(alterations)
+
+        async def request(self: Connection, subject: str, *given: Any, **options: Any) -> bytes:
+            reply = await ask(self, subject, *given, **options)
+            if left and subject.removeprefix("$JS.API.").startswith(verb):
+                return json.dumps(left.pop(0)(json.loads(reply))).encode()
+            return reply
+
+        monkeypatch.setattr(Connection, "request", request)
+
+    return install
+
+
+def without(name: str, *, kind: str = "missing") -> Alter:
+    """The page names a row instead of having it, as a cluster does with what does not answer."""
+
+    def alter(page: Page) -> Page:
+        for member in ("streams", "consumers"):
+            if member in page:
+                page[member] = [
+                    row for row in page[member] if name not in (row.get("name"), row["config"].get("name"))
+                ]
+        named: Any = [name] if kind == "missing" else {name: "written by a newer version"}
+        return page | {kind: named}
+
+    return alter
+
+
+def refused(page: Page) -> Page:
+    return {
+        "type": page["type"],
+        "error": {"code": 503, "err_code": 10118, "description": "stream is offline"},
+    }
+
+
+def empty(page: Page) -> Page:
+    return page | {"consumers": [], "total": 0}
+
+
+def one_more(page: Page) -> Page:
+    return page | {"total": page["total"] + 1}
+
+
+def test_streams_and_consumers_are_read_over_all_pages(scene: Scene) -> None:
+    """A page has 256 rows: the last stream and the last consumer are on the second and third one."""
+    roles = [f"r{number:03}" for number in range(600)]
+    for number in range(300):
+        stream(f"OTHER_{number:03}", f"other.{number}")(scene)
+    scene.converge(ORG)
+    for role in roles:
+        consumer(f"ORG_BROADCASTS/{role}")(scene)
+    assert not scene.plan(scene.wish(ORG))
+    with scene.requests() as requests:
+        scene.plan(scene.wish(ORG))
+    offsets = [
+        request.body["offset"] for request in requests if request.verb == "CONSUMER.LIST.ORG_BROADCASTS"
+    ]
+    assert offsets == [0, 256, 512, 601]
+    offsets = [request.body["offset"] for request in requests if request.verb == "STREAM.LIST"]
+    assert offsets == [0, 256, 304]
+    stream("ZZZ", "acme.agents.ceo.tasks")(scene)
+    plan = scene.plan(scene.wish("org: acme\nroles: [cto, ceo]\n"))
+    assert ["stream ZZZ" in problem.message for problem in plan.impossible] == [True]
+
+
+@pytest.mark.parametrize("kind", ["missing", "offline"])
+@pytest.mark.parametrize(("verb", "name"), [("STREAM.LIST", TASKS), (f"CONSUMER.LIST.{TASKS}", "cto-worker")])
+def test_what_a_page_only_names_is_asked_for_by_itself(
+    scene: Scene, answers: Callable[..., None], verb: str, name: str, kind: str
+) -> None:
+    scene.converge(ORG)
+    answers(verb, without(name, kind=kind))
+    assert not scene.plan(scene.wish(ORG))
+
+
+def test_a_row_that_cannot_be_read_is_named_and_nothing_is_planned(
+    scene: Scene, answers: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.converge(ORG)
+    answers("STREAM.LIST", without(TASKS))
+    answers(f"STREAM.INFO.{TASKS}", *[refused] * SECOND_LOOKS)
+    monkeypatch.setattr(jetstream, "PAUSES", (0.01,))
+    with pytest.raises(SnapshotIncomplete, match=f"{TASKS} could not be read.*offline"):
+        scene.plan(scene.wish(ORG))
+
+
+def test_a_server_that_gives_the_same_page_for_ever_ends_with_an_error(
+    scene: Scene, answers: Callable[..., None]
+) -> None:
+    answers("STREAM.LIST", *[lambda page: page | {"missing": ["GHOST"]}] * 1000)
+    with pytest.raises(SnapshotIncomplete, match="keeps changing"):
+        scene.plan(scene.wish(ORG))
+
+
+@pytest.mark.parametrize(
+    ("verb", "alteration"), [("STREAM.LIST", one_more), (f"CONSUMER.LIST.{TASKS}", empty)]
+)
+def test_a_listing_that_changed_while_it_was_read_is_read_again(
+    scene: Scene, answers: Callable[..., None], verb: str, alteration: Alter
+) -> None:
+    """A stream came between two pages; or the stream went, and a cluster lists its consumers as none."""
+    scene.converge(ORG)
+    answers(verb, alteration)
+    assert not scene.plan(scene.wish(ORG))
+
+
+def test_an_account_that_never_stands_still_ends_with_an_error(
+    scene: Scene, answers: Callable[..., None]
+) -> None:
+    scene.converge(ORG)
+    answers("STREAM.LIST", *[one_more] * 1000)
+    with pytest.raises(SnapshotIncomplete, match="keeps changing"):
+        scene.plan(scene.wish(ORG))
+
+
+def test_mirrors_and_sources_of_our_streams_disturb_no_reading(scene: Scene) -> None:
+    """They read through direct consumers, which no listing shows; and the copies are not ours."""
+    scene.converge(ORG)
+    stream("COPY", mirror={"name": TASKS})(scene)
+    stream("SUM", sources=[{"name": TASKS}, {"name": "AGENT_INBOXES"}])(scene)
+    scene.api.ask("acme.agents.cto.tasks", b"task")
+    until_stored(scene, "COPY")
+    until_stored(scene, "SUM")
+    assert not scene.plan(scene.wish(ORG, prune=True))
+
+
+def test_consumers_that_the_server_makes_for_a_copy_are_nobody_s_orphans(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """Since 2.14 a copy of a workqueue or interest stream reads through a durable of the server's making."""
+    manifest = ORG + "streams: {tasks: {retention: workqueue}, inboxes: {retention: interest}}\n"
+    with Scene(start_server().url, tmp_path) as scene:
+        scene.converge(manifest)
+        scene.api.ask("acme.agents.cto.inbox", b"hello")
+        stream("COPY", mirror={"name": "AGENT_INBOXES"})(scene)
+        stream("SUM", sources=[{"name": "AGENT_INBOXES"}])(scene)
+        until_stored(scene, "SUM")
+        made = {ref.rpartition("_")[0] for ref in scene.refs() if "/JS_" in ref}
+        assert made == {"AGENT_INBOXES/JS_MIRROR", "AGENT_INBOXES/JS_SRC"}
+        plan = scene.plan(scene.wish(manifest, prune=True))
+        assert (bool(plan), plan.orphans) == (False, ())
+
+
+def until_stored(scene: Scene, name: str) -> None:
+    """The copy has its first message."""
+    reader = scene.api.subscribe(f"_INBOX.{name}")
+    body = {"stream_name": name, "config": {"deliver_subject": reader.subject, "ack_policy": "none"}}
+    scene.ask(f"CONSUMER.CREATE.{name}", body)
+    reader.next(timeout=20)
