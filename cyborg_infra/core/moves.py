@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from cyborg_infra.core import hazards as costs
@@ -12,6 +12,7 @@ from cyborg_infra.model.plan import Change, Hazard, HazardName
 from cyborg_infra.model.state import (
     ConsumerCounts,
     Facts,
+    Ref,
     Resource,
     State,
     StreamCounts,
@@ -43,13 +44,15 @@ def planned(change: Change, live: State, desired: State, facts: Facts) -> Change
     return change
 
 
-def hazards(change: Change, live: State, desired: State, *, stored_after: SubjectIndex) -> Iterator[Hazard]:
+def hazards(
+    change: Change, live: State, kept: Container[Ref], *, stored_after: SubjectIndex
+) -> Iterator[Hazard]:
     """What is lost although the messages are carried over: as an update in place, and what goes with the old stream."""
     before, after = change.before, change.after
     if before is None or after is None:
         return
     readers = live.consumers(before.ref.stream)
-    others = [found for found in readers if found.ref not in desired.resources]
+    others = [found for found in readers if found.ref not in kept]
     yield from costs.of_lost_consumers(others)
     yield from costs.of_update(before, after, change.fields, stored_after=stored_after)
     if _becomes_workqueue(before, after) and len(readers) > 1:

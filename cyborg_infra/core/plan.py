@@ -277,10 +277,11 @@ def _with_hazards(
         and not change.carried
     }
     kept = {change.ref: change for change in changes if change.ref.kind is Kind.STREAM and change.carried}
+    planned = {*desired.resources, *(change.ref for change in changes)}
     return [
         change  # what an interrupted replace costs was allowed when it began
         if Ref(change.ref.stream) in carried
-        else replace(change, hazards=tuple(_hazards(change, lost, kept, stored, live, desired)))
+        else replace(change, hazards=tuple(_hazards(change, lost, kept, planned, stored, live)))
         for change in changes
     ]
 
@@ -289,21 +290,21 @@ def _hazards(
     change: Change,
     lost: Container[Ref],
     kept: Mapping[Ref, Change],
+    planned: Container[Ref],
     stored: SubjectIndex,
     live: State,
-    desired: State,
 ) -> Iterator[Hazard]:
     before, after = change.before, change.after
     if before is None or change.action is Action.IMPOSSIBLE:
         return
     match change.action, before.ref.kind:
         case Action.REPLACE, Kind.STREAM if change.carried and after is not None:
-            yield from moves.hazards(change, live, desired, stored_after=stored)
+            yield from moves.hazards(change, live, planned, stored_after=stored)
         case ((Action.REPLACE | Action.DELETE), Kind.STREAM):
             others = [
                 found
                 for found in live.consumers(before.ref.stream)
-                if found.owner != before.owner and found.ref not in desired.resources
+                if found.owner != before.owner and found.ref not in planned
             ]
             yield from hazards.of_stream_loss(before, others, stored_after=stored)
         case ((Action.REPLACE | Action.DELETE), Kind.CONSUMER) if Ref(before.ref.stream) in lost:

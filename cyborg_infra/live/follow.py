@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import Ref, Resource, StreamCounts
@@ -13,7 +12,6 @@ from cyborg_infra.model.state import Ref, Resource, StreamCounts
 NEARLY = 500  # messages that may still be missing when the origin is parked: they take a few milliseconds
 POLL = 0.025  # seconds; a parked stream that has not grown for so long has taken in all that was under way
 STALLED = 30.0  # seconds; after a restart a mirror looks for its origin every 10
-NO_MESSAGE = 10037
 
 
 async def nearly(server: JetStream, origin: Ref, copy: Ref) -> None:
@@ -31,18 +29,20 @@ async def nearly(server: JetStream, origin: Ref, copy: Ref) -> None:
 async def caught_up(server: JetStream, origin: Ref, copy: Ref) -> None:
     """The copy has every message of the parked origin, and its last sequence number.
 
-    A mirror does not learn of a deleted message at the end, and would give its number to another one: there, one
-    more message, on the parking subject, goes ahead of it. Raises ServerFault if the copy stops growing.
+    A mirror does not learn of a deleted message at the end, and would give its number to another one: where it does
+    not come any nearer, one more message, on the parking subject, goes ahead of it. Raises ServerFault if the copy
+    stops growing all the same.
     """
-    watch, last = _Watch(copy), -1
+    watch, held, got, marked = _Watch(copy), StreamCounts(), StreamCounts(), False
     while True:
-        held, got = await _both(server, origin, copy)
-        if held.last_seq == got.last_seq == last and held.messages <= got.messages:
+        before, (held, got) = (held, got), await _both(server, origin, copy)
+        still = before[0].last_seq == held.last_seq
+        if still and held.last_seq == got.last_seq and held.messages <= got.messages:
             return
-        if held.last_seq == last != got.last_seq and not await _has(server, origin, last):
+        if still and before[1].last_seq == got.last_seq != held.last_seq and not marked:
             await server.publish(_parking(origin), {}, {}, doing=f"marking the end of {origin}")
+            marked = True
         watch.saw(got)
-        last = held.last_seq
         await asyncio.sleep(POLL)
 
 
@@ -57,11 +57,9 @@ def is_parked(stream: Resource) -> bool:
     return list(stream.config.get("subjects") or ()) == [_parking(stream.ref)]
 
 
-async def unmark(server: JetStream, stream: Ref, *origins: Ref) -> None:
-    """The stream has none of the messages that `caught_up` put at the end of `origins`."""
-    for origin in (stream, *origins):
-        body = {"filter": _parking(origin)}
-        await server.call(f"STREAM.PURGE.{stream}", body, doing=f"tidying {stream}")
+async def unmark(server: JetStream, stream: Ref) -> None:
+    """The stream has none of the messages that `caught_up` puts at an end."""
+    await server.call(f"STREAM.PURGE.{stream}", {"filter": "_parked.*"}, doing=f"tidying {stream}")
 
 
 def stream_counts(stream: Resource | None) -> StreamCounts:
@@ -74,16 +72,6 @@ def stream_counts(stream: Resource | None) -> StreamCounts:
 async def _both(server: JetStream, origin: Ref, copy: Ref) -> tuple[StreamCounts, StreamCounts]:
     held = stream_counts(await server.info(origin))  # first: what the copy has later is no less
     return held, stream_counts(await server.info(copy))
-
-
-async def _has(server: JetStream, stream: Ref, sequence: int) -> bool:
-    try:
-        await server.call(f"STREAM.MSG.GET.{stream}", {"seq": sequence}, doing=f"reading {stream}")
-    except ApiError as error:
-        if error.err_code == NO_MESSAGE:
-            return False
-        raise
-    return True
 
 
 class _Watch:

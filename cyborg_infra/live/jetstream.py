@@ -127,6 +127,19 @@ class JetStream:
             raise
         return _resource(ref, row)
 
+    async def consumers(self, stream: Ref) -> list[Resource]:
+        """The consumers of one stream as they are now. Raises ServerFault if the stream is gone."""
+        info = await self._read(f"STREAM.INFO.{stream}", doing=f"reading {stream}")
+        try:
+            _, rows = await self._consumers(stream.stream, info)
+        except _ChangedMeanwhile:
+            raise ServerFault(
+                Problem(
+                    "unstable", f"the consumers of {stream} change while they are read", None, "try again"
+                )
+            ) from None
+        return [_resource(Ref(stream.stream, name), row) for name, row in rows.items()]
+
     async def _listing(self, facts: Facts, owner: str, names: frozenset[str]) -> State:
         streams = await self._all("STREAM.LIST", "streams", "listing the streams", self._stream_row)
         found = {Ref(name): _resource(Ref(name), row) for name, row in streams.items()}

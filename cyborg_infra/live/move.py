@@ -186,7 +186,7 @@ class _Move:
             return
         if copy is not None and is_parked(stream):
             with contextlib.suppress(ApiError):  # deny_purge: then a mark stays
-                await unmark(self.server, self.ref, self.temporary)
+                await unmark(self.server, self.ref)
             await self._update(self.ref, {**stream.config, **Journal.of(copy).ingest}, "putting it back")
         await _all(carry.resume(self.server, found.ref) for found in await self._consumers())
         await self._delete(self.temporary)
@@ -308,7 +308,7 @@ class _Move:
                 )
             )
         if APPLIED not in stream.metadata:
-            await unmark(self.server, self.ref, self.temporary)
+            await unmark(self.server, self.ref)
             await self._place(stream, Journal.of(copy).positions)
         await self._update(self.ref, self.desired.config, "completing it")
         await self._delete(self.temporary)
@@ -339,19 +339,8 @@ class _Move:
         return noted
 
     async def _consumers(self) -> list[Resource]:
-        names: list[str] = []
-        while True:
-            page = await self.server.call(
-                f"CONSUMER.NAMES.{self.ref}",
-                {"offset": len(names)},
-                doing=f"reading the consumers of {self.ref}",
-            )
-            if not page.get("consumers"):
-                break
-            names += page["consumers"]
-        ours = [name for name in names if not name.startswith(SERVERS_OWN)]
-        found = await _all(self.server.info(Ref(self.ref.stream, name)) for name in ours)
-        return [consumer for consumer in found if consumer is not None]
+        found = await self.server.consumers(self.ref)
+        return [consumer for consumer in found if not consumer.ref.consumer.startswith(SERVERS_OWN)]
 
     async def _park(self, stream: Resource) -> None:
         await self._update(stream.ref, parked(stream), "parking it")

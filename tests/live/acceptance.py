@@ -235,6 +235,15 @@ def _adopting() -> Iterator[Row]:
             TASKS: replace("storage", "max_age", "max_bytes", "allow_direct", deletes_messages=2),
         },
         [stream(TASKS, TASK, storage="memory"), published(TASK, 2)],
+        versions=[OLDEST],
+    )
+    yield Row(
+        "adopting may have to replace, and then keeps what a replacement keeps",
+        ORG,
+        {**FRESH, TASKS: replace("storage", "max_age", "max_bytes", "allow_direct")},
+        [stream(TASKS, TASK, storage="memory"), published(TASK, 2)],
+        after=lambda scene: scene.info(TASKS)["state"]["messages"] == 2,
+        versions=[NEWEST],
     )
     yield Row(
         "a consumer that nobody has to acknowledge to cannot become one",
@@ -504,8 +513,16 @@ def _replacing() -> Iterator[Row]:
     yield Row(
         "a replaced stream takes a stranger's consumer with it",
         tasks("storage: memory"),
+        {TASKS: replace("storage", resets_progress=1), WORKER: replace()},
+        [applied(ORG), published(TASK, 2), consumer(f"{TASKS}/audit")],
+        versions=[NEWEST],
+    )
+    yield Row(
+        "a stream that loses its messages takes a stranger's consumer with it",
+        tasks("storage: memory"),
         {TASKS: replace("storage", deletes_messages=2, resets_progress=1), WORKER: replace()},
         [applied(ORG), published(TASK, 2), consumer(f"{TASKS}/audit")],
+        versions=[OLDEST],
     )
 
 
@@ -792,6 +809,17 @@ def _costs() -> Iterator[Row]:
         tasks("storage: memory"),
         {TASKS: replace("storage", deletes_messages=5), WORKER: replace()},
         [*stored, worked(WORKER, 2), fetched(WORKER, 1)],
+        versions=[OLDEST],
+    )
+    yield Row(
+        "a replaced stream carries its messages over",
+        tasks("storage: memory"),
+        {TASKS: replace("storage"), WORKER: replace()},
+        [*stored, worked(WORKER, 2)],
+        after=lambda scene: (
+            scene.info(TASKS)["state"]["messages"] == 5 and scene.info(WORKER)["num_pending"] == 3
+        ),
+        versions=[NEWEST],
     )
     yield Row(
         "a replaced consumer goes on where it stood",
