@@ -259,12 +259,11 @@ def _hazards(
             return  # the stream's own hazards say what is lost
         case Action.REPLACE, Kind.CONSUMER:
             if after is not None and live.facts is not None:
-                stream = live.resources[Ref(before.ref.stream)]
-                yield from hazards.of_consumer_replace(before, after, stream, live.facts.version)
+                yield from hazards.of_consumer_replace(before, after, live, live.facts.version)
         case Action.DELETE, Kind.CONSUMER:
-            yield from hazards.of_consumer_delete(before)
+            yield from hazards.of_consumer_delete(before, live)
         case _ if after is not None:
-            yield from hazards.of_update(before, after, change.fields, stored_after=stored)
+            yield from hazards.of_update(before, after, change.fields, live, stored_after=stored)
 
 
 def _missing_streams(changes: Sequence[Change], live: State) -> Iterator[Problem]:
