@@ -15,7 +15,7 @@ from cyborg_infra.model.plan import Done, HazardName, Outcome, Plan
 from cyborg_infra.model.state import State
 
 EVERY_HAZARD = tuple(HazardName)
-READS = ("INFO", "STREAM.INFO.", "STREAM.LIST", "CONSUMER.INFO.", "CONSUMER.LIST.")
+READS = ("INFO", "STREAM.INFO.", "STREAM.LIST", "STREAM.MSG.GET.", "CONSUMER.INFO.", "CONSUMER.LIST.")
 # What a server leaves out of its answer, or fills in, for a field that says nothing.
 SAYS_NOTHING: tuple[object, ...] = (None, "", 0, False, [], {}, "none", "default")
 

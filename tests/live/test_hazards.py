@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from acceptance import (
     tasks,
     worker,
 )
-from agents import fetch, nothing_comes, until
+from agents import fetch, until
 from scene import EVERY_HAZARD, Scene, Step, applied, consumer, fetched, given_back, published, worked
 from servers import NEWEST, OLDEST, VERSIONS, StartServer
 
@@ -245,28 +245,32 @@ def test_as_many_messages_go_as_the_plan_says(scene: Scene, loss: Loss) -> None:
     assert (held_bytes - size(scene, loss.stream) if loss.bytes else 0) == hazard.bytes
 
 
-def test_interest_without_any_consumer_keeps_nothing(scene: Scene) -> None:
+def test_interest_without_any_consumer_keeps_nothing(scene: Scene, version: str) -> None:
+    """Since 2.15. Before, the server keeps all there is, and there is no hazard."""
     prepared(scene, *LIVE)
     scene.ask(f"CONSUMER.DELETE.{INBOXES}.cto-inbox-reader")
     hazards, apply = planned(scene, ORG + INTEREST)
     held = size(scene, INBOXES)
     apply()
+    if version != NEWEST:
+        assert (len(stored(scene, INBOXES)), hazards) == (26, [])
+        return
     hazard = only(hazards, DELETES)
-    assert (26, held, True) == (hazard.count, hazard.bytes, hazard.exact)
+    assert (hazard.count, hazard.bytes, hazard.exact) == (26, held, True)
     assert stored(scene, INBOXES) == {}
 
 
 def test_a_first_limit_per_subject_holds_at_the_latest_after_a_restart(
     version: str, start_server: StartServer, tmp_path: Path
 ) -> None:
-    """At once since 2.11; 2.10 deletes what is above it with the subject's next message, or when it starts."""
+    """At once since 2.14.6 or before it; up to 2.14.0, what is above it goes with the subject's next message, or when the server starts."""
     server = start_server(version=version)
     with Scene(server.url, tmp_path) as scene:
         prepared(scene, *LIVE)
         hazards, apply = planned(scene, inboxes("max_msgs_per_subject: 3"))
         apply()
         hazard = only(hazards, DELETES)
-        assert (17, True) == (hazard.count, hazard.exact)
+        assert (hazard.count, hazard.exact) == (17, True)
     server.stop()
     server.start()
     with Scene(server.url, tmp_path) as scene:
@@ -274,8 +278,8 @@ def test_a_first_limit_per_subject_holds_at_the_latest_after_a_restart(
 
 
 def test_limits_are_told_each_for_itself(scene: Scene) -> None:
-    """Both delete from the front: what is gone in the end is the larger of the two."""
-    prepared(scene, *LIVE)
+    """What one deletes the other need not: together they cost at least the larger number, at most the sum."""
+    prepared(scene, applied(inboxes("max_msgs_per_subject: 100")), mixed)
     hazards, apply = planned(scene, inboxes("max_msgs: 20, max_msgs_per_subject: 5"))
     apply()
     assert [(hazard.name, hazard.count) for hazard in hazards] == [(DELETES, 6), (DELETES, 11)]
@@ -317,7 +321,7 @@ def test_who_may_not_read_messages_gets_a_bound(
         manifest = inboxes("max_bytes: 3KB, max_msgs: 20, max_msgs_per_subject: 5")
         exact, _ = planned(scene, manifest)
         scene.target = pipeline.resolve(
-            pipeline.Flags(server=url, user="reader", password="reader", no_context=True), {}
+            pipeline.Flags(server=url.replace("://", "://reader:reader@"), no_context=True), {}
         )
         bounds, apply = planned(scene, manifest)
         assert [(hazard.exact, bool(hazard.bytes)) for hazard in exact] == [
@@ -335,7 +339,7 @@ def test_who_may_not_read_messages_gets_a_bound(
 
 def left(scene: Scene, ref: str) -> list[int]:
     """Pulled until nothing comes: the sequence numbers that were handed out, each acknowledged."""
-    found = []
+    found: list[int] = []
     while True:
         inbox = scene.api.subscribe(f"left.{time.monotonic_ns()}")
         scene.api.publish(
@@ -497,7 +501,7 @@ def test_work_that_fewer_deliveries_give_up(scene: Scene) -> None:
     apply()
     time.sleep(0.4)
     assert left(scene, WORKER) == [4]
-    assert (2, True) == (hazard.count, hazard.exact)
+    assert (hazard.count, hazard.exact) == (2, True)
     assert hazard.reason == "2 messages being worked on would not be handed out again"
 
 
@@ -523,7 +527,7 @@ def test_what_a_new_consumer_of_a_workqueue_starts_with(scene: Scene, deliveries
         for _ in range(deliveries):
             given_back(WORKER, 1)(scene)
     worked(WORKER, 1)(scene)
-    assert nothing_comes_twice(scene)
+    assert the_next_is_new(scene)
     hazards, apply = planned(scene, of % ", max_waiting: 9")
     hazard = only([hazard for hazard in hazards if "given up" in hazard.reason], REPEATS)
     apply()
@@ -532,11 +536,11 @@ def test_what_a_new_consumer_of_a_workqueue_starts_with(scene: Scene, deliveries
     assert hazard.reason == "2 messages given up before would be handed out again"
 
 
-def nothing_comes_twice(scene: Scene) -> bool:
+def the_next_is_new(scene: Scene) -> bool:
     """Whether the worker's next message is a new one; it is acknowledged."""
     message = fetch(scene.api, WORKER)
     scene.api.ask(message.reply, b"+ACK")
-    return message.reply.split(".")[4] == "1"
+    return message.reply.split(".")[4:5] == ["1"]
 
 
 def test_a_consumer_replaced_on_a_server_that_cannot_pause_it(scene: Scene, version: str) -> None:
@@ -553,16 +557,20 @@ def test_a_consumer_replaced_on_a_server_that_cannot_pause_it(scene: Scene, vers
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "stream", "subjects"),
+    ("before", "after", "subjects"),
     [
-        (tasks(""), tasks("sealed: true"), TASKS, [TASK]),
-        (tasks(f"subjects: [{TASK}, gen.more, gen.others.*]"), ORG, TASKS, ["gen.more", "gen.others.a"]),
-        (TWO, ORG, "AGENT_CEO_TASKS", ["gen.agents.ceo.tasks"]),
-        (tasks("subjects: [gen.all.>]"), tasks("subjects: [gen.all.some]"), TASKS, ["gen.all.others"]),
+        (tasks(""), tasks("sealed: true"), [TASK]),
+        (tasks(f"subjects: [{TASK}, gen.more, gen.others.*]"), ORG, ["gen.more", "gen.others.a"]),
+        (TWO, ORG, ["gen.agents.ceo.tasks"]),
+        (
+            tasks(f"subjects: [{TASK}, gen.all.*]"),
+            tasks(f"subjects: [{TASK}, gen.all.some]"),
+            ["gen.all.others"],
+        ),
     ],
 )
 def test_subjects_that_nobody_stores_any_more(
-    scene: Scene, before: str, after: str, stream: str, subjects: Sequence[str]
+    scene: Scene, before: str, after: str, subjects: Sequence[str]
 ) -> None:
     applied(before)(scene)
     assert all(is_stored(scene, subject) for subject in subjects)
@@ -571,12 +579,11 @@ def test_subjects_that_nobody_stores_any_more(
     of_stream = [h for h in hazards if h.name is STOPS and "$JS" not in h.reason]
     assert sum(hazard.count for hazard in of_stream) == len(subjects)
     assert not any(is_stored(scene, subject) for subject in subjects)
-    assert stream in before or scene.refs()
 
 
 def is_stored(scene: Scene, subject: str) -> bool:
     try:
-        return "seq" in scene.api.ask(subject, timeout=1).json
+        return "error" not in scene.api.ask(subject, timeout=1).json
     except RuntimeError:
         return False
 
