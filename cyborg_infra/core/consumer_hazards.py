@@ -84,7 +84,7 @@ def _of_later_start(live: Resource, desired: Resource, version: Version) -> Iter
 def of_delete(live: Resource, found: State) -> Iterator[Hazard]:
     """Deleting a consumer: what waits for it, and what is being worked on, reaches nobody through it."""
     counts = consumer_counts(live)
-    waiting, working = counts.num_pending, counts.num_ack_pending
+    waiting, working = _waiting(live), counts.num_ack_pending
     if not waiting and not working:
         return
     if not working:
@@ -93,14 +93,25 @@ def of_delete(live: Resource, found: State) -> Iterator[Hazard]:
         reason = f"{counted(working, 'message')} being worked on would not be delivered again"
     else:
         reason = f"{counted(waiting + working, 'unfinished message')} would no longer be delivered: {waiting:,} waiting, {working:,} being worked on"
-    yield Hazard(HazardName.RESETS_PROGRESS, reason, waiting + working)
+    amount = Amount(waiting + working)
+    yield hazard(HazardName.RESETS_PROGRESS, reason, amount, _all_waiting(live), exact=True)
     yield from _of_lost_interest(live, (), found)
+
+
+def _all_waiting(consumer: Resource) -> Question:
+    return Question(consumer.ref, Measure.WAITING, within=filters(consumer))
+
+
+def _waiting(consumer: Resource) -> int:
+    """As counted in the stream, if it was: the server's own number still has deleted messages in it (seen 2.11.11)."""
+    found = consumer.measured.get(_all_waiting(consumer))
+    return found.messages if found else consumer_counts(consumer).num_pending
 
 
 def _of_lost_interest(live: Resource, kept: Sequence[str], found: State) -> Iterator[Hazard]:
     """On an interest stream the server deletes at once what no consumer waits for any more; `kept` are filters that stay."""
     counts = consumer_counts(live)
-    unfinished = counts.num_pending + counts.num_ack_pending
+    unfinished = _waiting(live) + counts.num_ack_pending
     if _retention(live, found) != "interest" or not unfinished:
         return
     others = [other for other in found.consumers(live.ref.stream) if other.ref != live.ref]

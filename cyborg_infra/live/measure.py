@@ -62,11 +62,11 @@ async def _stream(
     closer: Sequence[Resource] = ()
     for _ in range(ATTEMPTS):
         try:
-            if (before := await _resources(server, refs)) is None:
+            if (before := await _resources(server, refs, budget.reading)) is None:
                 return closer
             reading = await _Reading.of(server, name, before[0].config, budget)
             answers = {question: await _answer(reading, question, before) for question in questions}
-            after = await _resources(server, refs)
+            after = await _resources(server, refs, budget.reading)
         except UNANSWERED:
             return closer
         steady = (
@@ -91,9 +91,16 @@ def _of(
     }
 
 
-async def _resources(server: JetStream, refs: Sequence[Ref]) -> list[Resource] | None:
+async def _resources(
+    server: JetStream, refs: Sequence[Ref], reading: asyncio.Semaphore
+) -> list[Resource] | None:
     """All of them as they are now; None where one is gone."""
-    found = await asyncio.gather(*(server.info(ref) for ref in refs))
+
+    async def info(ref: Ref) -> Resource | None:
+        async with reading:
+            return await server.info(ref)
+
+    found = await asyncio.gather(*(info(ref) for ref in refs))
     present = [resource for resource in found if resource is not None]
     return present if len(present) == len(refs) else None
 
