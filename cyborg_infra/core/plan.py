@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from cyborg_infra.core import hazards, order, preflight, room
+from cyborg_infra.core import consumer_hazards, hazards, order, preflight, room
 from cyborg_infra.core.diff import diff, is_mark
 from cyborg_infra.core.namespace import advisories_of
 from cyborg_infra.model.fields import OLDEST, Kind, Version
@@ -259,12 +259,13 @@ def _hazards(
             return  # the stream's own hazards say what is lost
         case Action.REPLACE, Kind.CONSUMER:
             if after is not None and live.facts is not None:
-                stream = live.resources[Ref(before.ref.stream)]
-                yield from hazards.of_consumer_replace(before, after, stream, live.facts.version)
+                yield from consumer_hazards.of_replace(before, after, live, live.facts.version)
         case Action.DELETE, Kind.CONSUMER:
-            yield from hazards.of_consumer_delete(before)
+            yield from consumer_hazards.of_delete(before, live)
+        case _, Kind.CONSUMER if after is not None:
+            yield from consumer_hazards.of_update(before, after, change.fields, live)
         case _ if after is not None:
-            yield from hazards.of_update(before, after, change.fields, stored_after=stored)
+            yield from hazards.of_update(before, after, change.fields, live, stored_after=stored)
 
 
 def _missing_streams(changes: Sequence[Change], live: State) -> Iterator[Problem]:
@@ -288,7 +289,7 @@ def _notes(changes: Sequence[Change], targets: Sequence[str], facts: Facts) -> I
         for change in changes
         if change.before
         and any(
-            field.field == "max_deliver" and hazards.fewer(field.after, field.before)
+            field.field == "max_deliver" and consumer_hazards.fewer(field.after, field.before)
             for field in change.fields
         )
     ]
