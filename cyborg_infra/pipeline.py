@@ -176,11 +176,19 @@ def _version(plan: Plan) -> Version:
 
 
 async def _plan(server: JetStream, wanted: Wish, *, fresh: bool = False) -> Plan:
+    from cyborg_infra.live.measure import measured
+
     live = await server.snapshot(wanted.owner, {stream.ref.stream for stream in wanted.desired.streams()})
-    level = live.facts.level if live.facts else NEWEST_LEVEL
-    now = make_plan(
-        live, wanted.at(level), owner=wanted.owner, org=wanted.org, prune=wanted.prune, targets=wanted.targets
-    )
+    desired = wanted.at(live.facts.level if live.facts else NEWEST_LEVEL)
+
+    def planned(live: State) -> Plan:
+        return make_plan(
+            live, desired, owner=wanted.owner, org=wanted.org, prune=wanted.prune, targets=wanted.targets
+        )
+
+    now = planned(live)
+    if now.questions:  # only a plan that costs something is worth a second, closer look
+        now = planned(await measured(server, live, now.questions))
     if wanted.saved is not None and not fresh:
         refuse_unless_same(wanted.saved, now)
     return now

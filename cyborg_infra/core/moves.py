@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from dataclasses import replace
 
-from cyborg_infra.core import hazards as costs
+from cyborg_infra.core import hazards as stream_hazards
+from cyborg_infra.core.costs import counted
 from cyborg_infra.core.expand import CONSUMER_CAP, CONSUMER_CAP_LEVEL
 from cyborg_infra.model.fields import Version
 from cyborg_infra.model.plan import Change, Hazard, HazardName
@@ -33,7 +34,7 @@ def planned(change: Change, live: State, desired: State, facts: Facts) -> Change
         return change
     obstacle = next(_obstacles(before, after, live, desired, facts), None)
     if obstacle is None:
-        what = costs.counted(before.counts.messages, "message")
+        what = counted(before.counts.messages, "message")
         return replace(
             change,
             carried=True,
@@ -53,8 +54,8 @@ def hazards(
         return
     readers = live.consumers(before.ref.stream)
     others = [found for found in readers if found.ref not in kept]
-    yield from costs.of_lost_consumers(others)
-    yield from costs.of_update(before, after, change.fields, stored_after=stored_after)
+    yield from stream_hazards.of_lost_consumers(others)
+    yield from stream_hazards.of_update(before, after, change.fields, live, stored_after=stored_after)
     if _becomes_workqueue(before, after) and len(readers) > 1:
         worked = [
             found.counts.delivered_stream_seq for found in readers if isinstance(found.counts, ConsumerCounts)
@@ -62,7 +63,7 @@ def hazards(
         if again := max(worked) - min(worked):
             yield Hazard(
                 HazardName.REPEATS_WORK,
-                f"up to {costs.counted(again, 'message')} that only some of the {len(readers)} consumers have worked on",
+                f"up to {counted(again, 'message')} that only some of the {len(readers)} consumers have worked on",
                 again,
                 exact=False,
             )
@@ -72,17 +73,19 @@ def hazards(
     if before.config.get("retention") == after.config.get("retention") == "interest" and given_up:
         yield Hazard(
             HazardName.DELETES_MESSAGES,
-            f"up to {costs.counted(given_up, 'message')} given up before",
+            f"up to {counted(given_up, 'message')} given up before",
             given_up,
             exact=False,
         )
 
 
-def as_read(change: Change, stream: Resource) -> Resource:
-    """The living stream as the consumers of its successor meet it: only a workqueue again hands out from its beginning."""
-    if change.after is None or stream.config.get("retention") != "workqueue":
-        return stream
-    return replace(stream, config={**stream.config, "retention": change.after.config["retention"]})
+def as_read(change: Change, live: State) -> State:
+    """What there is, as the stream's consumers meet it in its successor: only a workqueue again hands out from its beginning."""
+    stream = live.resources.get(change.ref)
+    if stream is None or change.after is None or stream.config.get("retention") != "workqueue":
+        return live
+    seen = replace(stream, config={**stream.config, "retention": change.after.config["retention"]})
+    return State({**live.resources, change.ref: seen}, live.facts)
 
 
 def _obstacles(before: Resource, after: Resource, live: State, desired: State, facts: Facts) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from cyborg_infra.core import hazards, moves, order, preflight, room
+from cyborg_infra.core import consumer_hazards, hazards, moves, order, preflight, room
 from cyborg_infra.core.diff import diff, is_mark
 from cyborg_infra.core.namespace import advisories_of
 from cyborg_infra.model.fields import OLDEST, Kind, Version
@@ -276,7 +276,11 @@ def _with_hazards(
         and change.action in (Action.REPLACE, Action.DELETE)
         and not change.carried
     }
-    kept = {change.ref: change for change in changes if change.ref.kind is Kind.STREAM and change.carried}
+    kept = {
+        change.ref: moves.as_read(change, live)
+        for change in changes
+        if change.ref.kind is Kind.STREAM and change.carried
+    }
     planned = {*desired.resources, *(change.ref for change in changes)}
     return [
         change  # what an interrupted replace costs was allowed when it began
@@ -289,7 +293,7 @@ def _with_hazards(
 def _hazards(
     change: Change,
     lost: Container[Ref],
-    kept: Mapping[Ref, Change],
+    kept: Mapping[Ref, State],
     planned: Container[Ref],
     stored: SubjectIndex,
     live: State,
@@ -311,14 +315,14 @@ def _hazards(
             return  # the stream's own hazards say what is lost
         case Action.REPLACE, Kind.CONSUMER:
             if after is not None and live.facts is not None:
-                stream = live.resources[Ref(before.ref.stream)]
-                if stream.ref in kept:
-                    stream = moves.as_read(kept[stream.ref], stream)
-                yield from hazards.of_consumer_replace(before, after, stream, live.facts.version)
+                found = kept.get(Ref(before.ref.stream), live)
+                yield from consumer_hazards.of_replace(before, after, found, live.facts.version)
         case Action.DELETE, Kind.CONSUMER:
-            yield from hazards.of_consumer_delete(before)
+            yield from consumer_hazards.of_delete(before, live)
+        case _, Kind.CONSUMER if after is not None:
+            yield from consumer_hazards.of_update(before, after, change.fields, live)
         case _ if after is not None:
-            yield from hazards.of_update(before, after, change.fields, stored_after=stored)
+            yield from hazards.of_update(before, after, change.fields, live, stored_after=stored)
 
 
 def _missing_streams(changes: Sequence[Change], live: State) -> Iterator[Problem]:
@@ -342,7 +346,7 @@ def _notes(changes: Sequence[Change], targets: Sequence[str], facts: Facts) -> I
         for change in changes
         if change.before
         and any(
-            field.field == "max_deliver" and hazards.fewer(field.after, field.before)
+            field.field == "max_deliver" and consumer_hazards.fewer(field.after, field.before)
             for field in change.fields
         )
     ]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from cyborg_infra.model.problems import Problem
-from cyborg_infra.model.state import Facts, Ref, Resource, State
+from cyborg_infra.model.state import Facts, Question, Ref, Resource, State
 
 
 class Action(StrEnum):
@@ -42,13 +42,17 @@ class HazardName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """One cost of one change. `exact` is false where `count` is an upper bound; bytes 0 where they do not matter."""
+    """One cost of one change. `exact` is false where `count` is an upper bound; bytes 0 where they are not known.
+
+    `questions` are the readings that make it exact, or tell its bytes; none where no reading can.
+    """
 
     name: HazardName
     reason: str  # "1,204 messages (3.1 MiB) older than 24h"
     count: int = 0
     bytes: int = 0
     exact: bool = True
+    questions: tuple[Question, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,11 @@ class Plan:
     def hazards(self) -> tuple[Hazard, ...]:
         """Every hazard of every change, in order, and then those of the plan as a whole."""
         return (*(hazard for change in self.changes for hazard in change.hazards), *self.whole)
+
+    @property
+    def questions(self) -> frozenset[Question]:
+        """What to measure, so that the hazards become exact."""
+        return frozenset(question for hazard in self.hazards for question in hazard.questions)
 
     @property
     def impossible(self) -> tuple[Problem, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from cyborg_infra.model.fields import Config, Kind, Version, canonical
@@ -86,15 +87,48 @@ class ConsumerCounts:
     ack_floor_stream_seq: int = 0
 
 
+class Measure(StrEnum):
+    """What a second, closer reading finds out about messages that a change would cost."""
+
+    # Of a stream, at its front: what a limit of `limit` would delete.
+    ABOVE_COUNT = "the oldest, until `limit` are left"
+    ABOVE_SIZE = "the oldest, until at most `limit` bytes are left"
+    OLDER = "stored more than `limit` nanoseconds ago"
+    ABOVE_PER_SUBJECT = "the oldest of each subject, until `limit` of it are left"
+    # Of a consumer: messages that match `within` and not `without`.
+    PASSED = "in the stream, up to where the consumer has got"
+    WAITING = "in the stream beyond that, and below sequence `limit` if there is one"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which messages of a live stream or consumer a closer reading shall count."""
+
+    ref: Ref
+    measure: Measure
+    limit: int = 0
+    within: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """So many messages, exactly; bytes as the server counts them, 0 where they are not known."""
+
+    messages: int = 0
+    bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One stream or consumer; `config` in wire form. `counts` and `created` only when live, `origin` only when desired."""
+    """One stream or consumer; `config` in wire form. `counts`, `created`, `measured` only when live, `origin` only when desired."""
 
     ref: Ref
     config: Config
     origin: Mark | None = None
     counts: StreamCounts | ConsumerCounts | None = None
     created: str = ""
+    measured: Mapping[Question, Amount] = field(default_factory=dict, repr=False)
 
     @property
     def metadata(self) -> Mapping[str, str]:

@@ -167,7 +167,13 @@ def _json(value: Any) -> Any:
 
 
 def _hazard(hazard: Hazard) -> dict[str, Any]:
-    return asdict(hazard) | {"name": hazard.name.value}
+    return {
+        "name": hazard.name.value,
+        "reason": hazard.reason,
+        "count": hazard.count,
+        "bytes": hazard.bytes,
+        "exact": hazard.exact,
+    }
 
 
 def _problem(problem: Problem) -> dict[str, Any]:

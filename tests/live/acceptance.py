@@ -769,7 +769,7 @@ def _costs() -> Iterator[Row]:
     """Each hazard with its number; an apply without its name is refused by `test_acceptance`."""
     stored = [applied(ORG), published(TASK, 5, size=1000)]
     yield Row("max_msgs", tasks("max_msgs: 2"), {TASKS: update("max_msgs", deletes_messages=3)}, stored)
-    yield Row("max_bytes", tasks("max_bytes: 2KB"), {TASKS: update("max_bytes", deletes_messages=5)}, stored)
+    yield Row("max_bytes", tasks("max_bytes: 2KB"), {TASKS: update("max_bytes", deletes_messages=4)}, stored)
     yield Row(
         "max_age",
         tasks("max_age: 100ms"),
@@ -800,7 +800,7 @@ def _costs() -> Iterator[Row]:
     yield Row(
         "interest keeps only what some consumer waits for",
         tasks("retention: interest"),
-        {TASKS: update("retention", deletes_messages=5)},
+        {TASKS: update("retention", deletes_messages=2)},
         [*stored, worked(WORKER, 2)],
         after=lambda scene: scene.info(TASKS)["state"]["messages"] == 3,
     )
@@ -845,7 +845,7 @@ def _costs() -> Iterator[Row]:
     yield Row(
         "a filter that lets in what the cursor has passed",
         ORG + "consumers: {inbox_reader: {filter_subject: gen.agents.*.inbox}}\n",
-        {INBOX_READER: update("filter_subject", resets_progress=3)},
+        {INBOX_READER: update("filter_subject", resets_progress=2)},
         [applied(ORG), published("gen.agents.ceo.inbox", 2), published(INBOX, 1), worked(INBOX_READER, 1)],
     )
     yield Row(

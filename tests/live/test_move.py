@@ -247,7 +247,7 @@ def test_the_plan_says_what_it_carries_and_what_goes_with_the_old_stream(scene: 
     plan = scene.plan(scene.wish(manifest("storage: memory")))
     assert change_of(plan).reason == "carries 5 messages over; ingest pauses for milliseconds"
     assert [hazard.reason for hazard in plan.hazards] == [
-        "1 consumer outside the manifest go with the stream: stranger"
+        "1 consumer outside the manifest would go with the stream: stranger"
     ]
 
 
