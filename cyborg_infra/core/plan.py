@@ -9,7 +9,7 @@ from typing import Self
 from cyborg_infra.core import consumer_hazards, hazards, moves, order, preflight, room
 from cyborg_infra.core.diff import diff, is_mark
 from cyborg_infra.core.namespace import advisories_of
-from cyborg_infra.model.fields import OLDEST, Kind, Version
+from cyborg_infra.model.fields import OLDEST, SERVER_METADATA, Kind, Version
 from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
 from cyborg_infra.model.plan import Action, Cause, Change, FieldChange, Hazard, Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
@@ -105,12 +105,17 @@ def make_plan(
 
 
 def fingerprint(live: State, desired: State, owned: State) -> dict[Ref, str]:
-    """A digest of every live resource that a plan is about: its configuration with all metadata, and when it was created."""
+    """A digest of every live resource that a plan is about: its configuration with its metadata, and when it was created."""
     return {
-        ref: digest_of([found.canonical(), sorted(found.metadata.items()), found.created])
+        ref: digest_of([found.canonical(), _written(found), found.created])
         for ref, found in live.resources.items()
         if ref in desired.resources or ref in owned.resources
     }
+
+
+def _written(found: Resource) -> list[tuple[str, str]]:
+    """The metadata that somebody wrote: of its own the server tells more in one answer than in another."""
+    return sorted(item for item in found.metadata.items() if not item[0].startswith(SERVER_METADATA))
 
 
 def _of_roles(state: State, targets: Sequence[str]) -> State:
