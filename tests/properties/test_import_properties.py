@@ -16,7 +16,6 @@ from cyborg_infra.manifest.text import text
 from cyborg_infra.manifest.wire import wire, written
 from cyborg_infra.model.fields import CONSUMER_FIELDS, LEVELS, STREAM_FIELDS, Field, Unit
 from cyborg_infra.model.org import Org
-from cyborg_infra.model.problems import ManifestInvalid
 from cyborg_infra.model.state import MARKS, Facts, Resource, State
 from cyborg_infra.model.units import MAX_INT64
 
@@ -80,6 +79,17 @@ CONSUMER = chosen(
 )
 
 
+def elsewhere(role: str) -> list[dict[str, Any]]:
+    """Settings of a role whose tasks are stored under other subjects, or copied."""
+    subject = f"gen.work.{role}"
+    return [
+        {},
+        {"tasks": {"subjects": [subject, f"{subject}.>"]}, "worker": {"filter_subject": subject}},
+        {"tasks": {"subjects": [subject]}, "worker": {"filter_subject": ""}},
+        {"tasks": {"mirror": {"name": "ELSEWHERE"}, "sources": []}},
+    ]
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> dict[str, Any]:
     """A small organisation with all kinds of settings, in JSON, which YAML is."""
@@ -89,7 +99,9 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
     kinds = ("tasks", "inboxes", "broadcasts", "events", "dead_letters")
     return {
         "org": "gen",
-        "roles": {role: draw(chosen(tasks=STREAM, **readers)) for role in roles},
+        "roles": {
+            role: draw(chosen(tasks=STREAM, **readers) | st.sampled_from(elsewhere(role))) for role in roles
+        },
         "defaults": draw(chosen(replicas=st.integers(1, 5), placement=st.just({"cluster": "us"}))),
         "streams": draw(chosen(**dict.fromkeys(kinds, STREAM))),
         "consumers": draw(chosen(dead_letter_alerts=CONSUMER, **readers)),
@@ -128,23 +140,17 @@ def imported(state: State, prefix: str) -> str:
 
 
 @given(manifest=manifests(), level=st.sampled_from(sorted(LEVELS)))
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_imported_expands_to_what_was_there(manifest: dict[str, Any], level: int) -> None:
-    try:
-        first = expand(loads(json.dumps(manifest, ensure_ascii=False)), level)
-    except ManifestInvalid:
-        return  # settings that cannot stand together
+    first = expand(loads(json.dumps(manifest, ensure_ascii=False)), level)
     found = imported(unmarked(first, level), manifest["naming"]["stream_prefix"])
     assert meaning(expand(loads(found), level)) == meaning(first), found
 
 
 @given(manifest=manifests())
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 def test_an_import_of_an_import_is_the_same_text(manifest: dict[str, Any]) -> None:
-    try:
-        first = expand(loads(json.dumps(manifest, ensure_ascii=False)))
-    except ManifestInvalid:
-        return
+    first = expand(loads(json.dumps(manifest, ensure_ascii=False)))
     prefix = manifest["naming"]["stream_prefix"]
     found = imported(unmarked(first, 5), prefix)
     assert imported(unmarked(expand(loads(found)), 5), prefix) == found
