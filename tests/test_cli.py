@@ -189,7 +189,8 @@ def test_an_orphan_is_reported_and_deleted_only_with_prune(applied: Cli, project
     assert applied("drift", "--pending").code == 2
     assert "AGENT_BACKEND_TASKS" in api.request("$JS.API.STREAM.NAMES")["streams"]
     assert applied("apply", "--yes", "--prune").code == 3
-    assert applied("apply", "--yes", "--prune", "--allow", "stops-capture").code == 0
+    allowed = ("--allow", "stops-capture", "--allow", "mass-change")
+    assert applied("apply", "--yes", "--prune", *allowed).code == 0
     assert "AGENT_BACKEND_TASKS" not in api.request("$JS.API.STREAM.NAMES")["streams"]
 
 

@@ -39,7 +39,10 @@ def test_a_reader_plans_and_a_writer_applies(cli: Cli, start_server: StartServer
         + "streams: {inboxes: {storage: memory}}\nconsumers: {worker: {max_waiting: 100}}\n",
         encoding="utf-8",
     )
-    assert cli("apply", "--yes", "--prune", "--allow", "stops-capture", *writer).code == 0
+    assert (
+        cli("apply", "--yes", "--prune", "--allow", "stops-capture", "--allow", "mass-change", *writer).code
+        == 0
+    )
     assert cli("drift", "--pending", *reader).code == 0
 
 

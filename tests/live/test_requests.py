@@ -92,7 +92,8 @@ def _of_config(kind: Kind, ref: str, config: Config, level: int, held: Config) -
 
 
 def _of_value(name: str, unit: Unit, value: Any, parts: Mapping[str, Unit]) -> Iterator[str]:
-    if type(value) is not TYPES[unit]:
+    kind: type = type(value)  # exactly: a bool is no int here, nor is a float
+    if kind is not TYPES[unit]:
         yield f"{name} is {value!r}, and should be of type {TYPES[unit].__name__}"
         return
     if unit in ITEMS:

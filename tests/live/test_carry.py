@@ -1,0 +1,233 @@
+"""A consumer that has to be replaced goes on where it stood: nothing finished comes again, nothing is skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scene import Scene
+from servers import NEWEST, OLDEST, StartServer
+
+from cyborg_infra import pipeline
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.model.plan import Action, Done, Outcome
+from cyborg_infra.model.state import PLACEHOLDER
+
+TASKS = "g.agents.a.tasks"
+WORKER = "AGENT_A_TASKS/a-worker"
+
+
+class Killed(Exception):
+    """The tool died here; no error that it knows of."""
+
+
+def manifest(retention: str = "limits", **worker: object) -> str:
+    """One role whose worker has these settings."""
+    settings: dict[str, object] = {"max_ack_pending": 50, **worker}
+    return f"org: g\nroles: [a]\nstreams: {{tasks: {{retention: {retention}}}}}\nconsumers: {{worker: {json.dumps(settings)}}}\n"
+
+
+@pytest.fixture
+def scene(any_server: Any, tmp_path: Path) -> Iterator[Scene]:
+    with Scene(any_server.url, tmp_path) as scene:
+        yield scene
+
+
+def publish(scene: Scene, numbers: range) -> None:
+    for number in numbers:
+        assert "seq" in scene.api.ask(TASKS, str(number).encode()).json
+
+
+def pull(scene: Scene, count: int) -> Iterator[tuple[int, Callable[[bytes], object]]]:
+    """What the worker is handed: the number in the message, and a function that answers. Ends when nothing waits."""
+    inbox = scene.api.subscribe(f"pulled.{next(_pulls)}")
+    where, _, name = WORKER.partition("/")
+    body = json.dumps({"batch": count, "no_wait": True}).encode()
+    scene.api.publish(f"$JS.API.CONSUMER.MSG.NEXT.{where}.{name}", body, reply=inbox.subject)
+    for _ in range(count):
+        message = inbox.next()
+        if not message.reply:
+            return  # 404 or 408: no more
+        reply = message.reply
+        yield int(message.data), lambda word, reply=reply: scene.api.ask(reply, word)  # type: ignore[misc]
+
+
+_pulls = itertools.count()
+
+
+def work(scene: Scene, count: int = 1000) -> list[int]:
+    """The numbers that were handed out, each acknowledged."""
+    done = []
+    for number, answer in pull(scene, count):
+        answer(b"+ACK")
+        done.append(number)
+    return done
+
+
+def replaced(scene: Scene, text: str, **options: Any) -> list[Outcome]:
+    """The plan replaces the worker alone, and is carried out."""
+    wish = scene.wish(text)
+    plan = scene.plan(wish)
+    assert [(str(change.ref), change.action) for change in plan.changes] == [(WORKER, Action.REPLACE)]
+    return pipeline.apply(plan, wish, scene.target, allow=["repeats-work"] if plan.hazards else [], **options)
+
+
+def leftovers(scene: Scene) -> list[str]:
+    return [ref for ref in scene.refs() if PLACEHOLDER in ref]
+
+
+@pytest.mark.parametrize("retention", ["limits", "interest", "workqueue"])
+@pytest.mark.parametrize(
+    "change",
+    [{"max_waiting": 100}, {"replay_policy": "original"}, {"deliver_policy": "new"}, {"mem_storage": True}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_replaced_consumer_goes_on_where_the_old_one_stood(
+    scene: Scene, retention: str, change: Mapping[str, object]
+) -> None:
+    if retention == "workqueue" and "deliver_policy" in change:
+        change = {"max_waiting": 7}  # a workqueue delivers all, or the manifest is refused
+    scene.converge(manifest(retention))
+    publish(scene, range(20))
+    assert work(scene, 12) == list(range(12))
+    assert [outcome.done for outcome in replaced(scene, manifest(retention, **change))] == [Done.DONE]
+    publish(scene, range(20, 25))
+    assert work(scene) == list(range(12, 25))
+    assert not scene.plan(scene.wish(manifest(retention, **change)))
+    assert leftovers(scene) == []
+
+
+def test_a_consumer_is_replaced_again_and_again_without_a_difference_left(scene: Scene) -> None:
+    """The note of a start sequence stands for the manifest's start, also for the next update and replace."""
+    scene.converge(manifest())
+    publish(scene, range(10))
+    worked = work(scene, 4)
+    for change in ({"max_waiting": 100}, {"max_waiting": 50}, {"max_waiting": 50, "ack_wait": "1h"}):
+        scene.converge(manifest(**change))
+        assert not scene.plan(scene.wish(manifest(**change)))
+        worked += work(scene, 2)
+    assert worked == list(range(10))
+
+
+def test_a_consumer_that_has_delivered_nothing_needs_no_placeholder(scene: Scene) -> None:
+    scene.converge(manifest())
+    publish(scene, range(3))
+    with scene.requests() as requests:
+        replaced(scene, manifest(max_waiting=9))
+    assert [request for request in requests if PLACEHOLDER in request.verb and "CREATE" in request.verb] == []
+    assert work(scene) == [0, 1, 2]
+
+
+def test_work_under_way_is_waited_for(scene: Scene) -> None:
+    """What a worker finishes while the old consumer drains is finished: it does not come again."""
+    scene.converge(manifest())
+    publish(scene, range(6))
+    held = list(pull(scene, 3))
+
+    def finish() -> None:
+        time.sleep(0.3)
+        for _, answer in held:
+            answer(b"+ACK")
+
+    finishing = threading.Thread(target=finish)
+    finishing.start()
+    outcomes = replaced(scene, manifest(max_waiting=9), drain=20)
+    finishing.join()
+    assert [outcome.done for outcome in outcomes] == [Done.DONE]
+    assert work(scene) == [3, 4, 5]
+
+
+def test_work_that_does_not_end_leaves_the_old_consumer_serving(server: Any, tmp_path: Path) -> None:
+    with Scene(server.url, tmp_path) as scene:
+        scene.converge(manifest())
+        publish(scene, range(6))
+        held = list(pull(scene, 2))
+        (outcome,) = replaced(scene, manifest(max_waiting=9), drain=0.1)
+        assert outcome.done is Done.FAILED
+        assert outcome.problem is not None
+        assert "2 messages were still being worked on" in outcome.problem.message
+        assert scene.config(WORKER)["max_waiting"] == 512
+        assert work(scene) == [2, 3, 4, 5]
+        for _, answer in held:
+            answer(b"+ACK")
+        assert [outcome.done for outcome in replaced(scene, manifest(max_waiting=9))] == [Done.DONE]
+        assert work(scene) == []
+
+
+def test_work_under_way_comes_again_only_if_that_was_allowed(server: Any, tmp_path: Path) -> None:
+    with Scene(server.url, tmp_path) as scene:
+        scene.converge(manifest())
+        publish(scene, range(6))
+        assert len(list(pull(scene, 2))) == 2
+        wish = scene.wish(manifest(max_waiting=9))
+        outcomes = pipeline.apply(scene.plan(wish), wish, scene.target, allow=["repeats-work"], drain=0.1)
+        assert [outcome.done for outcome in outcomes] == [Done.DONE]
+        assert work(scene) == list(range(6))
+
+
+def _writes(verb: str) -> bool:
+    return not any(part in verb for part in ("INFO", "LIST"))
+
+
+@contextlib.contextmanager
+def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, *, before: bool) -> Iterator[list[str]]:
+    """The tool dies at its `step`-th write: before it is sent, or after it was answered."""
+    real, written = JetStream.call, list[str]()
+
+    async def call(self: JetStream, verb: str, body: Any = None, *, doing: str) -> dict[str, Any]:
+        if not _writes(verb):
+            return await real(self, verb, body, doing=doing)
+        written.append(verb)
+        if before and len(written) == step:
+            raise Killed(verb)
+        answer = await real(self, verb, body, doing=doing)
+        if len(written) == step:
+            raise Killed(verb)
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JetStream, "call", call)
+        yield written
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("retention", ["limits", "interest", "workqueue"])
+@pytest.mark.parametrize("version", [NEWEST, "2.12.8", OLDEST])
+def test_a_replace_that_dies_at_any_step_goes_on_with_the_next_apply(
+    start_server: StartServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    retention: str,
+    before: bool,  # noqa: FBT001 - pytest's
+) -> None:
+    """Nothing finished comes again and nothing is skipped, wherever the tool died; a later message waits at worst."""
+    with Scene(start_server(version=version).url, tmp_path) as scene:
+        scene.converge(manifest(retention))
+        published, worked, size = 0, list[int](), 512
+        for step in itertools.count(1):
+            publish(scene, range(published, published + 4))
+            published += 4
+            worked += work(scene, 2)
+            size -= 1
+            text = manifest(retention, max_waiting=size)
+            with killed_at(step, monkeypatch, before=before) as written, contextlib.suppress(Killed):
+                scene.converge(text)
+            scene.converge(text)
+            assert not scene.plan(scene.wish(text))
+            assert leftovers(scene) == []
+            worked += work(scene, 1)
+            if len(written) < step:
+                break
+        worked += work(scene)
+        assert worked == list(range(published))
+        paused = scene.info(WORKER).get("paused", False)
+        assert not paused
+        assert step > (2 if retention == "workqueue" else 4)

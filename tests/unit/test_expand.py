@@ -1,0 +1,168 @@
+"""What a manifest means, field by field, without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cyborg_infra.core.expand import expand
+from cyborg_infra.manifest.load import loads
+from cyborg_infra.model.fields import FIELDS, LEVELS
+from cyborg_infra.model.state import APPLIED, KIND, OWNER, ROLE, Ref, State
+from cyborg_infra.model.units import DAY, HOUR, MINUTE
+
+MIB = 1024**2
+ORG = "org: gen\nroles: [cto]\n"
+TASKS, INBOXES, BROADCASTS, LETTERS = (
+    Ref(name) for name in ("AGENT_CTO_TASKS", "AGENT_INBOXES", "ORG_BROADCASTS", "DEAD_LETTERS")
+)
+WORKER = Ref("AGENT_CTO_TASKS", "cto-worker")
+READER = Ref("AGENT_INBOXES", "cto-inbox-reader")
+
+
+def state(more: str = "", *, level: int = max(LEVELS), env: str | None = None) -> State:
+    return expand(loads(ORG + more, env=env), level)
+
+
+def config(ref: Ref, more: str = "", **options: Any) -> dict[str, Any]:
+    return dict(state(more, **options).resources[ref].config)
+
+
+@pytest.mark.parametrize(
+    ("ref", "expected"),
+    [
+        (TASKS, {"subjects": ["gen.agents.cto.tasks"], "max_age": 72 * HOUR, "max_bytes": 100 * MIB, "max_msgs": -1}),
+        (INBOXES, {"subjects": ["gen.agents.*.inbox"], "max_age": 7 * DAY, "max_bytes": 500 * MIB, "max_msgs": -1}),
+        (BROADCASTS, {"subjects": ["gen.org.broadcasts"], "max_age": 30 * DAY, "max_bytes": -1, "max_msgs": -1}),
+        (LETTERS, {"max_age": 0, "max_bytes": -1, "max_msgs": 10_000}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_streams_have_the_defaults_that_the_documentation_promises(
+    ref: Ref, expected: dict[str, Any]
+) -> None:
+    common = {
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "duplicate_window": 2 * MINUTE,
+        "num_replicas": 1,
+        "allow_direct": True,
+    }
+    found = config(ref)
+    assert {name: found[name] for name in expected | common} == expected | common
+
+
+@pytest.mark.parametrize(
+    ("ref", "expected"),
+    [
+        (WORKER, {"ack_wait": 30 * MINUTE, "max_deliver": 3, "max_ack_pending": 5}),
+        (READER, {"ack_wait": 10 * MINUTE, "max_deliver": 3, "max_ack_pending": 1000}),
+        (Ref("ORG_BROADCASTS", "cto-broadcast-reader"), {"ack_wait": 5 * MINUTE, "max_deliver": 3}),
+        (Ref("DEAD_LETTERS", "dead-letter-alerts"), {"ack_wait": 5 * MINUTE, "max_deliver": -1}),
+    ],
+    ids=str,
+)
+def test_the_consumers_have_the_defaults_that_the_documentation_promises(
+    ref: Ref, expected: dict[str, Any]
+) -> None:
+    common = {
+        "ack_policy": "explicit",
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "durable_name": ref.consumer,
+    }
+    found = config(ref)
+    assert {name: found[name] for name in expected | common} == expected | common
+    assert "deliver_subject" not in found
+
+
+def test_dead_letters_are_those_of_our_streams_and_of_no_others() -> None:
+    found = config(LETTERS)
+    streams = {subject.split(".")[-2] for subject in found["subjects"] if subject.startswith("$JS")}
+    assert streams == {"AGENT_CTO_TASKS", "AGENT_INBOXES", "ORG_BROADCASTS"}
+    assert "gen.org.deadletter" in found["subjects"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_field_of_the_level_is_written_out_and_no_newer_one(level: int) -> None:
+    for ref, resource in state(level=level).resources.items():
+        table = FIELDS[ref.kind]
+        written = resource.config.keys() - {"name", "durable_name"}
+        assert all(table[name].since <= level for name in written)
+        said = {
+            name
+            for name, field in table.items()
+            if field.since <= level and field.default not in (None, "", ())
+        }
+        assert said <= written
+
+
+def test_everything_is_marked_with_whose_it_is_and_what_was_applied() -> None:
+    for resource in state().resources.values():
+        assert resource.metadata[OWNER] == "gen"
+        assert resource.metadata[KIND]
+        assert resource.metadata[APPLIED] == resource.digest()
+    assert state().resources[WORKER].metadata[ROLE] == "cto"
+    assert ROLE not in state().resources[INBOXES].metadata
+
+
+def test_the_mark_follows_what_is_said_and_not_how() -> None:
+    plain, same, other = (
+        state(more).resources[TASKS].metadata[APPLIED]
+        for more in ("", "streams: {tasks: {max_age: 3d}}", "streams: {tasks: {max_age: 4d}}")
+    )
+    assert plain == same != other
+
+
+def test_labels_of_all_layers_add_up() -> None:
+    manifest = (
+        "streams: {tasks: {metadata: {a: 1, b: 1}}}\n"
+        "environments: {production: {streams: {tasks: {metadata: {b: 2, c: 2}}}}}\n"
+    )
+    found = config(TASKS, manifest, env="production")["metadata"]
+    assert {key: text for key, text in found.items() if "." not in key} == {"a": "1", "b": "2", "c": "2"}
+
+
+def test_a_short_life_shortens_the_memory_for_duplicates() -> None:
+    assert config(TASKS, "streams: {tasks: {max_age: 1m}}")["duplicate_window"] == MINUTE
+
+
+@pytest.mark.parametrize(
+    ("settings", "implied"),
+    [
+        ("sealed: true", {"max_age": 0, "discard": "new", "deny_delete": True, "deny_purge": True, "allow_rollup_hdrs": False}),
+        ("subject_delete_marker_ttl: 1h", {"allow_msg_ttl": True, "allow_rollup_hdrs": True}),
+        ("allow_msg_schedules: true", {"allow_rollup_hdrs": True}),
+        ("mirror: {name: OTHER}", {"subjects": [], "duplicate_window": 0}),
+    ],
+)  # fmt: skip
+def test_what_the_server_would_add_to_a_stream_is_wanted(settings: str, implied: dict[str, Any]) -> None:
+    found = config(TASKS, f"streams: {{tasks: {{{settings}}}}}")
+    assert {name: found[name] for name in implied} == implied
+
+
+@pytest.mark.parametrize(
+    ("settings", "implied"),
+    [
+        ("backoff: [45m, 1h]", {"ack_wait": 45 * MINUTE}),
+        ("priority_groups: [a], priority_policy: pinned_client", {"priority_timeout": 2 * MINUTE}),
+    ],
+)
+def test_what_the_server_would_add_to_a_consumer_is_wanted(settings: str, implied: dict[str, Any]) -> None:
+    found = config(WORKER, f"consumers: {{worker: {{{settings}}}}}")
+    assert {name: found[name] for name in implied} == implied
+
+
+def test_a_push_consumer_says_nothing_of_pulling() -> None:
+    found = config(WORKER, "consumers: {worker: {deliver_subject: push.here}}")
+    assert found.keys().isdisjoint({"max_waiting", "max_batch", "max_expires", "max_bytes"})
+
+
+@pytest.mark.parametrize(("roles", "level", "room"), [(1000, 5, -1), (1001, 5, 2000), (2001, 5, 3000), (1001, 4, -1)])  # fmt: skip
+def test_a_stream_has_room_for_all_its_readers(roles: int, level: int, room: int) -> None:
+    names = ", ".join(f"r{number}" for number in range(roles))
+    found = expand(loads(f"org: gen\nroles: [{names}]\n"), level).resources
+    assert {found[ref].config["max_consumers"] for ref in (INBOXES, BROADCASTS)} == {room}
+    assert found[Ref("AGENT_R7_TASKS")].config["max_consumers"] == -1

@@ -1,0 +1,201 @@
+"""Laws of a plan, from states made by hand: no server decides anything here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cyborg_infra.core.expand import expand
+from cyborg_infra.core.guard import refuse_unless_allowed, refuse_unless_same, verified
+from cyborg_infra.core.plan import make_plan
+from cyborg_infra.manifest.load import loads
+from cyborg_infra.model.fields import Version
+from cyborg_infra.model.plan import Action, Cause, Done, Outcome, Plan
+from cyborg_infra.model.problems import PlanRefused, PlanStale, UsageInvalid
+from cyborg_infra.model.state import APPLIED, OWNER, ConsumerCounts, Facts, Ref, Resource, State, StreamCounts
+
+FACTS = Facts(Version(2, 15, 1), 5, account="A")
+TASKS, WORKER, LETTERS = Ref("AGENT_CTO_TASKS"), Ref("AGENT_CTO_TASKS", "cto-worker"), Ref("DEAD_LETTERS")
+
+
+def wished(more: str = "", roles: str = "cto") -> State:
+    return expand(loads(f"org: gen\nroles: [{roles}]\n{more}"))
+
+
+def live(state: State, **changed: Callable[[Resource], Resource | None]) -> State:
+    """A server that holds the state; `TASKS=...` changes one resource, or takes it away."""
+    edits = {globals()[name]: edit for name, edit in changed.items()}
+    found = {}
+    for ref, resource in state.resources.items():
+        counts = ConsumerCounts() if ref.consumer else StreamCounts()
+        held: Resource | None = Resource(ref, resource.config, counts=counts, created="2026-01-01T00:00:00Z")
+        if ref in edits and held:
+            held = edits[ref](held)
+        if held:
+            found[ref] = held
+    return State(found, FACTS)
+
+
+def configured(**fields: Any) -> Callable[[Resource], Resource]:
+    return lambda found: replace(found, config={**found.config, **fields})
+
+
+def marked(**marks: str | None) -> Callable[[Resource], Resource]:
+    def edit(found: Resource) -> Resource:
+        new = {**found.metadata, **{f"cyborg-infra.{key}": text for key, text in marks.items()}}
+        return configured(metadata={key: text for key, text in new.items() if text is not None})(found)
+
+    return edit
+
+
+def gone(_found: Resource) -> None:
+    return None
+
+
+def planned(now: State, desired: State, **options: Any) -> Plan:
+    return make_plan(now, desired, owner="gen", **options)
+
+
+def only(plan: Plan) -> tuple[Ref, Action, Cause]:
+    (change,) = plan.changes
+    return change.ref, change.action, change.cause
+
+
+def test_a_server_that_holds_the_wish_needs_nothing() -> None:
+    plan = planned(live(wished()), wished())
+    assert not plan
+    assert plan.unchanged == 8
+
+
+def test_nothing_to_everything_and_back() -> None:
+    assert planned(State(facts=FACTS), wished()).count(Action.CREATE) == 8
+    assert planned(live(wished()), State(), prune=True).count(Action.DELETE) == 8
+    assert len(planned(live(wished()), State()).orphans) == 8
+
+
+@pytest.mark.parametrize(
+    ("edit", "action", "cause"),
+    [
+        (configured(max_age=1), Action.UPDATE, Cause.DRIFT),
+        (configured(storage="memory"), Action.REPLACE, Cause.DRIFT),
+        (marked(role="ceo"), Action.UPDATE, Cause.DRIFT),
+        (marked(applied="0" * 16), Action.UPDATE, Cause.BOTH),
+        (gone, Action.CREATE, Cause.DRIFT),
+    ],
+    ids=["a field", "an immutable field", "a mark", "the digest", "deleted"],
+)
+def test_what_the_server_lost_since_is_told_from_what_the_manifest_gained(
+    edit: Callable[[Resource], Resource | None], action: Action, cause: Cause
+) -> None:
+    plan = planned(live(wished(), TASKS=edit), wished())
+    (change,) = [change for change in plan.changes if change.ref == TASKS]
+    assert (change.action, change.cause) == (action, cause)
+
+
+def test_a_changed_manifest_is_pending() -> None:
+    plan = planned(live(wished()), wished("streams: {tasks: {max_age: 1h}}"))
+    assert only(plan) == (TASKS, Action.UPDATE, Cause.PENDING)
+
+
+def test_a_change_on_both_sides_is_both() -> None:
+    plan = planned(live(wished(), TASKS=configured(max_msgs=7)), wished("streams: {tasks: {max_age: 1h}}"))
+    assert only(plan) == (TASKS, Action.UPDATE, Cause.BOTH)
+
+
+def test_another_organisation_keeps_what_is_its_own() -> None:
+    plan = planned(live(wished(), TASKS=marked(org="other")), wished())
+    (change,) = plan.changes
+    assert (change.action, [problem.code for problem in change.problems]) == (
+        Action.IMPOSSIBLE,
+        ["foreign-owner"],
+    )
+    with pytest.raises(PlanRefused, match="belongs to organisation other"):
+        refuse_unless_allowed(plan, ["deletes-messages"])
+
+
+def test_a_replaced_stream_takes_its_consumers_with_it() -> None:
+    plan = planned(live(wished()), wished("streams: {tasks: {storage: memory}}"))
+    assert [(change.ref, change.action) for change in plan.changes] == [
+        (TASKS, Action.REPLACE),
+        (WORKER, Action.REPLACE),
+    ]
+    assert plan.changes[1].needs == (TASKS,)
+
+
+def test_a_target_is_a_role_of_the_manifest_or_of_what_it_left() -> None:
+    two = live(wished(roles="cto, ceo"))
+    assert {orphan.role for orphan in planned(two, wished(), targets=["ceo"]).orphans} == {"ceo"}
+    with pytest.raises(UsageInvalid, match="no role is called dev, ops"):
+        planned(two, wished(), targets=["cto", "ops", "dev"])
+
+
+def test_a_target_changes_nothing_else() -> None:
+    desired = wished("streams: {tasks: {max_age: 1h}, inboxes: {max_age: 1h}}", roles="cto, ceo")
+    plan = planned(live(wished(roles="cto, ceo")), desired, targets=["cto"])
+    assert only(plan) == (TASKS, Action.UPDATE, Cause.PENDING)
+
+
+def test_a_prefix_is_another_place_and_no_deletion() -> None:
+    plan = planned(live(wished()), wished("naming: {stream_prefix: NEW_}"), prune=True)
+    assert {change.cause for change in plan.changes if change.action is Action.CREATE} == {Cause.PENDING}
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (configured(max_age=1), "AGENT_CTO_TASKS was changed"),
+        (marked(role=None), "AGENT_CTO_TASKS was changed"),
+        (lambda found: replace(found, created="2026-01-02T00:00:00Z"), "AGENT_CTO_TASKS was changed"),
+        (gone, "AGENT_CTO_TASKS was deleted"),
+    ],
+    ids=["a field", "a mark", "made anew", "deleted"],
+)
+def test_a_plan_holds_for_the_state_that_it_was_made_from(
+    edit: Callable[[Resource], Resource | None], message: str
+) -> None:
+    before = planned(live(wished()), wished())
+    refuse_unless_same(before, planned(live(wished()), wished()))
+    with pytest.raises(PlanStale, match=message):
+        refuse_unless_same(before, planned(live(wished(), TASKS=edit), wished()))
+
+
+def test_messages_make_no_plan_stale() -> None:
+    before = planned(live(wished()), wished())
+    busy = live(wished(), TASKS=lambda found: replace(found, counts=StreamCounts(messages=7)))
+    refuse_unless_same(before, planned(busy, wished()))
+
+
+def test_every_hazard_has_to_be_named() -> None:
+    full = live(wished(), TASKS=lambda found: replace(found, counts=StreamCounts(messages=7, bytes=70)))
+    plan = planned(full, wished("streams: {tasks: {max_msgs: 2}}"))
+    refuse_unless_allowed(plan, ["deletes-messages"])
+    for allow in ([], ["resets-progress"], ["all"]):
+        with pytest.raises(PlanRefused, match="5 oldest messages above 2"):
+            refuse_unless_allowed(plan, allow)
+
+
+def test_done_means_that_it_holds() -> None:
+    desired = wished("streams: {tasks: {max_age: 1h}}")
+    plan = planned(live(wished()), desired)
+    done = [Outcome(change, Done.DONE) for change in plan.changes]
+    assert verified(done, planned(live(desired), desired)) == done
+    (outcome,) = verified(done, planned(live(desired, TASKS=configured(max_msgs=7)), desired))
+    assert outcome.done is Done.FAILED
+    assert outcome.problem is not None
+    assert "differs in max_msgs" in outcome.problem.message
+
+
+def test_what_the_server_adds_to_metadata_is_nothing() -> None:
+    labels = {**wished().resources[TASKS].metadata, "_nats.ver": "2.15.1", "_nats.level": "5"}
+    assert not planned(live(wished(), TASKS=configured(metadata=labels)), wished())
+
+
+def test_marks_alone_are_no_change_of_what_a_stream_does() -> None:
+    unowned = live(wished(), TASKS=configured(metadata={}))
+    (change,) = planned(unowned, wished()).changes
+    assert change.action is Action.ADOPT
+    assert {field.field.removeprefix("metadata.") for field in change.fields} >= {OWNER, APPLIED}
+    assert all(field.field.startswith("metadata.cyborg-infra.") for field in change.fields)
