@@ -29,7 +29,7 @@ async def perform(server: JetStream, change: Change, manner: Manner) -> None:
     """
     await _write_all(server, change, manner)
     if change.after is not None and _travels(change, change.after):
-        await settled(server, change.after)
+        await settled(server, change.after, born=change.action in (Action.CREATE, Action.REPLACE))
 
 
 async def _write_all(server: JetStream, change: Change, manner: Manner) -> None:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from cyborg_infra.live.faults import ApiError, NoReply, NoResponders
+from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.problems import Problem, ServerFault
-from cyborg_infra.model.state import Resource
+from cyborg_infra.model.state import Ref, Resource
 
 POLL = 0.1  # seconds between two looks
 ANSWER = 2.0  # seconds to wait for one; while a stream changes hands nobody answers
@@ -18,28 +18,40 @@ PATIENCE = (
 )
 
 
-async def settled(server: JetStream, resource: Resource, *, patience: float = PATIENCE) -> None:
+async def settled(
+    server: JetStream, resource: Resource, *, born: bool = False, patience: float = PATIENCE
+) -> None:
     """The resource has a leader and as many copies as it wants, each current or on a server that is down.
 
-    On a single server, at once. Raises ServerFault if nothing has moved for `patience` seconds; the servers go on
-    by themselves then.
+    On a single server, at once. Of what was just `born` a majority is enough: a server may be down, and nobody
+    knows yet. Of all others the first look is not trusted: the leader may not have heard of the change. Raises ServerFault if nothing has moved for
+    `patience` seconds; the servers go on by themselves then.
     """
     wanted, clock = resource.config.get("num_replicas", 0), asyncio.get_running_loop().time
     seen: Mapping[str, Any] = {}
-    deadline = clock() + patience
+    rested, deadline = born, clock() + patience
     while True:
-        try:
-            now = await server.members(resource.ref, timeout=ANSWER)
-        except (NoReply, NoResponders, ApiError):
-            now = seen
-        if now is None or at_rest(now, wanted):
+        now = await _members(server, resource.ref, seen)
+        done = _has_quorum if born else at_rest
+        rests = now is None or (now is not seen and done(now, wanted))
+        if now is None or (rests and rested):
             return
         if _progress(now) != _progress(seen):
             deadline = clock() + patience
         elif clock() >= deadline:
             raise _stuck(resource, now, wanted, patience)
-        seen = now
+        seen, rested = now, rests
         await asyncio.sleep(POLL)
+
+
+async def _members(server: JetStream, ref: Ref, seen: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """INFO's `cluster` as it is now; `seen` itself while nobody answers for the resource."""
+    try:
+        return await server.members(ref, timeout=ANSWER)
+    except (NoReply, NoResponders, ApiError) as fault:
+        if isinstance(fault, ApiError) and fault.retry is Retry.NONE:
+            raise  # it is gone
+        return seen
 
 
 def at_rest(members: Mapping[str, Any], wanted: int) -> bool:
@@ -51,6 +63,12 @@ def at_rest(members: Mapping[str, Any], wanted: int) -> bool:
         and (not wanted or len(others) == wanted - 1)
         and all(other.get("current") or other.get("offline") for other in others)
     )
+
+
+def _has_quorum(members: Mapping[str, Any], wanted: int) -> bool:
+    others = members.get("replicas") or ()
+    current = 1 + sum(bool(other.get("current")) for other in others)
+    return bool(members.get("leader")) and len(others) + 1 >= wanted and 2 * current > wanted
 
 
 def _progress(members: Mapping[str, Any]) -> object:

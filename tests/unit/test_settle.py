@@ -45,7 +45,7 @@ class Cluster:
         answer = self._answers[0] if len(self._answers) == 1 else self._answers.pop(0)
         if answer is None:
             raise NoReply(str(ref), timeout)
-        return answer
+        return dict(answer)
 
 
 def wait(*answers: dict[str, Any] | None, patience: float) -> None:
