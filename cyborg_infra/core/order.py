@@ -103,10 +103,14 @@ def _outnumbers(consumer: Change, stream: Change) -> bool:
 
     Not on interest or workqueue, where a consumer with other replicas than its stream is refused (10134).
     """
-    if consumer.before is None or stream.after is None or stream.after.config["retention"] != "limits":
+    if (
+        consumer.before is None
+        or stream.after is None
+        or stream.after.config.get("retention", "limits") != "limits"
+    ):
         return False
     held: int = consumer.before.config.get("num_replicas", 0)
-    left: int = stream.after.config["num_replicas"]
+    left: int = stream.after.config.get("num_replicas", 1)
     return held > left
 
 
