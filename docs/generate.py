@@ -97,13 +97,16 @@ def _type(field: Field) -> Schema:
     if field.choices:
         found["enum"] = list(field.choices)
     if field.parts:
-        parts = {
+        needed = {"required": [name for name in field.parts if name in _REQUIRED_PARTS]}
+        parts: Schema = {
             "type": "object",
             "additionalProperties": False,
             "properties": {name: _part(name, unit) for name, unit in field.parts.items()},
-            "required": [name for name in field.parts if name in _REQUIRED_PARTS],
         }
-        found |= parts if field.unit is Unit.OBJECT else {"items": parts}
+        if field.unit is Unit.OBJECT:  # an empty one says that there is none
+            found |= parts | {"if": {"minProperties": 1}, "then": needed}
+        else:
+            found["items"] = parts | needed
     return found
 
 
@@ -169,7 +172,7 @@ def cli_reference() -> str:
     """docs/reference/cli.md: the help of every command, as it is on a terminal of 80 columns."""
     from cyborg_infra.cli.app import COMMANDS
 
-    names = ["", *(f" {module.__name__.rpartition('.')[2]}" for module in COMMANDS)]
+    names = ["", *(f" {name}" for name in COMMANDS)]
     return _CLI_HEAD + "".join(f"\n## cyborg-infra{name}\n\n```text\n{_help(name)}```\n" for name in names)
 
 

@@ -13,7 +13,7 @@ from servers import StartServer
 from cyborg_infra.cli.app import COMMANDS
 from cyborg_infra.live.embedded import EmbeddedServer
 
-NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+NAMES = list(COMMANDS)
 CONNECTED = ("plan", "apply", "drift", "destroy")
 NOBODY = "nats://127.0.0.1:1"
 WORKER = "AGENT_CTO_TASKS.cto-worker"

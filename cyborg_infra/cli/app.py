@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 import typer
 
-from cyborg_infra.cli import apply, destroy, dev, drift, init, plan, show, unlock, validate
+from cyborg_infra.cli import apply, destroy, dev, drift, import_, init, plan, show, unlock, validate
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Problem, UsageInvalid
 
 # What a wrong command line raises. Some versions of typer carry a click of their own: this is theirs, or click's.
@@ -19,7 +20,18 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
-COMMANDS = (init, validate, show, plan, apply, drift, destroy, unlock, dev)
+COMMANDS: Mapping[str, ModuleType] = {
+    "init": init,
+    "import": import_,
+    "validate": validate,
+    "show": show,
+    "plan": plan,
+    "apply": apply,
+    "drift": drift,
+    "destroy": destroy,
+    "unlock": unlock,
+    "dev": dev,
+}
 
 app = typer.Typer(
     name="cyborg-infra",
@@ -29,8 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would print local variables, and with them secrets
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in COMMANDS:
-    app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLES)(module.command)
+for name, module in COMMANDS.items():
+    app.command(name=name, epilog=module.EXAMPLES)(module.command)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback

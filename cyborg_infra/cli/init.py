@@ -10,7 +10,7 @@ import typer
 
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import MANIFEST
-from cyborg_infra.model.problems import Problem, UsageInvalid
+from cyborg_infra.cli.output import create
 
 EXAMPLES = "Example: cyborg-infra init --org acme --role ceo --role backend"
 
@@ -33,20 +33,7 @@ To = Annotated[Path, typer.Argument(help="The file to write.", metavar="MANIFEST
 def command(manifest: To = Path(MANIFEST), *, org: Org = "genbrain", role: Roles = None) -> None:
     """Write a commented manifest to start from; an existing file stays as it is."""
     text = pipeline.starter(org, role or ["ceo", "cto", "backend"])
-    try:
-        with manifest.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageInvalid(
-            Problem(
-                "exists",
-                f"{manifest} exists and stays as it is",
-                None,
-                "name another file, or remove it first",
-            )
-        ) from None
-    except OSError as error:
-        raise UsageInvalid(Problem("write", f"cannot write {manifest}: {error.strerror}")) from None
+    create(manifest, text)
     sys.stderr.write(
         f"Wrote {manifest}. Next: cyborg-infra show {manifest}, then cyborg-infra plan {manifest}\n"
     )

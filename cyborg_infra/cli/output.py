@@ -61,6 +61,18 @@ def save(plan: Plan, path: Path) -> None:
         raise UsageInvalid(Problem("out", f"cannot write {path}: {error.strerror}")) from None
 
 
+def create(path: Path, text: str) -> None:
+    """The text is in a new file. Raises UsageInvalid if there is a file already: it stays as it is."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        hint = "name another file, or remove it first"
+        raise UsageInvalid(Problem("exists", f"{path} exists and stays as it is", None, hint)) from None
+    except OSError as error:
+        raise UsageInvalid(Problem("write", f"cannot write {path}: {error.strerror}")) from None
+
+
 def confirm(question: str, word: str, *, yes: bool) -> None:
     """Returns if the user types `word`, or --yes was given. Raises UsageInvalid otherwise, with nothing changed.
 

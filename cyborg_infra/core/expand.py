@@ -58,15 +58,20 @@ def expand(org: Org, level: int = NEWEST_LEVEL) -> State:
     Every field that the level knows is written out, so that deleting a line from the manifest returns the
     field to its default. Raises ManifestInvalid if they cannot exist together (`core.rules`).
     """
+    state = drafted(org, level)
+    rules.check(org, state)
+    return state
+
+
+def drafted(org: Org, level: int = NEWEST_LEVEL) -> State:
+    """The same, whether or not they can exist together."""
     consumers = list(_consumers(org, level))
     readers: dict[str, int] = {}
     for consumer in consumers:
         readers[consumer.ref.stream] = readers.get(consumer.ref.stream, 0) + 1
     streams = {stream.ref: stream for stream in _streams(org, level, readers)}
     placed = [_under_limits(consumer, streams[Ref(consumer.ref.stream)]) for consumer in consumers]
-    state = State({resource.ref: _signed(resource) for resource in [*streams.values(), *placed]})
-    rules.check(org, state)
-    return state
+    return State({resource.ref: _signed(resource) for resource in [*streams.values(), *placed]})
 
 
 def _streams(org: Org, level: int, readers: Mapping[str, int]) -> Iterator[Resource]:
@@ -125,7 +130,7 @@ def _consumer(
         config |= _filter(namespace.delivered(org, kind, role, events))
     if config.get("backoff"):
         config["ack_wait"] = config["backoff"][0]  # as the server would
-    if config.get("priority_policy") == "pinned_client" and not config["priority_timeout"]:
+    if config.get("priority_policy") == "pinned_client" and not config.get("priority_timeout"):
         config["priority_timeout"] = PINNED_CLIENT_TIMEOUT  # as the server would
     if config.get("deliver_subject"):
         config = {name: value for name, value in config.items() if name not in PULL_ONLY or name in settings}
@@ -168,7 +173,11 @@ def _marked(
     labels = {OWNER: org.name, KIND: kind.value} | ({ROLE: role.name} if role else {})
     identity = {"name": ref.name} | ({"durable_name": ref.name} if ref.consumer else {})
     metadata = {**(config.get("metadata") or {}), **labels}
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()}
+    plain = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in config.items()
+        if value != {}  # how a manifest says that there is none
+    }
     return Resource(ref, {**identity, **plain, "metadata": metadata}, place(org, kind, role))
 
 

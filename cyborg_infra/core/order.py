@@ -76,21 +76,42 @@ def _needs(change: Change, by_ref: Mapping[Ref, Change], readers: Sequence[Ref])
     """What comes before it by its nature; `readers` are the changed consumers of its stream."""
     stream = Ref(change.ref.stream)
     if change.ref.kind is Kind.CONSUMER:
-        if stream in by_ref and not _tightens(by_ref[stream]):
+        if stream in by_ref and not _yields_to(change, by_ref[stream]):
             yield stream
         return
-    if _tightens(change):  # the server refuses limits that a consumer still exceeds (10069)
-        yield from readers
+    yield from (reader for reader in readers if _yields_to(by_ref[reader], change))
     config = change.after.config if change.after else {}
     for origin in [config.get("mirror") or {}, *(config.get("sources") or ())]:
         if (ref := Ref(origin.get("name", ""))) in by_ref and ref != change.ref:
             yield ref
 
 
-def _tightens(change: Change) -> bool:
-    """Whether an existing stream gets consumer_limits that its consumers may have to be brought under first."""
-    in_place = change.action in (Action.UPDATE, Action.ADOPT) and change.ref.kind is Kind.STREAM
-    return in_place and any(field.field == "consumer_limits" and field.after for field in change.fields)
+def _yields_to(consumer: Change, stream: Change) -> bool:
+    """Whether a living stream changes in a way that its consumer has to make room for first."""
+    if stream.action not in (Action.UPDATE, Action.ADOPT):
+        return False
+    return _tightens(stream) or _outnumbers(consumer, stream)
+
+
+def _tightens(stream: Change) -> bool:
+    """The server refuses limits that a consumer still exceeds (10069)."""
+    return any(field.field == "consumer_limits" and field.after for field in stream.fields)
+
+
+def _outnumbers(consumer: Change, stream: Change) -> bool:
+    """A stream that shrinks takes copies from its consumers: their own change would find them changed by somebody else.
+
+    Not on interest or workqueue, where a consumer with other replicas than its stream is refused (10134).
+    """
+    if (
+        consumer.before is None
+        or stream.after is None
+        or stream.after.config.get("retention", "limits") != "limits"
+    ):
+        return False
+    held: int = consumer.before.config.get("num_replicas", 0)
+    left: int = stream.after.config.get("num_replicas", 1)
+    return held > left
 
 
 def _moved_subjects(changes: Sequence[Change]) -> Iterator[tuple[Ref, Ref]]:

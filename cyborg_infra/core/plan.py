@@ -145,9 +145,13 @@ def _change(
     fields = diff(live, desired, facts.version)
     if not fields:
         return None
-    return Change(
-        _action(live, fields), live, desired, fields, cause=_cause(live, desired, fields, ever=ever)
-    )
+    cause = _cause(live, desired, fields, ever=ever)
+    return Change(_action(live, fields), live, desired, fields, cause=cause, reason=_how(fields))
+
+
+def _how(fields: Iterable[FieldChange]) -> str:
+    both = {"num_replicas", "placement"} <= {change.field for change in fields}
+    return "in two steps: the server does not move and scale a stream in one" if both else ""
 
 
 def _action(live: Resource, fields: Iterable[FieldChange]) -> Action:
@@ -253,7 +257,7 @@ def _with_problems(
     for change in changes:
         problems = [*change.problems, *overlaps.get(change.ref, ())]
         if change.after is not None:
-            problems += preflight.of_fields(change.after, change.fields, facts)
+            problems += preflight.of_fields(change.after, facts)
             problems += preflight.of_replicas(change.after, facts)
             problems += room.of_account(change.after, facts)
             problems += preflight.of_consumer_limits(change, live, desired, facts)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cyborg_infra.model.fields import FIELDS, OLDEST, Field, Unit, Version
 from cyborg_infra.model.org import Org
-from cyborg_infra.model.plan import Action, Change, FieldChange
+from cyborg_infra.model.plan import Action, Change
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.state import Facts, Ref, Resource, State
 from cyborg_infra.model.subjects import SubjectIndex
@@ -37,7 +37,7 @@ def of_server(org: Org | None, facts: Facts) -> Iterator[Problem]:
             )
 
 
-def of_fields(desired: Resource, changes: Sequence[FieldChange], facts: Facts) -> Iterator[Problem]:
+def of_fields(desired: Resource, facts: Facts) -> Iterator[Problem]:
     """Fields and values that this server does not know: it would refuse them (10025), or before 2.12 drop them silently."""
     wanted = desired.canonical()
     for name in wanted:
@@ -50,14 +50,6 @@ def of_fields(desired: Resource, changes: Sequence[FieldChange], facts: Facts) -
                 desired.origin,
                 "take it out of the manifest, or update the server",
             )
-    changed = {change.field for change in changes}
-    if {"num_replicas", "placement"} <= changed:
-        yield Problem(
-            "move-and-scale",
-            f"{desired.ref}: the server does not move and scale a stream in one update (10123)",
-            desired.origin,
-            "change placement first, and num_replicas in a second apply",
-        )
 
 
 def of_creation(desired: Resource) -> Iterator[Problem]:

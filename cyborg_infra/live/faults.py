@@ -130,7 +130,7 @@ ADVICE: Mapping[int, Advice] = {
     10119: Advice(_PEERS, Retry.RETRY),
     10120: Advice("the account has no limits for this number of replicas"),
     10122: Advice("max_bytes is more than the account allows for one stream"),
-    10123: Advice("change replicas and placement one after the other"),
+    10123: Advice(_CHANGING, Retry.WAIT),  # or both at once, which we never send
     10124: Advice(_CHANGING, Retry.WAIT),
     10134: Advice("a consumer cannot have more replicas than its stream"),
     10148: Advice("a consumer of this name exists with another configuration; plan again"),

@@ -47,9 +47,16 @@ class JetStream:
         """Servers of the cluster, as far as we were told of them; 0 is unknown."""
         return self._connection.peers
 
-    async def call(self, verb: str, body: Mapping[str, Any] | None = None, *, doing: str) -> dict[str, Any]:
+    async def call(
+        self,
+        verb: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        doing: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - part of the request, and named in its error
+    ) -> dict[str, Any]:
         """The API's answer to one request. Raises ApiError for an error in it, and whatever `Connection.request` raises."""
-        return await self._ask(f"{self._target.api_prefix}.{verb}", body, {}, doing)
+        return await self._ask(f"{self._target.api_prefix}.{verb}", body, {}, doing, timeout)
 
     async def publish(
         self, subject: str, body: Mapping[str, Any], headers: Mapping[str, str], *, doing: str
@@ -58,10 +65,17 @@ class JetStream:
         return await self._ask(subject, body, headers, doing)
 
     async def _ask(
-        self, subject: str, body: Mapping[str, Any] | None, headers: Mapping[str, str], doing: str
+        self,
+        subject: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        doing: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - as in `call`
     ) -> dict[str, Any]:
         payload = json.dumps(body, separators=(",", ":")).encode() if body is not None else b""
-        reply = await self._connection.request(subject, payload, headers=headers, timeout=self._timeout)
+        reply = await self._connection.request(
+            subject, payload, headers=headers, timeout=timeout or self._timeout
+        )
         try:
             answer: dict[str, Any] = json.loads(reply)
         except ValueError:
@@ -118,9 +132,8 @@ class JetStream:
 
     async def info(self, ref: Ref) -> Resource | None:
         """One stream or consumer as it is now, or None if there is none."""
-        verb = f"CONSUMER.INFO.{ref.stream}.{ref.consumer}" if ref.consumer else f"STREAM.INFO.{ref.stream}"
         try:
-            row = await self._read(verb, doing=f"reading {ref}")
+            row = await self._read(_info(ref), doing=f"reading {ref}")
         except ApiError as error:
             if error.err_code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND):
                 return None
@@ -139,6 +152,17 @@ class JetStream:
                 )
             ) from None
         return [_resource(Ref(stream.stream, name), row) for name, row in rows.items()]
+
+    async def members(
+        self,
+        ref: Ref,
+        *,
+        timeout: float,  # noqa: ASYNC109 - as in `call`
+    ) -> Mapping[str, Any] | None:
+        """INFO's `cluster`: which servers lead and hold copies; None on a single server. Asks once, and raises as `call` does."""
+        row = await self.call(_info(ref), doing=f"reading {ref}", timeout=timeout)
+        found: Mapping[str, Any] | None = row.get("cluster")
+        return found
 
     async def _listing(self, facts: Facts, owner: str, names: frozenset[str]) -> State:
         streams = await self._all("STREAM.LIST", "streams", "listing the streams", self._stream_row)
@@ -239,6 +263,10 @@ class JetStream:
                     raise
             await asyncio.sleep(PAUSES[attempt])
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _info(ref: Ref) -> str:
+    return f"CONSUMER.INFO.{ref.stream}.{ref.consumer}" if ref.consumer else f"STREAM.INFO.{ref.stream}"
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -10,22 +10,38 @@ from cyborg_infra.live import carry, move
 from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
 from cyborg_infra.live.jetstream import ATTEMPTS, CONSUMER_NOT_FOUND, PAUSES, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.settle import settled
 from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Kind
 from cyborg_infra.model.plan import Action, Change, HazardName
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
-from cyborg_infra.model.state import START, ConsumerCounts, Ref, Resource, StreamCounts, temporary
+from cyborg_infra.model.state import (
+    APPLIED,
+    START,
+    ConsumerCounts,
+    Ref,
+    Resource,
+    StreamCounts,
+    temporary,
+)
 
 START_FIELDS = ("deliver_policy", "opt_start_seq", "opt_start_time")
 SETTLED = 0.05  # seconds in which a parked stream must not grow: publishes that were under way have landed
 
 
 async def perform(server: JetStream, change: Change, manner: Manner) -> None:
-    """The server holds what the change says. Nothing is written where the server is not as the plan found it.
+    """The server holds what the change says, every copy of it. Nothing is written where the server is not as the plan found it.
 
     Raises:
         PlanStale: somebody changed the resource after the plan was made.
         ServerFault: the server refused, dropped a field, or did not answer; what it did is in the message.
     """
+    await _write_all(server, change, manner)
+    if change.after is not None and _travels(change, change.after):
+        await settled(server, change.after, born=change.action in (Action.CREATE, Action.REPLACE))
+
+
+async def _write_all(server: JetStream, change: Change, manner: Manner) -> None:
+    """Every write of the change is accepted."""
     match change.action:
         case Action.IMPOSSIBLE:
             raise PlanStale(*change.problems)
@@ -69,6 +85,13 @@ async def _move(server: JetStream, change: Change, manner: Manner) -> None:
     await move.replace(server, _after(change), change.readers, manner, must=must)
 
 
+def _travels(change: Change, after: Resource) -> bool:
+    """Whether the server has only accepted the change when it answers: copies come, go or move."""
+    changed = {field.field for field in change.fields}
+    made = change.action in (Action.CREATE, Action.REPLACE) and after.config.get("num_replicas", 0) > 1
+    return made or bool(changed & {"num_replicas", "placement"})
+
+
 async def _create(server: JetStream, desired: Resource) -> None:
     ref, config = desired.ref, desired.config
     if ref.kind is Kind.STREAM:
@@ -83,12 +106,37 @@ async def _update(server: JetStream, change: Change) -> None:
     ref = change.ref
     if live is None:
         raise _stale(ref, "deleted")
-    config = merged(ref.kind, live.config, desired.config)
     if ref.kind is Kind.STREAM:
-        await _write(server, live, desired, f"STREAM.UPDATE.{ref.stream}", config)
+        if {"num_replicas", "placement"} <= {field.field for field in change.fields}:
+            halfway = _halfway(live, desired)
+            await _update_stream(server, live, halfway)
+            await settled(server, halfway)
+        await _update_stream(server, live, desired)
     else:
+        config = merged(ref.kind, live.config, desired.config)
         body = {"stream_name": ref.stream, "config": config, "action": "update"}
         await _write(server, live, desired, f"CONSUMER.CREATE.{ref.stream}.{ref.consumer}", body)
+
+
+async def _update_stream(server: JetStream, live: Resource, desired: Resource) -> None:
+    config = merged(Kind.STREAM, live.config, desired.config)
+    await _write(server, live, desired, f"STREAM.UPDATE.{live.ref.stream}", config)
+
+
+def _halfway(live: Resource, desired: Resource) -> Resource:
+    """The live stream in its new place or with its new number of copies: never both in one update (10123).
+
+    It moves with the smaller number of copies, which every place that is wanted has room for. Interrupted here,
+    the next plan is about the rest: the digest is that of what was applied so far.
+    """
+    fewer = desired.config["num_replicas"] < live.config["num_replicas"]
+    name = "num_replicas" if fewer else "placement"
+    config = {key: value for key, value in live.config.items() if key != name}
+    config |= {name: desired.config[name]} if name in desired.config else {}
+    marked = Resource(live.ref, config)
+    if live.owner is None:  # to be adopted: not before all is done
+        return marked
+    return Resource(live.ref, {**config, "metadata": {**live.metadata, APPLIED: marked.digest()}})
 
 
 async def _delete(server: JetStream, change: Change) -> None:

@@ -1,4 +1,4 @@
-"""One value as the manifest writes it -> as JetStream's API takes it. Knows units, no places and no files."""
+"""One value as the manifest writes it -> as JetStream's API takes it, and back. Knows units, no places and no files."""
 
 from __future__ import annotations
 
@@ -72,3 +72,40 @@ _WIRE: Mapping[Unit, Callable[[Any], Any]] = {
     Unit.TIME: _time,
     Unit.METADATA: lambda labels: {key: str(text) for key, text in labels.items() if text is not None},
 }
+
+
+def written(field: Field, value: Any) -> Any:
+    """`value`, in wire form, as the manifest writes it: `wire` gives it back exactly."""
+    match field.unit:
+        case Unit.OBJECT:
+            return _object_written(value, field.parts or {})
+        case Unit.OBJECTS:
+            return [_object_written(item, field.parts or {}) for item in value]
+    return _written(field.unit, value)
+
+
+def _object_written(value: Mapping[str, Any], parts: Mapping[str, Unit]) -> dict[str, Any]:
+    return {name: _written(parts[name], item) for name, item in value.items() if name in parts}
+
+
+def _written(unit: Unit, value: Any) -> Any:
+    match unit:
+        case Unit.SIZE:
+            return _size(value)
+        case Unit.DURATION:
+            return units.format_duration(value) if value else 0
+        case Unit.DURATIONS:
+            return [units.format_duration(item) for item in value]
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _size(size: int) -> int | str:
+    """With the largest suffix that is exact."""
+    exponent = 0
+    while size > 0 and size % 1024 == 0 and exponent < len(_SUFFIXES):
+        size //= 1024
+        exponent += 1
+    return f"{size}{_SUFFIXES[exponent - 1]}" if exponent else size
+
+
+_SUFFIXES = ("KB", "MB", "GB", "TB")

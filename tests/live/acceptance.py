@@ -915,13 +915,6 @@ def _impossible() -> Iterator[Row]:
         problems=frozenset({"sealed"}),
     )
     yield Row(
-        "moving and scaling at once",
-        ORG + "streams: {tasks: {num_replicas: 3, placement: {cluster: there}}}\n",
-        {TASKS: impossible("num_replicas", "placement")},
-        [applied(ORG)],
-        problems=frozenset({"replicas", "move-and-scale"}),
-    )
-    yield Row(
         "another account than the manifest expects",
         ORG + "server: {account: OTHER}\n",
         FRESH,

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from cyborg_infra.core import consumer_hazards, hazards
+from cyborg_infra.core.consumer_hazards import fewer, of_delete
 from cyborg_infra.core.diff import diff
-from cyborg_infra.core.hazards import fewer, of_consumer_delete, of_stream_loss, of_update
+from cyborg_infra.core.hazards import of_stream_loss
 from cyborg_infra.model.fields import Version
 from cyborg_infra.model.plan import Hazard
-from cyborg_infra.model.state import ConsumerCounts, Ref, Resource, StreamCounts
+from cyborg_infra.model.state import ConsumerCounts, Ref, Resource, State, StreamCounts
 from cyborg_infra.model.subjects import SubjectIndex
 from cyborg_infra.model.units import HOUR, MINUTE
 
@@ -32,12 +34,20 @@ def updated(
     ref = Ref("S", "c") if isinstance(counts, ConsumerCounts) else Ref("S")
     live, desired = Resource(ref, before, counts=counts), Resource(ref, after)
     changes = diff(live, desired, NEWEST)
-    return summary(list(of_update(live, desired, changes, stored_after=index(*stored))))
+    if ref.consumer:
+        return summary(list(consumer_hazards.of_update(live, desired, changes, around(live))))
+    return summary(list(hazards.of_update(live, desired, changes, around(live), stored_after=index(*stored))))
 
 
-def summary(hazards: list[Hazard]) -> list[tuple[str, int, bool]]:
-    assert all(str(hazard.count) in hazard.reason.replace(",", "") or hazard.bytes for hazard in hazards)
-    return [(hazard.name.value, hazard.count, hazard.exact) for hazard in hazards]
+def around(live: Resource) -> State:
+    """The consumer with a stream that stores what it may filter for, or the stream alone."""
+    stream = Resource(Ref("S"), {"subjects": ["a.>", "a"]}, counts=HELD)
+    return State({stream.ref: stream, live.ref: live})
+
+
+def summary(found: list[Hazard]) -> list[tuple[str, int, bool]]:
+    assert all(str(hazard.count) in hazard.reason.replace(",", "") or hazard.bytes for hazard in found)
+    return [(hazard.name.value, hazard.count, hazard.exact) for hazard in found]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +65,7 @@ def summary(hazards: list[Hazard]) -> list[tuple[str, int, bool]]:
         ({}, {"max_age": HOUR}, []),
         ({}, {"max_age": HOUR - 1, "discard": "new"}, [("deletes-messages", 10, False)]),
         ({}, {"max_msgs_per_subject": 3}, [("deletes-messages", 7, False)]),
-        ({}, {"retention": "interest"}, [("deletes-messages", 10, False)]),
+        ({}, {"retention": "interest"}, [("deletes-messages", 10, True)]),  # there is no consumer
         ({"retention": "interest"}, {}, []),
         ({}, {"description": "d", "compression": "s2"}, []),
     ],
@@ -81,8 +91,8 @@ def test_what_no_stream_stores_any_more_is_told(
     stored: tuple[str, ...], expected: list[tuple[str, int, bool]]
 ) -> None:
     live = Resource(Ref("S"), {"subjects": ["a.1", "b"]}, counts=StreamCounts())
-    hazards = list(of_stream_loss(live, [], stored_after=index(*stored)))
-    assert expected == [(hazard.name.value, hazard.count, hazard.exact) for hazard in hazards]
+    found = list(of_stream_loss(live, [], stored_after=index(*stored)))
+    assert expected == [(hazard.name.value, hazard.count, hazard.exact) for hazard in found]
 
 
 def test_a_lost_stream_takes_messages_and_strangers_with_it() -> None:
@@ -98,9 +108,9 @@ def test_a_lost_stream_takes_messages_and_strangers_with_it() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        ({"ack_wait": HOUR}, {"ack_wait": MINUTE}, [("repeats-work", 2, True)]),
+        ({"ack_wait": HOUR}, {"ack_wait": MINUTE}, [("repeats-work", 2, False)]),  # one was redelivered
         ({"ack_wait": MINUTE}, {"ack_wait": HOUR}, []),
-        ({"ack_wait": HOUR}, {"ack_wait": MINUTE, "backoff": [MINUTE, HOUR]}, [("repeats-work", 2, True)]),
+        ({"ack_wait": HOUR}, {"ack_wait": MINUTE, "backoff": [MINUTE, HOUR]}, [("repeats-work", 2, False)]),
         ({"max_deliver": 5}, {"max_deliver": 3}, [("resets-progress", 1, False)]),
         ({}, {"max_deliver": 3}, [("resets-progress", 1, False)]),
         ({"max_deliver": 3}, {}, []),
@@ -121,8 +131,9 @@ def test_a_changed_consumer_costs_what_is_under_way(
 
 def test_a_deleted_consumer_leaves_what_waits_for_it() -> None:
     busy = Resource(Ref("S", "c"), {}, counts=ConsumerCounts(num_pending=4, num_ack_pending=2))
-    assert [hazard.count for hazard in of_consumer_delete(busy)] == [6]
-    assert list(of_consumer_delete(Resource(Ref("S", "c"), {}, counts=ConsumerCounts()))) == []
+    assert [hazard.count for hazard in of_delete(busy, around(busy))] == [6]
+    idle = Resource(Ref("S", "c"), {}, counts=ConsumerCounts())
+    assert list(of_delete(idle, around(idle))) == []
 
 
 @pytest.mark.parametrize(

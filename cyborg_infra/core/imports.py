@@ -1,0 +1,296 @@
+"""A live State to the Org that describes it: the naming scheme read backwards. Invents nothing, decides nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from cyborg_infra.core import namespace
+from cyborg_infra.core.expand import drafted
+from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Field, Kind, Unit
+from cyborg_infra.model.org import (
+    ROLE_CONSUMERS,
+    ROLE_STREAMS,
+    ConsumerKind,
+    Event,
+    Fields,
+    Org,
+    Overrides,
+    Role,
+    StreamKind,
+)
+from cyborg_infra.model.state import KIND, Ref, Resource, State
+from cyborg_infra.model.subjects import covers, is_name, is_token, overlap
+from cyborg_infra.model.units import MAX_INT64
+
+Scope = tuple[StreamKind | ConsumerKind, str | None]
+"""Where a manifest sets fields: a kind, and the role if it is for one alone."""
+
+# What expand makes of other settings: set only where those settings do not lead to it.
+_DERIVED = frozenset(
+    {
+        "subjects",  # mirror
+        "duplicate_window",  # max_age, mirror
+        "discard",  # sealed
+        "deny_delete",
+        "deny_purge",
+        "allow_rollup_hdrs",  # sealed, subject_delete_marker_ttl, allow_msg_schedules
+        "allow_msg_ttl",  # subject_delete_marker_ttl
+        "ack_wait",  # backoff
+        "priority_timeout",  # priority_policy
+        "max_ack_pending",  # the stream's consumer_limits
+        "inactive_threshold",
+    }
+)
+# Settings of every stream, `defaults` in the manifest.
+_OF_ALL = ("storage", "num_replicas", "placement")
+# What names subjects or streams is a role's own, even where all roles are alike.
+_OWN = ("subjects", "mirror", "sources", "filter_subject", "filter_subjects", "deliver_subject")
+# How a manifest says that there is none.
+_NONE: Mapping[Unit, Callable[[], Any]] = {
+    Unit.OBJECT: dict,
+    Unit.OBJECTS: list,
+    Unit.NAMES: list,
+    Unit.DURATIONS: list,
+    Unit.METADATA: dict,
+}
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # no manifest holds these
+_RESERVED = "cyborg-infra."
+
+
+def described(live: State, org: Org) -> Org:
+    """`org`, which needs only a name and a stream_prefix, with the roles, events and settings that `live` shows.
+
+    It expands to what is there, as far as a manifest can say it. What belongs to another organisation is not
+    looked at. Without a role there is nothing to describe.
+    """
+    found = _of_scheme(live, org)
+    org = replace(org, roles=tuple(Role(name) for name in _roles(found, org)))
+    org = replace(org, events=tuple(_events(found, org)))
+    level = live.facts.level if live.facts else NEWEST_LEVEL
+    settings: dict[Scope, dict[str, Any]] = {}
+    for later in (_DERIVED, frozenset[str]()):
+        draft = drafted(replace(org, layers=(_layer(settings),)), level)
+        for ref, wanted in draft.resources.items():
+            if ref in found.resources:
+                own = settings.setdefault(_scope(wanted), {})
+                own |= _differences(found.resources[ref], wanted, later)
+    return replace(org, layers=(_shortest(settings),))
+
+
+def follows_scheme(stream: Resource, org: Org) -> bool:
+    """Whether the stream's name is one of the scheme's, whichever role it may be of."""
+    begin, end = namespace.stream_name(org, StreamKind.TASKS, Role("\n")).split("\n")
+    name = stream.ref.stream
+    shared = [namespace.stream_name(org, kind) for kind in StreamKind if kind is not StreamKind.TASKS]
+    return name in shared or (name.startswith(begin) and name.endswith(end))
+
+
+def concerns(stream: Resource, org: Org) -> bool:
+    """Whether the stream is the organisation's by its mark, or stores one of its subjects."""
+    stored = stream.config.get("subjects") or ()
+    return stream.owner == org.name or any(overlap(subject, f"{org.name}.>") for subject in stored)
+
+
+def _of_scheme(live: State, org: Org) -> State:
+    """The streams with names of the scheme and what reads them; nobody else's, and no other organisation's subjects."""
+    streams = {
+        stream.ref.stream
+        for stream in live.streams()
+        if follows_scheme(stream, org)
+        and stream.owner in (None, org.name)
+        and (concerns(stream, org) or not stream.config.get("subjects"))
+    }
+    return State(
+        {
+            ref: found
+            for ref, found in live.resources.items()
+            if ref.stream in streams and found.owner in (None, org.name)
+        },
+        live.facts,
+    )
+
+
+def _roles(found: State, org: Org) -> list[str]:
+    """Names of the roles: the subjects tell them, or the consumers' names; a stream's name alone has lost `-` and case."""
+    named: dict[str, str] = {}
+    for stream in found.streams():
+        for role in _tellers(stream, found, org):
+            if _tasks_of(role, org) == stream.ref.stream:
+                named.setdefault(stream.ref.stream, role)
+    for kind in (ConsumerKind.INBOX_READER, ConsumerKind.BROADCAST_READER, ConsumerKind.EVENT_READER):
+        for consumer in found.consumers(_stream_of(org, kind)):
+            if reader := _reader(consumer, kind):
+                named.setdefault(_tasks_of(reader, org), reader)
+    return sorted(named.values())
+
+
+def _tellers(stream: Resource, found: State, org: Org) -> Iterator[str]:
+    """Names that the role of a tasks stream may have, the surest first."""
+    begin, end = namespace.agent_subject(org, "\n", "tasks").split("\n")
+    for subject in stream.config.get("subjects") or ():
+        if subject.startswith(begin) and subject.endswith(end):
+            yield from filter(_is_role, [subject[len(begin) : -len(end)]])
+    if stream.role:
+        yield stream.role
+    for consumer in found.consumers(stream.ref.stream):
+        if role := _reader(consumer, ConsumerKind.WORKER):
+            yield role
+
+
+def _tasks_of(role: str, org: Org) -> str:
+    return namespace.stream_name(org, StreamKind.TASKS, Role(role))
+
+
+def _stream_of(org: Org, kind: ConsumerKind) -> str:
+    return namespace.stream_name(org, namespace.STREAM_OF[kind])
+
+
+def _reader(consumer: Resource, kind: ConsumerKind) -> str | None:
+    """The role whose consumer of this kind it is, by its name."""
+    suffix = namespace.consumer_name(kind, Role(""))
+    role = consumer.ref.consumer.removesuffix(suffix)
+    return role if role != consumer.ref.consumer and _is_role(role) else None
+
+
+def _is_role(name: str) -> bool:
+    return is_token(name) and is_name(name) and name.isprintable()
+
+
+def _events(found: State, org: Org) -> Iterator[Event]:
+    """The durable events: those that ORG_EVENTS names, or that a reader of a wider subject in it filters for."""
+    name = namespace.stream_name(org, StreamKind.EVENTS)
+    if Ref(name) not in found.resources:
+        return
+    stored = found.resources[Ref(name)].config.get("subjects") or ()
+    filters = {
+        role: _filters(consumer) or [">"]
+        for consumer in found.consumers(name)
+        if (role := _reader(consumer, ConsumerKind.EVENT_READER))
+    }
+    read = [subject for wanted in filters.values() for subject in wanted]
+    inside = [subject for subject in read if any(covers(pattern, subject) for pattern in stored)]
+    begin = namespace.event_subject(org, "")
+    for subject in sorted({*stored, *inside}):
+        event = subject.removeprefix(begin)
+        if event != subject and "." in event and all(map(_is_event_token, event.split("."))):
+            readers = [
+                role for role, wanted in filters.items() if any(covers(one, subject) for one in wanted)
+            ]
+            yield Event(event, subscribers=tuple(readers), durable=True)
+
+
+def _is_event_token(token: str) -> bool:
+    return is_token(token) and token.isprintable()
+
+
+def _filters(consumer: Resource) -> list[str]:
+    one = consumer.config.get("filter_subject")
+    return [one] if one else list(consumer.config.get("filter_subjects") or ())
+
+
+def _scope(resource: Resource) -> Scope:
+    """Where a resource of expand's gets its settings from."""
+    kind = resource.metadata[KIND]
+    return (StreamKind(kind) if resource.ref.kind is Kind.STREAM else ConsumerKind(kind)), resource.role
+
+
+def _differences(live: Resource, wanted: Resource, later: Iterable[str]) -> dict[str, Any]:
+    """The settings that make `wanted` what `live` is, in wire form, without those in `later`."""
+    held, meant = live.canonical(), wanted.canonical()
+    found = {}
+    for name, field in FIELDS[live.ref.kind].items():
+        value = held.get(name, field.default)
+        if name not in later and value != meant.get(name, field.default):
+            value = _labels(value) if field.unit is Unit.METADATA else value
+            if _sayable(value):
+                found[name] = _plain(field, value)
+    if found.keys() & {
+        "filter_subject",
+        "filter_subjects",
+    }:  # one of them at most, which also lifts the other
+        name = "filter_subjects" if held.get("filter_subjects") else "filter_subject"
+        others = {key: value for key, value in found.items() if not key.startswith("filter_subject")}
+        found = {**others, name: _plain(FIELDS[Kind.CONSUMER][name], held.get(name, ""))}
+    return found
+
+
+def _labels(labels: Mapping[str, str] | None) -> dict[str, str]:
+    return {
+        key: text
+        for key, text in (labels or {}).items()
+        if key and not key.startswith(_RESERVED) and _sayable([key, text])
+    }
+
+
+def _sayable(value: Any) -> bool:
+    """Whether a manifest can hold the value at all."""
+    match value:
+        case str():
+            return not _CONTROL.search(value)
+        case int():
+            return abs(value) <= MAX_INT64
+        case Mapping():
+            return all(_sayable(item) for item in value.values())
+        case list() | tuple():
+            return all(_sayable(item) for item in value)
+    return True
+
+
+def _plain(field: Field, value: Any) -> Any:
+    if not value and field.unit in _NONE:
+        return _NONE[field.unit]()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _layer(settings: Mapping[Scope, Fields]) -> Overrides:
+    """The settings, each where its scope says."""
+    roles: dict[str, dict[StreamKind | ConsumerKind, Fields]] = {}
+    for (kind, role), fields in settings.items():
+        if role is not None and fields:
+            roles.setdefault(role, {})[kind] = fields
+    shared = {kind: fields for (kind, role), fields in settings.items() if role is None and fields}
+    return Overrides(
+        streams={kind: fields for kind, fields in shared.items() if isinstance(kind, StreamKind)},
+        consumers={kind: fields for kind, fields in shared.items() if isinstance(kind, ConsumerKind)},
+        roles=roles,
+    )
+
+
+def _shortest(settings: Mapping[Scope, Fields]) -> Overrides:
+    """The same settings: what all streams share as `defaults`, what all roles share at their kind."""
+    rest = {scope: dict(fields) for scope, fields in settings.items()}
+    streams = [fields for (kind, _), fields in rest.items() if isinstance(kind, StreamKind)]
+    defaults = _taken(streams, lambda name: name in _OF_ALL)
+    for kind in (*ROLE_STREAMS, *ROLE_CONSUMERS):
+        of_roles = [fields for (own, _), fields in rest.items() if own is kind]
+        if common := _taken(of_roles, lambda name: name not in _OWN):
+            rest[kind, None] = common
+    return replace(_layer(rest), defaults=defaults)
+
+
+def _taken(alike: list[dict[str, Any]], wanted: Callable[[str], bool]) -> dict[str, Any]:
+    """The wanted settings that all have in common, taken out of each; labels one by one."""
+    if not alike:
+        return {}
+    first, *others = alike
+    common = {
+        name: value
+        for name, value in first.items()
+        if wanted(name) and name != "metadata" and all(other.get(name) == value for other in others)
+    }
+    labels = {
+        key: text
+        for key, text in first.get("metadata", {}).items()
+        if wanted("metadata") and all(other.get("metadata", {}).get(key) == text for other in others)
+    }
+    if labels:
+        common["metadata"] = labels
+    for fields in alike:
+        for name in common.keys() - {"metadata"}:
+            del fields[name]
+        if kept := {key: text for key, text in fields.pop("metadata", {}).items() if key not in labels}:
+            fields["metadata"] = kept
+    return common

@@ -1,0 +1,89 @@
+"""On a cluster a change is done when every copy is: streams grow, shrink and move, and a new one is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import running_cluster
+from scene import Scene, fetched, published
+from servers import VERSIONS
+
+from cyborg_infra.live.settle import at_rest
+from cyborg_infra.model.plan import Action
+
+TASKS, WORKER = "AGENT_CTO_TASKS", "AGENT_CTO_TASKS/cto-worker"
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A cluster of each version, shared by all tests here."""
+    home: Path = tmp_path_factory.mktemp("scaling")
+    with running_cluster(home, str(request.param)) as servers, Scene(servers[0].url, home) as opened:
+        yield opened
+
+
+def manifest(name: str, copies: int, *, home: str = "", worker: str = "{}") -> str:
+    """An organisation of its own for each test; `home` is the server that its streams shall live on."""
+    placement = f", placement: {{tags: [{home}]}}" if home else ""
+    return (
+        f"org: {name}\nroles: [cto]\nnaming: {{stream_prefix: {name}_}}\n"
+        f"defaults: {{replicas: {copies}{placement}}}\nconsumers: {{worker: {worker}}}\n"
+    )
+
+
+def members(scene: Scene, ref: str) -> dict[str, Any]:
+    found: dict[str, Any] = scene.info(ref)["cluster"]
+    return found
+
+
+def unfinished(scene: Scene, name: str, copies: int) -> list[str]:
+    """Streams of the organisation that are not whole at this very moment."""
+    streams = [ref for ref in scene.refs() if ref.startswith(f"{name}_") and "/" not in ref]
+    assert len(streams) == 4
+    return [ref for ref in streams if not at_rest(members(scene, ref), copies)]
+
+
+def test_after_apply_all_copies_are_there_and_no_more(scene: Scene) -> None:
+    for copies in (1, 3, 1):
+        scene.converge(manifest("scales", copies))
+        assert unfinished(scene, "scales", copies) == []
+        for step in published("scales.agents.cto.tasks", 2), fetched(f"scales_{WORKER}", 1):
+            step(scene)
+        wish = scene.wish(manifest("scales", copies))
+        assert not scene.plan(wish)
+    assert scene.info(f"scales_{TASKS}")["state"]["messages"] == 6
+
+
+def test_a_stream_that_is_born_with_three_copies_has_them(scene: Scene) -> None:
+    scene.converge(manifest("born", 3))
+    assert unfinished(scene, "born", 3) == []
+
+
+def test_a_consumer_gives_up_its_copies_before_its_stream_does(scene: Scene) -> None:
+    scene.converge(manifest("yields", 3, worker="{num_replicas: 3}"))
+    assert len(members(scene, f"yields_{WORKER}")["replicas"]) == 2
+    for worker in ("{num_replicas: 1}", "{}"):
+        scene.converge(manifest("yields", 3, worker="{num_replicas: 3}"))
+        scene.converge(manifest("yields", 1, worker=worker))
+        assert not scene.plan(scene.wish(manifest("yields", 1, worker=worker)))
+        assert unfinished(scene, "yields", 1) == []
+
+
+def test_a_stream_moves_and_scales_in_one_apply(scene: Scene) -> None:
+    """Away from three servers to one, and back: in the order that has room on the way."""
+    everywhere, alone = manifest("moves", 3), manifest("moves", 1, home="n2")
+    scene.converge(everywhere)
+    published("moves.agents.cto.tasks", 5)(scene)
+    plan = scene.plan(scene.wish(alone))
+    assert {change.action for change in plan.changes} == {Action.UPDATE}
+    assert {"two steps" in change.reason for change in plan.changes} == {True}
+    for wanted, copies in ((alone, 1), (everywhere, 3)):
+        scene.converge(wanted)
+        assert unfinished(scene, "moves", copies) == []
+        assert not scene.plan(scene.wish(wanted))
+        if copies == 1:
+            assert members(scene, f"moves_{TASKS}")["leader"] == "n2"
+    assert scene.info(f"moves_{TASKS}")["state"]["messages"] == 5

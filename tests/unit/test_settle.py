@@ -1,0 +1,62 @@
+"""When a cluster is at rest, by what INFO says of it; and that nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from cyborg_infra.live.faults import NoReply
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.live.settle import at_rest, settled
+from cyborg_infra.model.problems import ServerFault
+from cyborg_infra.model.state import Ref, Resource
+
+WHOLE = {"leader": "a", "replicas": [{"name": "b", "current": True}, {"name": "c", "current": True}]}
+BEHIND = {"name": "c", "current": False, "lag": 7}
+
+
+@pytest.mark.parametrize(
+    ("members", "wanted", "rests"),
+    [
+        (WHOLE, 3, True),
+        (WHOLE, 0, True),
+        (WHOLE, 1, False),  # two have to go
+        ({"leader": "a"}, 1, True),
+        ({"leader": "a"}, 3, False),
+        (WHOLE | {"leader": ""}, 3, False),
+        (WHOLE | {"desired": {}}, 3, False),
+        (WHOLE | {"replicas": [WHOLE["replicas"][0], BEHIND]}, 3, False),
+        (WHOLE | {"replicas": [WHOLE["replicas"][0], BEHIND | {"offline": True}]}, 3, True),
+    ],
+)
+def test_at_rest(members: dict[str, Any], wanted: int, rests: bool) -> None:  # noqa: FBT001 - a table
+    assert at_rest(members, wanted) is rests
+
+
+class Cluster:
+    """Answers with the members it was given, the last one for ever; None is no answer."""
+
+    def __init__(self, *answers: dict[str, Any] | None) -> None:
+        self._answers = list(answers)
+
+    async def members(self, ref: Ref, *, timeout: float) -> dict[str, Any]:  # noqa: ASYNC109
+        answer = self._answers[0] if len(self._answers) == 1 else self._answers.pop(0)
+        if answer is None:
+            raise NoReply(str(ref), timeout)
+        return dict(answer)
+
+
+def wait(*answers: dict[str, Any] | None, patience: float) -> None:
+    server = cast("JetStream", Cluster(*answers))
+    asyncio.run(settled(server, Resource(Ref("S"), {"num_replicas": 3}), patience=patience))
+
+
+def test_it_waits_while_nobody_answers_and_while_a_copy_is_behind() -> None:
+    wait(None, {"leader": ""}, WHOLE | {"replicas": [BEHIND, BEHIND]}, WHOLE, patience=60)
+
+
+def test_without_progress_it_gives_up_and_says_how_far_it_is() -> None:
+    with pytest.raises(ServerFault, match="S: 1 current copies where 3 are wanted"):
+        wait({"leader": "a", "replicas": [BEHIND]}, patience=0)
