@@ -305,7 +305,7 @@ def _broken(fault: str, step: int, chaos: Chaos) -> Iterator[list[str]]:
                 await real(self, verb, body, doing=doing)
         return await real(self, verb, body, doing=doing)
 
-    JetStream.call = call  # type: ignore[method-assign]
+    JetStream.call = call  # type: ignore[assignment, method-assign]
     try:
         yield happened
     finally:
