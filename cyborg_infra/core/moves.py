@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from cyborg_infra.core import hazards as stream_hazards
@@ -27,12 +27,17 @@ LARGEST_JOURNAL = 96 * 1024  # of the 128 KiB of metadata that a stream may have
 PER_POSITION = 24  # bytes that a consumer takes in it besides its name
 
 
-def planned(change: Change, live: State, desired: State, facts: Facts) -> Change:
+def copies(live: State) -> Mapping[str, Ref]:
+    """The streams that another one copies, each with one that does."""
+    return {origin["name"]: stream.ref for stream in live.streams() for origin in _origins(stream) if origin}
+
+
+def planned(change: Change, copied: Mapping[str, Ref], live: State, desired: State, facts: Facts) -> Change:
     """The replace of a living stream, with its messages carried over or the reason why they cannot be."""
     before, after = change.before, change.after
     if before is None or after is None or not isinstance(before.counts, StreamCounts):
         return change
-    obstacle = next(_obstacles(before, after, live, desired, facts), None)
+    obstacle = next(_obstacles(before, after, copied, live, desired, facts), None)
     if obstacle is None:
         what = counted(before.counts.messages, "message")
         return replace(
@@ -79,16 +84,28 @@ def hazards(
         )
 
 
-def as_read(change: Change, live: State) -> State:
-    """What there is, as the stream's consumers meet it in its successor: only a workqueue again hands out from its beginning."""
-    stream = live.resources.get(change.ref)
-    if stream is None or change.after is None or stream.config.get("retention") != "workqueue":
-        return live
-    seen = replace(stream, config={**stream.config, "retention": change.after.config["retention"]})
-    return State({**live.resources, change.ref: seen}, live.facts)
+def as_read(changes: Sequence[Change], live: State) -> State:
+    """What there is, as consumers meet it in the successors: only a workqueue again hands out from its beginning."""
+    seen = {
+        change.ref: replace(found, config={**found.config, "retention": change.after.config["retention"]})
+        for change in changes
+        if change.carried
+        and change.after
+        and not change.ref.consumer
+        and (found := live.resources.get(change.ref))
+        and found.config.get("retention") == "workqueue"
+    }
+    return State({**live.resources, **seen}, live.facts) if seen else live
 
 
-def _obstacles(before: Resource, after: Resource, live: State, desired: State, facts: Facts) -> Iterator[str]:
+def _obstacles(
+    before: Resource,
+    after: Resource,
+    copied: Mapping[str, Ref],
+    live: State,
+    desired: State,
+    facts: Facts,
+) -> Iterator[str]:
     """Why the messages of a stream cannot go into a mirror and back, exactly."""
     copy = temporary(before.ref)
     if facts.version < PROMOTES_MIRRORS:
@@ -97,9 +114,8 @@ def _obstacles(before: Resource, after: Resource, live: State, desired: State, f
         yield "its name is too long for a second stream beside it"
     if copy in live.resources:
         yield f"stream {copy} is in the way"
-    for stream in live.streams():
-        if any(origin.get("name") == before.ref.stream for origin in _origins(stream)):
-            yield f"stream {stream.ref} copies it"
+    if before.ref.stream in copied:
+        yield f"stream {copied[before.ref.stream]} copies it"
     yield from _of_kind(before, after)
     yield from _of_room(before, after, live, desired, facts)
 

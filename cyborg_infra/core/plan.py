@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -207,10 +207,12 @@ def _with_moves(
     changes: Sequence[Change], interrupted: Container[Ref], live: State, desired: State, facts: Facts
 ) -> list[Change]:
     """Replaced streams take their messages along where that is exact, and say so; or why they cannot."""
-    moved = []
+    moved, copied = [], moves.copies(live)
     for change in changes:
         if change.ref.kind is Kind.STREAM and (change.action is Action.REPLACE or change.ref in interrupted):
-            known = change if change.ref in interrupted else moves.planned(change, live, desired, facts)
+            known = (
+                change if change.ref in interrupted else moves.planned(change, copied, live, desired, facts)
+            )
             moved.append(replace(known, readers=tuple(desired.consumers(change.ref.stream))))
         else:
             moved.append(change)
@@ -285,16 +287,12 @@ def _with_hazards(
         and change.action in (Action.REPLACE, Action.DELETE)
         and not change.carried
     }
-    kept = {
-        change.ref: moves.as_read(change, live)
-        for change in changes
-        if change.ref.kind is Kind.STREAM and change.carried
-    }
+    met = moves.as_read(changes, live)
     planned = {*desired.resources, *(change.ref for change in changes)}
     return [
         change  # what an interrupted replace costs was allowed when it began
         if Ref(change.ref.stream) in carried
-        else replace(change, hazards=tuple(_hazards(change, lost, kept, planned, stored, live)))
+        else replace(change, hazards=tuple(_hazards(change, lost, met, planned, stored, live)))
         for change in changes
     ]
 
@@ -302,7 +300,7 @@ def _with_hazards(
 def _hazards(
     change: Change,
     lost: Container[Ref],
-    kept: Mapping[Ref, State],
+    met: State,
     planned: Container[Ref],
     stored: SubjectIndex,
     live: State,
@@ -324,8 +322,7 @@ def _hazards(
             return  # the stream's own hazards say what is lost
         case Action.REPLACE, Kind.CONSUMER:
             if after is not None and live.facts is not None:
-                found = kept.get(Ref(before.ref.stream), live)
-                yield from consumer_hazards.of_replace(before, after, found, live.facts.version)
+                yield from consumer_hazards.of_replace(before, after, met, live.facts.version)
         case Action.DELETE, Kind.CONSUMER:
             yield from consumer_hazards.of_delete(before, live)
         case _, Kind.CONSUMER if after is not None:

@@ -34,7 +34,7 @@ from cyborg_infra.live.carry import PARKED, Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
 from cyborg_infra.live.follow import caught_up, is_parked, nearly, parked, stream_counts, unmark
 from cyborg_infra.live.jetstream import PAUSES, STREAM_NOT_FOUND, JetStream
-from cyborg_infra.model.fields import Config
+from cyborg_infra.model.fields import Config, sendable
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import (
     APPLIED,
@@ -363,10 +363,12 @@ class _Move:
     async def _create(self, ref: Ref, origin: Ref, config: Config) -> None:
         body = {"storage": "file", "retention": "limits", "allow_rollup_hdrs": True, **config}
         body |= {"name": ref.stream, "mirror": {"name": origin.stream}}
-        await self.server.call(f"STREAM.CREATE.{ref}", body, doing=f"moving {self.ref}: creating {ref}")
+        await self.server.call(
+            f"STREAM.CREATE.{ref}", sendable(body), doing=f"moving {self.ref}: creating {ref}"
+        )
 
     async def _update(self, ref: Ref, config: Config, what: str) -> None:
-        await self.server.call(f"STREAM.UPDATE.{ref}", config, doing=f"moving {self.ref}: {what}")
+        await self.server.call(f"STREAM.UPDATE.{ref}", sendable(config), doing=f"moving {self.ref}: {what}")
 
     async def _delete(self, ref: Ref) -> None:
         try:

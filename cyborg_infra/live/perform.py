@@ -11,7 +11,7 @@ from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
 from cyborg_infra.live.jetstream import ATTEMPTS, CONSUMER_NOT_FOUND, PAUSES, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.live.settle import settled
-from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Kind
+from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Kind, sendable
 from cyborg_infra.model.plan import Action, Change, HazardName
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.state import (
@@ -292,17 +292,13 @@ def merged(kind: Kind, live: Config, desired: Config) -> dict[str, Any]:
     A start that a replace had to write stays, with its note: it cannot be changed on a living consumer.
     """
     kept = {name: value for name, value in live.items() if name not in FIELDS[kind]}
-    metadata = {
-        key: text
-        for key, text in (desired.get("metadata") or {}).items()
-        if not key.startswith(SERVER_METADATA)
-    }
     noted = (live.get("metadata") or {}).get(START)
     if noted is None:
-        return {**kept, **desired, "metadata": metadata}
+        return sendable({**kept, **desired})
     start = {name: live[name] for name in START_FIELDS if name in live}
     rest = {name: value for name, value in desired.items() if name not in START_FIELDS}
-    return {**kept, **rest, **start, "metadata": {**metadata, START: noted}}
+    metadata = {**(desired.get("metadata") or {}), START: noted}
+    return sendable({**kept, **rest, **start, "metadata": metadata})
 
 
 def _labels(resource: Resource) -> dict[str, str]:

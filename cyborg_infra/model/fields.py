@@ -362,3 +362,13 @@ def _with_one_filter(found: dict[str, Any]) -> dict[str, Any]:
         del found["filter_subjects"]
         found["filter_subject"] = filters[0]
     return found
+
+
+def sendable(config: Config) -> dict[str, Any]:
+    """`config` without the labels that the server writes: it makes its own, whatever is sent."""
+    labels = {
+        key: text
+        for key, text in (config.get("metadata") or {}).items()
+        if not key.startswith(SERVER_METADATA)
+    }
+    return {**config, "metadata": labels}

@@ -40,10 +40,11 @@ ITEMS: Mapping[Unit, type] = {
 TRANSFORM = {"src": Unit.SUBJECT, "dest": Unit.TEXT}
 IDENTITY = {"name", "durable_name"}
 VERBS = ("STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "CONSUMER.CREATE", "CONSUMER.DELETE")
-# What carries a replaced consumer's position over, and the first API level and body of each.
+# What carries a position or messages over a replace, and the first API level and body of each.
 CARRYING: Mapping[str, tuple[int, Mapping[str, type]]] = {
     "CONSUMER.PAUSE": (1, {"pause_until": str}),
     "CONSUMER.RESET": (4, {"seq": int}),
+    "STREAM.PURGE": (0, {"seq": int, "filter": str}),
 }
 
 

@@ -149,7 +149,7 @@ def test_what_a_plan_costs_by_now_has_to_be_allowed_by_now(scene: Scene, tmp_pat
     """Messages make no plan stale; but they are never deleted unasked."""
     path = saved(scene, tmp_path / "plan", tasks("max_msgs: 1"))
     published(TASK, 3)(scene)
-    with pytest.raises(PlanRefused, match="2 oldest messages above 1"):
+    with pytest.raises(PlanRefused, match=r"2 oldest messages .* above 1"):
         applied_from(scene, path, allow=())
     assert scene.info(TASKS)["state"]["messages"] == 3
 
