@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ from servers import NEWEST, OLDEST
 
 @pytest.mark.parametrize("version", [NEWEST, OLDEST])
 def test_nothing_is_lost_or_repeated_while_things_break(tmp_path: Path, version: str) -> None:
-    """Every acknowledged publish is worked on exactly once, and the last manifest holds. The seed is in the failure."""
-    chaos = Chaos(random.SystemRandom().randrange(10**6), tmp_path, version)
+    """Every acknowledged publish is worked on exactly once, and the last manifest holds; new seeds: `make chaos`."""
+    chaos = Chaos(7, tmp_path, version)
     try:
         report = chaos.run(seconds=6)
     finally:

@@ -52,7 +52,8 @@ class Killed(Exception):
 
 
 def manifest(settings: str) -> str:
-    return f"org: acme\nroles: [cto]\nstreams: {{tasks: {{{settings}}}}}\nconsumers: {{worker: {{max_ack_pending: 20}}}}\n"
+    """What a killed server has handed out and nobody has received comes again after 5s."""
+    return f"org: acme\nroles: [cto]\nstreams: {{tasks: {{{settings}}}}}\nconsumers: {{worker: {{max_ack_pending: 20, ack_wait: 5s}}}}\n"
 
 
 @pytest.fixture(params=MOVING)
