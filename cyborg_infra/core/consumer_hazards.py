@@ -14,14 +14,11 @@ from cyborg_infra.core.costs import (
     stream_counts,
     value,
 )
-from cyborg_infra.model.fields import Version
+from cyborg_infra.model.fields import PAUSE_SINCE, RESET_SINCE, Version
 from cyborg_infra.model.plan import FieldChange, Hazard, HazardName
 from cyborg_infra.model.state import Amount, Measure, Question, Ref, Resource, State
 from cyborg_infra.model.subjects import covers, overlap
 from cyborg_infra.model.units import format_duration
-
-PAUSE_SINCE = Version(2, 11, 0)
-RESET_SINCE = Version(2, 14, 0)
 
 
 def of_replace(live: Resource, desired: Resource, found: State, version: Version) -> Iterator[Hazard]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cyborg_infra.model.namespace import Subject
+from cyborg_infra.model.namespace import Subject, tasks_stream
 from cyborg_infra.model.org import ConsumerKind, Org, Role, StreamKind
 from cyborg_infra.model.state import Ref, State
 
@@ -32,7 +32,7 @@ def stream_name(org: Org, kind: StreamKind, role: Role | None = None) -> str:
     if kind is StreamKind.TASKS:
         if role is None:
             raise ValueError("a tasks stream belongs to a role")
-        return f"{org.stream_prefix}AGENT_{role.name.upper().replace('-', '_')}_TASKS"
+        return tasks_stream(org.stream_prefix, role.name)
     return org.stream_prefix + _SHARED_NAMES[kind]
 
 

@@ -15,15 +15,13 @@ from typing import Any
 
 from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.jetstream import CONSUMER_NOT_FOUND, JetStream
-from cyborg_infra.model.fields import Version
+from cyborg_infra.model.fields import PAUSE_SINCE, RESET_SINCE, Version
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import KIND, OWNER, PLACEHOLDER, START, ConsumerCounts, Ref, Resource, start_of
 
 PARKED = "2200-01-01T00:00:00Z"
 """A new consumer is paused until then while it does not stand where it shall: dead or alive, nobody is served."""
 
-PAUSE_SINCE = Version(2, 11, 0)
-RESET_SINCE = Version(2, 14, 0)
 RESETTABLE = ("all", "by_start_sequence", "by_start_time")  # the others: 10204
 BELOW_START = 10204
 POLL = 0.1  # seconds between two looks at a consumer that drains

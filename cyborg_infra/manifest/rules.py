@@ -10,13 +10,13 @@ from typing import Any
 
 from cyborg_infra.manifest.schema import nearest
 from cyborg_infra.model import subjects
+from cyborg_infra.model.namespace import tasks_stream
 from cyborg_infra.model.org import Org, Path
 from cyborg_infra.model.problems import Mark, Problem
 
 Rule = Callable[[Org], Iterator[Problem]]
 
-# The longest names that are made of a role's and a prefix.
-_LONGEST_STREAM = "AGENT_{}_TASKS"
+# The longest name of a consumer that is made of a role's.
 _LONGEST_CONSUMER = "{}-broadcast-reader"
 _MAX_DESCRIPTION = 4096  # bytes; the server's limit
 
@@ -189,7 +189,7 @@ def _no_role(what: str, name: str, known: list[str], where: Mark | None) -> Prob
 
 
 def _stream(org: Org, role: str) -> str:
-    return org.stream_prefix + _LONGEST_STREAM.format(role.upper().replace("-", "_"))
+    return tasks_stream(org.stream_prefix, role)
 
 
 def _line(mark: Mark | None) -> int:

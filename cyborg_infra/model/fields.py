@@ -76,6 +76,8 @@ LEVELS = {
     5: Version(2, 15, 0),
 }
 OLDEST = LEVELS[0]
+PAUSE_SINCE = LEVELS[1]  # the first version that can pause a consumer
+RESET_SINCE = LEVELS[4]  # and the first that can move one to a sequence number
 NEWEST_LEVEL = max(LEVELS)
 
 

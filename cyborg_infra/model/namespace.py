@@ -1,4 +1,4 @@
-"""One subject of an organisation: what it is for, who may use it, what carries it. Knows no rules of its own."""
+"""One subject of an organisation: what it is for, who may use it, what carries it; and the name of a role's stream."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ class Subject:
     publishers: tuple[str, ...]
     readers: tuple[str, ...]
     meaning: str
+
+
+def tasks_stream(prefix: str, role: str) -> str:
+    """`AGENT_DATA_ENG_TASKS` for `data-eng`, behind the organisation's stream_prefix; two roles may meet in one."""
+    return f"{prefix}AGENT_{role.upper().replace('-', '_')}_TASKS"

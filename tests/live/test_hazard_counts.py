@@ -28,10 +28,9 @@ from scene import EVERY_HAZARD, Scene, Step, applied, consumer, fetched, given_b
 from servers import VERSIONS, StartServer
 
 from cyborg_infra import pipeline
-from cyborg_infra.core.consumer_hazards import PAUSE_SINCE, RESET_SINCE
 from cyborg_infra.core.hazards import EMPTIES_SINCE
 from cyborg_infra.live import measure
-from cyborg_infra.model.fields import Version
+from cyborg_infra.model.fields import PAUSE_SINCE, RESET_SINCE, Version
 from cyborg_infra.model.plan import Done, Hazard, HazardName
 
 DELETES, RESETS = HazardName.DELETES_MESSAGES, HazardName.RESETS_PROGRESS
