@@ -9,7 +9,7 @@ from cyborg_infra.core import namespace, rules
 from cyborg_infra.core.settings import explicit, place
 from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Kind
 from cyborg_infra.model.org import ConsumerKind, Org, Role, StreamKind
-from cyborg_infra.model.state import APPLIED, KIND, OWNER, ROLE, Ref, Resource, State
+from cyborg_infra.model.state import APPLIED, KIND, OWNER, RENAMED_FROM, ROLE, Ref, Resource, State
 from cyborg_infra.model.units import DAY, HOUR, MINUTE
 
 MIB = 1024 * 1024
@@ -171,6 +171,8 @@ def _marked(
     org: Org, ref: Ref, config: Mapping[str, Any], kind: StreamKind | ConsumerKind, role: Role | None
 ) -> Resource:
     labels = {OWNER: org.name, KIND: kind.value} | ({ROLE: role.name} if role else {})
+    if role and role.renamed_from:
+        labels[RENAMED_FROM] = role.renamed_from
     identity = {"name": ref.name} | ({"durable_name": ref.name} if ref.consumer else {})
     metadata = {**(config.get("metadata") or {}), **labels}
     plain = {

@@ -37,16 +37,19 @@ def planned(change: Change, copied: Mapping[str, Ref], live: State, desired: Sta
     before, after = change.before, change.after
     if before is None or after is None or not isinstance(before.counts, StreamCounts):
         return change
+    renamed = before.ref != after.ref
+    so_far = f"{change.reason}; " if renamed else ""
     obstacle = next(_obstacles(before, after, copied, live, desired, facts), None)
     if obstacle is None:
         what = counted(before.counts.messages, "message")
         return replace(
             change,
             carried=True,
-            reason=f"carries {what} over; ingest pauses for milliseconds{_left_out(before, after)}",
+            via=before.ref if renamed else temporary(before.ref),
+            reason=f"{so_far}carries {what} over; ingest pauses for milliseconds{_left_out(before, after)}",
         )
     if before.counts.messages:
-        return replace(change, reason=f"cannot carry its messages over: {obstacle}")
+        return replace(change, reason=f"{so_far}cannot carry its messages over: {obstacle}")
     return change
 
 
@@ -87,12 +90,12 @@ def hazards(
 def as_read(changes: Sequence[Change], live: State) -> State:
     """What there is, as consumers meet it in the successors: only a workqueue again hands out from its beginning."""
     seen = {
-        change.ref: replace(found, config={**found.config, "retention": change.after.config["retention"]})
+        found.ref: replace(found, config={**found.config, "retention": change.after.config["retention"]})
         for change in changes
         if change.carried
         and change.after
         and not change.ref.consumer
-        and (found := live.resources.get(change.ref))
+        and (found := live.resources.get(change.place))
         and found.config.get("retention") == "workqueue"
     }
     return State({**live.resources, **seen}, live.facts) if seen else live
@@ -107,17 +110,24 @@ def _obstacles(
     facts: Facts,
 ) -> Iterator[str]:
     """Why the messages of a stream cannot go into a mirror and back, exactly."""
-    copy = temporary(before.ref)
     if facts.version < PROMOTES_MIRRORS:
         yield f"nats-server {facts.version} cannot turn a copy into a stream ({PROMOTES_MIRRORS} can)"
-    if len(copy.stream) > LONGEST_NAME:
-        yield "its name is too long for a second stream beside it"
-    if copy in live.resources:
-        yield f"stream {copy} is in the way"
+    if before.ref == after.ref:
+        yield from _of_name(temporary(before.ref), live)
+    elif _becomes_workqueue(before, after):
+        yield "what is worked already cannot be left out while it is renamed; rename it in an apply of its own"
     if before.ref.stream in copied:
         yield f"stream {copied[before.ref.stream]} copies it"
     yield from _of_kind(before, after)
     yield from _of_room(before, after, live, desired, facts)
+
+
+def _of_name(copy: Ref, live: State) -> Iterator[str]:
+    """The temporary stream is called as no other."""
+    if len(copy.stream) > LONGEST_NAME:
+        yield "its name is too long for a second stream beside it"
+    if copy in live.resources:
+        yield f"stream {copy} is in the way"
 
 
 def _of_kind(before: Resource, after: Resource) -> Iterator[str]:
@@ -147,7 +157,7 @@ def _of_room(before: Resource, after: Resource, live: State, desired: State, fac
         yield "the account requires a max_bytes, and a complete copy has none"
     if 0 < limits.max_storage < limits.storage + 2 * size:
         yield "the account has no room for a second copy"
-    readers = desired.consumers(before.ref.stream)
+    readers = desired.consumers(after.ref.stream)
     most = after.config.get("max_consumers", -1)
     if most <= 0 and facts.level >= CONSUMER_CAP_LEVEL:
         most = CONSUMER_CAP

@@ -77,11 +77,16 @@ def org_subject(org: Org, channel: str) -> str:
     return f"{org.name}.org.{channel}"
 
 
+def names(role: Role) -> list[str]:
+    """The role's name, and the one that it had before: what is still sent there reaches it as well."""
+    return [role.name, role.renamed_from] if role.renamed_from else [role.name]
+
+
 def captured(org: Org, kind: StreamKind, role: Role | None = None) -> list[str]:
     """The subjects that a stream stores."""
     match kind:
         case StreamKind.TASKS if role:
-            return [agent_subject(org, role.name, "tasks")]
+            return [agent_subject(org, name, "tasks") for name in names(role)]
         case StreamKind.INBOXES:
             return [agent_subject(org, "*", "inbox")]
         case StreamKind.BROADCASTS:
@@ -93,7 +98,9 @@ def captured(org: Org, kind: StreamKind, role: Role | None = None) -> list[str]:
 
 def _advisories(org: Org) -> list[str]:
     """The dead-letter notices of the organisation's streams and no one else's; not of DEAD_LETTERS itself: no loops."""
-    watched = [stream_name(org, StreamKind.TASKS, role) for role in org.roles]
+    watched = list(
+        dict.fromkeys(tasks_stream(org.stream_prefix, name) for role in org.roles for name in names(role))
+    )
     watched += [stream_name(org, kind) for kind in shared_streams(org) if kind is not StreamKind.DEAD_LETTERS]
     return [subject for stream in watched for subject in advisories_of(stream)]
 
@@ -117,9 +124,9 @@ def delivered(
     """The subjects that a consumer filters for, an event reader for `events`; none means all of its stream."""
     match kind:
         case ConsumerKind.WORKER if role:
-            return (agent_subject(org, role.name, "tasks"),)
+            return tuple(agent_subject(org, name, "tasks") for name in names(role))
         case ConsumerKind.INBOX_READER if role:
-            return (agent_subject(org, role.name, "inbox"),)
+            return tuple(agent_subject(org, name, "inbox") for name in names(role))
         case ConsumerKind.BROADCAST_READER:
             return (org_subject(org, "broadcasts"),)
         case ConsumerKind.EVENT_READER:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from cyborg_infra.core import consumer_hazards, hazards, moves, order, preflight, room
+from cyborg_infra.core import consumer_hazards, hazards, moves, order, preflight, renames, room
 from cyborg_infra.core.diff import diff, is_mark
-from cyborg_infra.core.namespace import advisories_of
+from cyborg_infra.core.known import Known
 from cyborg_infra.model.fields import OLDEST, SERVER_METADATA, Kind, Version
-from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
+from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Cause, Change, FieldChange, Hazard, Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.state import (
     APPLIED,
-    KIND,
+    BECOMES,
     PLACEHOLDER,
-    TEMPORARY,
     Facts,
     Ref,
     Resource,
     State,
     digest_of,
-    temporary,
 )
 from cyborg_infra.model.subjects import SubjectIndex
 
@@ -48,11 +45,17 @@ def make_plan(
     facts = live.facts or Facts(OLDEST, 0)
     desired_part = _of_roles(desired, targets)
     owned = State({ref: found for ref, found in live.resources.items() if found.owner == owner})
-    carried = {kept for ref in owned.resources if (kept := _kept_for(ref)) in desired.resources and kept}
+    places = renames.predecessors(live, desired, owner)
+    carried = {
+        successor: found.ref
+        for found in owned.resources.values()
+        if (successor := _successor(found)) in desired.resources and successor
+    }
+    going_on = {*places.values(), *carried.values()}
     orphans = [
         found
         for ref, found in _of_roles(owned, targets).resources.items()
-        if ref not in desired.resources and _kept_for(ref) not in carried
+        if ref not in desired.resources and ref not in going_on
     ]
     if unknown := set(targets) - {found.role for found in [*desired.resources.values(), *orphans]}:
         raise UsageInvalid(
@@ -64,22 +67,22 @@ def make_plan(
             )
         )
 
-    known = _Known.of(
+    known = Known.of(
         State({ref: found for ref, found in owned.resources.items() if ref in desired.resources})
     )
     changes = [
         change
         for ref, wanted in desired_part.resources.items()
-        if (change := _change(live.resources.get(ref), wanted, owner, facts, ever=known.applied(wanted)))
+        if (change := _change(_found(ref, places, live), wanted, owner, facts, ever=known.applied(wanted)))
     ]
     if prune:
         changes += [
             Change(Action.DELETE, orphan, None, reason="no longer in the manifest") for orphan in orphans
         ]
     changes = _with_interrupted(changes, carried, live, desired_part)
-    changes = _with_moves(changes, carried, live, desired, facts)
-    changes = _with_replaced_streams(changes, live, desired_part)
-    changes = _with_problems(changes, carried, live, desired, facts)
+    changes = _with_moves(changes, carried, places, live, desired, facts)
+    changes = _with_replaced_streams(changes, places, live, desired_part)
+    changes = _with_problems(changes, going_on, live, desired, facts)
     changes = _with_hazards(changes, carried, live, desired)
     ordered, tangled = order.ordered(changes, room.pairs(changes, live, facts))
     return Plan(
@@ -142,7 +145,17 @@ def _change(
         )
         cause = Cause.DRIFT if ever else Cause.PENDING
         return Change(Action.IMPOSSIBLE, live, desired, cause=cause, problems=(problem,))
+    if live.ref == desired.ref and (becomes := live.metadata.get(BECOMES)):
+        problem = Problem(
+            "being-renamed",
+            f"{live.ref} is on its way to be {becomes}: that apply was interrupted",
+            desired.origin,
+            "apply the manifest as it was then, and this one after that",
+        )
+        return Change(Action.IMPOSSIBLE, live, desired, problems=(problem,))
     fields = diff(live, desired, facts.version)
+    if live.ref != desired.ref:
+        return Change(Action.REPLACE, live, desired, fields, reason=f"renamed from {live.ref}")
     if not fields:
         return None
     cause = _cause(live, desired, fields, ever=ever)
@@ -177,17 +190,23 @@ def _cause(live: Resource, desired: Resource, fields: Iterable[FieldChange], *, 
     return Cause.BOTH
 
 
-def _kept_for(ref: Ref) -> Ref | None:
-    """What this is kept for, if it is a consumer's placeholder or the temporary stream of a move."""
-    if ref.consumer.startswith(PLACEHOLDER):
-        return Ref(ref.stream, ref.consumer.removeprefix(PLACEHOLDER))
-    if ref.stream.startswith(TEMPORARY) and not ref.consumer:
-        return Ref(ref.stream.removeprefix(TEMPORARY))
+def _successor(found: Resource) -> Ref | None:
+    """What this is kept for, if it is a consumer's placeholder or the stream that a move goes by way of."""
+    stream, consumer = found.ref.stream, found.ref.consumer
+    if consumer.startswith(PLACEHOLDER):
+        return Ref(stream, consumer.removeprefix(PLACEHOLDER))
+    if not consumer and (becomes := found.metadata.get(BECOMES)):
+        return Ref(becomes)
     return None
 
 
+def _found(ref: Ref, places: Mapping[Ref, Ref], live: State) -> Resource | None:
+    """What lives under this name, or what shall go on under it."""
+    return live.resources.get(ref) or live.resources.get(places.get(ref, ref))
+
+
 def _with_interrupted(
-    changes: Sequence[Change], carried: Container[Ref], live: State, desired: State
+    changes: Sequence[Change], carried: Mapping[Ref, Ref], live: State, desired: State
 ) -> list[Change]:
     """What an interrupted replace left: each goes on, with a change of its own if it had none."""
     changed = {change.ref: change for change in changes}
@@ -196,15 +215,19 @@ def _with_interrupted(
             continue
         before = live.resources.get(ref)
         known = changed.get(ref, Change(Action.UPDATE, before, wanted, cause=Cause.DRIFT))
-        if before is None and ref.kind is Kind.STREAM:  # all of it is in the temporary stream: no creation
-            held = replace(live.resources[temporary(ref)], ref=ref)
-            known = replace(known, action=Action.REPLACE, before=held, fields=diff(held, wanted, OLDEST))
-        changed[ref] = replace(known, carried=True, reason="goes on where an interrupted replace stopped")
+        changed[ref] = replace(
+            known, carried=True, via=carried.get(ref), reason="goes on where an interrupted replace stopped"
+        )
     return list(changed.values())
 
 
 def _with_moves(
-    changes: Sequence[Change], interrupted: Container[Ref], live: State, desired: State, facts: Facts
+    changes: Sequence[Change],
+    interrupted: Container[Ref],
+    places: Mapping[Ref, Ref],
+    live: State,
+    desired: State,
+    facts: Facts,
 ) -> list[Change]:
     """Replaced streams take their messages along where that is exact, and say so; or why they cannot."""
     moved, copied = [], moves.copies(live)
@@ -213,13 +236,17 @@ def _with_moves(
             known = (
                 change if change.ref in interrupted else moves.planned(change, copied, live, desired, facts)
             )
-            moved.append(replace(known, readers=tuple(desired.consumers(change.ref.stream))))
+            readers = desired.consumers(change.ref.stream)
+            named = {places.get(reader.ref, reader.ref).consumer: reader for reader in readers}
+            moved.append(replace(known, readers=named))
         else:
             moved.append(change)
     return moved
 
 
-def _with_replaced_streams(changes: Sequence[Change], live: State, desired: State) -> list[Change]:
+def _with_replaced_streams(
+    changes: Sequence[Change], places: Mapping[Ref, Ref], live: State, desired: State
+) -> list[Change]:
     """A replaced stream takes its consumers with it: each is replaced as well, whatever else it needs."""
     replaced = {
         change.ref.stream
@@ -230,7 +257,7 @@ def _with_replaced_streams(changes: Sequence[Change], live: State, desired: Stat
         return list(changes)
     changed = {change.ref: change for change in changes}
     for consumer in desired.consumers():
-        before = live.resources.get(consumer.ref)
+        before = _found(consumer.ref, places, live)
         if consumer.ref.stream in replaced and before is not None:
             known = changed.get(consumer.ref, Change(Action.UPDATE, before, consumer))
             if known.action is not Action.IMPOSSIBLE:
@@ -241,16 +268,14 @@ def _with_replaced_streams(changes: Sequence[Change], live: State, desired: Stat
 
 
 def _with_problems(
-    changes: Sequence[Change], carried: Container[Ref], live: State, desired: State, facts: Facts
+    changes: Sequence[Change], going_on: Container[Ref], live: State, desired: State, facts: Facts
 ) -> list[Change]:
     """Changes that this server would refuse become impossible, with the reasons."""
     deleted = {change.ref for change in changes if change.action is Action.DELETE}
     in_the_way = [
         stream
         for stream in live.streams()
-        if stream.ref not in desired.resources
-        and stream.ref not in deleted
-        and _kept_for(stream.ref) not in carried
+        if stream.ref not in desired.resources and stream.ref not in deleted and stream.ref not in going_on
     ]
     overlaps = preflight.overlaps(
         State({change.ref: change.after for change in changes if change.after}), in_the_way
@@ -281,14 +306,14 @@ def _with_hazards(
         for subject in stream.config.get("subjects") or ()
     )
     lost = {
-        change.ref
+        change.place
         for change in changes
         if change.ref.kind is Kind.STREAM
         and change.action in (Action.REPLACE, Action.DELETE)
         and not change.carried
     }
     met = moves.as_read(changes, live)
-    planned = {*desired.resources, *(change.ref for change in changes)}
+    planned = {*desired.resources, *(change.ref for change in changes), *(change.place for change in changes)}
     return [
         change  # what an interrupted replace costs was allowed when it began
         if Ref(change.ref.stream) in carried
@@ -362,31 +387,3 @@ def _notes(changes: Sequence[Change], targets: Sequence[str], facts: Facts) -> I
         change.action is Action.CREATE and change.ref.kind is Kind.STREAM for change in changes
     ):
         yield "dead letters of a new stream are kept from the next apply without --target on"
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What must have been applied before, as far as the living resources tell: there is no state file."""
-
-    roles: frozenset[str | None]
-    routes: frozenset[str]
-
-    @classmethod
-    def of(cls, owned: State) -> Self:
-        """What `owned` tells, which is still in the manifest: under names that were given up, nothing was deleted."""
-        marked = [found for found in owned.resources.values() if found.metadata.get(APPLIED)]
-        routes = [subject for found in marked for subject in found.config.get("subjects") or ()]
-        return cls(frozenset(found.role for found in marked), frozenset(routes))
-
-    def applied(self, desired: Resource) -> bool:
-        """Whether a missing resource was there before: then somebody deleted it.
-
-        ORG_EVENTS comes and goes with the manifest, so its dead-letter route decides; of an event reader
-        nothing tells, and it counts as new.
-        """
-        match desired.metadata.get(KIND):
-            case StreamKind.EVENTS:
-                return bool(self.routes.intersection(advisories_of(desired.ref.stream)))
-            case ConsumerKind.EVENT_READER:
-                return False
-        return desired.role in self.roles

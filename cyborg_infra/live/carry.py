@@ -37,19 +37,18 @@ class Manner:
     repeats_work: bool = False
 
 
-async def replace(server: JetStream, desired: Resource, manner: Manner) -> None:
-    """The consumer is as desired and stands where the one of its name stood; the placeholder is gone.
+async def replace(server: JetStream, place: Ref, desired: Resource, manner: Manner) -> None:
+    """The consumer is as desired and stands where the one called `place` stood, which is gone like its placeholder.
 
     Raises ServerFault, with the old consumer serving again, if work under way did not end in time and may not
     be repeated.
     """
-    ref = desired.ref
-    old = await server.info(ref)
+    old = await server.info(place)
     if old is not None and old.config.get("pause_until") != PARKED:
         position = await settled(server, old, manner)
-        if matters(desired, position) and not await _is_workqueue(server, ref):
+        if matters(desired, position) and not await _is_workqueue(server, desired.ref):
             await keep(server, desired, position)
-    await _delete(server, ref)
+    await _delete(server, place)
     await finish(server, desired, manner.version)
 
 

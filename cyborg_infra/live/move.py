@@ -2,7 +2,7 @@
 
 The temporary stream T is a mirror that is promoted, and so is the new S: sequence numbers, gaps, timestamps and
 headers are kept. Nothing is kept on the machine that applies: what has to be remembered is in T's metadata
-(`Journal`), and what is to be done next follows from the two living streams alone. Needs 2.12.
+(`journal.Journal`), and what is to be done next follows from the two living streams alone. Needs 2.12.
 
 | stage     | S                        | T                         | next                                         |
 |-----------|--------------------------|---------------------------|----------------------------------------------|
@@ -14,51 +14,39 @@ headers are kept. Nothing is kept on the machine that applies: what has to be re
 | RETURNING | mirror of T              | takes messages in, parked | S has nearly all: park T; all: promote S     |
 | RETURNED  | takes messages in        | parked                    | place the consumers, complete S, delete T    |
 
+A stream with a new name needs no temporary one: the old stream is T, and the move begins at GONE.
+
 Up to PARKED S has everything, and a fault undoes the move. From COPIED on T has, and the next apply goes on; an
-apply that finds S in COPYING or PARKED goes on as well, unless S may stay: then it undoes it. Publishers are
-refused, and know it, only between a park and the promotion that follows. Before 2.12 it refuses to be used.
+apply that finds S in COPYING or PARKED goes on as well, unless S may stay: then it undoes it. Of a rename, T has
+everything up to RETURNING, and a fault undoes it. Publishers are refused, and know it, only between a park and the promotion that follows. Before 2.12 it refuses to be used.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from dataclasses import replace as with_
+from typing import Any
 
 from cyborg_infra.live import carry
 from cyborg_infra.live.carry import PARKED, Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
 from cyborg_infra.live.follow import caught_up, is_parked, nearly, parked, stream_counts, unmark
 from cyborg_infra.live.jetstream import PAUSES, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.journal import INGEST, Journal, Stage, has_begun, stage
 from cyborg_infra.model.fields import Config, sendable
-from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.state import (
     APPLIED,
-    JOURNAL,
     KIND,
     OWNER,
     PLACEHOLDER,
-    TEMPORARY,
     Ref,
     Resource,
     temporary,
 )
-
-INGEST = (
-    "subjects",
-    "subject_transform",
-    "republish",
-    "no_ack",
-    "max_msg_size",
-    "allow_atomic",
-    "allow_batched",
-    "allow_rollup_hdrs",
-)
-"""What says how a stream takes messages in. A mirror has none of it."""
 
 STORED = (
     "num_replicas",
@@ -77,59 +65,22 @@ WRITES_IN_FLIGHT = 32
 SERVERS_OWN = ("JS_MIRROR_", "JS_SRC_")  # consumers by which the server itself reads (2.14+)
 
 
-class Stage(Enum):
-    """How far a move has come; the table in this module's docstring."""
-
-    WHOLE = auto()
-    COPYING = auto()
-    PARKED = auto()
-    COPIED = auto()
-    GONE = auto()
-    RETURNING = auto()
-    RETURNED = auto()
-
-
-def stage(stream: Resource | None, copy: Resource | None) -> Stage:
-    """How far the move of `stream` by way of `copy` has come."""
-    if copy is None:
-        return Stage.WHOLE
-    if "mirror" in copy.config:
-        return Stage.PARKED if stream is None or is_parked(stream) else Stage.COPYING
-    if stream is None:
-        return Stage.GONE
-    if "mirror" in stream.config:
-        return Stage.RETURNING
-    return Stage.COPIED if is_parked(stream) else Stage.RETURNED
-
-
-@dataclass(frozen=True, slots=True)
-class Journal:
-    """What the living streams no longer say: how S took messages in and kept them, and where its consumers stood."""
-
-    ingest: Config
-    retention: str
-    positions: Mapping[str, int] = field(default_factory=dict)  # consumer -> next sequence number to deliver
-
-    @classmethod
-    def of(cls, copy: Resource) -> Self:
-        """As it is in the temporary stream's metadata."""
-        return cls(**json.loads(copy.metadata[JOURNAL]))
-
-    def metadata(self, owner: str) -> dict[str, str]:
-        """The temporary stream's metadata that holds it."""
-        written = {"ingest": self.ingest, "retention": self.retention, "positions": self.positions}
-        return {OWNER: owner, KIND: TEMPORARY, JOURNAL: json.dumps(written)}
-
-
 async def replace(
-    server: JetStream, desired: Resource, readers: Sequence[Resource], manner: Manner, *, must: bool
+    server: JetStream,
+    via: Ref,
+    desired: Resource,
+    readers: Mapping[str, Resource],
+    manner: Manner,
+    *,
+    must: bool,
 ) -> None:
-    """The stream is as desired and has every message; `readers` have placeholders where they stood; T is gone.
+    """The stream is as desired and has every message; `readers` have placeholders where the old ones stood; T is gone.
 
+    T is `via`: a temporary stream, or the one whose name changes. `readers` go by the names of the old consumers.
     If the stream need not be replaced any more (`must` is false), a move that has only begun is undone instead.
     Raises ServerFault; then all is as it was, or the next apply goes on.
     """
-    move = _Move(server, desired, readers, manner, must=must)
+    move = _Move(server, via, desired, readers, manner, must=must)
     try:
         await _patiently(move.run)
     except ServerFault:
@@ -156,8 +107,9 @@ class _Move:
     """One stream's move: every method looks at the server, or takes what was just seen there."""
 
     server: JetStream
+    via: Ref
     desired: Resource
-    readers: Sequence[Resource]
+    readers: Mapping[str, Resource]
     manner: Manner
     must: bool
 
@@ -166,13 +118,17 @@ class _Move:
         return self.desired.ref
 
     @property
-    def temporary(self) -> Ref:
-        return temporary(self.ref)
+    def renames(self) -> bool:
+        """T is the old stream under its old name."""
+        return self.via != temporary(self.ref)
 
     async def run(self) -> None:
         """From wherever the server is to the end. Started again after the end, it does nothing."""
         stream, copy = await self._look()
-        if copy is None and stream is not None and stream.canonical() != self.desired.canonical():
+        if copy is not None and not has_begun(copy):
+            await self._begin_rename(copy)
+            stream, copy = await self._look()
+        elif copy is None and stream is not None and stream.canonical() != self.desired.canonical():
             await self._begin(stream)
             stream, copy = await self._look()
         while copy is not None:
@@ -180,19 +136,28 @@ class _Move:
             stream, copy = await self._look()
 
     async def undo(self) -> None:
-        """S takes messages in and its consumers are served, as before, if S still has everything."""
+        """The old stream takes messages in and its consumers are served, as before, if it still has everything."""
         stream, copy = await self._look()
-        if stream is None or stage(stream, copy) not in (Stage.WHOLE, Stage.COPYING, Stage.PARKED):
-            return
-        if copy is not None and is_parked(stream):
+        reached = stage(stream, copy)
+        if self.renames and copy is not None and reached in (Stage.GONE, Stage.RETURNING):
+            if stream is not None:
+                await self._delete(self.ref)
+            await self._put_back(copy, Journal.of(copy))
+        elif stream is not None and reached in (Stage.WHOLE, Stage.COPYING, Stage.PARKED):
+            await self._put_back(stream, Journal.of(copy) if copy else None)
+            await self._delete(self.via)
+
+    async def _put_back(self, stream: Resource, journal: Journal | None) -> None:
+        if journal is not None and is_parked(stream):
             with contextlib.suppress(ApiError):  # deny_purge: then a mark stays
-                await unmark(self.server, self.ref)
-            await self._update(self.ref, {**stream.config, **Journal.of(copy).ingest}, "putting it back")
-        await _all(carry.resume(self.server, found.ref) for found in await self._consumers())
-        await self._delete(self.temporary)
+                await unmark(self.server, stream.ref)
+        if journal is not None and (is_parked(stream) or journal.labels):
+            labels = {"metadata": journal.labels} if journal.labels else {}
+            await self._update(stream.ref, {**stream.config, **journal.ingest, **labels}, "putting it back")
+        await _all(carry.resume(self.server, found.ref) for found in await self._consumers(stream.ref))
 
     async def _look(self) -> tuple[Resource | None, Resource | None]:
-        stream, copy = await asyncio.gather(self.server.info(self.ref), self.server.info(self.temporary))
+        stream, copy = await asyncio.gather(self.server.info(self.ref), self.server.info(self.via))
         return stream, copy
 
     async def _step(self, stream: Resource | None, copy: Resource) -> None:
@@ -217,36 +182,42 @@ class _Move:
             Stage.RETURNED: self._complete,
         }
 
+    async def _begin_rename(self, copy: Resource) -> None:
+        """The old stream is T, and remembers what it was."""
+        if await self.server.info(self.ref) is not None:
+            raise PlanStale(Problem("stale", f"{self.ref} was created since the plan was made"))
+        journal = Journal.started(copy, labels=copy.metadata)
+        config = {**copy.config, "metadata": journal.metadata(self.desired)}
+        await self._update(self.via, config, "noting what it was")
+
     async def _begin(self, stream: Resource) -> None:
         """T is a mirror of S. What is acknowledged away while it is copied would come again: there, work ends first."""
         consumed = stream.config.get("retention") != "limits"
-        journal = Journal(
-            ingest={name: stream.config[name] for name in INGEST if name in stream.config},
-            retention=stream.config["retention"],
-            positions=await self._drained(parked=False) if consumed else {},
-        )
+        positions = await self._drained(self.ref, parked=False) if consumed else {}
+        journal = with_(Journal.started(stream), positions=positions)
         config = {name: stream.config[name] for name in STORED if name in stream.config}
-        await self._create(
-            self.temporary, self.ref, config | {"metadata": journal.metadata(self.desired.owner or "")}
-        )
+        await self._create(self.via, self.ref, config | {"metadata": journal.metadata(self.desired)})
 
     async def _leave(self, stream: Resource, copy: Resource) -> None:
         """The consumers of S wait and are noted, and S takes nothing in; T is so near that this lasts milliseconds."""
         noted = Journal.of(copy)
         if noted.retention == "limits":
-            await nearly(self.server, self.ref, self.temporary)
-        positions = await self._drained(parked=True)
+            await nearly(self.server, self.ref, self.via)
+        positions = await self._drained(self.ref, parked=True)
         if noted.retention == "limits":
-            journal = Journal(noted.ingest, noted.retention, positions)
-            metadata = journal.metadata(self.desired.owner or "")
-            await self._update(self.temporary, {**copy.config, "metadata": metadata}, "noting its consumers")
+            await self._note(copy, positions)
         elif positions != noted.positions and not self.manner.repeats_work:
-            await self._delete(self.temporary)  # it has what was acknowledged since: once more
+            await self._delete(self.via)  # it has what was acknowledged since: once more
             await self._begin(stream)
             return
         else:
-            await nearly(self.server, self.ref, self.temporary)
+            await nearly(self.server, self.ref, self.via)
         await self._park(stream)
+
+    async def _note(self, copy: Resource, positions: Mapping[str, int]) -> None:
+        journal = with_(Journal.of(copy), positions=positions)
+        config = {**copy.config, "metadata": journal.metadata(self.desired)}
+        await self._update(self.via, config, "noting its consumers")
 
     async def _promote(self, stream: Resource, copy: Resource) -> None:
         """T has all that S has, and takes in what S did."""
@@ -262,23 +233,26 @@ class _Move:
             name: value for name, value in copy.config.items() if name not in ("mirror", "mirror_direct")
         }
         rest = {name: value for name, value in config.items() if name not in INGEST}
-        await self._update(self.temporary, {**rest, **Journal.of(copy).ingest}, "opening it")
+        await self._update(self.via, {**rest, **Journal.of(copy).ingest}, "opening it")
 
     async def _return(self, copy: Resource) -> None:
         """S is a mirror of T, as desired in all that cannot be changed later; T has left out what is worked."""
+        journal = Journal.of(copy)
         if is_parked(copy):
             await self._open(copy)
             return
-        journal = Journal.of(copy)
+        if journal.positions is None:
+            await self._note(copy, await self._drained(self.via, parked=True))
+            return
         if self.desired.config["retention"] == "workqueue" != journal.retention and journal.positions:
             first = min(journal.positions.values())
             await self.server.call(
-                f"STREAM.PURGE.{self.temporary}",
+                f"STREAM.PURGE.{self.via}",
                 {"seq": first},
                 doing=f"leaving out what is worked in {self.ref}",
             )
         metadata = {OWNER: self.desired.owner, KIND: self.desired.metadata.get(KIND, "")}
-        await self._create(self.ref, self.temporary, {**self._creation(), "metadata": metadata})
+        await self._create(self.ref, self.via, {**self._creation(), "metadata": metadata})
 
     async def _arrive(self, stream: Resource, copy: Resource) -> None:
         """S takes messages in, still without limits. An S that the manifest no longer wants is begun anew."""
@@ -286,10 +260,10 @@ class _Move:
             await self._delete(self.ref)
             return
         if not is_parked(copy):
-            await nearly(self.server, self.temporary, self.ref)
+            await nearly(self.server, self.via, self.ref)
             await self._park(copy)
             return
-        await caught_up(self.server, self.temporary, self.ref)
+        await caught_up(self.server, self.via, self.ref)
         config = {
             name: value for name, value in stream.config.items() if name not in ("mirror", "mirror_direct")
         }
@@ -309,9 +283,9 @@ class _Move:
             )
         if APPLIED not in stream.metadata:
             await unmark(self.server, self.ref)
-            await self._place(stream, Journal.of(copy).positions)
+            await self._place(stream, Journal.of(copy).positions or {})
         await self._update(self.ref, self.desired.config, "completing it")
-        await self._delete(self.temporary)
+        await self._delete(self.via)
 
     async def _place(self, stream: Resource, positions: Mapping[str, int]) -> None:
         if self.desired.config["retention"] == "workqueue":
@@ -320,16 +294,16 @@ class _Move:
         interest = self.desired.config["retention"] == "interest"
         standing = [
             (reader, position)
-            for reader in self.readers
-            if (position := positions.get(reader.ref.consumer, 0))
+            for name, reader in self.readers.items()
+            if (position := positions.get(name, 0))
             and position <= last + 1  # beyond: a memory stream that a restart has emptied
             and (interest or carry.matters(reader, position))
         ]
         await _all(carry.keep(self.server, reader, position) for reader, position in standing)
 
-    async def _drained(self, *, parked: bool) -> dict[str, int]:
+    async def _drained(self, stream: Ref, *, parked: bool) -> dict[str, int]:
         """The next message of every consumer, with nobody working on an earlier one. `parked`: they wait until resumed."""
-        found = await self._consumers()
+        found = await self._consumers(stream)
         until = PARKED if parked else None
         positions = await _all(carry.settled(self.server, old, self.manner, until) for old in found)
         noted: dict[str, int] = {}
@@ -338,8 +312,8 @@ class _Move:
             noted[name] = max(position, noted.get(name, 0))
         return noted
 
-    async def _consumers(self) -> list[Resource]:
-        found = await self.server.consumers(self.ref)
+    async def _consumers(self, stream: Ref) -> list[Resource]:
+        found = await self.server.consumers(stream)
         return [consumer for consumer in found if not consumer.ref.consumer.startswith(SERVERS_OWN)]
 
     async def _park(self, stream: Resource) -> None:

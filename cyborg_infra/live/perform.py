@@ -10,6 +10,7 @@ from cyborg_infra.live import carry, move
 from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
 from cyborg_infra.live.jetstream import ATTEMPTS, CONSUMER_NOT_FOUND, PAUSES, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.journal import has_begun
 from cyborg_infra.live.settle import settled
 from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Kind, sendable
 from cyborg_infra.model.plan import Action, Change, HazardName
@@ -21,7 +22,6 @@ from cyborg_infra.model.state import (
     Ref,
     Resource,
     StreamCounts,
-    temporary,
 )
 
 START_FIELDS = ("deliver_policy", "opt_start_seq", "opt_start_time")
@@ -74,15 +74,17 @@ async def _carry(server: JetStream, change: Change, manner: Manner) -> None:
 
 async def _replace_consumer(server: JetStream, change: Change, manner: Manner) -> None:
     await _unchanged(server, change)
-    await carry.replace(server, _after(change), manner)
+    await carry.replace(server, change.place, _after(change), manner)
 
 
 async def _move(server: JetStream, change: Change, manner: Manner) -> None:
     """Replaced with its messages. An interrupted replace goes on from what there is, whatever the plan found."""
-    if await server.info(temporary(change.ref)) is None:
+    if change.via is None:
+        raise ValueError("messages are carried by way of a stream")
+    if not has_begun(await server.info(change.via)):
         await _unchanged(server, change)
     must = change.action is Action.REPLACE
-    await move.replace(server, _after(change), change.readers, manner, must=must)
+    await move.replace(server, change.via, _after(change), change.readers, manner, must=must)
 
 
 def _travels(change: Change, after: Resource) -> bool:
@@ -208,14 +210,14 @@ def _refuse_if_moved(change: Change, live: Resource) -> None:
 
 
 async def _unchanged(server: JetStream, change: Change) -> Resource | None:
-    """The resource as it is now, which is as the plan found it; None if it is gone."""
-    live = await server.info(change.ref)
+    """What the change is of, as it is now, which is as the plan found it; None if it is gone."""
+    live = await server.info(change.place)
     if live is None or change.before is None:
         return live
     if live.created != change.before.created:
-        raise _stale(change.ref, "deleted and created again")
+        raise _stale(live.ref, "deleted and created again")
     if (live.canonical(), _labels(live)) != (change.before.canonical(), _labels(change.before)):
-        raise _stale(change.ref, "changed")
+        raise _stale(live.ref, "changed")
     return live
 
 

@@ -41,7 +41,8 @@ def build(source: Source) -> tuple[dict[str | None, Org], list[Problem]]:
         name=data.get("org") or "",
         description=data.get("description") or "",
         roles=tuple(
-            Role(name, body.get("description") or "", source.key(path)) for path, name, body in roles
+            Role(name, body.get("description") or "", body.get("renamed_from") or "", source.key(path))
+            for path, name, body in roles
         ),
         events=tuple(_event(source, entry) for entry in events),
         layers=(_overrides(source, (), data, roles, problems),),

@@ -78,6 +78,22 @@ def roles_have_streams_of_their_own(org: Org) -> Iterator[Problem]:
             )
 
 
+def former_names_are_free(org: Org) -> Iterator[Problem]:
+    """A role was renamed_from a name that nobody has now, and that nobody else had."""
+    names, former = {role.name for role in org.roles}, dict[str, str]()
+    for role in org.roles:
+        where = org.marks.get(("roles", role.name, "renamed_from"), role.mark)
+        yield from _name_problems("a role's former name", role.renamed_from, where)
+        if role.renamed_from in names:
+            message = f"{role.name} cannot be renamed from {role.renamed_from}: that role is in the manifest"
+            yield Problem("bad-rename", message, where, "rename in two applies if roles swap their names")
+        elif role.renamed_from and former.setdefault(role.renamed_from, role.name) != role.name:
+            message = (
+                f"{former[role.renamed_from]} and {role.name} cannot both be renamed from {role.renamed_from}"
+            )
+            yield Problem("bad-rename", message, where, "one role takes its tasks and its progress over")
+
+
 def names_fit(org: Org) -> Iterator[Problem]:
     """The server's limit for the names of streams and consumers (10102)."""
     for role in org.roles:
@@ -151,6 +167,7 @@ RULES: tuple[Rule, ...] = (
     events_are_domain_and_event,
     names_are_given_once,
     roles_have_streams_of_their_own,
+    former_names_are_free,
     names_fit,
     prefix_is_part_of_a_name,
     events_are_between_roles,

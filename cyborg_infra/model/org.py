@@ -48,10 +48,11 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A position in the organisation."""
+    """A position in the organisation. `renamed_from` is the name that it had before; empty if it has always had this one."""
 
     name: str
     description: str = ""
+    renamed_from: str = ""
     mark: Mark | None = None
 
 

@@ -67,7 +67,10 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One action on one resource. `before` or `after` is present. `needs` must be done first, where it is in the plan."""
+    """One action on one resource. `before` or `after` is present. `needs` must be done first, where it is in the plan.
+
+    A replace may give it another name: then `before` and `after` have different refs.
+    """
 
     action: Action
     before: Resource | None
@@ -81,9 +84,10 @@ class Change:
     carried: bool = (
         False  # a replaced stream with its messages; a consumer that goes on where a placeholder stands
     )
-    readers: tuple[
-        Resource, ...
-    ] = ()  # of such a stream: the desired consumers, which are placed in the new one
+    via: Ref | None = None  # of such a stream: the one that holds its messages meanwhile
+    readers: Mapping[str, Resource] = field(
+        default_factory=dict
+    )  # name of its consumer now -> the desired one that shall stand where it does
 
     @property
     def ref(self) -> Ref:
@@ -92,6 +96,11 @@ class Change:
         if resource is None:
             raise ValueError("a change has a before or an after")
         return resource.ref
+
+    @property
+    def place(self) -> Ref:
+        """What is there now, under whichever name, or would be."""
+        return self.before.ref if self.before else self.ref
 
 
 @dataclass(frozen=True, slots=True)

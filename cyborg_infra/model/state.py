@@ -19,6 +19,9 @@ APPLIED = "cyborg-infra.applied"
 MARKS = (OWNER, KIND, ROLE, APPLIED)
 """The metadata that says whose a resource is and what was last applied to it."""
 
+RENAMED_FROM = "cyborg-infra.renamed-from"
+"""The name that a resource's role had before, as long as the manifest says so."""
+
 START = "cyborg-infra.start"
 """On a consumer that was replaced on a server before 2.14: the deliver_policy that its start sequence stands for."""
 
@@ -27,6 +30,9 @@ PLACEHOLDER = "cyborg-infra-placeholder-"
 
 TEMPORARY = "cyborg-infra-temporary-"
 """Begins the name of a stream that holds the messages of one being replaced; also such a stream's kind."""
+
+BECOMES = "cyborg-infra.becomes"
+"""On such a stream: the name of the stream that its messages are for."""
 
 JOURNAL = "cyborg-infra.journal"
 """On such a stream: what is needed to go on, or back, after an interruption."""

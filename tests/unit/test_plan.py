@@ -138,9 +138,12 @@ def test_a_target_changes_nothing_else() -> None:
     assert only(plan) == (TASKS, Action.UPDATE, Cause.PENDING)
 
 
-def test_a_prefix_is_another_place_and_no_deletion() -> None:
+def test_a_prefix_is_another_name_and_no_deletion() -> None:
     plan = planned(live(wished()), wished("naming: {stream_prefix: NEW_}"), prune=True)
-    assert {change.cause for change in plan.changes if change.action is Action.CREATE} == {Cause.PENDING}
+    assert {(change.action, change.cause) for change in plan.changes} == {(Action.REPLACE, Cause.PENDING)}
+    assert {change.ref.stream for change in plan.changes} == {
+        f"NEW_{change.place.stream}" for change in plan.changes
+    }
 
 
 @pytest.mark.parametrize(
