@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from cyborg_infra.model.org import (
     Role,
     StreamKind,
 )
-from cyborg_infra.model.state import KIND, Ref, Resource, State
+from cyborg_infra.model.state import KIND, RENAMED_FROM, Ref, Resource, State
 from cyborg_infra.model.subjects import covers, is_name, is_token, overlap
 from cyborg_infra.model.units import MAX_INT64
 
@@ -67,7 +67,9 @@ def described(live: State, org: Org) -> Org:
     looked at. Without a role there is nothing to describe.
     """
     found = _of_scheme(live, org)
-    org = replace(org, roles=tuple(Role(name) for name in _roles(found, org)))
+    names = _roles(found, org)
+    former = {role: name for name, role in _former(found, names, org).items()}
+    org = replace(org, roles=tuple(Role(name, renamed_from=former.get(name, "")) for name in names))
     org = replace(org, events=tuple(_events(found, org)))
     level = live.facts.level if live.facts else NEWEST_LEVEL
     settings: dict[Scope, dict[str, Any]] = {}
@@ -125,6 +127,17 @@ def _roles(found: State, org: Org) -> list[str]:
             if reader := _reader(consumer, kind):
                 named.setdefault(_tasks_of(reader, org), reader)
     return sorted(named.values())
+
+
+def _former(found: State, names: Sequence[str], org: Org) -> Mapping[str, str]:
+    """The name that a role had before -> the role, as marked on its stream; each name once, and none that is in use."""
+    marked = {name: found.resources.get(Ref(_tasks_of(name, org))) for name in names}
+    former = {
+        stream.metadata[RENAMED_FROM]: name
+        for name, stream in marked.items()
+        if stream and RENAMED_FROM in stream.metadata
+    }
+    return {name: role for name, role in former.items() if _is_role(name) and name not in names}
 
 
 def _tellers(stream: Resource, found: State, org: Org) -> Iterator[str]:

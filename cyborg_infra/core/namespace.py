@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cyborg_infra.model.namespace import Subject, tasks_stream
 from cyborg_infra.model.org import ConsumerKind, Org, Role, StreamKind
@@ -110,6 +111,13 @@ def advisories_of(stream: str) -> list[str]:
     return [f"{ADVISORIES}.{event}.{stream}.*" for event in _DEAD]
 
 
+def watched(subject: str) -> str | None:
+    """The stream whose dead-letter notices come on this subject, or None if it is no such subject."""
+    tokens = subject.split(".")
+    notice = len(tokens) == len(ADVISORIES.split(".")) + 3 and subject.startswith(f"{ADVISORIES}.")
+    return tokens[-2] if notice and tokens[-3] in _DEAD else None
+
+
 def dead_letter_transform(org: Org) -> dict[str, str]:
     """Stores a notice under `<org>.org.deadletter.<stream>.<consumer>`; messages on other subjects stay as they are."""
     return {
@@ -148,7 +156,7 @@ def subjects(org: Org, state: State) -> tuple[Subject, ...]:
 
 
 def _agents(org: Org, state: State) -> list[Subject]:
-    rows = []
+    rows: list[Subject] = []
     for role in org.roles:
         tasks, inboxes = stream_name(org, StreamKind.TASKS, role), stream_name(org, StreamKind.INBOXES)
         channels = (
@@ -176,6 +184,12 @@ def _agents(org: Org, state: State) -> list[Subject]:
             )
             for channel, stream, publisher, reader, meaning in channels
         ]  # fmt: skip
+        if role.renamed_from:  # what is still sent to the old name reaches the role
+            rows += [
+                replace(row, subject=agent_subject(org, role.renamed_from, row.channel))
+                for row in rows[-len(channels) :]
+                if row.durable
+            ]
     return rows
 
 

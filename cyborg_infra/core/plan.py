@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from cyborg_infra.core import consumer_hazards, hazards, moves, order, preflight, renames, room
+from cyborg_infra.core import consumer_hazards, hazards, moves, notes, order, preflight, renames, room
 from cyborg_infra.core.diff import diff, is_mark
 from cyborg_infra.core.known import Known
-from cyborg_infra.model.fields import OLDEST, SERVER_METADATA, Kind, Version
+from cyborg_infra.core.namespace import watched
+from cyborg_infra.model.fields import OLDEST, SERVER_METADATA, Kind
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Cause, Change, FieldChange, Hazard, Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
@@ -23,9 +24,6 @@ from cyborg_infra.model.state import (
     digest_of,
 )
 from cyborg_infra.model.subjects import SubjectIndex
-
-# Measured: 2.15.1 sends MAX_DELIVERIES when a lowered max_deliver drops a message; 2.10.26 to 2.15.0 do not.
-ADVISES_LOWERED_MAX_DELIVER = Version(2, 15, 1)
 
 
 def make_plan(
@@ -95,7 +93,7 @@ def make_plan(
             *tangled,
             *_missing_streams(changes, live),
         ),
-        notes=tuple(_notes(changes, targets, facts)),
+        notes=tuple(notes.of_plan(changes, orphans, targets, facts)),
         base=fingerprint(live, desired_part, owned),
         desired=desired,
         facts=live.facts,
@@ -300,11 +298,7 @@ def _with_hazards(
     changes: Sequence[Change], carried: Container[Ref], live: State, desired: State
 ) -> list[Change]:
     """Each change with what it costs in the light of all the others."""
-    stored = SubjectIndex(
-        (subject, stream.ref.stream)
-        for stream in desired.streams()
-        for subject in stream.config.get("subjects") or ()
-    )
+    stored = _stored(changes, live, desired)
     lost = {
         change.place
         for change in changes
@@ -320,6 +314,24 @@ def _with_hazards(
         else replace(change, hazards=tuple(_hazards(change, lost, met, planned, stored, live)))
         for change in changes
     ]
+
+
+def _stored(changes: Sequence[Change], live: State, desired: State) -> SubjectIndex:
+    """What the manifest's streams store afterwards. The notices of streams that are gone then count as well: none come."""
+    gone = {
+        change.place for change in changes if change.action is Action.DELETE or change.place != change.ref
+    }
+    found = SubjectIndex(
+        (subject, stream.ref.stream)
+        for stream in desired.streams()
+        for subject in stream.config.get("subjects") or ()
+    )
+    for stream in live.streams():
+        for subject in stream.config.get("subjects") or ():
+            told = Ref(watched(subject) or "")
+            if told.stream and told not in desired.resources and (told not in live.resources or told in gone):
+                found.add(subject, told.stream)
+    return found
 
 
 def _hazards(
@@ -368,22 +380,3 @@ def _missing_streams(changes: Sequence[Change], live: State) -> Iterator[Problem
                 change.after.origin,
                 "apply once without --target",
             )
-
-
-def _notes(changes: Sequence[Change], targets: Sequence[str], facts: Facts) -> Iterator[str]:
-    """True things that stop nothing."""
-    lowered = [
-        change
-        for change in changes
-        if change.before
-        and any(
-            field.field == "max_deliver" and consumer_hazards.fewer(field.after, field.before)
-            for field in change.fields
-        )
-    ]
-    if lowered and facts.version < ADVISES_LOWERED_MAX_DELIVER:
-        yield f"nats-server {facts.version} sends no notice for messages that a lowered max_deliver gives up: they become no dead letters"
-    if targets and any(
-        change.action is Action.CREATE and change.ref.kind is Kind.STREAM for change in changes
-    ):
-        yield "dead letters of a new stream are kept from the next apply without --target on"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cyborg_infra.live.faults import ApiError
-from cyborg_infra.live.jetstream import CONSUMER_NOT_FOUND, JetStream
+from cyborg_infra.live.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.model.fields import PAUSE_SINCE, RESET_SINCE, Version
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import KIND, OWNER, PLACEHOLDER, START, ConsumerCounts, Ref, Resource, start_of
@@ -183,7 +183,7 @@ async def _delete(server: JetStream, ref: Ref) -> None:
     try:
         await server.call(f"CONSUMER.DELETE.{ref.stream}.{ref.consumer}", None, doing=f"deleting {ref}")
     except ApiError as error:
-        if error.err_code != CONSUMER_NOT_FOUND:
+        if error.err_code not in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
             raise
 
 

@@ -65,14 +65,19 @@ async def _stream(
             if (before := await _resources(server, refs, budget.reading)) is None:
                 return closer
             reading = await _Reading.of(server, name, before[0].config, budget)
-            answers = {question: await _answer(reading, question, before) for question in questions}
+            none = {question: Amount() for question in questions if await _is_of_nothing(reading, question)}
+            rest = [question for question in questions if question not in none]
+            answers = {question: await _answer(reading, question, before) for question in rest}
             after = await _resources(server, refs, budget.reading)
         except UNANSWERED:
             return closer
         steady = (
             after is not None and _still(before) == _still(after) and _readers(before[0]) == len(refs) - 1
         )
-        closer = [replace(resource, measured=_of(resource, answers, steady=steady)) for resource in before]
+        closer = [
+            replace(found, measured=_of(found, none, steady=True) | _of(found, answers, steady=steady))
+            for found in before
+        ]
         if steady:
             break
     return closer
@@ -118,6 +123,14 @@ def _still(resources: Iterable[Resource]) -> list[object]:
 
 def _readers(stream: Resource) -> int:
     return stream.counts.consumers if isinstance(stream.counts, StreamCounts) else 0
+
+
+async def _is_of_nothing(reading: _Reading, question: Question) -> bool:
+    """Whether no message that is stored has a subject in question: that holds wherever the consumer stands meanwhile."""
+    if not question.within:
+        return False
+    subjects = await reading.subjects()
+    return subjects is not None and not any(map(_matching(question), subjects))
 
 
 async def _answer(reading: _Reading, question: Question, resources: Sequence[Resource]) -> Amount | None:
@@ -223,7 +236,7 @@ class _Reading:
 
     async def above_per_subject(self, limit: int) -> Amount | None:
         """From the number of messages of each subject."""
-        subjects = await self._subjects()
+        subjects = await self.subjects()
         return None if subjects is None else Amount(sum(max(0, held - limit) for held in subjects.values()))
 
     async def matching(self, question: Question, cursor: int) -> Amount | None:
@@ -238,7 +251,7 @@ class _Reading:
         if inside < self.messages and self._cheap(inside):
             within = (sequence for sequence in self._sequences() if low <= sequence <= high)
             return Amount(sum(matches(row["subject"]) for row in await self._rows(within)))
-        if not self._cheap(self.messages - inside) or (subjects := await self._subjects()) is None:
+        if not self._cheap(self.messages - inside) or (subjects := await self.subjects()) is None:
             return None
         outside = (sequence for sequence in self._sequences() if not low <= sequence <= high)
         rest = sum(matches(row["subject"]) for row in await self._rows(outside))
@@ -279,7 +292,7 @@ class _Reading:
         message: Mapping[str, Any] = row["message"]
         return message
 
-    async def _subjects(self) -> dict[str, int] | None:
+    async def subjects(self) -> dict[str, int] | None:
         """The number of messages of every subject, over all pages."""
         if self.state.get("num_subjects", 0) > MOST_SUBJECTS:
             return None

@@ -45,7 +45,8 @@ def _data(org: Org) -> dict[str, Any]:
 
 def _role(role: Role, layer: Overrides) -> dict[str, Any] | None:
     own = layer.roles.get(role.name, {})
-    said = {"description": role.description} if role.description else {}
+    told = {"description": role.description, "renamed_from": role.renamed_from}
+    said = {name: value for name, value in told.items() if value}
     return said | {kind.value: _fields(_kind(kind), fields) for kind, fields in own.items() if fields} or None
 
 

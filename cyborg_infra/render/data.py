@@ -69,7 +69,14 @@ def show(org: Org, subjects: Sequence[Subject], state: State) -> dict[str, Any]:
         "org": org.name,
         "description": org.description,
         "environment": org.environment,
-        "roles": [{"name": role.name, "description": role.description} for role in org.roles],
+        "roles": [
+            {
+                "name": role.name,
+                "description": role.description,
+                "renamed_from": role.renamed_from or None,
+            }
+            for role in org.roles
+        ],
         "subjects": [
             asdict(subject) | {"publishers": list(subject.publishers), "readers": list(subject.readers)}
             for subject in subjects
@@ -135,6 +142,7 @@ def _change(change: Change) -> dict[str, Any]:
     return _ref(change.ref) | {
         "role": resource.role if resource else None,
         "action": change.action.value,
+        "renamed_from": str(change.place) if change.place != change.ref else None,
         "cause": change.cause.value,
         "reason": change.reason or None,
         "fields": [_field(change, field) for field in change.fields],

@@ -12,7 +12,7 @@ from raw import Api
 from scene import Scene
 from servers import OLDEST, StartServer
 
-from cyborg_infra.core.plan import ADVISES_LOWERED_MAX_DELIVER
+from cyborg_infra.core.notes import ADVISES_LOWERED_MAX_DELIVER
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.model.fields import Version
 

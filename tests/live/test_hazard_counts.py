@@ -81,7 +81,7 @@ def waited(seconds: float) -> Step:
 def stored(scene: Scene, stream: str) -> dict[int, str]:
     """Sequence number and subject of every message that can be read; none of a stream that is gone."""
     info = scene.api.request(f"$JS.API.STREAM.INFO.{stream}")
-    held = info["state"] if "state" in info else {"first_seq": 1, "last_seq": 0}
+    held = info.get("state", {"first_seq": 1, "last_seq": 0})
     numbers = range(held["first_seq"], held["last_seq"] + 1)
     rows = [scene.api.request(f"$JS.API.STREAM.MSG.GET.{stream}", {"seq": n}) for n in numbers]
     return {row["message"]["seq"]: row["message"]["subject"] for row in rows if "message" in row}

@@ -55,7 +55,7 @@ class Publisher(Agent):
         self.acknowledged: dict[str, int] = {}
 
     def act(self, api: Api) -> None:
-        answers = api.subscribe("_INBOX.publisher")
+        answers = api.subscribe(f"_INBOX.publisher.{id(self)}")
         while not self._stop.is_set():
             name = f"live-{self._next}"
             api.publish(self._subject, name.encode(), reply=answers.subject, headers={"Nats-Msg-Id": name})
@@ -77,7 +77,7 @@ class Worker(Agent):
         self.worked: Counter[str] = Counter()
 
     def act(self, api: Api) -> None:
-        inbox, done = api.subscribe("_INBOX.worker"), api.subscribe("_INBOX.worked")
+        inbox, done = (api.subscribe(f"_INBOX.{what}.{id(self)}") for what in ("worker", "worked"))
         while not self._stop.is_set():
             api.publish(self._verb, PULL, reply=inbox.subject)
             taken = 0

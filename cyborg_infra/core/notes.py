@@ -1,0 +1,70 @@
+"""True things about a plan that are worth knowing and stop nothing. Counts nothing: what costs something is a hazard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cyborg_infra.core import consumer_hazards
+from cyborg_infra.model.fields import Kind, Version
+from cyborg_infra.model.org import StreamKind
+from cyborg_infra.model.plan import Action, Change
+from cyborg_infra.model.state import KIND, Facts, Resource
+
+# Measured: 2.15.1 sends MAX_DELIVERIES when a lowered max_deliver drops a message; 2.10.26 to 2.15.0 do not.
+ADVISES_LOWERED_MAX_DELIVER = Version(2, 15, 1)
+
+FEW = 3
+"""So many roles are told by name."""
+
+
+def of_plan(
+    changes: Sequence[Change], orphans: Sequence[Resource], targets: Sequence[str], facts: Facts
+) -> Iterator[str]:
+    """Each in a sentence."""
+    yield from _of_lowered_max_deliver(changes, facts)
+    yield from _of_dead_letters(changes)
+    yield from _of_renames(changes, orphans)
+    if targets and any(
+        change.action is Action.CREATE and change.ref.kind is Kind.STREAM for change in changes
+    ):
+        yield "dead letters of a new stream are kept from the next apply without --target on"
+
+
+def _of_lowered_max_deliver(changes: Sequence[Change], facts: Facts) -> Iterator[str]:
+    lowered = [
+        change
+        for change in changes
+        if change.before
+        and any(
+            field.field == "max_deliver" and consumer_hazards.fewer(field.after, field.before)
+            for field in change.fields
+        )
+    ]
+    if lowered and facts.version < ADVISES_LOWERED_MAX_DELIVER:
+        yield f"nats-server {facts.version} sends no notice for messages that a lowered max_deliver gives up: they become no dead letters"
+
+
+def _of_dead_letters(changes: Sequence[Change]) -> Iterator[str]:
+    """The server sends a notice once, and nobody repeats it."""
+    for change in changes:
+        if change.carried and change.after and change.after.metadata.get(KIND) == StreamKind.DEAD_LETTERS:
+            yield f"notices of messages that fail for good while {change.place} is replaced become no dead letters"
+
+
+def _of_renames(changes: Sequence[Change], orphans: Sequence[Resource]) -> Iterator[str]:
+    """A role's stream is left behind and another role's is created: it may be the same role."""
+    old = [found.role or "" for found in orphans if found.metadata.get(KIND) == StreamKind.TASKS]
+    new = [
+        change.after.role or ""
+        for change in changes
+        if change.action is Action.CREATE and change.after and change.after.metadata[KIND] == StreamKind.TASKS
+    ]
+    if old and new:
+        yield (
+            f"{_some(old)} left the manifest and {_some(new)} came: if that is one role with a new name, "
+            "renamed_from takes its tasks, inbox and progress along"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
