@@ -263,11 +263,10 @@ async def _plan(server: JetStream, wanted: Wish, *, fresh: bool = False) -> Plan
 
 @contextlib.asynccontextmanager
 async def _server(target: Target) -> AsyncIterator[JetStream]:
-    from cyborg_infra.live.connect import connect
-    from cyborg_infra.live.jetstream import JetStream
+    from cyborg_infra.live.jetstream import opened
 
-    async with connect(target) as connection:
-        yield JetStream(connection, target)
+    async with opened(target) as server:
+        yield server
 
 
 def _stop_on_interrupt() -> asyncio.Event:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from cyborg_infra.live.connect import Connection
+from cyborg_infra.live.connect import Connection, connect
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry, raise_for_error
 from cyborg_infra.live.target import Target
+from cyborg_infra.model.dead_letter import Headers
 from cyborg_infra.model.fields import LEVELS, Config, Kind, Version, level_of
 from cyborg_infra.model.problems import Problem, ServerFault, SnapshotIncomplete
 from cyborg_infra.model.state import ConsumerCounts, Facts, Limits, Ref, Resource, State, StreamCounts
@@ -64,6 +66,13 @@ class JetStream:
         """The stream's acknowledgement of one stored message. Raises as `call` does."""
         return await self._ask(subject, body, headers, doing)
 
+    async def store(self, subject: str, data: bytes, headers: Headers, *, doing: str) -> dict[str, Any]:
+        """The stream's acknowledgement of a message that is stored as it is. Raises as `call` does."""
+        # A dict has each name once; nats-py strips names, so that spaces tell them apart until then.
+        unique = {f"{name}{' ' * number}": value for number, (name, value) in enumerate(headers)}
+        reply = await self._connection.request(subject, data, headers=unique, timeout=self._timeout)
+        return self._understood(reply, doing)
+
     async def _ask(
         self,
         subject: str,
@@ -76,6 +85,9 @@ class JetStream:
         reply = await self._connection.request(
             subject, payload, headers=headers, timeout=timeout or self._timeout
         )
+        return self._understood(reply, doing)
+
+    def _understood(self, reply: bytes, doing: str) -> dict[str, Any]:
         try:
             answer: dict[str, Any] = json.loads(reply)
         except ValueError:
@@ -263,6 +275,13 @@ class JetStream:
                     raise
             await asyncio.sleep(PAUSES[attempt])
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+@contextlib.asynccontextmanager
+async def opened(target: Target) -> AsyncIterator[JetStream]:
+    """The account behind the target, closed after the block. Raises ConnectFailed."""
+    async with connect(target) as connection:
+        yield JetStream(connection, target)
 
 
 def _info(ref: Ref) -> str:

@@ -1,0 +1,201 @@
+"""`dlq`: look at the dead letters, and replay, keep or drop them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from cyborg_infra import pipeline
+from cyborg_infra.cli.options import MANIFEST, Env, Format, NoColor, Output, Yes, connected
+from cyborg_infra.cli.output import confirm, put_json, warn
+from cyborg_infra.model.dead_letter import DeadLetter, DeathType, Handling
+from cyborg_infra.model.problems import EXIT_ERROR, Problem, UsageInvalid
+from cyborg_infra.model.units import parse_duration
+from cyborg_infra.operations import dead_letters as operation
+from cyborg_infra.operations.dead_letters import Selection
+
+File = Annotated[
+    str, typer.Option("--manifest", "-f", help="The manifest.", metavar="MANIFEST", show_default=True)
+]
+Number = Annotated[int, typer.Argument(help="Its number, as `dlq list` shows it.", metavar="N")]
+Numbers = Annotated[
+    list[int] | None, typer.Argument(help="Numbers, as `dlq list` shows them.", metavar="N...")
+]
+Role = Annotated[str, typer.Option("--role", help="Only this role's.", metavar="ROLE", show_default=False)]
+Type = Annotated[
+    DeathType | None, typer.Option("--type", help="Only those that failed so.", show_default=False)
+]
+OlderThan = Annotated[
+    str,
+    typer.Option(
+        "--older-than", help="Only those that failed so long ago.", metavar="DURATION", show_default=False
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="All of them.")]
+
+
+@connected
+def list_(
+    *,
+    manifest: File = MANIFEST,
+    env: Env = None,
+    role: Role = "",
+    type_: Type = None,
+    older_than: OlderThan = "",
+    output: Output = Format.TEXT,
+    no_color: NoColor = False,
+    flags: pipeline.Flags,
+) -> None:
+    """List what failed for good: when, whose, how, and whether the message is still there."""
+    from cyborg_infra.render import console, dead_letters
+
+    letters = _found(manifest, env, flags, _selection(role, type_, older_than))
+    if output is Format.JSON:
+        put_json(dead_letters.data(letters))
+    else:
+        console.stdout(no_color=no_color).print(dead_letters.listed(letters))
+
+
+@connected
+def show(
+    number: Number,
+    *,
+    manifest: File = MANIFEST,
+    env: Env = None,
+    output: Output = Format.TEXT,
+    no_color: NoColor = False,
+    flags: pipeline.Flags,
+) -> None:
+    """Show one dead letter: how it failed, and the message with its headers."""
+    from cyborg_infra.render import console, dead_letters
+
+    letters = _found(manifest, env, flags, Selection((number,)))
+    if output is Format.JSON:
+        put_json(dead_letters.data(letters))
+    else:
+        console.stdout(no_color=no_color).print(dead_letters.shown(letters[0]))
+
+
+@connected
+def replay(
+    numbers: Numbers = None,
+    *,
+    manifest: File = MANIFEST,
+    env: Env = None,
+    role: Role = "",
+    type_: Type = None,
+    older_than: OlderThan = "",
+    all_: All = False,
+    output: Output = Format.TEXT,
+    no_color: NoColor = False,
+    flags: pipeline.Flags,
+) -> None:
+    """Publish the messages again, each once: a dead letter that was replayed is gone."""
+    wanted = _chosen(numbers, _selection(role, type_, older_than), all_=all_)
+    _handle(Handling.REPLAY, manifest, env, flags, wanted, output, no_color=no_color)
+
+
+@connected
+def keep(
+    *,
+    manifest: File = MANIFEST,
+    env: Env = None,
+    role: Role = "",
+    type_: Type = None,
+    older_than: OlderThan = "",
+    output: Output = Format.TEXT,
+    no_color: NoColor = False,
+    flags: pipeline.Flags,
+) -> None:
+    """Copy the messages into DEAD_LETTERS before their streams drop them; for cron. A workqueue has its slots back."""
+    wanted = _selection(role, type_, older_than)
+    _handle(Handling.KEEP, manifest, env, flags, wanted, output, no_color=no_color)
+
+
+@connected
+def drop(
+    numbers: Numbers = None,
+    *,
+    manifest: File = MANIFEST,
+    env: Env = None,
+    role: Role = "",
+    type_: Type = None,
+    older_than: OlderThan = "",
+    all_: All = False,
+    yes: Yes = False,
+    output: Output = Format.TEXT,
+    no_color: NoColor = False,
+    flags: pipeline.Flags,
+) -> None:
+    """Delete dead letters, and what was kept of them, for good."""
+    wanted = _chosen(numbers, _selection(role, type_, older_than), all_=all_)
+    found = _found(manifest, env, flags, wanted)
+    if found:
+        confirm(f"Delete {len(found)} dead letters for good?", "yes", yes=yes)
+    chosen = Selection(tuple(letter.number for letter in found))
+    _handle(Handling.DROP, manifest, env, flags, chosen, output, no_color=no_color)
+
+
+def _selection(role: str, type_: DeathType | None, older_than: str) -> Selection:
+    try:
+        age = parse_duration(older_than) if older_than else 0
+    except ValueError as error:
+        raise UsageInvalid(Problem("usage", f"--older-than: {error}")) from None
+    return Selection(None, role, type_, age)
+
+
+def _chosen(numbers: list[int] | None, wanted: Selection, *, all_: bool) -> Selection:
+    """What changes dead letters never means all of them by saying nothing."""
+    if not numbers and wanted == Selection() and not all_:
+        raise UsageInvalid(
+            Problem(
+                "usage",
+                "no dead letter is named",
+                None,
+                "give numbers as `cyborg-infra dlq list` shows them, or choose by --role, --type, --older-than or --all",
+            )
+        )
+    return replace(wanted, numbers=tuple(numbers)) if numbers else wanted
+
+
+def _found(manifest: str, env: str | None, flags: pipeline.Flags, wanted: Selection) -> list[DeadLetter]:
+    return operation.find(manifest, env, _target(flags), wanted)
+
+
+def _handle(
+    handling: Handling,
+    manifest: str,
+    env: str | None,
+    flags: pipeline.Flags,
+    wanted: Selection,
+    output: Format,
+    *,
+    no_color: bool,
+) -> None:
+    """Each is told on stderr as it is done, and all of them on stdout. Exits 1 if one failed."""
+    from cyborg_infra.render import console, dead_letters
+
+    talk = console.stderr(no_color=no_color)
+    results = operation.handle(
+        handling,
+        manifest,
+        env,
+        _target(flags),
+        wanted,
+        lambda handled: talk.print(dead_letters.outcome(handling, handled)),
+    )
+    if output is Format.JSON:
+        put_json(dead_letters.results(handling, results))
+    else:
+        console.stdout(no_color=no_color).print(dead_letters.summary(handling, results))
+    if any(result.problem for result in results):
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _target(flags: pipeline.Flags) -> pipeline.Target:
+    target = pipeline.resolve(flags, os.environ)
+    warn(*target.warnings)
+    return target

@@ -1,0 +1,1 @@
+"""What is done with a running organisation; one module an operation, each a handful of calls, as `pipeline` is for provisioning."""
