@@ -170,10 +170,10 @@ def _code(value: Any) -> str:
 
 def cli_reference() -> str:
     """docs/reference/cli.md: the help of every command, as it is on a terminal of 80 columns."""
-    from cyborg_infra.cli.app import COMMANDS
+    from cyborg_infra.cli.app import names
 
-    names = ["", *(f" {name}" for name in COMMANDS)]
-    return _CLI_HEAD + "".join(f"\n## cyborg-infra{name}\n\n```text\n{_help(name)}```\n" for name in names)
+    words = ["", *(f" {name}" for name in names())]
+    return _CLI_HEAD + "".join(f"\n## cyborg-infra{name}\n\n```text\n{_help(name)}```\n" for name in words)
 
 
 _CLI_HEAD = """\

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from cyborg_infra.cli import apply, destroy, dev, drift, import_, init, plan, show, unlock, validate
+from cyborg_infra.cli import apply, destroy, dev, dlq, drift, import_, init, plan, show, unlock, validate
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Problem, UsageInvalid
 
 # What a wrong command line raises. Some versions of typer carry a click of their own: this is theirs, or click's.
@@ -30,8 +30,10 @@ COMMANDS: Mapping[str, ModuleType] = {
     "drift": drift,
     "destroy": destroy,
     "unlock": unlock,
+    "dlq": dlq,
     "dev": dev,
 }
+"""Each module has a `command` with EXAMPLES, or several in its COMMANDS."""
 
 app = typer.Typer(
     name="cyborg-infra",
@@ -42,7 +44,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for name, module in COMMANDS.items():
-    app.command(name=name, epilog=module.EXAMPLES)(module.command)
+    if hasattr(module, "COMMANDS"):
+        group = typer.Typer(help=module.HELP, rich_markup_mode=None)
+        for word, (command, example) in module.COMMANDS.items():
+            group.command(name=word, epilog=example)(command)
+        app.add_typer(group, name=name)
+    else:
+        app.command(name=name, epilog=module.EXAMPLES)(module.command)
+
+
+def names() -> list[str]:
+    """What can be typed after `cyborg-infra`, with the words of a group after its own name."""
+    return [
+        full
+        for name, module in COMMANDS.items()
+        for full in (name, *(f"{name} {word}" for word in getattr(module, "COMMANDS", ())))
+    ]
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback

@@ -37,6 +37,9 @@ OlderThan = Annotated[
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
 
 
+HELP = "Look at the dead letters, and replay, keep or drop them."
+
+
 @connected
 def list_(
     *,
@@ -137,6 +140,15 @@ def drop(
         confirm(f"Delete {len(found)} dead letters for good?", "yes", yes=yes)
     chosen = Selection(tuple(letter.number for letter in found))
     _handle(Handling.DROP, manifest, env, flags, chosen, output, no_color=no_color)
+
+
+COMMANDS = {
+    "list": (list_, "Example: cyborg-infra dlq list --role cto"),
+    "show": (show, "Example: cyborg-infra dlq show 12"),
+    "replay": (replay, "Example: cyborg-infra dlq replay 12 13"),
+    "keep": (keep, "Example: cyborg-infra dlq keep --format json"),
+    "drop": (drop, "Example: cyborg-infra dlq drop --older-than 30d --yes"),
+}
 
 
 def _selection(role: str, type_: DeathType | None, older_than: str) -> Selection:

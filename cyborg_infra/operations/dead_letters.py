@@ -69,6 +69,8 @@ def handle(
             letters = _Letters(server, org)
             every = await letters.all()
             for letter in core.selected(every, wanted, datetime.now(UTC)):
+                if handling is Handling.KEEP and letter.original is not Original.STORED:
+                    continue  # it is kept already, or there is nothing left to keep
                 results.append(await letters.handled(handling, letter, every))
                 tell(results[-1])
         return results
@@ -143,8 +145,6 @@ class _Letters:
         """The whole message is in DEAD_LETTERS, in place of the pointer; a workqueue has its slot back."""
         from cyborg_infra.live import messages
 
-        if letter.original is Original.KEPT:
-            return letter
         number = next((other.number for other in every if core.is_copy(other, letter)), 0)
         if not number:  # else an earlier run got this far
             copy = core.copy(letter, org_subject(self.org, "deadletter"))

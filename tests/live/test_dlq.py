@@ -1,0 +1,257 @@
+"""`dlq` on a real server: what failed is found with its message, and is replayed, kept or dropped exactly once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import fetch, give_back, give_up, nothing_comes, publish, until
+from command import Cli, Ended, assert_fits
+from scene import Request, Scene
+
+from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.jetstream import JetStream
+
+MANIFEST = "org: acme\nroles: [cto, cso]\n"
+WORKQUEUE = MANIFEST + "streams: {tasks: {retention: workqueue, discard: new, max_msgs: 2}}\n"
+TASKS, WORKER = "AGENT_CTO_TASKS", "AGENT_CTO_TASKS/cto-worker"
+SUBJECT = "acme.agents.cto.tasks"
+
+Dlq = Callable[..., Ended]
+
+
+class Killed(Exception):
+    """The tool died here."""
+
+
+@pytest.fixture
+def scene(any_server: EmbeddedServer, project: Path) -> Iterator[Scene]:
+    """Its manifest is the one in the working directory."""
+    with Scene(any_server.url, project) as opened:
+        opened.converge(MANIFEST)
+        yield opened
+
+
+@pytest.fixture
+def dlq(scene: Scene, cli: Cli) -> Dlq:
+    """`dlq("list")` on the scene's server, as JSON where it is not told otherwise."""
+
+    def run(*words: str) -> Ended:
+        shape = () if "--format" in words else ("--format", "json")
+        return cli("dlq", *words, *shape, "--server", scene.url)
+
+    return run
+
+
+def failed(scene: Scene, *names: str) -> None:
+    """Tasks of the cto that were given back until nobody gets them any more; each has its name as its id."""
+    before = scene.info("DEAD_LETTERS")["state"]["messages"]
+    for name in names:
+        headers = {"Nats-Msg-Id": name, "Trace": "7"}
+        inbox = scene.api.subscribe(f"_INBOX.{name}")
+        scene.api.publish(SUBJECT, f'{{"task_id": "{name}"}}'.encode(), reply=inbox.subject, headers=headers)
+        assert "seq" in inbox.next().json
+        give_back(scene.api, WORKER, times=3)
+    assert nothing_comes(scene.api, WORKER)
+    until(lambda: scene.info("DEAD_LETTERS")["state"]["messages"] == before + len(names))
+
+
+def listed(dlq: Dlq) -> list[dict[str, Any]]:
+    shown = dlq("list")
+    assert (shown.code, shown.err) == (0, "")
+    assert_fits("dead-letters", shown.json)
+    found: list[dict[str, Any]] = shown.json["dead_letters"]
+    return found
+
+
+def handled(ended: Ended) -> list[str | None]:
+    """Where each message is now; all of them were done."""
+    assert ended.code == 0, ended.err
+    assert_fits("dead-letters-handled", ended.json)
+    return [result["place"] for result in ended.json["results"]]
+
+
+def waiting(scene: Scene) -> int:
+    count: int = scene.info(WORKER)["num_pending"]
+    return count
+
+
+def test_every_way_to_fail_is_listed_with_its_message(scene: Scene, dlq: Dlq) -> None:
+    failed(scene, "t1")
+    publish(scene.api, "acme.agents.cso.inbox", b"\xff\x00")
+    give_up(scene.api, "AGENT_INBOXES/cso-inbox-reader", "not for me")
+    publish(scene.api, "acme.org.deadletter", b"handed in")
+    until(lambda: scene.info("DEAD_LETTERS")["state"]["messages"] == 3)
+    letters = listed(dlq)
+    told = ("number", "type", "role", "consumer", "deliveries", "reason", "original")
+    assert [tuple(letter[name] for name in told) for letter in letters] == [
+        (1, "max_deliver", "cto", "cto-worker", 3, None, "stored"),
+        (2, "terminated", "cso", "cso-inbox-reader", 1, "not for me", "stored"),
+        (3, "given_up", None, None, None, None, "kept"),
+    ]
+    assert [letter["message"]["encoding"] for letter in letters] == ["utf-8", "base64", "utf-8"]
+    assert letters[0]["message"]["headers"][0] == {"name": "Nats-Msg-Id", "value": "t1"}
+
+
+def test_a_list_fits_a_terminal_and_show_prints_the_message(scene: Scene, dlq: Dlq) -> None:
+    failed(scene, "t1")
+    shown = dlq("list", "--format", "text")
+    assert "max_deliver  in AGENT_CTO_TASKS/1" in shown.out
+    shown = dlq("show", "1", "--format", "text")
+    assert "Trace: 7" in shown.out
+    assert '"task_id": "t1"' in shown.out
+
+
+def test_replayed_means_published_again_once_and_gone_from_the_list(scene: Scene, dlq: Dlq) -> None:
+    """Although its stream still knows the id of the first one."""
+    failed(scene, "t1", "t2")
+    assert handled(dlq("replay", "1")) == [f"{TASKS}/3"]
+    assert [letter["number"] for letter in listed(dlq)] == [2]
+    message = fetch(scene.api, WORKER)
+    assert message.data == b'{"task_id": "t1"}'
+    assert f"Cyborg-Infra-Replays: {TASKS}/1" in message.headers
+    assert "Trace: 7" in message.headers
+    again = dlq("replay", "1")
+    assert (again.code, again.json["problems"][0]["code"]) == (1, "no-dead-letter")
+    assert waiting(scene) == 0
+
+
+def test_nothing_is_done_if_one_number_is_not_there(scene: Scene, dlq: Dlq) -> None:
+    failed(scene, "t1")
+    assert dlq("replay", "1", "9").code == 1
+    assert (len(listed(dlq)), waiting(scene)) == (1, 0)
+
+
+def test_what_changes_dead_letters_never_means_all_by_saying_nothing(scene: Scene, dlq: Dlq) -> None:
+    failed(scene, "t1")
+    for words in (("replay",), ("drop", "--yes")):
+        assert dlq(*words).code == 1
+    assert dlq("drop", "1").code == 1, "there is nobody to ask"
+    assert len(listed(dlq)) == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "numbers"),
+    [
+        (("--role", "cto"), [1]),
+        (("--type", "terminated"), [2]),
+        (("--older-than", "1h"), []),
+        (("--all",), [1, 2]),
+    ],
+)
+def test_dead_letters_are_chosen_by_what_they_are(
+    scene: Scene, dlq: Dlq, choice: tuple[str, ...], numbers: list[int]
+) -> None:
+    failed(scene, "t1")
+    publish(scene.api, "acme.agents.cso.inbox", b"nonsense")
+    give_up(scene.api, "AGENT_INBOXES/cso-inbox-reader")
+    until(lambda: scene.info("DEAD_LETTERS")["state"]["messages"] == 2)
+    ended = dlq("replay", *choice)
+    assert [result["number"] for result in ended.json["results"]] == numbers
+    assert dlq("list", "--role", "nobody").code == 1
+
+
+def test_what_is_kept_outlives_its_stream_and_is_replayed_from_there(scene: Scene, dlq: Dlq) -> None:
+    failed(scene, "t1", "t2")
+    assert handled(dlq("keep")) == ["dead letter 3", "dead letter 4"]
+    assert handled(dlq("keep")) == []
+    scene.ask(f"STREAM.PURGE.{TASKS}")
+    letters = listed(dlq)
+    told = ("original", "type", "role", "consumer", "sequence", "deliveries")
+    assert [tuple(letter[name] for name in told) for letter in letters] == [
+        ("kept", "max_deliver", "cto", "cto-worker", sequence, 3) for sequence in (1, 2)
+    ]
+    assert handled(dlq("replay", "--all")) == [f"{TASKS}/3", f"{TASKS}/4"]
+    assert [fetch(scene.api, WORKER).data for _ in range(2)] == [b'{"task_id": "t1"}', b'{"task_id": "t2"}']
+    assert listed(dlq) == []
+
+
+def test_a_message_that_is_gone_is_said_to_be_gone(scene: Scene, dlq: Dlq) -> None:
+    """And a later message with its number is not taken for it."""
+    failed(scene, "t1")
+    scene.ask(f"STREAM.PURGE.{TASKS}")
+    (letter,) = listed(dlq)
+    assert (letter["original"], letter["message"]) == ("gone", None)
+    ended = dlq("replay", "1")
+    assert (ended.code, ended.json["results"][0]["problem"]["code"]) == (1, "original-gone")
+    assert handled(dlq("keep")) == []
+    assert handled(dlq("drop", "1", "--yes")) == [None]
+    assert listed(dlq) == []
+
+
+def test_five_dead_letters_do_not_block_a_workqueue(scene: Scene, dlq: Dlq) -> None:
+    """What failed keeps its slot, until it is kept elsewhere, replayed or dropped."""
+    scene.converge(WORKQUEUE.replace("max_msgs: 2", "max_msgs: 5"))
+    failed(scene, "t1", "t2", "t3", "t4", "t5")
+    refused = scene.api.ask(SUBJECT, b"t6").json
+    assert refused["error"]["err_code"] == 10077
+    handled(dlq("replay", "1"))
+    handled(dlq("drop", "2", "--yes"))
+    handled(dlq("keep"))
+    assert scene.info(TASKS)["state"]["messages"] == 1
+    for _ in range(4):
+        publish(scene.api, SUBJECT, b"more")
+    assert [letter["original"] for letter in listed(dlq)] == ["kept"] * 3
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, WORKQUEUE], ids=["limits", "workqueue"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_anywhere_a_replay_is_done_once_by_the_next_one(
+    scene: Scene, dlq: Dlq, monkeypatch: pytest.MonkeyPatch, manifest: str, when: str
+) -> None:
+    scene.converge(manifest)
+    for step in range(1, 7):
+        failed(scene, f"t{step}")
+        with monkeypatch.context() as patched, suppress(Killed):
+            die_at(patched, step, before=when == "before")
+            dlq("replay", "--all")
+        if letters := listed(dlq):
+            handled(dlq("replay", *(str(letter["number"]) for letter in letters)))
+        assert listed(dlq) == []
+        assert fetch(scene.api, WORKER).data == f'{{"task_id": "t{step}"}}'.encode()
+        assert waiting(scene) == 0
+        scene.ask(f"STREAM.PURGE.{TASKS}")
+
+
+def test_a_renamed_role_s_dead_letters_are_found_in_its_new_stream(scene: Scene, dlq: Dlq) -> None:
+    failed(scene, "t1")
+    if scene.api.info["version"].startswith("2.15"):
+        scene.converge("org: acme\nroles: {cso: , tech: {renamed_from: cto}}\n")
+        (letter,) = listed(dlq)
+        assert (letter["role"], letter["original"]) == ("tech", "stored")
+        assert handled(dlq("replay", "1")) == ["AGENT_TECH_TASKS/2"]
+
+
+def test_without_dead_letters_it_says_so(scene: Scene, dlq: Dlq) -> None:
+    assert "No dead letters." in dlq("list", "--format", "text").out
+    scene.ask("STREAM.DELETE.DEAD_LETTERS")
+    ended = dlq("list")
+    assert (ended.code, ended.json["problems"][0]["code"]) == (1, "no-dead-letters")
+
+
+def die_at(monkeypatch: pytest.MonkeyPatch, step: int, *, before: bool) -> None:
+    """The tool dies before or after its n-th write."""
+    reached = 0
+
+    def dying(original: Callable[..., Any], *, writes: Callable[[str], bool]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        async def call(server: JetStream, verb: str, *args: Any, **named: Any) -> Any:
+            nonlocal reached
+            reached += writes(verb)
+            if reached == step and writes(verb) and before:
+                raise Killed
+            answer = await original(server, verb, *args, **named)
+            if reached == step and writes(verb):
+                raise Killed
+            return answer
+
+        return call
+
+    monkeypatch.setattr(
+        JetStream, "call", dying(JetStream.call, writes=lambda verb: Request(verb, None).writes)
+    )
+    monkeypatch.setattr(JetStream, "store", dying(JetStream.store, writes=lambda _: True))
