@@ -97,6 +97,16 @@ class Advice(NamedTuple):
     retry: Retry = Retry.NONE
 
 
+_STORE = Advice(
+    "the server could not write to its disk: make room there and apply again; a stream that could not store a message "
+    "stores none until the server is restarted (since 2.14)"
+)
+_UNWRITTEN = re.compile(
+    "no space left on device|file too large|disk quota exceeded|input/output error|read-only file system"
+    "|creating store for consumer"
+)
+"""What the server says of a failed write, under whatever err_code it came up (10012, 10069, 10077, 10104)."""
+
 _PEERS = "some servers of the cluster are down or have just started"
 _CHANGING = "the cluster is still carrying out an earlier change of this stream"
 
@@ -116,6 +126,7 @@ ADVICE: Mapping[int, Advice] = {
     10028: Advice("the server or account has too little memory for this max_bytes"),
     10039: Advice("enable JetStream for this account, or use credentials of another one"),
     10047: Advice("the server or account has too little storage for this max_bytes"),
+    10049: _STORE,
     10052: Advice("the server refuses this stream configuration; its text names the field"),
     10055: Advice("a mirror can be removed (since 2.12), not changed"),
     10058: Advice("a stream of this name exists with another configuration; plan again"),
@@ -149,13 +160,19 @@ ADVICE: Mapping[int, Advice] = {
 
 
 class ApiError(ServerFault):
-    """JetStream answered with an error; `retry` says whether asking again can help."""
+    """JetStream answered with an error; `retry` says whether asking again can help.
+
+    `unwritten` says that the server could not write to its disk. What it tells of a stream afterwards is in its memory
+    alone, and gone after a restart (measured 2.15.1).
+    """
 
     def __init__(self, doing: str, *, code: int, err_code: int, description: str) -> None:
         self.code = code
         self.err_code = err_code
         self.description = description
-        advice = ADVICE.get(err_code)
+        unwritten = _UNWRITTEN.search(description)
+        advice = _STORE if unwritten else ADVICE.get(err_code)
+        self.unwritten = advice is _STORE
         self.retry = advice.retry if advice else Retry.NONE
         lookup = f"nats errors lookup {err_code}"
         super().__init__(
