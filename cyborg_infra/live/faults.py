@@ -97,6 +97,16 @@ class Advice(NamedTuple):
     retry: Retry = Retry.NONE
 
 
+_STORE = Advice(
+    "the server could not write to its disk: make room there and apply again; a stream that could not store a message "
+    "stores none until the server is restarted (since 2.14)"
+)
+_UNWRITTEN = re.compile(
+    "no space left on device|file too large|disk quota exceeded|input/output error|read-only file system"
+    "|creating store for consumer"
+)
+"""What the server says of a failed write, under whatever err_code it came up (10012, 10069, 10077, 10104)."""
+
 _PEERS = "some servers of the cluster are down or have just started"
 _CHANGING = "the cluster is still carrying out an earlier change of this stream"
 
@@ -107,34 +117,61 @@ ADVICE: Mapping[int, Advice] = {
     10008: Advice("the cluster has no leader at the moment", Retry.RETRY),
     10009: Advice(_PEERS, Retry.RETRY),
     10012: Advice("the server changes this field of a consumer only by deleting and creating it"),
-    10013: Advice("another consumer has this name"),
+    10013: Advice("another consumer uses this name or deliver_subject; give it one of its own"),
     10014: Advice("the consumer is gone; plan again"),
+    10017: Advice("the name in the request and in the configuration differ: this is a bug, please report it"),
     10023: Advice(_PEERS, Retry.RETRY),
     10025: Advice("the server does not know a field or its form; is it older than the manifest expects?"),
     10026: Advice("the account or the stream may have no more consumers; delete some or raise the limit"),
     10027: Advice("the account may have no more streams; delete some or raise the limit"),
     10028: Advice("the server or account has too little memory for this max_bytes"),
+    10031: Advice("a mirror stores no subjects of its own; remove sources or mirror"),
+    10034: Advice("a mirror stores no subjects of its own; remove subjects or mirror"),
     10039: Advice("enable JetStream for this account, or use credentials of another one"),
     10047: Advice("the server or account has too little storage for this max_bytes"),
+    10049: _STORE,
     10052: Advice("the server refuses this stream configuration; its text names the field"),
     10055: Advice("a mirror can be removed (since 2.12), not changed"),
+    10056: Advice("the name in the request and in the configuration differ: this is a bug, please report it"),
     10058: Advice("a stream of this name exists with another configuration; plan again"),
     10059: Advice("the stream is gone; plan again"),
+    10062: Advice("the backup cannot be restored"),
     10065: Advice("another stream stores some of these subjects; a subject belongs to one stream"),
     10069: Advice("the stream's limits exclude consumers that it has"),
     10071: Advice("somebody else wrote at the same time; read again"),
     10074: Advice("more than 1 replica needs a cluster"),
     10076: Advice("JetStream is not enabled on this server"),
+    10084: Advice("a workqueue needs ack_policy explicit"),
+    10086: Advice("only a push consumer has rate_limit_bps"),
+    10098: Advice("a workqueue needs ack_policy explicit"),
+    10099: Advice("on a workqueue only one consumer may have no filter"),
+    10100: Advice("on a workqueue the filters of two consumers must not overlap"),
+    10101: Advice("a workqueue needs deliver_policy all"),
     10113: Advice("this account needs max_bytes on every stream"),
+    10116: Advice("max_deliver must be larger than the number of backoff steps"),
     10118: Advice(_PEERS, Retry.RETRY),
     10119: Advice(_PEERS, Retry.RETRY),
     10120: Advice("the account has no limits for this number of replicas"),
+    10121: Advice(
+        "max_ack_pending is more than the account, the server or the stream's consumer_limits allow"
+    ),
     10122: Advice("max_bytes is more than the account allows for one stream"),
     10123: Advice(_CHANGING, Retry.WAIT),  # or both at once, which we never send
     10124: Advice(_CHANGING, Retry.WAIT),
-    10134: Advice("a consumer cannot have more replicas than its stream"),
+    10126: Advice("a consumer cannot have more replicas than its stream"),
+    10127: Advice("a consumer's name has no / and no \\"),
+    10128: Advice("a stream's name has no / and no \\"),
+    10130: Advice("a stream of this name exists"),
+    10133: Advice("num_replicas cannot be negative"),
+    10134: Advice("on an interest or workqueue stream a consumer has as many replicas as its stream"),
+    10136: Advice("give either filter_subject or filter_subjects"),
+    10137: Advice("a consumer with several filters has none in the request: this is a bug, please report it"),
+    10138: Advice("two of the consumer's filters overlap"),
+    10139: Advice("one of the consumer's filters is empty"),
+    10143: Advice("a mirror has the sequence numbers of its origin; remove first_seq"),
     10148: Advice("a consumer of this name exists with another configuration; plan again"),
     10149: Advice("the consumer is gone; plan again"),
+    10157: Advice("the server would change a value that was given; set it to what its text says"),
     10158: Advice("the same message is being stored right now", Retry.RETRY),
     10163: Advice("the stream has just changed its leader", Retry.RETRY),
     10164: Advice("somebody else wrote at the same time; read again"),
@@ -143,19 +180,29 @@ ADVICE: Mapping[int, Advice] = {
     10194: Advice("the stream was written by a newer server version, and this one cannot run it"),
     10195: Advice("the consumer was written by a newer server version, and this one cannot run it"),
     10202: Advice(_CHANGING, Retry.WAIT),
+    10204: Advice(
+        "the consumer cannot be placed there: before its own start, or it begins with new messages"
+    ),
     10226: Advice(_CHANGING, Retry.WAIT),
+    10227: Advice("this header is the server's own"),
 }
 """What a provisioner meets, by err_code; the HTTP-like `code` says too little to decide by."""
 
 
 class ApiError(ServerFault):
-    """JetStream answered with an error; `retry` says whether asking again can help."""
+    """JetStream answered with an error; `retry` says whether asking again can help.
+
+    `unwritten` says that the server could not write to its disk. What it tells of a stream afterwards is in its memory
+    alone, and gone after a restart (measured 2.15.1).
+    """
 
     def __init__(self, doing: str, *, code: int, err_code: int, description: str) -> None:
         self.code = code
         self.err_code = err_code
         self.description = description
-        advice = ADVICE.get(err_code)
+        unwritten = _UNWRITTEN.search(description)
+        advice = _STORE if unwritten else ADVICE.get(err_code)
+        self.unwritten = advice is _STORE
         self.retry = advice.retry if advice else Retry.NONE
         lookup = f"nats errors lookup {err_code}"
         super().__init__(

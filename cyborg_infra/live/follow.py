@@ -27,7 +27,9 @@ async def nearly(server: JetStream, origin: Ref, copy: Ref) -> None:
 
 
 async def caught_up(server: JetStream, origin: Ref, copy: Ref) -> None:
-    """The copy has every message of the parked origin, and its last sequence number.
+    """The copy has every message of the parked origin, and its last sequence number or a later one.
+
+    Later it is where the copy has been promoted before, on a full disk, and a restart has taken that back (2.15.1).
 
     A mirror does not learn of a deleted message at the end, and would give its number to another one: where it does
     not come any nearer, one more message, on the parking subject, goes ahead of it. Raises ServerFault if the copy
@@ -37,7 +39,7 @@ async def caught_up(server: JetStream, origin: Ref, copy: Ref) -> None:
     while True:
         before, (held, got) = (held, got), await _both(server, origin, copy)
         still = before[0].last_seq == held.last_seq
-        if still and held.last_seq == got.last_seq and held.messages <= got.messages:
+        if still and held.last_seq <= got.last_seq and held.messages <= got.messages:
             return
         if still and before[1].last_seq == got.last_seq != held.last_seq and not marked:
             await server.publish(_parking(origin), {}, {}, doing=f"marking the end of {origin}")

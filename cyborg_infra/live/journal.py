@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum, auto
 from typing import Self
 
-from cyborg_infra.live.follow import is_parked
+from cyborg_infra.live.follow import is_parked, stream_counts
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.state import BECOMES, JOURNAL, KIND, OWNER, TEMPORARY, Resource
 
@@ -48,6 +48,14 @@ def stage(stream: Resource | None, copy: Resource | None) -> Stage:
     if "mirror" in stream.config:
         return Stage.RETURNING
     return Stage.COPIED if is_parked(stream) else Stage.RETURNED
+
+
+def runs_ahead(stream: Resource | None, copy: Resource | None) -> bool:
+    """Whether the mirror has more than its parked origin. Promoted on a full disk, it took messages in until a restart (2.15.1)."""
+    if stream is None or copy is None or ("mirror" in stream.config) == ("mirror" in copy.config):
+        return False
+    mirror, origin = (copy, stream) if "mirror" in copy.config else (stream, copy)
+    return is_parked(origin) and stream_counts(mirror).last_seq > stream_counts(origin).last_seq
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from cyborg_infra.live.carry import PARKED, Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
 from cyborg_infra.live.follow import caught_up, is_parked, nearly, parked, stream_counts, unmark
 from cyborg_infra.live.jetstream import PAUSES, STREAM_NOT_FOUND, JetStream
-from cyborg_infra.live.journal import INGEST, Journal, Stage, has_begun, stage
+from cyborg_infra.live.journal import INGEST, Journal, Stage, has_begun, runs_ahead, stage
 from cyborg_infra.model.fields import Config, sendable
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.state import (
@@ -139,6 +139,8 @@ class _Move:
         """The old stream takes messages in and its consumers are served, as before, if it still has everything."""
         stream, copy = await self._look()
         reached = stage(stream, copy)
+        if runs_ahead(stream, copy):
+            return
         if self.renames and copy is not None and reached in (Stage.GONE, Stage.RETURNING):
             if stream is not None:
                 await self._delete(self.ref)
@@ -166,7 +168,7 @@ class _Move:
             await self._open(copy)  # somebody deleted S: T is what there is
         elif stream is None:
             await self._return(copy)
-        elif not self.must and reached in (Stage.COPYING, Stage.PARKED):
+        elif not self.must and reached in (Stage.COPYING, Stage.PARKED) and not runs_ahead(stream, copy):
             await self.undo()
             await self._update(self.ref, self.desired.config, "updating it")
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -243,6 +244,9 @@ async def _write(
                 and after is None
             ):
                 return
+            if isinstance(fault, ApiError) and fault.unwritten:
+                await _forget(server, before, after)
+                raise
             if await _happened(server, ref, after):
                 return
             if attempt == len(PAUSES) or (isinstance(fault, ApiError) and fault.retry is Retry.NONE):
@@ -252,6 +256,20 @@ async def _write(
             if after is not None and _lacking(answer["config"], after):
                 await _refuse_unless_held(server, after)
             return
+
+
+async def _forget(server: JetStream, before: Resource | None, after: Resource | None) -> None:
+    """The server shows again what is on its disk: an update of a stream that failed there holds in memory (2.15.1).
+
+    Otherwise the next plan would be in sync, until a restart takes the change back.
+    """
+    if before is not None and after is not None and before.ref.kind is Kind.STREAM:
+        with contextlib.suppress(ServerFault):  # it fails on disk again
+            await server.call(
+                f"STREAM.UPDATE.{before.ref}",
+                merged(Kind.STREAM, before.config, before.config),
+                doing=f"putting {before.ref} back",
+            )
 
 
 async def _happened(server: JetStream, ref: Ref, after: Resource | None) -> bool:

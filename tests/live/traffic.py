@@ -60,7 +60,7 @@ class Publisher(Agent):
             name = f"live-{self._next}"
             api.publish(self._subject, name.encode(), reply=answers.subject, headers={"Nats-Msg-Id": name})
             answer = answers.next(ANSWER)
-            if "NATS/1.0 503" in answer.headers or "seq" not in answer.json:
+            if "NATS/1.0 503" in answer.headers or "error" in answer.json:  # with "seq": 0 beside it
                 time.sleep(0.001)
                 continue
             self.acknowledged[name] = answer.json["seq"]

@@ -1,0 +1,172 @@
+"""A disk that is full in the middle of an apply: it fails with what to do, loses nothing, and the next one converges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from disk import DiskServer
+from scene import Scene, published, worked
+from servers import NEWEST, VERSIONS, server_binary
+from test_move import (
+    STREAM,
+    Fault,
+    Killed,
+    apply_until_done,
+    assert_books_balance,
+    assert_in_sync,
+    preload,
+)
+from test_move import SUBJECT as MOVED_SUBJECT
+from test_move import WORKER as MOVED_WORKER
+from test_move import manifest as move_manifest
+from traffic import Publisher, Worker, eventually
+
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.model.plan import Done
+from cyborg_infra.model.state import TEMPORARY
+
+TASKS, WORKER = "AGENT_A_TASKS", "AGENT_A_TASKS/a-worker"
+SUBJECT = "g.agents.a.tasks"
+TELLS_OF_UPDATES = (2, 15)  # before, the update of a stream that cannot be written is answered with OK
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def disk(version: str, tmp_path: Path) -> Iterator[DiskServer]:
+    server = DiskServer(tmp_path / "server", binary=server_binary(version))
+    yield server.start()
+    server.kill()
+
+
+def manifest(tasks: str = "", worker: str = "", roles: str = "a") -> str:
+    return f"org: g\nroles: [{roles}]\nstreams: {{tasks: {{{tasks}}}}}\nconsumers: {{worker: {{{worker}}}}}\n"
+
+
+def test_every_write_that_fails_on_a_full_disk_is_made_up_for(
+    disk: DiskServer, version: str, tmp_path: Path
+) -> None:
+    """What the server has in memory alone is not called done, and no restart takes anything back.
+
+    2.10 forgets, at the restart, a stream or consumer whose update failed; created again, it has its messages and stands
+    where it stood.
+    """
+    told = tuple(map(int, version.split(".")[:2])) >= TELLS_OF_UPDATES
+    with Scene(disk.url, tmp_path) as scene:
+        scene.converge(manifest())
+        published(SUBJECT, 6)(scene)
+        worked(WORKER, 2)(scene)
+        for failed, text in (
+            ({WORKER}, manifest(worker="ack_wait: 1h")),
+            ({TASKS} if told else set(), manifest("max_age: 80h", "ack_wait: 1h")),
+            ({WORKER}, manifest("max_age: 80h", "ack_wait: 1h, max_waiting: 9")),
+            (
+                {"AGENT_B_TASKS", "AGENT_INBOXES/b-inbox-reader"},
+                manifest("max_age: 80h", "ack_wait: 1h, max_waiting: 9", roles="a, b"),
+            ),
+        ):
+            wish = scene.wish(text)
+            plan = scene.plan(wish)
+            disk.fill()
+            problems = {
+                str(outcome.change.ref): outcome.problem
+                for outcome in scene.apply(wish, plan)
+                if outcome.done is Done.FAILED
+            }
+            assert failed <= problems.keys()
+            for problem in problems.values():
+                assert problem
+                assert "make room there and apply again" in (problem.hint or "")
+            disk.empty()
+            assert {str(change.ref) for change in scene.plan(wish).changes} >= failed
+            disk.restart()
+            scene.reconnect()
+            scene.converge(text)
+            assert not scene.plan(wish)
+            assert scene.info(TASKS)["state"]["messages"] == 6
+            assert (scene.info(WORKER)["delivered"]["stream_seq"], scene.info(WORKER)["num_pending"]) == (
+                2,
+                4,
+            )
+
+
+@pytest.fixture
+def moving(tmp_path: Path) -> Iterator[tuple[DiskServer, Scene]]:
+    """A server of the newest version with a filled stream; before 2.14 a full disk loses what the server acknowledged."""
+    with (
+        DiskServer(tmp_path / "server", binary=server_binary(NEWEST)) as server,
+        Scene(server.url, tmp_path) as scene,
+    ):
+        scene.converge(move_manifest("retention: limits"))
+        yield server, scene
+
+
+@contextmanager
+def agents(scene: Scene, wanted: str) -> Iterator[Publisher]:
+    """One publishes and one works during the block and after it; then the books balance and the manifest holds."""
+    old = preload(scene, 200)
+    with Worker(scene.url, MOVED_WORKER) as worker:
+        with Publisher(scene.url, MOVED_SUBJECT) as publisher:
+            assert eventually(lambda: len(publisher.acknowledged) > 20)
+            yield publisher
+            seen = len(publisher.acknowledged)
+            assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
+        assert_books_balance(scene, old, publisher, worker)
+    assert_in_sync(scene, wanted)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 8, 10, 12])
+def test_a_disk_that_is_full_at_any_step_of_a_replace_loses_nothing(
+    moving: tuple[DiskServer, Scene], monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    server, scene = moving
+    after = move_manifest("retention: workqueue")
+    wish = scene.wish(after)
+    with agents(scene, after):
+        with monkeypatch.context() as patched:
+            Fault(patched, step, server.fill)
+            outcomes = scene.apply(wish)
+        hints = [outcome.problem.hint for outcome in outcomes if outcome.problem]
+        assert hints
+        assert all("make room there and apply again" in (hint or "") for hint in hints)
+        server.restart()
+        scene.reconnect()
+        apply_until_done(scene, wish)
+
+
+def test_a_promotion_that_a_restart_takes_back_loses_nothing_that_came_after_it(
+    moving: tuple[DiskServer, Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary stream is a mirror again, and ahead of what it mirrors: it is not given up for that."""
+    monkeypatch.setattr("cyborg_infra.live.follow.STALLED", 1.0)
+    server, scene = moving
+    after = move_manifest("retention: workqueue")
+    wish = scene.wish(after)
+    original = JetStream.call
+
+    async def call(self: JetStream, verb: str, body: Any = None, **named: Any) -> dict[str, Any]:
+        if verb == f"STREAM.UPDATE.{TEMPORARY}{STREAM}" and "mirror" not in body:
+            server.fill()
+            try:
+                await original(self, verb, body, **named)
+            finally:
+                server.empty()
+                raise Killed
+        return await original(self, verb, body, **named)
+
+    with agents(scene, after) as publisher:
+        with monkeypatch.context() as patched, suppress(Killed):
+            patched.setattr(JetStream, "call", call)
+            scene.apply(wish)
+        seen = len(publisher.acknowledged)
+        assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
+        server.restart()
+        scene.reconnect()
+        apply_until_done(scene, wish)

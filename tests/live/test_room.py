@@ -1,0 +1,111 @@
+"""What somebody else takes in the middle of an apply: streams, consumers, bytes. It says so, loses nothing, and goes on later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from acceptance import account
+from scene import Scene, consumer, deleted, stream
+from servers import StartServer
+from test_move import (
+    STREAM,
+    SUBJECT,
+    WORKER,
+    Fault,
+    apply_until_done,
+    assert_books_balance,
+    assert_in_sync,
+    preload,
+)
+from traffic import Publisher, Worker, eventually
+
+CONSUMERS = 3
+LIMITS = account(f"max_streams: 6, max_consumers: {CONSUMERS}, max_file: 4MB")
+
+
+def manifest(retention: str) -> str:
+    """Four streams that reserve nothing, so that the account has room for two more."""
+    return (
+        "org: acme\nroles: [cto]\n"
+        f"streams: {{tasks: {{retention: {retention}, max_bytes: -1}}, inboxes: {{max_bytes: -1}}}}\n"
+        "consumers: {worker: {max_ack_pending: 20, ack_wait: 5s}}\n"
+    )
+
+
+@contextmanager
+def agents(scene: Scene, wanted: str) -> Iterator[Publisher]:
+    """One publishes and one works, during the block and after it; then the books balance and the manifest holds."""
+    old = preload(scene, 200)
+    with Worker(scene.url, WORKER) as worker:
+        with Publisher(scene.url, SUBJECT) as publisher:
+            assert eventually(lambda: len(publisher.acknowledged) > 20)
+            yield publisher
+            seen = len(publisher.acknowledged)
+            assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
+        assert_books_balance(scene, old, publisher, worker)
+    assert_in_sync(scene, wanted)
+
+
+def every_stream(scene: Scene) -> None:
+    for number in range(2):
+        stream(f"OTHER{number}", f"other.{number}")(scene)
+
+
+def every_consumer(scene: Scene) -> None:
+    """All that the new stream may have, although it is a mirror as yet."""
+    for number in range(CONSUMERS):
+        consumer(f"{STREAM}/other{number}")(scene)
+
+
+def every_byte(scene: Scene) -> None:
+    stream("OTHER", "other")(scene)
+    for size in (50_000, 5_000, 500, 50):
+        while "error" not in scene.api.ask("other", b"x" * size).json:
+            pass
+
+
+def give_back(scene: Scene) -> None:
+    for ref in scene.refs():
+        if "other" in ref.lower():
+            deleted(ref)(scene)
+
+
+@pytest.mark.parametrize(
+    ("step", "take", "said"),
+    [
+        (1, every_stream, "the account may have no more streams"),  # before the copy is made
+        (
+            8,
+            every_stream,
+            "the account may have no more streams",
+        ),  # before the new stream is: the copy has all
+        (9, every_consumer, "may have no more consumers"),  # before the new stream takes messages in
+        (1, every_byte, "room for a second copy"),
+        (8, every_byte, "the account has no resources left"),
+    ],
+)
+def test_room_that_somebody_takes_during_a_replace_costs_nothing_but_time(
+    start_server: StartServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    take: Callable[[Scene], None],
+    said: str,
+) -> None:
+    monkeypatch.setattr("cyborg_infra.live.follow.STALLED", 1.0)
+    with Scene(start_server(config=LIMITS).url, tmp_path) as scene:
+        before, after = "limits", "workqueue"
+        if take is every_consumer:  # a workqueue needs no placeholders
+            before, after = after, before
+        scene.converge(manifest(before))
+        wish = scene.wish(manifest(after))
+        with agents(scene, manifest(after)):
+            with monkeypatch.context() as patched:
+                Fault(patched, step, lambda: take(scene))
+                problems = [outcome.problem for outcome in scene.apply(wish) if outcome.problem]
+            assert [said in (problem.hint or "") for problem in problems] == [True], problems
+            give_back(scene)
+            apply_until_done(scene, wish)
