@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cyborg_infra.core import imports
 from cyborg_infra.core.expand import expand
 from cyborg_infra.core.guard import refuse_unless_allowed, refuse_unless_same, unread, verified
+from cyborg_infra.core.lint import lint
 from cyborg_infra.core.namespace import subjects
 from cyborg_infra.core.plan import make_plan
 from cyborg_infra.core.unsaid import unsaid
@@ -51,6 +52,7 @@ __all__ = [
     "drifted",
     "embedded",
     "imported",
+    "lint",
     "plan",
     "refuse_unless_allowed",
     "resolve",

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - docs is no package
-"""Writes what the code says elsewhere: two blocks of the manifest's schema, and docs/reference/.
+"""Writes what the code says elsewhere: three blocks of the manifest's schema, and docs/reference/.
 
 `python docs/generate.py` rewrites the files; with `--check` it writes nothing and exits 1 if one is stale.
 """
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cyborg_infra.core.costly import LINTS, Lint
+from cyborg_infra.core.lint import UNNEEDED
 from cyborg_infra.model import units
 from cyborg_infra.model.fields import FIELDS, LEVELS, Field, Kind, Unit
 from cyborg_infra.model.plan import HazardName
@@ -66,13 +68,27 @@ _REQUIRED_PARTS = ("name", "src", "dest")
 
 
 def org_schema() -> str:
-    """schemas/org.schema.json, with the properties of a stream and a consumer as the table has them."""
+    """schemas/org.schema.json, with the properties of a stream, a consumer and lint.ignore as the tables have them."""
     schema = json.loads((ROOT / "schemas/org.schema.json").read_text(encoding="utf-8"))
     for kind, fields in FIELDS.items():
         schema["$defs"][kind.value]["properties"] = {
             field.name: _property(field) for field in fields.values()
         }
+    schema["$defs"]["lint"]["properties"]["ignore"]["properties"] = {
+        lint.code: _ignored(lint) for lint in LINTS
+    }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _ignored(lint: Lint) -> Schema:
+    """A warning as the schema describes it: what it is about, and that ignoring it takes a reason."""
+    return {
+        "description": f"Why this is right here: {lint.about.replace('`', '')}.",
+        "type": "string",
+        "pattern": "\\S",
+        "patternErrorMessage": "must say why",
+        "examples": ["agents here answer in seconds"],
+    }
 
 
 def _property(field: Field) -> Schema:
@@ -196,7 +212,7 @@ def _help(command: str) -> str:
 
 
 def problems_reference() -> str:
-    """docs/reference/problems.md: what `--allow` takes, and every code of a problem with a message of it."""
+    """docs/reference/problems.md: what `--allow` takes, what `validate` warns of, and every problem's code and message."""
     hazards = "".join(f"| `{name}` | {_HAZARDS[name]} |\n" for name in HazardName)
     codes: dict[str, str] = {}
     for path in sorted((ROOT / "cyborg_infra").rglob("*.py")):
@@ -205,7 +221,12 @@ def problems_reference() -> str:
                 case ast.Call(func=ast.Name("Problem"), args=[ast.Constant(str(code)), message, *_]):
                     codes.setdefault(code, _message(message))
     rows = "".join(f"| `{code}` | {_escaped(codes[code])} |\n" for code in sorted(codes))
-    return _PROBLEMS_HEAD.format(hazards=hazards, problems=rows)
+    return _PROBLEMS_HEAD.format(hazards=hazards, unneeded=UNNEEDED, warnings=_warnings(), problems=rows)
+
+
+def _warnings() -> str:
+    rows = [(f"`{lint.code}`", lint.about, lint.reason, lint.advice) for lint in LINTS]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 _HAZARDS = {
@@ -216,7 +237,7 @@ _HAZARDS = {
     "mass-change": "so much of the organisation would go at once that a wrong manifest is the likelier explanation",
 }
 _PROBLEMS_HEAD = """\
-# Hazards and problems
+# Hazards, warnings and problems
 
 ## Hazards
 
@@ -226,6 +247,15 @@ What a change may cost, computed from the live server, with a count. `apply` tak
 | hazard | meaning |
 |---|---|
 {hazards}
+## Warnings
+
+What `validate` says of settings that are legal and cost something; with `--strict` it then exits 1. A manifest
+[ignores](../how-to/warnings.md) a warning by its code, and says why. An `ignore` that finds nothing is a warning
+as well, `{unneeded}`, which cannot be ignored.
+
+| code | setting | why | instead |
+|---|---|---|---|
+{warnings}
 ## Problems
 
 The `code` of a problem in JSON output is stable; the message is for people. Some codes have several messages, of

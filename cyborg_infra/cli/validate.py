@@ -1,20 +1,37 @@
-"""`validate`: every problem of a manifest, at once. Needs no server."""
+"""`validate`: every problem of a manifest, at once, and warnings of what it will cost. Needs no server."""
 
 from __future__ import annotations
+
+from typing import Annotated
+
+import typer
 
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, Output
 from cyborg_infra.cli.output import put_json
+from cyborg_infra.model.problems import EXIT_ERROR
 
-EXAMPLES = "Example: cyborg-infra validate org.yaml --env production"
+EXAMPLES = "Example: cyborg-infra validate org.yaml --env production --strict"
+
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if there is a warning.")]
 
 
-def command(manifest: Manifest = MANIFEST, *, env: Env = None, output: Output = Format.TEXT) -> None:
-    """Check a manifest; every problem is reported with its line. Needs no server."""
+def command(
+    manifest: Manifest = MANIFEST, *, env: Env = None, strict: Strict = False, output: Output = Format.TEXT
+) -> None:
+    """Check a manifest; every problem is reported with its line. Needs no server.
+
+    What is legal and will cost something is a warning, which the manifest can ignore by its code, with a reason.
+    """
     from cyborg_infra.render import console, data, text
 
     org, _, state = pipeline.show(manifest, env)
+    warnings = pipeline.lint(org, state)
     if output is Format.JSON:
-        put_json(data.valid(org, state))
+        put_json(data.valid(org, state, warnings))
     else:
         console.stdout().print(text.valid(manifest, org, state))
+    if warnings:
+        console.stderr().print(text.warnings(warnings))
+    if warnings and strict:
+        raise typer.Exit(EXIT_ERROR)

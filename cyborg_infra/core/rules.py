@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from cyborg_infra.core.namespace import ephemeral
-from cyborg_infra.core.settings import place
+from cyborg_infra.core.settings import kind_of, place
 from cyborg_infra.model.fields import Kind
-from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
+from cyborg_infra.model.org import Org
 from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
-from cyborg_infra.model.state import KIND, Ref, Resource, State
+from cyborg_infra.model.state import Ref, Resource, State
 from cyborg_infra.model.subjects import MAX_NAME, SubjectIndex, is_name, is_pattern
 from cyborg_infra.model.units import format_duration
 
@@ -20,16 +20,20 @@ TOLD_EACH = 3
 
 def check(org: Org, state: State) -> None:
     """Nothing, or ManifestInvalid with every problem of every rule; one line that concerns many roles is told once."""
-    found: dict[tuple[str, Mark | None], list[Problem]] = {}
-    for rule in RULES:
-        for problem in rule(org, state):
-            found.setdefault((problem.code, problem.where), []).append(problem)
+    found = told_once(problem for rule in RULES for problem in rule(org, state))
     if found:
-        raise ManifestInvalid(*(problem for alike in found.values() for problem in _told_once(alike)))
+        raise ManifestInvalid(*found)
 
 
-def _told_once(alike: Sequence[Problem]) -> Sequence[Problem]:
-    """All of a few; of many the first, and how many more there are."""
+def told_once(problems: Iterable[Problem]) -> list[Problem]:
+    """Of many problems of one kind at one place the first, and how many more there are; all of a few."""
+    found: dict[tuple[str, Mark | None], list[Problem]] = {}
+    for problem in problems:
+        found.setdefault((problem.code, problem.where), []).append(problem)
+    return [problem for alike in found.values() for problem in _first_of(alike)]
+
+
+def _first_of(alike: Sequence[Problem]) -> Sequence[Problem]:
     if len(alike) <= TOLD_EACH:
         return alike
     return [replace(alike[0], message=f"{alike[0].message} (and {len(alike) - 1} more like it)")]
@@ -280,9 +284,5 @@ _SUBJECT_FIELDS = {Kind.STREAM: ("subjects",), Kind.CONSUMER: ("filter_subject",
 
 def _mark(org: Org, resource: Resource, *fields: str) -> Mark | None:
     """Where the resource's field was set; its subjects if no field is named."""
-    kind = resource.metadata[KIND]
     role = next((role for role in org.roles if role.name == resource.role), None)
-    typed: StreamKind | ConsumerKind = (
-        StreamKind(kind) if resource.ref.kind is Kind.STREAM else ConsumerKind(kind)
-    )
-    return place(org, typed, role, *(fields or _SUBJECT_FIELDS[resource.ref.kind]))
+    return place(org, kind_of(resource), role, *(fields or _SUBJECT_FIELDS[resource.ref.kind]))

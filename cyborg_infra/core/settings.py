@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.org import ConsumerKind, Fields, Org, Path, Role, StreamKind
 from cyborg_infra.model.problems import Mark
+from cyborg_infra.model.state import KIND, Resource
 
 
 def explicit(org: Org, kind: StreamKind | ConsumerKind, role: Role | None) -> dict[str, Any]:
@@ -20,17 +22,30 @@ def explicit(org: Org, kind: StreamKind | ConsumerKind, role: Role | None) -> di
     return found
 
 
+def kind_of(resource: Resource) -> StreamKind | ConsumerKind:
+    """Which of the organisation's streams or consumers this is, by its own mark. Raises KeyError without one."""
+    kind = resource.metadata[KIND]
+    return StreamKind(kind) if resource.ref.kind is Kind.STREAM else ConsumerKind(kind)
+
+
 def place(org: Org, kind: StreamKind | ConsumerKind, role: Role | None, *names: str) -> Mark | None:
     """Where the winning value of one of `names` stands; without one, where the resource comes from."""
+    if found := set_at(org, kind, role, *names):
+        return found
+    if role is not None:
+        return role.mark
+    section = "streams" if isinstance(kind, StreamKind) else "consumers"
+    return org.marks.get((section, kind.value)) or org.marks.get(("org",))
+
+
+def set_at(org: Org, kind: StreamKind | ConsumerKind, role: Role | None, *names: str) -> Mark | None:
+    """Where the winning value of one of `names` stands, or None if nobody set one."""
     for path, fields in reversed(list(_scopes(org, kind, role))):
         for name in names:
             field = "replicas" if name == "num_replicas" and path[-1] == "defaults" else name
             if name in fields and (*path, field) in org.marks:
                 return org.marks[*path, field]
-    if role is not None:
-        return role.mark
-    section = "streams" if isinstance(kind, StreamKind) else "consumers"
-    return org.marks.get((section, kind.value)) or org.marks.get(("org",))
+    return None
 
 
 def _scopes(org: Org, kind: StreamKind | ConsumerKind, role: Role | None) -> Iterator[tuple[Path, Fields]]:

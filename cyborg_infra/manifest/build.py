@@ -16,6 +16,7 @@ from cyborg_infra.model.org import (
     ConsumerKind,
     Event,
     ExpectedServer,
+    Ignore,
     Org,
     Overrides,
     Path,
@@ -124,7 +125,20 @@ def _overrides(
             if kind in consumers
         },
         roles={name: own for place, name, body in roles if (own := _role(source, place, body, problems))},
+        ignored=(
+            *_ignored(source, path, data),
+            *(each for place, name, body in roles for each in _ignored(source, place, body, name)),
+        ),
     )
+
+
+def _ignored(
+    source: Source, path: Path, body: Mapping[str, Any], role: str | None = None
+) -> Iterator[Ignore]:
+    """The warnings that `body`, which stands at `path`, does not want to hear."""
+    for code, reason in _section(_section(body, "lint"), "ignore").items():
+        if reason is not None:
+            yield Ignore(code, reason, role, source.key((*path, "lint", "ignore", code)))
 
 
 def _role(

@@ -69,6 +69,16 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignore:
+    """A warning that `validate` shall not give: its code, why, and the one role that is meant; None is all of them."""
+
+    code: str
+    reason: str
+    role: str | None = None
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Overrides:
     """One layer of settings: the manifest's own, or an environment's. Within it defaults < kind < role."""
 
@@ -76,6 +86,7 @@ class Overrides:
     streams: Mapping[StreamKind, Fields] = field(default_factory=dict)
     consumers: Mapping[ConsumerKind, Fields] = field(default_factory=dict)
     roles: Mapping[str, Mapping[StreamKind | ConsumerKind, Fields]] = field(default_factory=dict)
+    ignored: tuple[Ignore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

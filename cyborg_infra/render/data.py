@@ -86,8 +86,8 @@ def show(org: Org, subjects: Sequence[Subject], state: State) -> dict[str, Any]:
     }
 
 
-def valid(org: Org, state: State) -> dict[str, Any]:
-    """That a manifest holds, and what it comes to (validate.schema.json)."""
+def valid(org: Org, state: State, warnings: Sequence[Problem]) -> dict[str, Any]:
+    """That a manifest holds, what it comes to, and what it will cost (validate.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "valid": True,
@@ -96,6 +96,7 @@ def valid(org: Org, state: State) -> dict[str, Any]:
         "roles": len(org.roles),
         "streams": len(state.streams()),
         "consumers": len(state.consumers()),
+        "warnings": [_problem(warning) for warning in warnings],
     }
 
 

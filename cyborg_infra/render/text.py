@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from cyborg_infra.model.fields import Kind
@@ -149,11 +150,12 @@ def _hazard(hazard: Hazard, indent: int = 0) -> Block:
     return line(("!", "red"), " ", (hazard.name.value, "bold red"), f": {tell.hazard(hazard)}", indent=indent)
 
 
-def _problem(problem: Problem, indent: int = 0) -> Iterator[Block]:
+def _problem(problem: Problem, indent: int = 0, word: str = "Error") -> Iterator[Block]:
     where = f"{problem.where}: " if problem.where else ""
-    yield line(("Error: ", "bold red"), f"{where}{problem.message}", indent=indent, hang=7)
+    label = (f"{word}: ", "bold red" if word == "Error" else "bold yellow")
+    yield line(label, f"{where}{problem.message}", indent=indent, hang=len(label[0]))
     if problem.hint:
-        yield line(problem.hint, indent=indent + 7, hang=0)
+        yield line(problem.hint, indent=indent + len(label[0]), hang=0)
 
 
 def _ending(plan: Plan, saved_to: str | None, command: tuple[str, ...]) -> Iterator[Block]:
@@ -255,6 +257,17 @@ def applied(outcomes: Sequence[Outcome]) -> Page:
 def problems(error: CyborgError) -> Page:
     """Every problem of the error, each `Error: place: message` with its hint beneath."""
     return Page(tuple(block for problem in error.problems for block in _problem(problem)))
+
+
+def warnings(found: Sequence[Problem]) -> Page:
+    """Each `Warning: place: message [code]` with its hint beneath; the code is what a manifest ignores it by."""
+    return Page(
+        tuple(
+            block
+            for each in found
+            for block in _problem(replace(each, message=f"{each.message} [{each.code}]"), word="Warning")
+        )
+    )
 
 
 def valid(path: str, org: Org, state: State) -> Page:
