@@ -307,7 +307,7 @@ LINTS: tuple[Lint, ...] = (
     Lint(
         "single-replica",
         "`num_replicas` 1 in an environment that is called production, prod or live",
-        "while one server is down nothing can be stored or read, and what its disk loses is lost",
+        "while its server is down nothing is stored or handed out, and what its disk loses is lost",
         "use replicas: 3 in defaults; a cluster of three servers survives the loss of one",
         (*StreamKind, *ConsumerKind),
         single_replica,

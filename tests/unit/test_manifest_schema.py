@@ -62,7 +62,11 @@ def test_every_field_of_the_table_may_be_set(kind: Kind) -> None:
 def test_every_kind_of_stream_and_consumer_may_be_set() -> None:
     assert set(DEFINITIONS["streams"]["properties"]) == set(StreamKind)
     assert set(DEFINITIONS["consumers"]["properties"]) == set(ConsumerKind)
-    assert set(DEFINITIONS["role_overrides"]["properties"]) == {*ROLE_STREAMS, *ROLE_CONSUMERS}
+    assert set(DEFINITIONS["role_overrides"]["properties"]) == {
+        *ROLE_STREAMS,
+        *ROLE_CONSUMERS,
+        "lint",
+    }
 
 
 def test_no_mapping_takes_keys_that_nothing_describes() -> None:
