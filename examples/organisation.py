@@ -1,0 +1,254 @@
+"""A miniature organisation at work, in plain nats-py on what `cyborg-infra apply` has made.
+
+The ceo assigns a task, the cto does it, and its review goes to the cso. The ceo asks devops a question. A deployment is
+announced to three others. One task breaks whoever touches it: it becomes a dead letter, and is replayed once mended.
+
+    python examples/organisation.py     on a server of its own
+    python examples/organisation.py --server nats://...     on yours
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import TimeoutError as NothingCame
+
+ORG = "mini"
+MANIFEST = Path(__file__).with_name("organisation.yaml")
+Work = Callable[["Agent", dict[str, Any]], Awaitable[None]]
+
+
+class Agent:
+    """One role at work: it pulls its tasks, says how they go, and hands on what comes after them."""
+
+    def __init__(self, connection: Client, role: str, work: Work) -> None:
+        self.role = role
+        self._connection = connection
+        self._stream = connection.jetstream()
+        self._work = work
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        stream = f"AGENT_{self.role.upper()}_TASKS"
+        tasks = await self._stream.pull_subscribe_bind(f"{self.role}-worker", stream=stream)
+        while True:
+            try:
+                (message,) = await tasks.fetch(1, timeout=5)
+            except NothingCame:
+                continue
+            await self._do(message)
+
+    async def _do(self, message: Msg) -> None:
+        task = json.loads(message.data)
+        try:
+            if message.metadata.num_delivered == 1:  # else it was said before
+                await self.report(task, "accepted")
+                await self.report(task, "in_progress")
+            await self._work(self, task)
+        except Exception as error:  # noqa: BLE001 - an agent survives whatever a task does to it
+            say(f"{self.role} fails with {task['task_id']}: {error}")
+            await message.nak()  # it comes again, until max_deliver is used up
+            return
+        await self.report(task, "completed_unverified" if "on_complete" in task else "completed")
+        if follow_up := task.get("on_complete"):
+            await publish(self._stream, follow_up["publish_to"], follow_up["payload_template"])
+        await (
+            message.ack_sync()
+        )  # after the follow-up: dying in between repeats it, and its id makes one task of both
+
+    async def report(self, task: dict[str, Any], status: str) -> None:
+        """Everybody who watches `<org>.agents.*.status` hears of it."""
+        previous, task["lifecycle"] = task.get("lifecycle", {}).get("status"), {"status": status}
+        body = {"task_id": task["task_id"], "agent": self.role, "status": status, "timestamp": now()}
+        body |= {"previous_status": previous} if previous else {}
+        await self._connection.publish(f"{ORG}.agents.{self.role}.status", json.dumps(body).encode())
+
+
+async def publish(stream: Any, subject: str, task: dict[str, Any]) -> None:
+    """The task is stored, once, however often this is called: its id is the message's id."""
+    await stream.publish(subject, json.dumps(task).encode(), headers={"Nats-Msg-Id": task["task_id"]})
+
+
+def assignment(role: str, task_id: str, title: str, **more: Any) -> tuple[str, dict[str, Any]]:
+    """The subject and the content of a task for `role`."""
+    task = {
+        "task_id": task_id,
+        "type": "feature_implementation",
+        "title": title,
+        "assigned_by": "ceo",
+        "assigned_to": role,
+        "priority": "normal",
+        "lifecycle": {"status": "assigned", "assigned_at": now()},
+    }
+    return f"{ORG}.agents.{role}.tasks", task | more
+
+
+async def think(agent: Agent, task: dict[str, Any]) -> None:
+    """Twenty minutes of reasoning, in short."""
+    await asyncio.sleep(0.01)
+    say(f"{agent.role} works on {task['task_id']}: {task['title']}")
+
+
+async def review(agent: Agent, task: dict[str, Any]) -> None:
+    """As `think`, and what was reviewed is completed by it."""
+    await think(agent, task)
+    for task_id in task["context"]["related_tasks"]:
+        await agent.report({"task_id": task_id, "lifecycle": {"status": "completed_unverified"}}, "completed")
+
+
+class Stumbling:
+    """Work that fails with one task until somebody has mended what is wrong with it."""
+
+    def __init__(self) -> None:
+        self.mended = False
+
+    async def work(self, agent: Agent, task: dict[str, Any]) -> None:
+        """As `think`, where it does not fail."""
+        if task["task_id"] == "t-poison" and not self.mended:
+            raise ValueError("cannot make sense of it")
+        await think(agent, task)
+
+
+async def story(url: str) -> None:
+    """What happens in this organisation on one day."""
+    async with await nats.connect(url) as connection:
+        stream = connection.jetstream()
+        heard = asyncio.Queue[str]()
+
+        async def hear(message: Msg) -> None:
+            status = json.loads(message.data)
+            heard.put_nowait(f"{status['task_id']} is {status['status']}")
+
+        async def answer(message: Msg) -> None:
+            await message.respond(json.dumps({"status": "healthy"}).encode())
+
+        await connection.subscribe(f"{ORG}.agents.*.status", cb=hear)
+        await connection.subscribe(f"{ORG}.agents.devops.requests", cb=answer)
+        stumbling = Stumbling()
+        agents = [
+            asyncio.create_task(Agent(connection, role, work).run())
+            for role, work in (("cto", think), ("cso", review), ("backend", stumbling.work))
+        ]
+        try:
+            await a_task_and_its_review(stream, heard)
+            await a_question(connection)
+            await a_deployment(connection)
+            await a_dead_letter(stream, heard, stumbling, url)
+        finally:
+            for agent in agents:
+                agent.cancel()
+            await asyncio.gather(*agents, return_exceptions=True)
+
+
+async def a_task_and_its_review(stream: Any, heard: asyncio.Queue[str]) -> None:
+    """The review is part of the task: nobody has to remember it."""
+    more = {"type": "security_review", "context": {"related_tasks": ["t-1"]}}
+    subject, template = assignment("cso", "t-1-review", "Review: log in with passkeys", **more)
+    follow_up = {"publish_to": subject, "payload_template": template}
+    await publish(stream, *assignment("cto", "t-1", "Log in with passkeys", on_complete=follow_up))
+    await until(heard, "t-1 is completed_unverified")
+    await until(heard, "t-1 is completed")
+    await until(heard, "t-1-review is completed")
+
+
+async def a_question(connection: Client) -> None:
+    """Asked on `requests`, which no stream stores: so it is the agent that answers."""
+    question = {"type": "query", "question": "Is staging healthy?", "reply_timeout_seconds": 5}
+    reply = await connection.request(
+        f"{ORG}.agents.devops.requests", json.dumps(question).encode(), timeout=5
+    )
+    say(f"devops answers: {json.loads(reply.data)['status']}")
+
+
+async def a_deployment(connection: Client) -> None:
+    """An event is for whoever listens at that moment."""
+    listeners = [await connection.subscribe(f"{ORG}.events.deploy.complete") for _ in range(3)]
+    event = {"service": "web", "version": "2.0", "environment": "staging", "timestamp": now()}
+    await connection.publish(f"{ORG}.events.deploy.complete", json.dumps(event).encode())
+    for role, listener in zip(("backend", "frontend", "marketing"), listeners, strict=True):
+        deployed = json.loads((await listener.next_msg(timeout=5)).data)
+        say(f"{role} hears of {deployed['service']} {deployed['version']}")
+
+
+async def a_dead_letter(stream: Any, heard: asyncio.Queue[str], stumbling: Stumbling, url: str) -> None:
+    """Three failures are enough for the server; a person mends what was wrong, and replays it."""
+    await publish(stream, *assignment("backend", "t-poison", "Parse the file that nobody can parse"))
+    alerts = await stream.pull_subscribe_bind("dead-letter-alerts", stream="DEAD_LETTERS")
+    (alert,) = await alerts.fetch(1, timeout=30)
+    await alert.ack_sync()
+    letters = json.loads(await command("dlq", "list", url))["dead_letters"]
+    say(f"{letters[0]['role']} has a dead letter after {letters[0]['deliveries']} deliveries")
+    stumbling.mended = True
+    await command("dlq", "replay", str(letters[0]["number"]), url)
+    await until(heard, "t-poison is completed")
+
+
+async def command(*words: str) -> str:
+    """What `cyborg-infra` prints as JSON; the last word is the server."""
+    *verb, url = words
+    line = (*verb, "--manifest", str(MANIFEST), "--server", url, "--no-context", "--format", "json")
+    done = await asyncio.to_thread(cyborg_infra, *line)
+    return done.stdout
+
+
+def cyborg_infra(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command line, which has to succeed."""
+    line = [sys.executable, "-m", "cyborg_infra", *words]
+    return subprocess.run(line, capture_output=True, text=True, check=True)
+
+
+async def until(heard: asyncio.Queue[str], news: str) -> None:
+    """Returns when this has been heard; everything that was heard before is told."""
+    async with asyncio.timeout(30):
+        while (last := await heard.get()) != news:
+            say(last)
+        say(last)
+
+
+def say(text: str) -> None:
+    """One line of the story."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def now() -> str:
+    """RFC 3339, UTC."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def main() -> None:
+    """Applies the manifest and lets the organisation work."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--server")
+    url = parser.parse_args().server
+    if url:
+        live_on(url)
+        return
+    from cyborg_infra import pipeline
+
+    with tempfile.TemporaryDirectory() as store, pipeline.embedded(Path(store)) as server:
+        live_on(server.url)
+
+
+def live_on(url: str) -> None:
+    """One day on this server."""
+    cyborg_infra("apply", str(MANIFEST), "--server", url, "--no-context", "--yes")
+    asyncio.run(story(url))
+
+
+if __name__ == "__main__":
+    main()
