@@ -35,7 +35,7 @@ from cyborg_infra.model.plan import Action, Change, Done, Hazard, HazardName, Ou
 from cyborg_infra.model.problems import CyborgError, PlanRefused, Problem
 
 DRAIN = 2.0  # seconds; shorter than ack_wait, so that some replaces give up and are tried again
-LOCK = 30.0  # seconds to wait for another tool
+LOCK = 15.0  # seconds to wait for another tool
 ENDS = 20  # applies at most until the last manifest holds
 NAMES = {
     Action.CREATE: "created",
@@ -74,8 +74,8 @@ class Chaos:
             f"seed {seed} on {where}, {kind}", election=ELECTION if place.replicas > 1 else 0
         )
 
-    def run(self, seconds: float) -> Report:
-        """The report, after so many seconds of change and a last apply without a fault."""
+    def run(self, seconds: float, steps: int | None = None) -> Report:
+        """The report, after so many seconds of change, or `steps`, and a last apply without a fault."""
         with Servers(self.place, self._directory) as self.servers:
             self.report.crashes = self.servers.crashes
             flags = pipeline.Flags(server=self.servers.urls, no_context=True, timeout="2s")
@@ -84,7 +84,7 @@ class Chaos:
             with contextlib.ExitStack() as self._staff:
                 self._converge()
                 end = time.monotonic() + seconds
-                for number in itertools.count():
+                for number in itertools.count() if steps is None else range(steps):
                     if time.monotonic() >= end:
                         break
                     self._step(step(self.seed, number, self.place))
@@ -120,7 +120,7 @@ class Chaos:
     def _settle(self, ended: Ended) -> None:
         """What was begun is what is wished for now; who is in a wish that holds is at work."""
         self.report.later.update([ended.word] if ended.word not in ("held", "refused") else [])
-        if ended.word == "connection-lost":  # nobody frees its lease; it would expire after a minute
+        if ended.word in ("tool killed", "connection-lost"):  # its lease would expire after a minute
             pipeline.unlock(self._wanted(ended.wish), self._target)
         if ended.word in ("refused", "changed-meanwhile", "stale", "lease"):
             return
@@ -152,7 +152,9 @@ class Chaos:
         """Two tools at once: what is there afterwards is what one of them wanted."""
         wishes = [changed(self._wish, self.place, next_step.chance) for _ in range(2)]
         ends: list[Ended] = []
-        threads = [threading.Thread(target=lambda wish=wish: ends.append(self._apply(wish))) for wish in wishes]  # type: ignore[misc]
+        threads = [
+            threading.Thread(target=lambda wish=wish: ends.append(self._apply(wish))) for wish in wishes
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -213,7 +215,7 @@ class Chaos:
                 if hazard.name is HazardName.REPEATS_WORK:
                     self.report.announced[change.ref.stream] += hazard.count
 
-    def _allowed(self, plan: Plan) -> set[HazardName]:
+    def _allowed(self, plan: Plan) -> list[HazardName]:
         """What this plan may cost. A name is allowed for all of it, or not at all."""
         found = {hazard.name for hazard in plan.hazards}
         costly = {
@@ -222,7 +224,7 @@ class Chaos:
             for hazard in change.hazards
             if not self._is_accounted(change, hazard)
         }
-        return found - costly
+        return sorted(found - costly)
 
     def _is_accounted(self, change: Change, hazard: Hazard) -> bool:
         """Whether the books know already of all that it costs."""
@@ -282,7 +284,9 @@ def main() -> None:
     parser.add_argument("--round", type=float, default=30, help="seconds of one organisation")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; then one more each")
     parser.add_argument("--version", default="", help="of the server; else newest and oldest by turns")
-    parser.add_argument("--cluster", action="store_true", help="only; else single servers and a cluster by turns")
+    parser.add_argument(
+        "--cluster", action="store_true", help="only; else single servers and a cluster by turns"
+    )
     given = parser.parse_args()
     first_seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     end = time.monotonic() + given.seconds

@@ -23,7 +23,7 @@ LATE = 0.5  # seconds that something from a killed server may still take to arri
 def answer(name: str) -> bytes:
     """How a worker ends a message: some it gives up, and some it cannot do, however often it tries."""
     number = int(name.rpartition("-")[2])
-    return GIVEN_UP if number % 97 == 20 else NOT_NOW if number % 211 == 30 else DONE  # noqa: PLR2004
+    return GIVEN_UP if number % 97 == 20 else NOT_NOW if number % 211 == 30 else DONE
 
 
 class Desk:
@@ -114,7 +114,9 @@ class Report:
     refused: int = 0  # for what may be lost
     later: Counter[str] = field(default_factory=Counter)  # why something was left for the next apply
     crashes: list[float] = field(default_factory=list)
-    announced: Counter[str] = field(default_factory=Counter)  # stream -> the most that plans said would come again
+    announced: Counter[str] = field(
+        default_factory=Counter
+    )  # stream -> the most that plans said would come again
     published: int = 0
     worked: int = 0
     dead: int = 0

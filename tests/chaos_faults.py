@@ -70,7 +70,7 @@ class Servers:
         if len(self._all) == 1:
             server.start()
         else:
-            self._returns = threading.Thread(target=lambda: (time.sleep(DOWN), server.start()))
+            self._returns = threading.Timer(DOWN, server.start)
             self._returns.start()
 
     def heal(self) -> None:

@@ -15,8 +15,8 @@ MOST_GUESTS = 2
 Wish = dict[str, Any]
 Knobs = dict[str, list[Any]]
 
-STREAM_IN_PLACE: Knobs = {
-    "max_age": ["1h", "24h", "72h"],
+STREAM_IN_PLACE: Knobs = {  # field -> its values, the default first
+    "max_age": ["72h", "1h", "24h"],
     "max_msgs": [-1, 1_000_000],
     "compression": ["none", "s2"],
     "allow_direct": [True, False],
@@ -26,18 +26,18 @@ STREAM_IN_PLACE: Knobs = {
 }
 STREAM_REPLACED: Knobs = {
     "retention": ["limits", "workqueue", "interest"],
-    "deny_delete": [True, False],
-    "deny_purge": [True, False],
+    "deny_delete": [False, True],
+    "deny_purge": [False, True],
 }
-DIES_WITH_ITS_SERVER: Knobs = {"storage": ["file", "memory"]}
+LOST_WITH_ITS_SERVER: Knobs = {"storage": ["file", "memory"]}
 ACKNOWLEDGED_BEFORE_IT_IS_WRITTEN: Knobs = {"persist_mode": ["default", "async"]}  # one copy only, in files
 WORKER_IN_PLACE: Knobs = {
     "ack_wait": ["3s", "4s", "5s"],
-    "max_ack_pending": [5, 20, 100],
+    "max_ack_pending": [100, 5, 20],
     "description": ["", "works", "thinks"],
 }
-WORKER_REPLACED: Knobs = {"max_waiting": [64, 128, 512]}
-PATIENCE: Knobs = {"max_deliver": [3, 4, 5]}  # lowered, it gives up what was tried so often already
+WORKER_REPLACED: Knobs = {"max_waiting": [512, 64, 128]}
+PATIENCE: Knobs = {"max_deliver": [4, 3, 5]}  # lowered, it gives up what was tried so often already
 
 PROMOTES_MIRRORS = (2, 12, 0)  # before, a stream that has messages cannot be replaced
 LOSES_TTL = (2, 11, 2)
@@ -66,11 +66,11 @@ class Place:
     @property
     def stream_replaced(self) -> Knobs:
         """Settings of a stream that are changed by a new stream, with their values."""
-        gentle = {} if self.mortal else DIES_WITH_ITS_SERVER
+        gentle = {} if self.mortal else LOST_WITH_ITS_SERVER
         if self.number >= PROMOTES_MIRRORS and not self.mortal:
             gentle = gentle | ACKNOWLEDGED_BEFORE_IT_IS_WRITTEN
         if self.number >= LOSES_TTL:
-            gentle = gentle | {"allow_msg_ttl": [True, False]}
+            gentle = gentle | {"allow_msg_ttl": [False, True]}
         return STREAM_REPLACED | gentle
 
     @property
@@ -96,13 +96,13 @@ def step(seed: int, number: int, place: Place) -> Step:
     """The same for the same seed, whatever happened before."""
     chance = random.Random(f"{seed}/{number}")  # noqa: S311 - not for secrets
     deed = chance.choices(["change", "add", "remove", "both"], [7, 1.5, 1.5, 1])[0]
-    fault = chance.choice(place.faults) if chance.random() < 0.6 else "none"  # noqa: PLR2004
+    fault = chance.choice(place.faults) if chance.random() < 0.6 else "none"
     return Step(
         deed,
         fault,
         chance.random(),
-        chance.random() < 0.5,  # noqa: PLR2004
-        chance.random() < 0.5,  # noqa: PLR2004
+        chance.random() < 0.5,
+        chance.random() < 0.5,
         chance.random(),
         chance,
     )
@@ -120,9 +120,7 @@ def new_role() -> dict[str, Any]:
 
 def manifest(wish: Wish, place: Place) -> str:
     """The text of the manifest."""
-    events = {
-        "deploy.complete": {"publishers": ["dev"], "subscribers": ["cto"], "durable": wish["durable"]}
-    }
+    events = {"deploy.complete": {"publishers": ["dev"], "subscribers": ["cto"], "durable": wish["durable"]}}
     return json.dumps(
         {
             "org": ORG,
@@ -137,13 +135,14 @@ def changed(wish: Wish, place: Place, chance: random.Random) -> Wish:
     """A wish that differs in one or two settings, of one role or of all."""
     after = copy.deepcopy(wish)
     for _ in range(chance.randint(1, 2)):
-        roles = list(after["roles"]) if chance.random() < 0.4 else [chance.choice(list(after["roles"]))]  # noqa: PLR2004
+        roles = list(after["roles"]) if chance.random() < 0.4 else [chance.choice(list(after["roles"]))]
         part, knobs = _kind(place, chance)
         if not part:
             after["durable"] = not after["durable"]
             continue
         name = chance.choice(sorted(knobs))
-        value = chance.choice(knobs[name])
+        now = after["roles"][roles[0]][part].get(name, knobs[name][0])
+        value = chance.choice([value for value in knobs[name] if value != now])
         for role in roles:
             settings = after["roles"][role][part]
             settings[name] = value
