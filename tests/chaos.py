@@ -95,6 +95,7 @@ class Chaos:
 
     def _step(self, next_step: Step) -> None:
         """One deed, with its fault."""
+        self._note(f"{next_step.deed}, {next_step.fault}")
         guests = [role for role in self._desks if role.startswith("guest")]
         if next_step.again and self._behind:
             self._disturbed(self._wish, next_step)
@@ -119,6 +120,7 @@ class Chaos:
 
     def _settle(self, ended: Ended) -> None:
         """What was begun is what is wished for now; who is in a wish that holds is at work."""
+        self._note(f"so ended an apply: {ended.word} {[problem.message for problem in ended.problems]}")
         self.report.later.update([ended.word] if ended.word not in ("held", "refused") else [])
         if ended.word in ("tool killed", "connection-lost"):  # its lease would expire after a minute
             pipeline.unlock(self._wanted(ended.wish), self._target)
@@ -204,10 +206,14 @@ class Chaos:
 
     def _tell(self, outcome: Outcome) -> None:
         change = outcome.change
+        self._note(f"{change.action} {change.ref} {outcome.done}: {outcome.problem or change.reason}")
         self._announce([change])
         if outcome.done is Done.DONE:
             replaced = "stream replaced" if change.ref.kind is Kind.STREAM else "consumer replaced"
             self.report.changes[NAMES.get(change.action, replaced)] += 1
+
+    def _note(self, what: str) -> None:
+        self.report.log.append((time.monotonic(), what))
 
     def _announce(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -287,6 +293,7 @@ def main() -> None:
     parser.add_argument(
         "--cluster", action="store_true", help="only; else single servers and a cluster by turns"
     )
+    parser.add_argument("--story", action="store_true", help="tell what happened in every round, not only in a bad one")
     given = parser.parse_args()
     first_seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     end = time.monotonic() + given.seconds
@@ -296,10 +303,10 @@ def main() -> None:
         place = place_of(seed, given.version, cluster=given.cluster)
         with tempfile.TemporaryDirectory() as directory:
             report = Chaos(seed, Path(directory), place).run(given.round)
-        sys.stdout.write(f"{report}\n")
+        sys.stdout.write(f"{report.story}\n{report}\n" if given.story else f"{report}\n")
         sys.stdout.flush()
         if not report.kept:
-            sys.exit(report.failures)
+            sys.exit(f"{report.story}\n{report.failures}")
 
 
 if __name__ == "__main__":

@@ -126,6 +126,7 @@ class Report:
     lost: list[str] = field(default_factory=list)
     repeated: dict[str, list[str]] = field(default_factory=dict)
     faulty: list[str] = field(default_factory=list)  # whatever else must not be
+    log: list[tuple[float, str]] = field(default_factory=list)  # what happened when
 
     @property
     def kept(self) -> bool:
@@ -145,6 +146,11 @@ class Report:
         """What was not kept, for people."""
         lost = [f"lost: {len(self.lost)}: {self.lost[:10]}"] if self.lost else []
         return "; ".join([*lost, *self._unannounced, *self.faulty])
+
+    @property
+    def story(self) -> str:
+        """What happened, in order."""
+        return "\n".join(f"{when:.3f} {what}" for when, what in sorted(self.log))
 
     def __str__(self) -> str:
         repeated = sum(map(len, self.repeated.values()))
@@ -182,6 +188,12 @@ class Report:
             self.forgotten += 1
         else:
             self.repeated.setdefault(desk.stream, []).append(name)
+            self.log.append(
+                (
+                    before.received,
+                    f"{name} was worked on, and known to be at {before.confirmed:.3f}; later again",
+                )
+            )
 
     def _in_a_crash(self, when: float | None) -> bool:
         return bool(self.election and when) and any(
