@@ -46,7 +46,7 @@ async def replace(server: JetStream, place: Ref, desired: Resource, manner: Mann
     old = await server.info(place)
     if old is not None and old.config.get("pause_until") != PARKED:
         position = await settled(server, old, manner)
-        if matters(desired, position) and not await _is_workqueue(server, desired.ref):
+        if await _needs_place(server, desired, position):
             await keep(server, desired, position)
     await _delete(server, place)
     await finish(server, desired, manner.version)
@@ -57,6 +57,8 @@ async def finish(server: JetStream, desired: Resource, version: Version) -> None
     ref, mark = desired.ref, placeholder(desired.ref)
     created, held = await server.info(ref) is not None, await server.info(mark)
     position = held.config["opt_start_seq"] if held else 0
+    if not matters(desired, position):
+        position = 0  # it begins there by itself
     resettable = version >= RESET_SINCE and desired.config["deliver_policy"] in RESETTABLE
     if not created:
         config = dict(desired.config)
@@ -141,10 +143,15 @@ async def _reset(server: JetStream, ref: Ref, position: int) -> None:
     await resume(server, ref)
 
 
-async def _is_workqueue(server: JetStream, ref: Ref) -> bool:
-    """On a workqueue what is acknowledged is gone: the stream itself is the position, and a placeholder is refused."""
-    stream = await server.info(Ref(ref.stream))
-    return stream is not None and stream.config.get("retention") == "workqueue"
+async def _needs_place(server: JetStream, desired: Resource, position: int) -> bool:
+    """Whether a placeholder has to stand for the consumer while there is none.
+
+    On an interest stream always: what nobody waits for is deleted, also where nothing was handed out yet. On a
+    workqueue never: what is acknowledged is gone, so the stream itself is the position, and refuses a placeholder.
+    """
+    stream = await server.info(Ref(desired.ref.stream))
+    retention = stream.config.get("retention") if stream else None
+    return retention != "workqueue" and (retention == "interest" or matters(desired, position))
 
 
 def _standing(desired: Resource, mark: Ref, position: int) -> dict[str, Any]:
