@@ -48,6 +48,8 @@ async def replace(server: JetStream, place: Ref, desired: Resource, manner: Mann
         position = await settled(server, old, manner)
         if await _needs_place(server, desired, position):
             await keep(server, desired, position)
+        if manner.version < PAUSE_SINCE and not manner.repeats_work:
+            await _refuse_if_at_work(server, old.ref, desired.ref, position)
     await _delete(server, place)
     await finish(server, desired, manner.version)
 
@@ -141,6 +143,21 @@ async def _reset(server: JetStream, ref: Ref, position: int) -> None:
         if error.err_code != BELOW_START:  # then the manifest's own start is further on, and holds
             raise
     await resume(server, ref)
+
+
+async def _refuse_if_at_work(server: JetStream, place: Ref, desired: Ref, position: int) -> None:
+    """Before 2.11 nothing keeps a worker from coming after the plan was made, which said that there is none."""
+    counts = _counts(await server.info(place))
+    if counts.num_waiting or counts.num_ack_pending or counts.delivered_stream_seq >= position:
+        await _delete(server, placeholder(desired))
+        raise ServerFault(
+            Problem(
+                "at-work",
+                f"{place}: a worker has come since the plan was made; it was left as it is",
+                None,
+                "plan again: it counts what could be handed out again",
+            )
+        )
 
 
 async def _needs_place(server: JetStream, desired: Resource, position: int) -> bool:

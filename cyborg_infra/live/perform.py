@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cyborg_infra.live import carry, move
@@ -14,7 +15,7 @@ from cyborg_infra.live.follow import parked
 from cyborg_infra.live.jetstream import ATTEMPTS, CONSUMER_NOT_FOUND, PAUSES, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.live.journal import has_begun
 from cyborg_infra.live.settle import settled
-from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Kind, sendable
+from cyborg_infra.model.fields import FIELDS, PAUSE_SINCE, SERVER_METADATA, Config, Kind, sendable
 from cyborg_infra.model.plan import Action, Change, HazardName
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.state import (
@@ -78,6 +79,11 @@ async def _replace_consumer(server: JetStream, change: Change, manner: Manner) -
     if await _came_with_its_stream(server, change):
         return
     await _unchanged(server, change)
+    announced = any(hazard.name is HazardName.REPEATS_WORK for hazard in change.hazards)
+    if (
+        manner.version < PAUSE_SINCE and not announced
+    ):  # the plan says of each consumer whether somebody works there
+        manner = replace(manner, repeats_work=False)
     await carry.replace(server, change.place, _after(change), manner)
 
 

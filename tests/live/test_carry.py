@@ -125,6 +125,32 @@ def test_a_consumer_that_has_delivered_nothing_needs_no_placeholder(scene: Scene
     assert work(scene) == [0, 1, 2]
 
 
+def test_a_worker_who_comes_after_the_plan_is_not_handed_anything_twice(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before 2.11 no consumer can be paused, and the plan of an idle one has counted nothing."""
+    with Scene(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest())
+        publish(scene, range(10))
+        assert work(scene, 2) == [0, 1]
+        real, worked = JetStream.call, list[int]()
+
+        async def call(server: JetStream, verb: str, *given: Any, **named: Any) -> dict[str, Any]:
+            answer = await real(server, verb, *given, **named)
+            if "CONSUMER.CREATE" in verb and PLACEHOLDER in verb and not worked:
+                worked.extend(work(scene, 3))
+            return answer
+
+        monkeypatch.setattr(JetStream, "call", call)
+        (outcome,) = replaced(scene, manifest(max_waiting=9))
+        assert outcome.problem
+        assert outcome.problem.code == "at-work"
+        assert leftovers(scene) == []
+        (outcome,) = replaced(scene, manifest(max_waiting=9))
+        assert outcome.done is Done.DONE
+        assert work(scene) == list(range(5, 10))
+
+
 def test_work_under_way_is_waited_for(scene: Scene) -> None:
     """What a worker finishes while the old consumer drains is finished: it does not come again."""
     scene.converge(manifest())
