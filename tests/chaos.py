@@ -293,7 +293,9 @@ def main() -> None:
     parser.add_argument(
         "--cluster", action="store_true", help="only; else single servers and a cluster by turns"
     )
-    parser.add_argument("--story", action="store_true", help="tell what happened in every round, not only in a bad one")
+    parser.add_argument(
+        "--story", action="store_true", help="tell what happened in every round, not only in a bad one"
+    )
     given = parser.parse_args()
     first_seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     end = time.monotonic() + given.seconds
