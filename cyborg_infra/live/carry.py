@@ -25,6 +25,7 @@ PARKED = "2200-01-01T00:00:00Z"
 RESETTABLE = ("all", "by_start_sequence", "by_start_time")  # the others: 10204
 BELOW_START = 10204
 POLL = 0.1  # seconds between two looks at a consumer that drains
+STEADY = 1.0  # seconds without a change after which a replicated consumer, paused, has told of all it has handed out
 GRACE = 30  # seconds that a pause outlives the drain, so that it ends by itself if we die
 
 
@@ -94,21 +95,28 @@ async def settled(server: JetStream, old: Resource, manner: Manner, until: str |
     Raises ServerFault, with the consumer serving again, if work under way did not end in time and may not be
     repeated.
     """
-    name = f"{old.ref.stream}.{old.ref.consumer}"
-    if manner.version >= PAUSE_SINCE:
+    pauses = manner.version >= PAUSE_SINCE
+    if pauses:
         pause = until or (datetime.now(UTC) + timedelta(seconds=manner.drain + GRACE)).isoformat()
+        name = f"{old.ref.stream}.{old.ref.consumer}"
         await server.call(f"CONSUMER.PAUSE.{name}", {"pause_until": pause}, doing=f"pausing {old.ref}")
-    deadline = asyncio.get_running_loop().time() + manner.drain
+    steady = STEADY if pauses and server.clustered else 0.0
+    clock = asyncio.get_running_loop().time
+    deadline, since, counts = clock() + manner.drain, clock(), ConsumerCounts()
     while True:
-        counts = _counts(await server.info(old.ref))
-        if not counts.num_ack_pending:
+        before, now = counts, await server.info(old.ref)
+        counts = _counts(now)
+        idle = not counts.num_ack_pending and not (pauses and _goes_on(old, now, until))
+        if not idle or counts.delivered_stream_seq != before.delivered_stream_seq:
+            since = clock()
+        if idle and clock() >= since + steady:
             return counts.delivered_stream_seq + 1
-        if asyncio.get_running_loop().time() >= deadline:
+        if clock() >= deadline + (steady if idle else 0):
             break
         await asyncio.sleep(POLL)
     if manner.repeats_work:
         return counts.ack_floor_stream_seq + 1
-    if manner.version >= PAUSE_SINCE:
+    if pauses:
         await resume(server, old.ref)
     raise ServerFault(
         Problem(
@@ -118,6 +126,12 @@ async def settled(server: JetStream, old: Resource, manner: Manner, until: str |
             "apply again with a longer --drain-timeout, or accept that they are handed out again with --allow repeats-work",
         )
     )
+
+
+def _goes_on(old: Resource, now: Resource | None, until: str | None) -> bool:
+    """Whether a consumer that was told to pause has not heard of it: in a cluster that takes until after the answer."""
+    held = now.config.get("pause_until") if now else None
+    return held in (None, old.config.get("pause_until")) and held != (until or "")
 
 
 async def resume(server: JetStream, ref: Ref) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,36 @@ def test_a_worker_who_comes_after_the_plan_is_not_handed_anything_twice(
         (outcome,) = replaced(scene, manifest(max_waiting=9))
         assert outcome.done is Done.DONE
         assert work(scene) == list(range(5, 10))
+
+
+def test_a_consumer_that_has_not_heard_of_its_pause_is_waited_for(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster answers a pause before the consumer's own server knows of it (seen on 2.15.1): work goes on until then."""
+    with Scene(start_server().url, tmp_path) as scene:
+        scene.converge(manifest())
+        publish(scene, range(10))
+        worked, real, late = work(scene, 2), JetStream.call, list[asyncio.Task[Any]]()
+
+        async def call(server: JetStream, verb: str, body: Any = None, **named: Any) -> dict[str, Any]:
+            if "CONSUMER.PAUSE" in verb and not late:
+                late.append(asyncio.create_task(later(real(server, verb, body, **named))))
+                return {}
+            answer = await real(server, verb, body, **named)
+            if "CONSUMER.INFO" in verb and late and not late[0].done():
+                worked.extend(work(scene, 2))
+            return answer
+
+        monkeypatch.setattr(JetStream, "call", call)
+        (outcome,) = replaced(scene, manifest(max_waiting=9))
+        assert outcome.done is Done.DONE
+        assert len(worked) > 2
+        assert worked + work(scene) == list(range(10))
+
+
+async def later(request: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    await asyncio.sleep(0.15)
+    return await request
 
 
 def test_work_under_way_is_waited_for(scene: Scene) -> None:
