@@ -122,7 +122,7 @@ class Chaos:
         """What was begun is what is wished for now; who is in a wish that holds is at work."""
         self._note(f"so ended an apply: {ended.word} {[problem.message for problem in ended.problems]}")
         self.report.later.update([ended.word] if ended.word not in ("held", "refused") else [])
-        if ended.word in ("tool killed", "connection-lost"):  # its lease would expire after a minute
+        if ended.word in ("tool killed", "connection-lost", "lease"):  # it would expire after a minute
             pipeline.unlock(self._wanted(ended.wish), self._target)
         if ended.word in ("refused", "changed-meanwhile", "stale", "lease"):
             return
