@@ -122,9 +122,14 @@ class Chaos:
         """What was begun is what is wished for now; who is in a wish that holds is at work."""
         self._note(f"so ended an apply: {ended.word} {[problem.message for problem in ended.problems]}")
         self.report.later.update([ended.word] if ended.word not in ("held", "refused") else [])
-        if ended.word in ("tool killed", "connection-lost", "lease"):  # it would expire after a minute
+        if ended.word in (
+            "tool killed",
+            "not begun",
+            "connection-lost",
+            "lease",
+        ):  # it would expire after a minute
             pipeline.unlock(self._wanted(ended.wish), self._target)
-        if ended.word in ("refused", "changed-meanwhile", "stale", "lease"):
+        if ended.word in ("refused", "not begun", "changed-meanwhile", "stale", "lease"):
             return
         self._wish, self._behind = ended.wish, not ended.held
         if ended.held:
@@ -141,7 +146,7 @@ class Chaos:
         ended = self._apply(wish)
         if ended.word == "refused":
             counted = [problem.code for problem in ended.problems]
-            if not {HazardName.DELETES_MESSAGES, HazardName.RESETS_PROGRESS} & set(counted):
+            if not set(HazardName) & set(counted):
                 self.report.faulty.append(f"removing {role} was refused for {counted}")
             desk.publisher.stop()
             if not eventually(lambda: not self._missing([desk]), 20):
@@ -170,11 +175,13 @@ class Chaos:
 
     def _apply(self, wish: Wish, next_step: Step | None = None) -> Ended:
         """One apply. It may cost an event that nobody publishes, and repeat what it announces; messages never."""
+        costly = False
         try:
             wanted = self._wanted(wish)
             plan = pipeline.plan(wanted, self._target)
             self._announce(plan.changes)
             allowed = self._allowed(plan)
+            costly = bool({hazard.name for hazard in plan.hazards} - set(allowed))
             with contextlib.ExitStack() as stack:
                 if next_step:
                     crash = lambda: self.servers.crash(next_step.victim)  # noqa: E731
@@ -186,13 +193,13 @@ class Chaos:
                     plan, wanted, self._target, allow=allowed, drain=DRAIN, lock=LOCK, tell=self._tell
                 )
         except Killed:
-            return Ended(wish, "tool killed")
+            return Ended(wish, "not begun" if costly else "tool killed")
         except PlanRefused as refused:
             self.report.applied -= 1
             self.report.refused += 1
             return Ended(wish, "refused", refused.problems)
         except CyborgError as error:
-            return Ended(wish, error.problems[0].code, error.problems)
+            return Ended(wish, "not begun" if costly else error.problems[0].code, error.problems)
         problems = [outcome.problem for outcome in outcomes if outcome.problem]
         return Ended(wish, problems[0].code if problems else "held", problems)
 

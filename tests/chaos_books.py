@@ -108,7 +108,7 @@ class Report:
     """What happened."""
 
     title: str
-    election: float = 0  # seconds after a crash in which DEAD_LETTERS may keep no notice
+    election: float = 0  # seconds after a crash in which DEAD_LETTERS may keep no notice; in a cluster
     applied: int = 0
     changes: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -194,8 +194,13 @@ class Report:
         )
 
     def _in_a_crash(self, when: float | None) -> bool:
-        return bool(self.election and when) and any(
-            crash - LATE <= (when or 0) <= crash + self.election for crash in self.crashes
+        """Whether its dead letter may have gone with a server: the notice is sent once, and stored by another stream.
+
+        Seen without any tool on 2.12.8: killed within 4 ms of the last -NAK, 1 of 40 messages is neither handed
+        out again nor told of.
+        """
+        return when is not None and any(
+            crash - LATE <= when <= crash + max(LATE, self.election) for crash in self.crashes
         )
 
 
