@@ -88,6 +88,11 @@ async def keep(server: JetStream, desired: Resource, position: int) -> None:
     await _create(server, mark, _standing(desired, mark, position), doing=doing)
 
 
+async def begin(server: JetStream, desired: Resource) -> None:
+    """The consumer exists, if it has never been at work."""
+    await _create(server, desired.ref, desired.config, doing=f"creating {desired.ref}")
+
+
 async def settled(server: JetStream, old: Resource, manner: Manner, until: str | None = None) -> int:
     """The next sequence number to deliver, once nobody works on an earlier one.
 

@@ -313,6 +313,11 @@ class _Move:
             and (interest or carry.matters(reader, position))
         ]
         await _all(carry.keep(self.server, reader, position) for reader, position in standing)
+        if (
+            interest
+        ):  # a consumer that is new waits from the first message on: without it the server deletes them
+            new = [reader for name, reader in self.readers.items() if name not in positions]
+            await _all(carry.begin(self.server, reader) for reader in new)
 
     async def _drained(self, stream: Ref, *, parked: bool) -> dict[str, int]:
         """The next message of every consumer, with nobody working on an earlier one. `parked`: they wait until resumed."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from scene import Request, Scene
 
+from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.jetstream import JetStream
 
 SUBJECT, STREAM, WORKER = "acme.agents.cto.tasks", "AGENT_CTO_TASKS", "AGENT_CTO_TASKS/cto-worker"
@@ -64,3 +65,17 @@ def test_nothing_is_acknowledged_before_somebody_waits_for_it(
     scene.converge(manifest(f", {after}"))
     assert acknowledged
     assert scene.info(WORKER)["num_pending"] == acknowledged
+
+
+def test_a_stream_that_turns_to_interest_keeps_what_a_new_consumer_shall_have(
+    server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """As after a replace of a workqueue's consumer that was interrupted between its deletion and its creation."""
+    with Scene(server.url, tmp_path) as scene:
+        scene.converge(manifest().replace("interest", "workqueue"))
+        publish(scene, 5)
+        scene.ask(f"CONSUMER.DELETE.{WORKER.replace('/', '.')}")
+        scene.converge(manifest())
+        assert scene.info(STREAM)["state"]["messages"] == 5
+        assert scene.info(WORKER)["num_pending"] == 5
+        assert not scene.plan(scene.wish(manifest()))
