@@ -244,7 +244,10 @@ class Chaos:
         fields = {field.field for field in change.fields}
         match hazard.name:
             case HazardName.DELETES_MESSAGES:
-                worked = "retention" in fields and (change.carried or change.action is Action.UPDATE)
+                waited = change.carried or "no consumer waits" not in hazard.reason
+                worked = (
+                    "retention" in fields and waited and (change.carried or change.action is Action.UPDATE)
+                )
                 return worked or change.ref.stream in self._drained
             case HazardName.RESETS_PROGRESS:  # given up, and dead letters then
                 return "max_deliver" in fields or change.ref.stream in self._drained
