@@ -227,10 +227,10 @@ def _with_moves(
     desired: State,
     facts: Facts,
 ) -> list[Change]:
-    """Replaced streams take their messages along where that is exact, and say so; or why they cannot."""
-    moved, copied = [], moves.copies(live)
+    """Replaced streams take their messages along where that is exact, and say so; or why they cannot. New ones know their readers."""
+    moved, copied, made = [], moves.copies(live), (Action.CREATE, Action.REPLACE)
     for change in changes:
-        if change.ref.kind is Kind.STREAM and (change.action is Action.REPLACE or change.ref in interrupted):
+        if change.ref.kind is Kind.STREAM and (change.action in made or change.ref in interrupted):
             known = (
                 change if change.ref in interrupted else moves.planned(change, copied, live, desired, facts)
             )

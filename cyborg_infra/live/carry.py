@@ -25,6 +25,7 @@ PARKED = "2200-01-01T00:00:00Z"
 RESETTABLE = ("all", "by_start_sequence", "by_start_time")  # the others: 10204
 BELOW_START = 10204
 POLL = 0.1  # seconds between two looks at a consumer that drains
+STEADY = 1.0  # seconds without a change after which a replicated consumer, paused, has told of all it has handed out
 GRACE = 30  # seconds that a pause outlives the drain, so that it ends by itself if we die
 
 
@@ -46,8 +47,10 @@ async def replace(server: JetStream, place: Ref, desired: Resource, manner: Mann
     old = await server.info(place)
     if old is not None and old.config.get("pause_until") != PARKED:
         position = await settled(server, old, manner)
-        if matters(desired, position) and not await _is_workqueue(server, desired.ref):
+        if await _needs_place(server, desired, position):
             await keep(server, desired, position)
+        if manner.version < PAUSE_SINCE and not manner.repeats_work:
+            await _refuse_if_at_work(server, old.ref, desired.ref, position)
     await _delete(server, place)
     await finish(server, desired, manner.version)
 
@@ -57,6 +60,8 @@ async def finish(server: JetStream, desired: Resource, version: Version) -> None
     ref, mark = desired.ref, placeholder(desired.ref)
     created, held = await server.info(ref) is not None, await server.info(mark)
     position = held.config["opt_start_seq"] if held else 0
+    if not matters(desired, position):
+        position = 0  # it begins there by itself
     resettable = version >= RESET_SINCE and desired.config["deliver_policy"] in RESETTABLE
     if not created:
         config = dict(desired.config)
@@ -83,6 +88,11 @@ async def keep(server: JetStream, desired: Resource, position: int) -> None:
     await _create(server, mark, _standing(desired, mark, position), doing=doing)
 
 
+async def begin(server: JetStream, desired: Resource) -> None:
+    """The consumer exists, if it has never been at work."""
+    await _create(server, desired.ref, desired.config, doing=f"creating {desired.ref}")
+
+
 async def settled(server: JetStream, old: Resource, manner: Manner, until: str | None = None) -> int:
     """The next sequence number to deliver, once nobody works on an earlier one.
 
@@ -90,21 +100,28 @@ async def settled(server: JetStream, old: Resource, manner: Manner, until: str |
     Raises ServerFault, with the consumer serving again, if work under way did not end in time and may not be
     repeated.
     """
-    name = f"{old.ref.stream}.{old.ref.consumer}"
-    if manner.version >= PAUSE_SINCE:
+    pauses = manner.version >= PAUSE_SINCE
+    if pauses:
         pause = until or (datetime.now(UTC) + timedelta(seconds=manner.drain + GRACE)).isoformat()
+        name = f"{old.ref.stream}.{old.ref.consumer}"
         await server.call(f"CONSUMER.PAUSE.{name}", {"pause_until": pause}, doing=f"pausing {old.ref}")
-    deadline = asyncio.get_running_loop().time() + manner.drain
+    steady = STEADY if pauses and server.clustered else 0.0
+    clock = asyncio.get_running_loop().time
+    deadline, since, counts = clock() + manner.drain, clock(), ConsumerCounts()
     while True:
-        counts = _counts(await server.info(old.ref))
-        if not counts.num_ack_pending:
+        before, now = counts, await server.info(old.ref)
+        counts = _counts(now)
+        idle = not counts.num_ack_pending and not (pauses and _goes_on(old, now, until))
+        if not idle or counts.delivered_stream_seq != before.delivered_stream_seq:
+            since = clock()
+        if idle and clock() >= since + steady:
             return counts.delivered_stream_seq + 1
-        if asyncio.get_running_loop().time() >= deadline:
+        if clock() >= deadline + (steady if idle else 0):
             break
         await asyncio.sleep(POLL)
     if manner.repeats_work:
         return counts.ack_floor_stream_seq + 1
-    if manner.version >= PAUSE_SINCE:
+    if pauses:
         await resume(server, old.ref)
     raise ServerFault(
         Problem(
@@ -114,6 +131,12 @@ async def settled(server: JetStream, old: Resource, manner: Manner, until: str |
             "apply again with a longer --drain-timeout, or accept that they are handed out again with --allow repeats-work",
         )
     )
+
+
+def _goes_on(old: Resource, now: Resource | None, until: str | None) -> bool:
+    """Whether a consumer that was told to pause has not heard of it: in a cluster that takes until after the answer."""
+    held = now.config.get("pause_until") if now else None
+    return held in (None, old.config.get("pause_until")) and held != (until or "")
 
 
 async def resume(server: JetStream, ref: Ref) -> None:
@@ -141,10 +164,30 @@ async def _reset(server: JetStream, ref: Ref, position: int) -> None:
     await resume(server, ref)
 
 
-async def _is_workqueue(server: JetStream, ref: Ref) -> bool:
-    """On a workqueue what is acknowledged is gone: the stream itself is the position, and a placeholder is refused."""
-    stream = await server.info(Ref(ref.stream))
-    return stream is not None and stream.config.get("retention") == "workqueue"
+async def _refuse_if_at_work(server: JetStream, place: Ref, desired: Ref, position: int) -> None:
+    """Before 2.11 nothing keeps a worker from coming after the plan was made, which said that there is none."""
+    counts = _counts(await server.info(place))
+    if counts.num_waiting or counts.num_ack_pending or counts.delivered_stream_seq >= position:
+        await _delete(server, placeholder(desired))
+        raise ServerFault(
+            Problem(
+                "at-work",
+                f"{place}: a worker has come since the plan was made; it was left as it is",
+                None,
+                "plan again: it counts what could be handed out again",
+            )
+        )
+
+
+async def _needs_place(server: JetStream, desired: Resource, position: int) -> bool:
+    """Whether a placeholder has to stand for the consumer while there is none.
+
+    On an interest stream always: what nobody waits for is deleted, also where nothing was handed out yet. On a
+    workqueue never: what is acknowledged is gone, so the stream itself is the position, and refuses a placeholder.
+    """
+    stream = await server.info(Ref(desired.ref.stream))
+    retention = stream.config.get("retention") if stream else None
+    return retention != "workqueue" and (retention == "interest" or matters(desired, position))
 
 
 def _standing(desired: Resource, mark: Ref, position: int) -> dict[str, Any]:

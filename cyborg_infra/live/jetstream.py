@@ -45,6 +45,11 @@ class JetStream:
         self._reading = asyncio.Semaphore(READS_IN_FLIGHT)
 
     @property
+    def clustered(self) -> bool:
+        """Whether the server is one of a cluster: what it accepts holds a little later."""
+        return bool(self._connection.cluster)
+
+    @property
     def peers(self) -> int:
         """Servers of the cluster, as far as we were told of them; 0 is unknown."""
         return self._connection.peers

@@ -61,6 +61,9 @@ STORED = (
 FIXED = ("storage", "max_consumers", "persist_mode", "retention")
 """What the new stream has to have from its creation on."""
 
+ENABLED_FOR_EVER = ("allow_msg_ttl", "deny_delete", "deny_purge")
+"""What no update takes back."""
+
 WRITES_IN_FLIGHT = 32
 SERVERS_OWN = ("JS_MIRROR_", "JS_SRC_")  # consumers by which the server itself reads (2.14+)
 
@@ -125,6 +128,9 @@ class _Move:
     async def run(self) -> None:
         """From wherever the server is to the end. Started again after the end, it does nothing."""
         stream, copy = await self._look()
+        if stream is not None and copy is not None and self._is_outdated(stream, copy):
+            await self._delete(self.via)
+            copy = None
         if copy is not None and not has_begun(copy):
             await self._begin_rename(copy)
             stream, copy = await self._look()
@@ -134,6 +140,11 @@ class _Move:
         while copy is not None:
             await self._step(stream, copy)
             stream, copy = await self._look()
+
+    def _is_outdated(self, stream: Resource, copy: Resource) -> bool:
+        """Whether an earlier run was interrupted while it copied: what workers have acknowledged since is in T for ever."""
+        copying = self.must and not self.renames and stage(stream, copy) is Stage.COPYING
+        return copying and Journal.of(copy).retention != "limits"
 
     async def undo(self) -> None:
         """The old stream takes messages in and its consumers are served, as before, if it still has everything."""
@@ -302,6 +313,11 @@ class _Move:
             and (interest or carry.matters(reader, position))
         ]
         await _all(carry.keep(self.server, reader, position) for reader, position in standing)
+        if (
+            interest
+        ):  # a consumer that is new waits from the first message on: without it the server deletes them
+            new = [reader for name, reader in self.readers.items() if name not in positions]
+            await _all(carry.begin(self.server, reader) for reader in new)
 
     async def _drained(self, stream: Ref, *, parked: bool) -> dict[str, int]:
         """The next message of every consumer, with nobody working on an earlier one. `parked`: they wait until resumed."""
@@ -328,8 +344,10 @@ class _Move:
         return config | ({"retention": "limits"} if config["retention"] == "interest" else {})
 
     def _fits(self, stream: Resource) -> bool:
-        """Whether S was created as the manifest wants it now."""
+        """Whether S, as it was created, can become what the manifest wants now."""
         held, wanted = stream.canonical(), Resource(self.ref, self._creation()).canonical()
+        if any(held.get(name) and not self.desired.config.get(name) for name in ENABLED_FOR_EVER):
+            return False
         return all(
             held.get(name) == wanted.get(name)
             for name in FIXED

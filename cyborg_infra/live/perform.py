@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cyborg_infra.live import carry, move
 from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
+from cyborg_infra.live.follow import parked
 from cyborg_infra.live.jetstream import ATTEMPTS, CONSUMER_NOT_FOUND, PAUSES, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.live.journal import has_begun
 from cyborg_infra.live.settle import settled
-from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Config, Kind, sendable
+from cyborg_infra.model.fields import FIELDS, PAUSE_SINCE, SERVER_METADATA, Config, Kind, sendable
 from cyborg_infra.model.plan import Action, Change, HazardName
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.state import (
@@ -49,14 +51,14 @@ async def _write_all(server: JetStream, change: Change, manner: Manner) -> None:
         case _ if change.carried:
             await _carry(server, change, manner)
         case Action.CREATE:
-            await _create(server, _after(change))
+            await _create(server, _after(change), change.readers.values())
         case Action.ADOPT | Action.UPDATE:
             await _update(server, change)
         case Action.REPLACE if change.ref.kind is Kind.CONSUMER:
             await _replace_consumer(server, change, manner)
         case Action.REPLACE:
             await _delete(server, change)
-            await _create(server, _after(change))
+            await _create(server, _after(change), change.readers.values())
         case Action.DELETE:
             await _delete(server, change)
 
@@ -74,8 +76,22 @@ async def _carry(server: JetStream, change: Change, manner: Manner) -> None:
 
 
 async def _replace_consumer(server: JetStream, change: Change, manner: Manner) -> None:
+    if await _came_with_its_stream(server, change):
+        return
     await _unchanged(server, change)
+    announced = any(hazard.name is HazardName.REPEATS_WORK for hazard in change.hazards)
+    if (
+        manner.version < PAUSE_SINCE and not announced
+    ):  # the plan says of each consumer whether somebody works there
+        manner = replace(manner, repeats_work=False)
     await carry.replace(server, change.place, _after(change), manner)
+
+
+async def _came_with_its_stream(server: JetStream, change: Change) -> bool:
+    """Whether the consumer was made anew, as wanted, before its new stream took anything in."""
+    live = await server.info(change.ref)
+    anew = live is not None and change.before is not None and live.created != change.before.created
+    return anew and await _happened(server, change.ref, _after(change))
 
 
 async def _move(server: JetStream, change: Change, manner: Manner) -> None:
@@ -95,9 +111,16 @@ def _travels(change: Change, after: Resource) -> bool:
     return made or bool(changed & {"num_replicas", "placement"})
 
 
-async def _create(server: JetStream, desired: Resource) -> None:
+async def _create(server: JetStream, desired: Resource, readers: Collection[Resource] = ()) -> None:
+    """An interest stream takes nothing in before its `readers` are there: it would acknowledge it, and forget it."""
     ref, config = desired.ref, desired.config
-    if ref.kind is Kind.STREAM:
+    if readers and config.get("retention") == "interest" and config.get("subjects"):
+        closed = Resource(ref, parked(desired))
+        await _write(server, None, closed, f"STREAM.CREATE.{ref.stream}", closed.config)
+        for reader in readers:
+            await _create(server, reader)
+        await _write(server, closed, desired, f"STREAM.UPDATE.{ref.stream}", config)
+    elif ref.kind is Kind.STREAM:
         await _write(server, None, desired, f"STREAM.CREATE.{ref.stream}", config)
     else:
         body = {"stream_name": ref.stream, "config": config, "action": "create"}
@@ -166,9 +189,7 @@ async def _retire(server: JetStream, change: Change, live: Resource) -> None:
     ):
         return
     name = live.ref.stream
-    parked = merged(Kind.STREAM, live.config, {**live.config, "subjects": [f"_parked.{name}"]})
-    parked.pop("subject_transform", None)
-    await server.call(f"STREAM.UPDATE.{name}", parked, doing=f"parking {name}")
+    await server.call(f"STREAM.UPDATE.{name}", sendable(parked(live)), doing=f"parking {name}")
     await asyncio.sleep(SETTLED)
     now = await server.info(live.ref)
     if now is not None and isinstance(now.counts, StreamCounts) and now.counts.messages:

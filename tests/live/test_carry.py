@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,62 @@ def test_a_consumer_that_has_delivered_nothing_needs_no_placeholder(scene: Scene
         replaced(scene, manifest(max_waiting=9))
     assert [request for request in requests if PLACEHOLDER in request.verb and "CREATE" in request.verb] == []
     assert work(scene) == [0, 1, 2]
+
+
+def test_a_worker_who_comes_after_the_plan_is_not_handed_anything_twice(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before 2.11 no consumer can be paused, and the plan of an idle one has counted nothing."""
+    with Scene(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest())
+        publish(scene, range(10))
+        assert work(scene, 2) == [0, 1]
+        real, worked = JetStream.call, list[int]()
+
+        async def call(server: JetStream, verb: str, *given: Any, **named: Any) -> dict[str, Any]:
+            answer = await real(server, verb, *given, **named)
+            if "CONSUMER.CREATE" in verb and PLACEHOLDER in verb and not worked:
+                worked.extend(work(scene, 3))
+            return answer
+
+        monkeypatch.setattr(JetStream, "call", call)
+        (outcome,) = replaced(scene, manifest(max_waiting=9))
+        assert outcome.problem
+        assert outcome.problem.code == "at-work"
+        assert leftovers(scene) == []
+        (outcome,) = replaced(scene, manifest(max_waiting=9))
+        assert outcome.done is Done.DONE
+        assert work(scene) == list(range(5, 10))
+
+
+def test_a_consumer_that_has_not_heard_of_its_pause_is_waited_for(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster answers a pause before the consumer's own server knows of it (seen on 2.15.1): work goes on until then."""
+    with Scene(start_server().url, tmp_path) as scene:
+        scene.converge(manifest())
+        publish(scene, range(10))
+        worked, real, late = work(scene, 2), JetStream.call, list[asyncio.Task[Any]]()
+
+        async def call(server: JetStream, verb: str, body: Any = None, **named: Any) -> dict[str, Any]:
+            if "CONSUMER.PAUSE" in verb and not late:
+                late.append(asyncio.create_task(later(real(server, verb, body, **named))))
+                return {}
+            answer = await real(server, verb, body, **named)
+            if "CONSUMER.INFO" in verb and late and not late[0].done():
+                worked.extend(work(scene, 2))
+            return answer
+
+        monkeypatch.setattr(JetStream, "call", call)
+        (outcome,) = replaced(scene, manifest(max_waiting=9))
+        assert outcome.done is Done.DONE
+        assert len(worked) > 2
+        assert worked + work(scene) == list(range(10))
+
+
+async def later(request: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    await asyncio.sleep(0.15)
+    return await request
 
 
 def test_work_under_way_is_waited_for(scene: Scene) -> None:

@@ -1,0 +1,133 @@
+"""What breaks in chaos: servers that are killed, and the faults of one apply at one of its writes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from chaos_manifests import Place, Step
+from cluster import running_cluster
+from raw import Api
+from scene import Request
+from servers import server_binary
+
+from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.faults import NoReply
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.model.fields import Kind
+from cyborg_infra.model.plan import Action, Plan
+
+DOWN = 1.5  # seconds that a server of a cluster stays away
+WRITES = {  # about how many requests that may change something a change takes
+    (Action.REPLACE, Kind.STREAM): 16,
+    (Action.REPLACE, Kind.CONSUMER): 6,
+}
+
+
+class Killed(Exception):
+    """The tool died here."""
+
+
+class Servers:
+    """One server, or three of a cluster; started when this is entered, and killed when it is left."""
+
+    def __init__(self, place: Place, home: Path) -> None:
+        self._place, self._home = place, home
+        self._all: Sequence[EmbeddedServer] = ()
+        self._returns: threading.Thread | None = None
+        self._left = contextlib.ExitStack()
+        self.crashes: list[float] = []
+
+    def __enter__(self) -> Self:
+        if self._place.replicas > 1:
+            self._all = self._left.enter_context(running_cluster(self._home, self._place.version))
+        else:
+            server = EmbeddedServer(self._home / "server", binary=server_binary(self._place.version))
+            self._left.callback(server.kill)
+            self._all = [server.start()]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.heal()
+        self._left.close()
+
+    @property
+    def urls(self) -> str:
+        """Of all, with commas."""
+        return ",".join(server.url for server in self._all)
+
+    def crash(self, victim: float) -> None:
+        """One is gone as by a power cut. A single one is back; one of a cluster comes back a little later."""
+        self.heal()
+        server = self._all[int(victim * len(self._all))]
+        self.crashes.append(time.monotonic())
+        server.kill()
+        if len(self._all) == 1:
+            server.start()
+        else:
+            self._returns = threading.Timer(DOWN, server.start)
+            self._returns.start()
+
+    def heal(self) -> None:
+        """All are up, and every copy of every stream is current, or a minute has passed."""
+        if self._returns is None:
+            return
+        self._returns.join()
+        self._returns = None
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not self._is_whole():
+            time.sleep(0.2)
+
+    def _is_whole(self) -> bool:
+        with contextlib.suppress(Exception), Api(self._all[0].url) as api:
+            listed = api.request("$JS.API.STREAM.LIST", timeout=5)
+            return not listed.get("missing") and all(
+                row["cluster"].get("leader")
+                and all(other["current"] for other in row["cluster"].get("replicas") or ())
+                for row in listed["streams"]
+            )
+        return False
+
+
+def moment(step: Step, plan: Plan) -> int:
+    """At which of the writes of an apply the step's fault happens."""
+    writes = sum(WRITES.get((change.action, change.ref.kind), 1) for change in plan.changes)
+    return 1 + int(step.moment * writes)
+
+
+@contextlib.contextmanager
+def broken(step: Step, at: int, crash: Callable[[], None]) -> Iterator[list[str]]:
+    """At the `at`-th request that may write, the step's fault happens; the list is no longer empty then."""
+    real, happened, count = JetStream.call, list[str](), 0
+
+    async def call(self: JetStream, verb: str, *given: Any, **named: Any) -> dict[str, Any]:
+        nonlocal count
+        count += Request(verb, None).writes
+        if count != at or happened or not Request(verb, None).writes:
+            return await real(self, verb, *given, **named)
+        happened.append(verb)
+        match step.fault:
+            case "server killed":
+                await asyncio.to_thread(crash)
+            case "connection cut":
+                await self._connection.close()
+            case "tool killed":
+                if step.executed:
+                    await real(self, verb, *given, **named)
+                raise Killed(verb)
+            case "reply lost":
+                await real(self, verb, *given, **named)
+                raise NoReply(verb, 0)
+        return await real(self, verb, *given, **named)
+
+    if step.fault != "none":
+        JetStream.call = call  # type: ignore[method-assign]
+    try:
+        yield happened
+    finally:
+        JetStream.call = real  # type: ignore[method-assign]

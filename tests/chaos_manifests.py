@@ -1,0 +1,164 @@
+"""What chaos wishes for: a random walk of manifests and of faults, drawn from a seed alone."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+ORG = "chaos"
+ROLES = ("ceo", "cto", "dev")
+MOST_GUESTS = 2
+
+Wish = dict[str, Any]
+Knobs = dict[str, list[Any]]
+
+STREAM_IN_PLACE: Knobs = {  # field -> its values, the default first
+    "max_age": ["72h", "1h", "24h"],
+    "max_msgs": [-1, 1_000_000],
+    "compression": ["none", "s2"],
+    "allow_direct": [True, False],
+    "duplicate_window": ["2m", "5m"],
+    "discard": ["old", "new"],
+    "description": ["", "what is to be done"],
+}
+STREAM_REPLACED: Knobs = {
+    "retention": ["limits", "workqueue", "interest"],
+    "deny_delete": [False, True],
+    "deny_purge": [False, True],
+}
+LOST_WITH_ITS_SERVER: Knobs = {"storage": ["file", "memory"]}
+ACKNOWLEDGED_BEFORE_IT_IS_WRITTEN: Knobs = {"persist_mode": ["default", "async"]}  # one copy only, in files
+WORKER_IN_PLACE: Knobs = {
+    "ack_wait": ["3s", "4s", "5s"],
+    "max_ack_pending": [100, 5, 20],
+    "description": ["", "works", "thinks"],
+}
+WORKER_REPLACED: Knobs = {"max_waiting": [512, 64, 128]}
+PATIENCE: Knobs = {"max_deliver": [4, 3, 5]}  # lowered, it gives up what was tried so often already
+
+PROMOTES_MIRRORS = (2, 12, 0)  # before, a stream that has messages cannot be replaced
+LOSES_TTL = (2, 11, 2)
+TELLS_OF_LOWERED_MAX_DELIVER = (2, 15, 1)  # before, the plan notes that such messages become no dead letters
+
+FAULTS = ("tool killed", "server killed", "connection cut", "reply lost")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the organisation lives, and so what may be wished for there."""
+
+    version: str
+    mortal: bool  # servers are killed: nothing may be in memory alone
+    replicas: int = 1
+
+    @property
+    def number(self) -> tuple[int, ...]:
+        return tuple(map(int, self.version.split(".")))
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What may break here."""
+        return tuple(fault for fault in FAULTS if self.mortal or fault != "server killed")
+
+    @property
+    def stream_replaced(self) -> Knobs:
+        """Settings of a stream that are changed by a new stream, with their values."""
+        gentle = {} if self.mortal else LOST_WITH_ITS_SERVER
+        if self.number >= PROMOTES_MIRRORS and not self.mortal:
+            gentle = gentle | ACKNOWLEDGED_BEFORE_IT_IS_WRITTEN
+        if self.number >= LOSES_TTL:
+            gentle = gentle | {"allow_msg_ttl": [False, True]}
+        return STREAM_REPLACED | gentle
+
+    @property
+    def worker_in_place(self) -> Knobs:
+        """Settings of a worker's consumer that can be changed, and whose plan says what becomes of the messages."""
+        return WORKER_IN_PLACE | (PATIENCE if self.number >= TELLS_OF_LOWERED_MAX_DELIVER else {})
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done next: `deed` to the organisation, while `fault` happens at a `moment` of the apply from 0 to 1."""
+
+    deed: str  # change, add, remove, both
+    fault: str  # or none
+    moment: float
+    executed: bool  # whether what the tool asked for when it died still reached the server
+    again: bool  # whether an apply that was interrupted is simply done again
+    victim: float  # from 0 to 1: which server is killed
+    chance: random.Random  # for the changes
+
+
+def step(seed: int, number: int, place: Place) -> Step:
+    """The same for the same seed, whatever happened before."""
+    chance = random.Random(f"{seed}/{number}")  # noqa: S311 - not for secrets
+    deed = chance.choices(["change", "add", "remove", "both"], [7, 1.5, 1.5, 1])[0]
+    fault = chance.choice(place.faults) if chance.random() < 0.6 else "none"
+    return Step(
+        deed,
+        fault,
+        chance.random(),
+        chance.random() < 0.5,
+        chance.random() < 0.5,
+        chance.random(),
+        chance,
+    )
+
+
+def first() -> Wish:
+    """The organisation as it begins."""
+    return {"roles": {role: new_role() for role in ROLES}, "durable": False}
+
+
+def new_role() -> dict[str, Any]:
+    """A role as it begins. What a killed server has handed out and nobody has received comes again after ack_wait."""
+    return {"tasks": {}, "worker": {"ack_wait": "3s", "max_ack_pending": 100, "max_deliver": 4}}
+
+
+def manifest(wish: Wish, place: Place) -> str:
+    """The text of the manifest."""
+    events = {"deploy.complete": {"publishers": ["dev"], "subscribers": ["cto"], "durable": wish["durable"]}}
+    return json.dumps(
+        {
+            "org": ORG,
+            "defaults": {"replicas": place.replicas},
+            "roles": wish["roles"],
+            "events": events,
+        }
+    )
+
+
+def changed(wish: Wish, place: Place, chance: random.Random) -> Wish:
+    """A wish that differs in one or two settings, of one role or of all."""
+    after = copy.deepcopy(wish)
+    for _ in range(chance.randint(1, 2)):
+        roles = list(after["roles"]) if chance.random() < 0.4 else [chance.choice(list(after["roles"]))]
+        part, knobs = _kind(place, chance)
+        if not part:
+            after["durable"] = not after["durable"]
+            continue
+        name = chance.choice(sorted(knobs))
+        now = after["roles"][roles[0]][part].get(name, knobs[name][0])
+        value = chance.choice([value for value in knobs[name] if value != now])
+        for role in roles:
+            settings = after["roles"][role][part]
+            settings[name] = value
+            if settings.get("storage") == "memory":
+                settings.pop("persist_mode", None)
+    return after
+
+
+def _kind(place: Place, chance: random.Random) -> tuple[str, Knobs]:
+    """What is changed, and among which settings; no part at all is an event that becomes durable, or no longer."""
+    kinds: list[tuple[str, Knobs]] = [
+        ("tasks", STREAM_IN_PLACE),
+        ("tasks", place.stream_replaced),
+        ("worker", place.worker_in_place),
+        ("worker", WORKER_REPLACED),
+        ("", {}),
+    ]
+    replaces = 5 if place.number >= PROMOTES_MIRRORS else 1
+    return chance.choices(kinds, [2, replaces, 2, 3, 1])[0]

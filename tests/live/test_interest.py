@@ -1,0 +1,81 @@
+"""An interest stream forgets what nobody waits for: so somebody always does, while it and its consumers come and change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scene import Request, Scene
+
+from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.jetstream import JetStream
+
+SUBJECT, STREAM, WORKER = "acme.agents.cto.tasks", "AGENT_CTO_TASKS", "AGENT_CTO_TASKS/cto-worker"
+
+
+def manifest(tasks: str = "", worker: str = "") -> str:
+    """One role, whose tasks have interest retention."""
+    return f"org: acme\nroles: [cto]\nstreams: {{tasks: {{retention: interest{tasks}}}}}\nconsumers: {{worker: {{max_ack_pending: 100{worker}}}}}\n"
+
+
+@pytest.fixture
+def scene(any_server: Any, tmp_path: Path) -> Iterator[Scene]:
+    with Scene(any_server.url, tmp_path) as prepared:
+        yield prepared
+
+
+def publish(scene: Scene, count: int) -> None:
+    for _ in range(count):
+        assert "seq" in scene.api.ask(SUBJECT, b"x").json
+
+
+def test_what_waits_for_a_consumer_that_has_never_begun_outlives_its_replace(scene: Scene) -> None:
+    scene.converge(manifest())
+    publish(scene, 5)
+    scene.converge(manifest(worker=", max_waiting: 64"))
+    assert scene.info(STREAM)["state"]["messages"] == 5
+    assert scene.info(WORKER)["num_pending"] == 5
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", "storage: file"), ("storage: memory", "storage: file")],
+    ids=["created", "replaced"],
+)
+def test_nothing_is_acknowledged_before_somebody_waits_for_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    """Whoever publishes between any two of our writes is refused, or heard."""
+    if before:
+        scene.converge(manifest(f", {before}"))
+    real, acknowledged = JetStream.call, 0
+
+    async def call(server: JetStream, verb: str, *given: Any, **named: Any) -> dict[str, Any]:
+        nonlocal acknowledged
+        answer = await real(server, verb, *given, **named)
+        if Request(verb, None).writes:
+            with suppress(RuntimeError):  # nobody stores it yet
+                acknowledged += "seq" in scene.api.ask(SUBJECT, b"x").json
+        return answer
+
+    monkeypatch.setattr(JetStream, "call", call)
+    scene.converge(manifest(f", {after}"))
+    assert acknowledged
+    assert scene.info(WORKER)["num_pending"] == acknowledged
+
+
+def test_a_stream_that_turns_to_interest_keeps_what_a_new_consumer_shall_have(
+    server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """As after a replace of a workqueue's consumer that was interrupted between its deletion and its creation."""
+    with Scene(server.url, tmp_path) as scene:
+        scene.converge(manifest().replace("interest", "workqueue"))
+        publish(scene, 5)
+        scene.ask(f"CONSUMER.DELETE.{WORKER.replace('/', '.')}")
+        scene.converge(manifest())
+        assert scene.info(STREAM)["state"]["messages"] == 5
+        assert scene.info(WORKER)["num_pending"] == 5
+        assert not scene.plan(scene.wish(manifest()))
