@@ -1,4 +1,4 @@
-"""What schemas/org.schema.json says of a manifest, in sentences. The only finder of schemas/; decides nothing itself."""
+"""What a schema says of a manifest or a message, in sentences. The only finder of schemas/; decides nothing itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cyborg_infra.manifest.source import Source
+from cyborg_infra.manifest.wire import is_utc
 from cyborg_infra.model.org import Path
 from cyborg_infra.model.problems import Problem
 
@@ -83,6 +84,7 @@ _BOUNDS = ("pattern", "minimum", "maximum", "format")
 _TYPES = {
     "string": "text",
     "integer": "a whole number",
+    "number": "a number",
     "boolean": "true or false",
     "array": "a list",
     "object": "a mapping",
@@ -91,6 +93,7 @@ _TITLES = {"size": "a size such as 100MB", "duration": "a duration such as 72h"}
 _FOUND = {
     str: "text",
     int: "a number",
+    float: "a number",
     bool: "true or false",
     list: "a list",
     dict: "a mapping",
@@ -133,14 +136,19 @@ def find(name: str) -> dict[str, Any]:
     return found
 
 
-def check(source: Source) -> list[tuple[Path, Problem]]:
-    """Everything the schema has against the source, each with the path of the value that cannot be used."""
-    breaches = (_Breach.of(error) for error in _validator().iter_errors(source.data))
+def check(
+    source: Source, schema: str = "org.schema.json", whole: str = "the manifest"
+) -> list[tuple[Path, Problem]]:
+    """Everything the schema has against the source, each with the path of the value that cannot be used.
+
+    `whole` is what a sentence calls all of it.
+    """
+    breaches = (_Breach.of(error) for error in _validator(schema).iter_errors(source.data))
     return [
         found
         for breach in breaches
         if not (breach.schema.get("title") in _SPOKEN_ELSEWHERE and breach.keyword in _BOUNDS)
-        for found in _problems(breach, source)
+        for found in _problems(breach, source, whole)
     ]
 
 
@@ -152,38 +160,40 @@ def nearest(word: str, known: list[str]) -> str | None:
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    from jsonschema import Draft202012Validator
+def _validator(schema: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator, FormatChecker
 
-    return Draft202012Validator(find("org.schema.json"))
+    formats = FormatChecker(formats=())
+    formats.checks("date-time")(lambda value: not isinstance(value, str) or is_utc(value))
+    return Draft202012Validator(find(schema), format_checker=formats)
 
 
-def name(path: Path) -> str:
+def name(path: Path, whole: str = "the manifest") -> str:
     """What to call the value at `path` in a sentence."""
     if not path:
-        return "the manifest"
+        return whole
     last = path[-1]
-    return f"item {last + 1} of {name(path[:-1])}" if isinstance(last, int) else last
+    return f"item {last + 1} of {name(path[:-1], whole)}" if isinstance(last, int) else last
 
 
-def _problems(breach: _Breach, source: Source) -> Iterator[tuple[Path, Problem]]:
+def _problems(breach: _Breach, source: Source, whole: str) -> Iterator[tuple[Path, Problem]]:
     path, where = breach.path, source.mark(breach.path)
     if breach.keyword == "additionalProperties":
         known = list(breach.schema["properties"])
         for key in sorted(breach.value.keys() - set(known)):
             here = (*path, key)
-            message = f"{key} is no key of {name(path)}"
+            message = f"{key} is no key of {name(path, whole)}"
             yield here, Problem("unknown-key", message, source.key(here), _meant(key, known))
     elif breach.keyword == "required":
         key = breach.message.split("'")[1]  # one breach a key, which only the message names
-        yield (*path, key), Problem("missing-key", f"{name(path)} needs the key {key}", where)
+        yield (*path, key), Problem("missing-key", f"{name(path, whole)} needs the key {key}", where)
     elif breach.of_key:
         here = (*path, breach.value)
         message = f"the key {breach.value} {_sentence(breach)}"
         yield here, Problem("bad-key", message, source.key(here))
     else:
         code = "wrong-type" if breach.keyword == "type" else "bad-value"
-        yield path, Problem(code, f"{name(path)} {_sentence(breach)}", where, _hint(breach))
+        yield path, Problem(code, f"{name(path, whole)} {_sentence(breach)}", where, _hint(breach))
 
 
 def _meant(key: str, known: list[str]) -> str | None:
@@ -204,6 +214,8 @@ def _sentence(breach: _Breach) -> str:
         "enum": lambda: f"must be {_either(limit)}, not {value!r}",
         "const": lambda: f"must be {limit}, not {value!r}",
         "pattern": lambda: str(schema["patternErrorMessage"]),
+        "format": lambda: f"must be an RFC 3339 time in UTC, such as 2026-01-31T00:00:00Z, not {value!r}",
+        "exclusiveMinimum": lambda: f"must be more than {limit}, not {value}",
         "minimum": lambda: f"must be at least {limit}, not {value}",
         "maximum": lambda: f"must be at most {limit}, not {value}",
         "minLength": lambda: "must not be empty",

@@ -60,6 +60,13 @@ def _time(text: str) -> str:
     raise ValueError(f"{text!r} is no RFC 3339 time; write for example 2026-01-31T00:00:00Z")
 
 
+def is_utc(text: str) -> bool:
+    """Whether `text` is a point in time by RFC 3339, in UTC."""
+    with suppress(ValueError):
+        return bool(_time(text)) and text.endswith(("Z", "z", "+00:00", "-00:00"))
+    return False
+
+
 # Units that are absent are the same on the wire.
 _WIRE: Mapping[Unit, Callable[[Any], Any]] = {
     Unit.SIZE: lambda value: units.parse_size(str(value)),

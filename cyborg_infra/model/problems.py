@@ -51,6 +51,10 @@ class ManifestInvalid(CyborgError):
     """The manifest cannot be used; every problem has a place in a file."""
 
 
+class MessageInvalid(CyborgError):
+    """At least one message is not what its type asks for; every problem has a place in a file."""
+
+
 class UsageInvalid(CyborgError):
     """An option or an environment variable cannot be used."""
 
