@@ -17,11 +17,13 @@ from cyborg_infra.core.namespace import subjects
 from cyborg_infra.core.plan import make_plan
 from cyborg_infra.core.unsaid import unsaid
 from cyborg_infra.live.target import Flags, Target, resolve
+from cyborg_infra.manifest import messages
 from cyborg_infra.manifest.load import load, loads
 from cyborg_infra.manifest.saved import is_saved, load_saved
 from cyborg_infra.manifest.starter import starter
 from cyborg_infra.manifest.text import text
 from cyborg_infra.model.fields import NEWEST_LEVEL, Version
+from cyborg_infra.model.messages import Message, MessageKind
 from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Cause, Done, Outcome, Plan
@@ -53,6 +55,7 @@ __all__ = [
     "embedded",
     "imported",
     "lint",
+    "messages_in",
     "plan",
     "refuse_unless_allowed",
     "resolve",
@@ -98,6 +101,14 @@ def show(path: str, env: str | None = None) -> tuple[Org, Sequence[Subject], Sta
     org = load(path, env)
     state = expand(org)
     return org, subjects(org, state), state
+
+
+def messages_in(path: str, kind: MessageKind | None = None) -> Sequence[Message]:
+    """The messages in the file at `path`, or on standard input if it is `-`, checked. Needs no server.
+
+    Raises MessageInvalid.
+    """
+    return messages.read(path, kind)
 
 
 def plan(wanted: Wish, target: Target) -> Plan:

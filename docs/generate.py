@@ -18,8 +18,12 @@ from typing import Any
 
 from cyborg_infra.core.costly import LINTS, Lint
 from cyborg_infra.core.lint import UNNEEDED
+from cyborg_infra.manifest.messages import KEPT, TELLING, VAGUE, schema_of
+from cyborg_infra.manifest.schema import find
 from cyborg_infra.model import units
 from cyborg_infra.model.fields import FIELDS, LEVELS, Field, Kind, Unit
+from cyborg_infra.model.lifecycle import FIRST, STEPS, Status, following
+from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.plan import HazardName
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,6 +215,109 @@ def _help(command: str) -> str:
     return "".join(f"{line.rstrip()}\n" for line in shown.getvalue().splitlines())
 
 
+def messages_reference() -> str:
+    """docs/reference/messages.md: the types of messages, how they are told apart, and the life of a task."""
+    steps = "".join(f"    {step.before} --> {step.after}: {step.when}\n" for step in STEPS)
+    ends = "".join(f"    {status} --> [*]\n" for status in Status if not following(status))
+    rows = "".join(f"| `{step.before}` | `{step.after}` | {step.when} |\n" for step in STEPS)
+    telling = "".join(f"| {kind} | {_telling(kind)} |\n" for kind in MessageKind)
+    head = _MESSAGES_HEAD.format(first=FIRST, steps=steps, ends=ends, rows=rows, telling=telling)
+    return head + "".join(part for kind in MessageKind for part in _message_section(kind))
+
+
+_MESSAGES_HEAD = """\
+# Messages
+
+What agents send one another: JSON objects in UTF-8, with a schema each in `schemas/messages/`. Times are RFC 3339
+in UTC, ids are strings. Members that are not named here are allowed.
+
+`cyborg-infra message check FILE` holds messages to all of this, one object or one a line, and needs no server.
+Every problem is reported with its line; a key given twice, a number that is not finite and half a character are
+problems as well, because no two readers agree on them.
+
+## The life of a task
+
+The task itself is its first status, `{first}`. Every step after that is a status message, which names the status
+before as well.
+
+```mermaid
+stateDiagram-v2
+    [*] --> {first}: published
+{steps}{ends}```
+
+| from | to | when |
+|---|---|---|
+{rows}
+`message check` holds the messages of one task, in the order they stand in, to this table. The first message of a
+task may be any step of it. Only a task that was rejected is published again under its id, for another role.
+
+## What tells the type
+
+`--type` says it for all messages of the file. Without it a message tells its own type:
+
+| type | by |
+|---|---|
+{telling}
+A message that fits none of these, or several, is a problem: say the type with `--type`.
+"""
+
+
+def _telling(kind: MessageKind) -> str:
+    if kind in VAGUE:
+        return f"`{VAGUE[kind]}`, where there is no `task_id` and nothing else tells the type"
+    members = (
+        f"`{name}`" + (" of " + " or ".join(f"`{value}`" for value in values) if values else "")
+        for name, values in TELLING[kind].items()
+    )
+    kept = ", ".join(KEPT[:-1]) + f" or {KEPT[-1]}"
+    also = f"; or what tells a {kept}, with a `reason`" if kind is MessageKind.DEAD_LETTER else ""
+    return " and ".join(members) + also
+
+
+def _message_section(kind: MessageKind) -> Iterable[str]:
+    schema = find(schema_of(kind))
+    yield f"\n## {schema['title']}\n\n{_escaped(schema['description'])}\n\n"
+    yield _members(schema, schema)
+    for inner in schema.get("$defs", {}).values():
+        if "properties" in inner:
+            yield f"\n### {schema['title']}: {inner['title']}\n\n{inner['description']}\n\n"
+            yield _members(schema, inner)
+    for example in schema["examples"]:
+        yield f"\n```json\n{json.dumps(example, indent=2, ensure_ascii=False)}\n```\n"
+
+
+def _members(schema: Schema, node: Schema) -> str:
+    rows = "".join(
+        f"| `{name}` | {_json_type(schema, member)} | {needed} | {_escaped(member['description'])} | "
+        f"{', '.join(_code(example) for example in member['examples'])} |\n"
+        for name, needed, member in _flat(node)
+    )
+    return "| member | type | required | meaning | example |\n|---|---|---|---|---|\n" + rows
+
+
+def _flat(node: Schema, path: str = "") -> Iterable[tuple[str, str, Schema]]:
+    """Every member of an object, and of the objects in it."""
+    for name, member in node["properties"].items():
+        yield f"{path}{name}", "yes" if name in node.get("required", ()) else "", member
+        if "properties" in member:
+            yield from _flat(member, f"{path}{name}.")
+
+
+def _json_type(schema: Schema, node: Schema) -> str:
+    """The type of a member in words, as the schema has it."""
+    if "$ref" in node:
+        name = str(node["$ref"]).rpartition("/")[2]
+        if name in ("id", "role", "time"):
+            return name
+        node = schema["$defs"][name]
+    choices = node.get("enum") or [node["const"]] if "enum" in node or "const" in node else []
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    types = [node["type"]] if isinstance(node["type"], str) else node["type"]
+    inner = node.get("items") or node.get("additionalProperties")
+    return " or ".join(types) + (f" of {_json_type(schema, inner)}" if inner else "")
+
+
 def problems_reference() -> str:
     """docs/reference/problems.md: what `--allow` takes, what `validate` warns of, and every problem's code and message."""
     hazards = "".join(f"| `{name}` | {_HAZARDS[name]} |\n" for name in HazardName)
@@ -286,6 +393,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "schemas/org.schema.json": org_schema,
     "docs/reference/fields.md": fields_reference,
     "docs/reference/cli.md": cli_reference,
+    "docs/reference/messages.md": messages_reference,
     "docs/reference/problems.md": problems_reference,
 }
 """Each generated file and what it must contain. A further reference is one function and one line here."""

@@ -90,6 +90,12 @@ def test_version_is_the_package_s(cli: Cli) -> None:
         "validate --env nowhere",
         "validate nowhere.yaml",
         "validate .",
+        "message",
+        "message chek",
+        "message check",
+        "message check nowhere.json",
+        "message check org.yaml --type letter",
+        "message check org.yaml",
     ],
 )
 def test_wrong_usage_exits_1_with_one_error_and_no_output(

@@ -22,7 +22,7 @@ MODULES = [
         for path in sorted((ROOT / part).rglob("*.py"))
     ),
 ]
-SCHEMAS = sorted((ROOT / "schemas").glob("*.json"))
+SCHEMAS = sorted((ROOT / "schemas").rglob("*.json"))
 LONGEST = 400
 # What only a machine or a private registry would put into a file; a part of each is left out here, for this file's sake.
 TRACES = re.compile(

@@ -72,6 +72,14 @@ def test_the_installed_package_validates_a_manifest(installed: Path, tmp_path: P
     assert run(installed, tmp_path, "validate").code == 1
 
 
+def test_the_installed_package_checks_a_message(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "query.json").write_text(
+        '{"type": "query", "question": "Is staging healthy?"}', encoding="utf-8"
+    )
+    checked = run(installed, tmp_path, "message", "check", "query.json")
+    assert checked == Ended(0, "1 message is valid: 1 query.\n", "")
+
+
 def test_it_is_the_installed_package_that_was_tested(installed: Path, tmp_path: Path) -> None:
     assert run(installed, tmp_path, "--version") == Ended(0, "cyborg-infra 0.1.0\n", "")
     shown = subprocess.run(
@@ -88,8 +96,8 @@ def test_it_is_the_installed_package_that_was_tested(installed: Path, tmp_path: 
 def test_the_wheel_has_the_schemas_and_nothing_of_development(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[0]) as wheel:
         names = wheel.namelist()
-    for schema in (ROOT / "schemas").glob("*.json"):
-        assert f"cyborg_infra/schemas/{schema.name}" in names
+    for schema in (ROOT / "schemas").rglob("*.json"):
+        assert f"cyborg_infra/schemas/{schema.relative_to(ROOT / 'schemas').as_posix()}" in names
     assert {entry.split("/")[0] for entry in names} == {"cyborg_infra", "cyborg_infra-0.1.0.dist-info"}
 
 

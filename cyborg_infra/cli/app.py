@@ -12,7 +12,20 @@ from typing import Any
 
 import typer
 
-from cyborg_infra.cli import apply, destroy, dev, dlq, drift, import_, init, plan, show, unlock, validate
+from cyborg_infra.cli import (
+    apply,
+    destroy,
+    dev,
+    dlq,
+    drift,
+    import_,
+    init,
+    message,
+    plan,
+    show,
+    unlock,
+    validate,
+)
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Problem, UsageInvalid
 
 # What a wrong command line raises. Some versions of typer carry a click of their own: this is theirs, or click's.
@@ -31,6 +44,7 @@ COMMANDS: Mapping[str, ModuleType] = {
     "destroy": destroy,
     "unlock": unlock,
     "dlq": dlq,
+    "message": message,
     "dev": dev,
 }
 """Each module has a `command` with EXAMPLES, or several in its COMMANDS."""

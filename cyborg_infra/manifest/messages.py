@@ -10,6 +10,8 @@ from functools import cache
 from typing import Any
 
 from cyborg_infra.manifest import json_lines, schema
+from cyborg_infra.manifest.files import text_of
+from cyborg_infra.manifest.schema import Words
 from cyborg_infra.manifest.source import Source
 from cyborg_infra.model.lifecycle import FIRST, Status, following
 from cyborg_infra.model.messages import Message, MessageKind
@@ -17,6 +19,7 @@ from cyborg_infra.model.problems import Mark, MessageInvalid, Problem
 from cyborg_infra.model.subjects import is_token
 
 MAX_MESSAGES = 100_000
+STDIN = "<stdin>"
 
 ADVISORIES = ("io.nats.jetstream.advisory.v1.max_deliver", "io.nats.jetstream.advisory.v1.terminated")
 TELLING: Mapping[MessageKind, Mapping[str, tuple[str, ...]]] = {
@@ -32,6 +35,17 @@ VAGUE: Mapping[MessageKind, str] = {MessageKind.EVENT: "timestamp", MessageKind.
 """What tells the type of a message without a task_id that nothing else tells."""
 KEPT = (MessageKind.TASK, MessageKind.ALERT, MessageKind.BROADCAST)
 """What streams keep, and agents give up: with a `reason` it is a dead letter."""
+
+
+def read(path: str, kind: MessageKind | None = None) -> list[Message]:
+    """The messages in the file at `path`, or on standard input if it is `-`; as `checked` gives them.
+
+    Raises:
+        MessageInvalid: as `checked` does; or there is no readable file, it is too large, or not UTF-8.
+    """
+    if path == "-":
+        return checked(text_of(STDIN, "message", MessageInvalid, fd=0), STDIN, kind)
+    return checked(text_of(path, "message", MessageInvalid), path, kind)
 
 
 def checked(text: str, file: str, kind: MessageKind | None = None) -> list[Message]:
@@ -73,7 +87,7 @@ def _judged(source: Source, kind: MessageKind | None) -> Message | list[Problem]
     found = kind or _told(source)
     if isinstance(found, Problem):
         return [found]
-    refused = schema.check(source, schema_of(found), f"the {found.words}")
+    refused = schema.check(source, schema_of(found), Words(f"the {found.words}", "an object", "null"))
     problems = [*(problem for _path, problem in refused), *_follow_up(source, found)]
     return problems or Message(found, source.data, source.mark(()))
 
@@ -113,7 +127,9 @@ def _lacking(data: Mapping[str, Any], kind: MessageKind) -> list[str]:
 
 @cache
 def _members(kind: MessageKind) -> frozenset[str]:
-    return frozenset(schema.find(schema_of(kind))["properties"])
+    found = schema.find(schema_of(kind))
+    parts = [found, *found.get("$defs", {}).values()]
+    return frozenset(name for part in parts for name in part.get("properties", ()))
 
 
 def _follow_up(source: Source, kind: MessageKind) -> Iterator[Problem]:

@@ -87,7 +87,6 @@ _TYPES = {
     "number": "a number",
     "boolean": "true or false",
     "array": "a list",
-    "object": "a mapping",
 }
 _TITLES = {"size": "a size such as 100MB", "duration": "a duration such as 72h"}
 _FOUND = {
@@ -96,8 +95,6 @@ _FOUND = {
     float: "a number",
     bool: "true or false",
     list: "a list",
-    dict: "a mapping",
-    type(None): "empty",
 }
 _FEW = 12  # so many keys are listed where none comes near
 
@@ -121,6 +118,14 @@ class _Breach(NamedTuple):
         return cls(path, keyword, error.validator_value, error.instance, schema, of_key, error.message)
 
 
+class Words(NamedTuple):
+    """What sentences call the whole, an object in it, and nothing at all: YAML's words or JSON's."""
+
+    whole: str = "the manifest"
+    object: str = "a mapping"
+    nothing: str = "empty"
+
+
 def find(name: str) -> dict[str, Any]:
     """The schema in the file `name`: the package's own in an installation, else the checkout's.
 
@@ -137,18 +142,15 @@ def find(name: str) -> dict[str, Any]:
 
 
 def check(
-    source: Source, schema: str = "org.schema.json", whole: str = "the manifest"
+    source: Source, schema: str = "org.schema.json", words: Words = Words()
 ) -> list[tuple[Path, Problem]]:
-    """Everything the schema has against the source, each with the path of the value that cannot be used.
-
-    `whole` is what a sentence calls all of it.
-    """
+    """Everything the schema has against the source, each with the path of the value that cannot be used."""
     breaches = (_Breach.of(error) for error in _validator(schema).iter_errors(source.data))
     return [
         found
         for breach in breaches
         if not (breach.schema.get("title") in _SPOKEN_ELSEWHERE and breach.keyword in _BOUNDS)
-        for found in _problems(breach, source, whole)
+        for found in _problems(breach, source, words)
     ]
 
 
@@ -176,24 +178,27 @@ def name(path: Path, whole: str = "the manifest") -> str:
     return f"item {last + 1} of {name(path[:-1], whole)}" if isinstance(last, int) else last
 
 
-def _problems(breach: _Breach, source: Source, whole: str) -> Iterator[tuple[Path, Problem]]:
+def _problems(breach: _Breach, source: Source, words: Words) -> Iterator[tuple[Path, Problem]]:
     path, where = breach.path, source.mark(breach.path)
     if breach.keyword == "additionalProperties":
         known = list(breach.schema["properties"])
         for key in sorted(breach.value.keys() - set(known)):
             here = (*path, key)
-            message = f"{key} is no key of {name(path, whole)}"
+            message = f"{key} is no key of {name(path, words.whole)}"
             yield here, Problem("unknown-key", message, source.key(here), _meant(key, known))
     elif breach.keyword == "required":
         key = breach.message.split("'")[1]  # one breach a key, which only the message names
-        yield (*path, key), Problem("missing-key", f"{name(path, whole)} needs the key {key}", where)
+        yield (*path, key), Problem("missing-key", f"{name(path, words.whole)} needs the key {key}", where)
     elif breach.of_key:
         here = (*path, breach.value)
-        message = f"the key {breach.value} {_sentence(breach)}"
+        message = f"the key {breach.value} {_sentence(breach, words)}"
         yield here, Problem("bad-key", message, source.key(here))
     else:
         code = "wrong-type" if breach.keyword == "type" else "bad-value"
-        yield path, Problem(code, f"{name(path, whole)} {_sentence(breach)}", where, _hint(breach))
+        yield (
+            path,
+            Problem(code, f"{name(path, words.whole)} {_sentence(breach, words)}", where, _hint(breach)),
+        )
 
 
 def _meant(key: str, known: list[str]) -> str | None:
@@ -206,11 +211,11 @@ def _meant(key: str, known: list[str]) -> str | None:
     return f"known keys: {', '.join(known)}" if len(known) <= _FEW else None
 
 
-def _sentence(breach: _Breach) -> str:
+def _sentence(breach: _Breach, words: Words) -> str:
     """What the value must be, and what it is."""
     limit, value, schema = breach.limit, breach.value, breach.schema
     sentences: Mapping[str, Callable[[], str]] = {
-        "type": lambda: f"must be {_wanted(schema)}, not {_FOUND[type(value)]}",
+        "type": lambda: f"must be {_wanted(schema, words)}, not {_found(value, words)}",
         "enum": lambda: f"must be {_either(limit)}, not {value!r}",
         "const": lambda: f"must be {limit}, not {value!r}",
         "pattern": lambda: str(schema["patternErrorMessage"]),
@@ -227,12 +232,17 @@ def _sentence(breach: _Breach) -> str:
     return sentences[breach.keyword]()
 
 
-def _wanted(schema: Mapping[str, Any]) -> str:
+def _found(value: Any, words: Words) -> str:
+    """What the value is, in words."""
+    return {dict: words.object, type(None): words.nothing}.get(type(value)) or _FOUND[type(value)]
+
+
+def _wanted(schema: Mapping[str, Any], words: Words) -> str:
     """The types that the schema allows, in words."""
     if schema.get("title") in _TITLES:
         return _TITLES[schema["title"]]
     types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
-    return _either([_TYPES[kind] for kind in types if kind != "null"])
+    return _either([words.object if kind == "object" else _TYPES[kind] for kind in types if kind != "null"])
 
 
 def _either(choices: list[str]) -> str:

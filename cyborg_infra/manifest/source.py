@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from cyborg_infra.manifest.files import text_of
 from cyborg_infra.model.org import Path
 from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
 
-MAX_BYTES = 8 * 1024 * 1024  # 10,000 roles take a seventh of it
 MAX_DEPTH = 32  # the deepest place in a manifest is 9 deep
 MAX_VALUES = 300_000  # with all that aliases stand for; 10,000 roles with twenty settings each are 210,000
 
@@ -91,37 +91,10 @@ def read(path: str | os.PathLike[str]) -> Source:
     """The source in the file at `path`.
 
     Raises:
-        ManifestInvalid: there is no readable file, it is larger than MAX_BYTES, not UTF-8, or no YAML mapping.
+        ManifestInvalid: there is no readable file, it is larger than files.MAX_BYTES, not UTF-8, or no YAML mapping.
     """
-    file = os.fsdecode(path)
-    try:
-        with open(file, "rb") as stream:  # noqa: PTH123 - Path() would change how the user spelt the name
-            # A pipe has no size, so that is not asked for; what is too much is never read.
-            content = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise _refusal(
-            file,
-            "manifest-unreadable",
-            f"the manifest cannot be read: {reason}",
-            hint="`cyborg-infra init` writes one" if isinstance(error, FileNotFoundError) else None,
-        ) from error
-    if len(content) > MAX_BYTES:
-        raise _refusal(file, "manifest-too-large", f"the manifest is larger than {MAX_BYTES // 1024**2} MiB")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
-        raise _refusal(
-            file,
-            "manifest-not-utf8",
-            f"byte {content[error.start]:#04x} is not UTF-8",
-            line,
-            column,
-            hint="save the file as UTF-8",
-        ) from error
-    return parse(text, file)
+    text = text_of(path, "manifest", ManifestInvalid, hint="`cyborg-infra init` writes one")
+    return parse(text, os.fsdecode(path))
 
 
 def parse(text: str, file: str) -> Source:

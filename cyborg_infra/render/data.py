@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cyborg_infra.model.fields import FIELDS
+from cyborg_infra.model.messages import Message, MessageKind
 from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Change, FieldChange, Hazard, Outcome, Plan
@@ -97,6 +98,16 @@ def valid(org: Org, state: State, warnings: Sequence[Problem]) -> dict[str, Any]
         "streams": len(state.streams()),
         "consumers": len(state.consumers()),
         "warnings": [_problem(warning) for warning in warnings],
+    }
+
+
+def checked(messages: Sequence[Message]) -> dict[str, Any]:
+    """That messages hold, and how many there are of each type (message-check.schema.json)."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "valid": True,
+        "messages": len(messages),
+        "types": {kind.value: sum(each.kind is kind for each in messages) for kind in MessageKind},
     }
 
 

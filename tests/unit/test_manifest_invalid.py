@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cyborg_infra.manifest.files import MAX_BYTES
 from cyborg_infra.manifest.load import load, loads
-from cyborg_infra.manifest.source import MAX_BYTES
 from cyborg_infra.model.problems import ManifestInvalid
 
 CASES = Path(__file__).parents[1] / "cases/invalid"

@@ -1,0 +1,17 @@
+"""Messages of the organisation to lines for people. Shows none of what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cyborg_infra.model.messages import Message, MessageKind
+from cyborg_infra.render.layout import Page, line
+from cyborg_infra.render.values import plural
+
+
+def checked(messages: Sequence[Message]) -> Page:
+    """That messages hold, and how many there are of each type."""
+    counts = ((sum(each.kind is kind for each in messages), kind.words) for kind in MessageKind)
+    types = ", ".join(f"{count:,} {words}" for count, words in counts if count)
+    verb = "is" if len(messages) == 1 else "are"
+    return Page((line(f"{plural(len(messages), 'message')} {verb} valid: {types}."),))
