@@ -23,6 +23,7 @@ MAX_DIGITS = 400  # of a whole number: more are no finite number to any reader
 _BLANK = " \t\r\n"
 _BEGINNING = re.compile(r"^\{", re.MULTILINE)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+_EXTRA = "Extra data"  # as the json module calls it
 _CONSTANTS = ("true", "false", "null")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -80,7 +81,7 @@ def _parsed(places: _Places, begin: int, end: int) -> Iterator[Source]:
         if rest:
             yield source
             where = places.mark(begin + len(chunk) - len(rest))
-            source = Source(places.file, marks={(): where}, problems=[_syntax("Extra data", where)])
+            source = Source(places.file, marks={(): where}, problems=[_syntax(_EXTRA, where)])
     yield source
 
 
@@ -100,10 +101,9 @@ _FOUND = {
 
 
 def _syntax(message: str, where: Mark) -> Problem:
-    said = message[0].lower() + message[1:].removesuffix(" at")
-    return Problem(
-        "json-syntax", f"this is no valid JSON: {said}", where, "write one object a line, or one in all"
-    )
+    said = message[0].lower() + message[1:].removesuffix(" at").removesuffix(" starting")
+    hint = "write one object a line, or one in all" if message == _EXTRA else None
+    return Problem("json-syntax", f"this is no valid JSON: {said}", where, hint)
 
 
 def _too_deep(where: Mark) -> Problem:

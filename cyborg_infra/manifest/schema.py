@@ -92,7 +92,7 @@ _TITLES = {"size": "a size such as 100MB", "duration": "a duration such as 72h"}
 _FOUND = {
     str: "text",
     int: "a number",
-    float: "a number",
+    float: "a fraction",
     bool: "true or false",
     list: "a list",
 }
@@ -126,6 +126,9 @@ class Words(NamedTuple):
     nothing: str = "empty"
 
 
+_YAML = Words()
+
+
 def find(name: str) -> dict[str, Any]:
     """The schema in the file `name`: the package's own in an installation, else the checkout's.
 
@@ -142,7 +145,7 @@ def find(name: str) -> dict[str, Any]:
 
 
 def check(
-    source: Source, schema: str = "org.schema.json", words: Words = Words()
+    source: Source, schema: str = "org.schema.json", words: Words = _YAML
 ) -> list[tuple[Path, Problem]]:
     """Everything the schema has against the source, each with the path of the value that cannot be used."""
     breaches = (_Breach.of(error) for error in _validator(schema).iter_errors(source.data))

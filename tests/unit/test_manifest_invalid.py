@@ -88,7 +88,7 @@ def test_a_path_that_the_system_refuses_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulated, because root may read everything."""
 
-    def denied(*_arguments: object) -> None:
+    def denied(*_arguments: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", denied)
