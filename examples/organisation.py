@@ -61,9 +61,11 @@ class Agent:
             say(f"{self.role} fails with {task['task_id']}: {error}")
             await message.nak()  # it comes again, until max_deliver is used up
             return
-        await self.report(task, "completed_unverified" if "on_complete" in task else "completed")
+        await self.report(task, "completed_unverified")
         if follow_up := task.get("on_complete"):
             await publish(self._stream, follow_up["publish_to"], follow_up["payload_template"])
+        else:  # nobody reviews it
+            await self.report(task, "completed")
         await (
             message.ack_sync()
         )  # after the follow-up: dying in between repeats it, and its id makes one task of both

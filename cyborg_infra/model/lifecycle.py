@@ -34,6 +34,7 @@ STEPS = (
     Step(Status.ASSIGNED, Status.REJECTED, "it needs another assignee"),
     Step(Status.ACCEPTED, Status.IN_PROGRESS, "work begins"),
     Step(Status.ACCEPTED, Status.FAILED, "it cannot be done"),
+    Step(Status.IN_PROGRESS, Status.IN_PROGRESS, "how far it has come"),
     Step(Status.IN_PROGRESS, Status.COMPLETED_UNVERIFIED, "done, review pending"),
     Step(Status.IN_PROGRESS, Status.FAILED, "it cannot be done"),
     Step(Status.COMPLETED_UNVERIFIED, Status.COMPLETED, "approved"),
