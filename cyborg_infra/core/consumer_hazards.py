@@ -78,6 +78,24 @@ def _of_later_start(live: Resource, desired: Resource, version: Version) -> Iter
         yield hazard(HazardName.RESETS_PROGRESS, told(most), most, exact=False)
 
 
+def of_recreation(desired: Resource, found: State) -> Iterator[Hazard]:
+    """A consumer that somebody deleted begins again: where it stood, nothing tells.
+
+    Only under limits retention are messages stored that it had finished.
+    """
+    stream = found.resources.get(Ref(desired.ref.stream))
+    begins_behind = desired.ref.consumer and value(desired, "deliver_policy") != "new"
+    if stream is None or not begins_behind or value(stream, "retention") != "limits":
+        return
+    if held := stream_counts(stream).messages:
+        yield Hazard(
+            HazardName.REPEATS_WORK,
+            f"up to {counted(held, 'message')} could be handed out again: where the deleted consumer stood is not known",
+            held,
+            exact=False,
+        )
+
+
 def of_delete(live: Resource, found: State) -> Iterator[Hazard]:
     """Deleting a consumer: what waits for it, and what is being worked on, reaches nobody through it."""
     counts = consumer_counts(live)

@@ -311,7 +311,14 @@ def _with_hazards(
     return [
         change  # what an interrupted replace costs was allowed when it began
         if Ref(change.ref.stream) in carried
-        else replace(change, hazards=tuple(_hazards(change, lost, met, planned, stored, live)))
+        else replace(
+            change,
+            hazards=tuple(
+                _hazards(change, lost, met, planned, stored, live)
+                if change.before
+                else _creation_hazards(change, live)
+            ),
+        )
         for change in changes
     ]
 
@@ -366,6 +373,12 @@ def _hazards(
             yield from consumer_hazards.of_update(before, after, change.fields, live)
         case _ if after is not None:
             yield from hazards.of_update(before, after, change.fields, live, stored_after=stored)
+
+
+def _creation_hazards(change: Change, live: State) -> Iterator[Hazard]:
+    """What was there before and is made anew; what goes on from a placeholder is not."""
+    if change.after is not None and change.cause is Cause.DRIFT and not change.carried:
+        yield from consumer_hazards.of_recreation(change.after, live)
 
 
 def _missing_streams(changes: Sequence[Change], live: State) -> Iterator[Problem]:

@@ -256,7 +256,8 @@ def test_interest_without_any_consumer_keeps_nothing(scene: Scene, version: str)
     held = size(scene, INBOXES)
     apply()
     if Version.parse(version) < EMPTIES_SINCE:
-        assert (len(stored(scene, INBOXES)), hazards) == (26, [])
+        names = [hazard.name for hazard in hazards]  # the deleted consumer begins again
+        assert (len(stored(scene, INBOXES)), names) == (26, [REPEATS])
         return
     hazard = only(hazards, DELETES)
     assert (hazard.count, hazard.bytes, hazard.exact) == (26, held, True)
@@ -608,3 +609,16 @@ def test_counts_that_move_while_they_are_read_make_a_bound(
     monkeypatch.setattr(measure, "_resources", look_and_publish)
     hazards, _ = planned(scene, READS_ALL + INTEREST)
     assert {(DELETES, False), (RESETS, False)} == {(hazard.name, hazard.exact) for hazard in hazards}
+
+
+def test_a_consumer_that_somebody_deleted_begins_again(scene: Scene) -> None:
+    """What it had finished comes again; on an empty stream, or for a role that is new, there is nothing to repeat."""
+    prepared(scene, applied(ORG), published(TASK, 5), worked(WORKER, 2))
+    scene.ask(f"CONSUMER.DELETE.{WORKER.replace('/', '.')}")
+    hazards, apply = planned(scene, ORG)
+    hazard = only(hazards, REPEATS)
+    apply()
+    assert (len(left(scene, WORKER)), hazard.count, hazard.exact) == (5, 5, False)
+    scene.ask(f"CONSUMER.DELETE.{WORKER.replace('/', '.')}")
+    scene.ask(f"STREAM.PURGE.{TASKS}")
+    assert planned(scene, TWO)[0] == []
