@@ -237,6 +237,14 @@ def test_what_is_kept_keeps_its_number_its_time_and_its_id(scene: Scene) -> None
     assert new["seq"] > last
 
 
+def test_what_nobody_has_worked_on_is_all_in_the_new_workqueue(scene: Scene) -> None:
+    """Before 2.15 a purge up to message 1 is a purge of everything."""
+    scene.converge(manifest("retention: limits"))
+    published(SUBJECT, 5)(scene)
+    scene.converge(manifest("retention: workqueue"))
+    assert scene.info(STREAM)["state"]["messages"] == 5
+
+
 def test_what_is_not_ours_is_not_touched(scene: Scene) -> None:
     scene.converge(manifest("storage: file"))
     stream("THEIRS", "theirs.>")(scene)
