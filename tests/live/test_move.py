@@ -94,6 +94,12 @@ def stored(scene: Scene) -> dict[int, tuple[str, str]]:
     return found
 
 
+def kept(scene: Scene) -> list[object]:
+    """What a finished replace keeps of every message: before 2.12 neither number nor time."""
+    exact = Version.parse(scene.api.info["version"]) >= PROMOTE_SINCE
+    return [(number, *found) if exact else found[0] for number, found in stored(scene).items()]
+
+
 def is_worked_off(scene: Scene) -> bool:
     info = scene.info(WORKER)
     return (info["num_pending"], info["num_ack_pending"]) == (0, 0)
@@ -400,12 +406,12 @@ def test_a_manifest_that_went_back_undoes_a_replace_that_has_only_begun(
     """Later it is finished, and then done again the other way round."""
     scene.converge(manifest("storage: file"))
     published(SUBJECT, 5)(scene)
-    before = stored(scene)
+    before = kept(scene)
     with monkeypatch.context() as patched, suppress(Killed):
         die_at(patched, step)
         scene.apply(scene.wish(manifest("storage: memory")))
     apply_until_done(scene, scene.wish(manifest("storage: file")))
-    assert stored(scene) == before
+    assert kept(scene) == before
     assert_in_sync(scene, manifest("storage: file"))
 
 

@@ -194,7 +194,7 @@ def test_work_under_way_is_waited_for_and_then_left_as_it_was(scene: Scene) -> N
 
 @pytest.mark.parametrize(
     ("scene", "step"),
-    [*((NEWEST, step) for step in range(1, WRITES + 1)), *((OLDEST, step) for step in range(2, WRITES, 3))],
+    [*((NEWEST, step) for step in range(1, WRITES + 1)), *((OLDEST, step) for step in range(2, WRITES, 6))],
     indirect=["scene"],
 )
 def test_killed_at_any_step_a_rename_goes_on_at_the_next_apply(
