@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from cyborg_infra.core import hazards as stream_hazards
 from cyborg_infra.core.costs import counted
 from cyborg_infra.core.expand import CONSUMER_CAP, CONSUMER_CAP_LEVEL
-from cyborg_infra.model.fields import Version
+from cyborg_infra.model.fields import PAUSE_SINCE, PROMOTE_SINCE, Version
 from cyborg_infra.model.plan import Change, Hazard, HazardName
 from cyborg_infra.model.state import (
     ConsumerCounts,
@@ -21,10 +22,9 @@ from cyborg_infra.model.state import (
 )
 from cyborg_infra.model.subjects import SubjectIndex
 
-PROMOTES_MIRRORS = Version(2, 12, 0)
 LONGEST_NAME = 255
 LARGEST_JOURNAL = 96 * 1024  # of the 128 KiB of metadata that a stream may have
-PER_POSITION = 24  # bytes that a consumer takes in it besides its name
+PER_POSITION = 24  # bytes that a consumer takes in it besides its name, and its configuration before 2.11
 
 
 def copies(live: State) -> Mapping[str, Ref]:
@@ -46,7 +46,7 @@ def planned(change: Change, copied: Mapping[str, Ref], live: State, desired: Sta
             change,
             carried=True,
             via=before.ref if renamed else temporary(before.ref),
-            reason=f"{so_far}carries {what} over; ingest pauses for milliseconds{_left_out(before, after)}",
+            reason=f"{so_far}carries {what} over{_how(facts.version)}; ingest pauses for milliseconds{_left_out(before, after)}",
         )
     if before.counts.messages:
         return replace(change, reason=f"{so_far}cannot carry its messages over: {obstacle}")
@@ -109,16 +109,14 @@ def _obstacles(
     desired: State,
     facts: Facts,
 ) -> Iterator[str]:
-    """Why the messages of a stream cannot go into a mirror and back, exactly."""
-    if facts.version < PROMOTES_MIRRORS:
-        yield f"nats-server {facts.version} cannot turn a copy into a stream ({PROMOTES_MIRRORS} can)"
+    """Why the messages of a stream cannot go into a copy and back, exactly."""
     if before.ref == after.ref:
         yield from _of_name(temporary(before.ref), live)
     elif _becomes_workqueue(before, after):
         yield "what is worked already cannot be left out while it is renamed; rename it in an apply of its own"
     if before.ref.stream in copied:
         yield f"stream {copied[before.ref.stream]} copies it"
-    yield from _of_kind(before, after)
+    yield from _of_kind(before, after, facts.version)
     yield from _of_room(before, after, live, desired, facts)
 
 
@@ -130,7 +128,7 @@ def _of_name(copy: Ref, live: State) -> Iterator[str]:
         yield f"stream {copy} is in the way"
 
 
-def _of_kind(before: Resource, after: Resource) -> Iterator[str]:
+def _of_kind(before: Resource, after: Resource, version: Version) -> Iterator[str]:
     """Messages that are more than messages, and streams that take them in from elsewhere."""
     for name, what in (("mirror", "a mirror"), ("sources", "a copy of other streams")):
         if before.config.get(name) or after.config.get(name):
@@ -143,7 +141,8 @@ def _of_kind(before: Resource, after: Resource) -> Iterator[str]:
     if before.config.get("sealed"):
         yield "it is sealed"
     first = after.config.get("first_seq") or 0
-    if isinstance(before.counts, StreamCounts) and first > before.counts.first_seq:
+    kept = version >= PROMOTE_SINCE
+    if kept and isinstance(before.counts, StreamCounts) and first > before.counts.first_seq:
         yield f"its messages keep their numbers, which begin at {before.counts.first_seq}"
 
 
@@ -164,13 +163,24 @@ def _of_room(before: Resource, after: Resource, live: State, desired: State, fac
     most = min((found for found in (most, limits.max_consumers) if found > 0), default=0)
     if after.config.get("retention") != "workqueue" and 0 < most < 2 * len(readers):
         yield f"the positions of its {len(readers):,} consumers need as many more, and it may have {most:,}"
-    names = [consumer.ref.consumer for consumer in live.consumers(before.ref.stream)]
-    if sum(len(name) + PER_POSITION for name in names) > LARGEST_JOURNAL:
-        yield f"it has too many consumers ({len(names):,})"
+    noted = live.consumers(before.ref.stream)
+    if sum(_noted(consumer, facts.version) for consumer in noted) > LARGEST_JOURNAL:
+        yield f"it has too many consumers ({len(noted):,})"
+
+
+def _noted(consumer: Resource, version: Version) -> int:
+    """How many bytes of the journal a consumer takes; metadata is text, in which quotes are escaped."""
+    config = json.dumps(json.dumps(dict(consumer.config))) if version < PAUSE_SINCE else ""
+    return 2 * len(consumer.ref.consumer) + PER_POSITION + len(config)
 
 
 def _becomes_workqueue(before: Resource, after: Resource) -> bool:
     return after.config.get("retention") == "workqueue" != before.config.get("retention")
+
+
+def _how(version: Version) -> str:
+    """What is not kept. Sources number messages anew, and a `max_age` begins anew for them."""
+    return "" if version >= PROMOTE_SINCE else " with new sequence numbers and timestamps"
 
 
 def _left_out(before: Resource, after: Resource) -> str:

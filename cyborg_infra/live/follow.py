@@ -1,101 +1,88 @@
-"""A mirror that catches up with its origin, and the parking of the origin for it. Moves nothing."""
+"""A copy that catches up with its origin is waited for. Moves nothing."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import NamedTuple
 
 from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.live.routes import Route, present, stream_counts
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import Ref, Resource, StreamCounts
 
 NEARLY = 500  # messages that may still be missing when the origin is parked: they take a few milliseconds
 POLL = 0.025  # seconds; a parked stream that has not grown for so long has taken in all that was under way
-STALLED = 30.0  # seconds; after a restart a mirror looks for its origin every 10
+STALLED = 30.0  # seconds; after a restart a copy looks for its origin every 10
 
 
-async def nearly(server: JetStream, origin: Ref, copy: Ref) -> None:
+async def nearly(server: JetStream, origin: Ref, copy: Ref, route: Route) -> None:
     """The copy misses so little that the origin can be parked. Raises ServerFault if it stops growing."""
-    watch = _Watch(copy)
+    watch = _Watch(server, route)
     while True:
-        held, got = await _both(server, origin, copy)
-        begun = got.last_seq > 0 and held.last_seq - got.last_seq <= NEARLY
-        if begun or held.messages <= got.messages:
+        now = await _look(server, origin, copy, route)
+        if now.has_most():
             return
-        watch.saw(got)
+        await watch.saw(now)
         await asyncio.sleep(POLL)
 
 
-async def caught_up(server: JetStream, origin: Ref, copy: Ref) -> None:
-    """The copy has every message of the parked origin, and its last sequence number or a later one.
-
-    Later it is where the copy has been promoted before, on a full disk, and a restart has taken that back (2.15.1).
-
-    A mirror does not learn of a deleted message at the end, and would give its number to another one: where it does
-    not come any nearer, one more message, on the parking subject, goes ahead of it. Raises ServerFault if the copy
-    stops growing all the same.
-    """
-    watch, held, got, marked = _Watch(copy), StreamCounts(), StreamCounts(), False
+async def caught_up(server: JetStream, origin: Ref, copy: Ref, route: Route) -> None:
+    """The copy has every message of the parked origin. Raises ServerFault if it stops growing before."""
+    watch, last = _Watch(server, route), -1
     while True:
-        before, (held, got) = (held, got), await _both(server, origin, copy)
-        still = before[0].last_seq == held.last_seq
-        if still and held.last_seq <= got.last_seq and held.messages <= got.messages:
+        now = await _look(server, origin, copy, route)
+        still, last = last == now.held.last_seq, now.held.last_seq
+        if still and now.has_as_many() and await route.is_end(server, now.origin, now.reached):
             return
-        if still and before[1].last_seq == got.last_seq != held.last_seq and not marked:
-            await server.publish(_parking(origin), {}, {}, doing=f"marking the end of {origin}")
-            marked = True
-        watch.saw(got)
+        await watch.saw(now)
         await asyncio.sleep(POLL)
 
 
-def parked(stream: Resource) -> dict[str, Any]:
-    """Its configuration with a subject that nobody uses: publishers are refused, and know it."""
-    rest = {name: value for name, value in stream.config.items() if name != "subject_transform"}
-    return {**rest, "subjects": [_parking(stream.ref)], "no_ack": False}
+class _Look(NamedTuple):
+    """An origin and its copy, a moment later; and the number in the origin of the copy's last message."""
+
+    origin: Resource
+    copy: Resource
+    reached: int
+
+    @property
+    def held(self) -> StreamCounts:
+        return stream_counts(self.origin)
+
+    def has_as_many(self) -> bool:
+        return self.held.messages <= stream_counts(self.copy).messages
+
+    def has_most(self) -> bool:
+        begun = self.reached > 0 and self.held.last_seq - self.reached <= NEARLY
+        return begun or self.has_as_many()
 
 
-def is_parked(stream: Resource) -> bool:
-    """Whether it takes in nothing that anybody publishes."""
-    return list(stream.config.get("subjects") or ()) == [_parking(stream.ref)]
-
-
-async def unmark(server: JetStream, stream: Ref) -> None:
-    """The stream has none of the messages that `caught_up` puts at an end."""
-    await server.call(f"STREAM.PURGE.{stream}", {"filter": "_parked.*"}, doing=f"tidying {stream}")
-
-
-def stream_counts(stream: Resource | None) -> StreamCounts:
-    """What a stream that has to be there holds. Raises ServerFault if it is gone."""
-    if stream is None or not isinstance(stream.counts, StreamCounts):
-        raise ServerFault(Problem("gone", "the stream was deleted while it was replaced", None, "plan again"))
-    return stream.counts
-
-
-async def _both(server: JetStream, origin: Ref, copy: Ref) -> tuple[StreamCounts, StreamCounts]:
-    held = stream_counts(await server.info(origin))  # first: what the copy has later is no less
-    return held, stream_counts(await server.info(copy))
+async def _look(server: JetStream, origin: Ref, copy: Ref, route: Route) -> _Look:
+    held = present(await server.info(origin))  # first: what the copy has later is no less
+    got = present(await server.info(copy))
+    return _Look(held, got, await route.reached(server, got))
 
 
 class _Watch:
-    """Raises ServerFault once a copy has not grown for STALLED seconds."""
+    """Urges a copy that has not grown for a while, once, and gives up after STALLED seconds."""
 
-    def __init__(self, copy: Ref) -> None:
-        self._copy, self._seen, self._since = copy, -1, 0.0
+    def __init__(self, server: JetStream, route: Route) -> None:
+        self._server, self._route = server, route
+        self._seen, self._since, self._urged = -1, 0.0, False
 
-    def saw(self, counts: StreamCounts) -> None:
-        now = asyncio.get_running_loop().time()
-        if counts.last_seq != self._seen:
-            self._seen, self._since = counts.last_seq, now
-        elif now - self._since > STALLED:
+    async def saw(self, now: _Look) -> None:
+        got, moment = stream_counts(now.copy).last_seq, asyncio.get_running_loop().time()
+        if got != self._seen:
+            self._seen, self._since = got, moment
+        elif moment - self._since > STALLED:
             raise ServerFault(
                 Problem(
                     "copy-stalled",
-                    f"{self._copy} stopped at message {self._seen:,}",
+                    f"{now.copy.ref} stopped at message {got:,}",
                     None,
                     "is there room for a second copy of the messages? apply again",
                 )
             )
-
-
-def _parking(ref: Ref) -> str:
-    return f"_parked.{ref}"
+        elif moment - self._since >= self._route.patience and not self._urged:
+            self._urged = True
+            await self._route.urge(self._server, now.origin, now.copy)

@@ -29,6 +29,7 @@ READINGS = 3  # a listing that changed while it was read is read again
 
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
+NO_MESSAGE = 10037
 
 
 class _ChangedMeanwhile(Exception):

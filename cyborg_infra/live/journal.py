@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from typing import Self
 
-from cyborg_infra.live.follow import is_parked, stream_counts
+from cyborg_infra.live.parking import is_parked
+from cyborg_infra.live.routes import MIRROR, ROUTES, Route, is_copy, stream_counts
+from cyborg_infra.live.standing import Standing
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.state import BECOMES, JOURNAL, KIND, OWNER, TEMPORARY, Resource
 
@@ -21,8 +23,9 @@ INGEST = (
     "allow_atomic",
     "allow_batched",
     "allow_rollup_hdrs",
+    "duplicate_window",
 )
-"""What says how a stream takes messages in. A mirror has none of it."""
+"""What says how a stream takes messages in. A copy has its own, or none."""
 
 
 class Stage(Enum):
@@ -41,11 +44,11 @@ def stage(stream: Resource | None, copy: Resource | None) -> Stage:
     """How far the move of `stream` by way of `copy` has come."""
     if copy is None or not has_begun(copy):
         return Stage.WHOLE
-    if "mirror" in copy.config:
+    if is_copy(copy):
         return Stage.PARKED if stream is None or is_parked(stream) else Stage.COPYING
     if stream is None:
         return Stage.GONE
-    if "mirror" in stream.config:
+    if is_copy(stream):
         return Stage.RETURNING
     return Stage.COPIED if is_parked(stream) else Stage.RETURNED
 
@@ -65,15 +68,40 @@ class Journal:
     ingest: Config
     retention: str
     positions: Mapping[str, int] | None = None  # consumer -> next sequence number to deliver, once they wait
+    consumers: Mapping[str, Config] = field(default_factory=dict)  # those that are stopped: see live.standing
     labels: Mapping[str, str] = field(
         default_factory=dict
     )  # of a stream that is renamed: the metadata it had
+    route: str = MIRROR.name
 
     @classmethod
-    def started(cls, stream: Resource, labels: Mapping[str, str] | None = None) -> Self:
+    def started(cls, stream: Resource, route: Route, labels: Mapping[str, str] | None = None) -> Self:
         """Of a stream that is still as it was."""
         ingest = {name: stream.config[name] for name in INGEST if name in stream.config}
-        return cls(ingest, stream.config["retention"], labels=labels or {})
+        return cls(ingest, stream.config["retention"], labels=labels or {}, route=route.name)
+
+    @property
+    def by(self) -> Route:
+        """How this move copies. One that another version of the server began goes on as it began."""
+        return ROUTES[self.route]
+
+    @property
+    def consumed(self) -> bool:
+        """Whether S forgets what is acknowledged."""
+        return self.retention != "limits"
+
+    @property
+    def standing(self) -> Standing:
+        """Where the consumers stood."""
+        return Standing(self.positions or {}, self.consumers)
+
+    def noting(self, standing: Standing) -> Self:
+        """With where the consumers stand now. None goes back; those that are gone stand where they were noted."""
+        known = self.positions or {}
+        further = {name: max(known.get(name, 0), position) for name, position in standing.positions.items()}
+        return replace(
+            self, positions={**known, **further}, consumers={**self.consumers, **standing.consumers}
+        )
 
     @classmethod
     def of(cls, copy: Resource) -> Self:

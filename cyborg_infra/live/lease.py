@@ -18,7 +18,7 @@ from os import getpid
 from typing import Any
 
 from cyborg_infra.live.faults import ApiError
-from cyborg_infra.live.jetstream import STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.jetstream import NO_MESSAGE, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.units import SECOND
 
@@ -32,7 +32,6 @@ POLL = 0.5  # seconds between two tries while waiting
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 _NAME_IN_USE = 10058
-_NO_MESSAGE = 10037
 _STREAM = f"KV_{BUCKET}"
 
 
@@ -164,7 +163,7 @@ async def _last(server: JetStream, org: str) -> tuple[int, Holder] | None:
             f"STREAM.MSG.GET.{_STREAM}", {"last_by_subj": _subject(org)}, doing="reading the lease"
         )
     except ApiError as error:
-        if error.err_code in (_NO_MESSAGE, STREAM_NOT_FOUND):
+        if error.err_code in (NO_MESSAGE, STREAM_NOT_FOUND):
             return None
         raise
     value: dict[str, Any] = json.loads(base64.b64decode(answer["message"]["data"]))

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, PermissionDenied
-from cyborg_infra.live.jetstream import READS_IN_FLIGHT, JetStream
+from cyborg_infra.live.jetstream import NO_MESSAGE, READS_IN_FLIGHT, JetStream
 from cyborg_infra.model.state import (
     Amount,
     ConsumerCounts,
@@ -33,8 +33,6 @@ MOST_READ_IN_ALL = 20_000  # of one plan
 MOST_DELETED = 100_000  # gaps inside a stream, which the server lists one by one
 MOST_SUBJECTS = 200_000
 CHUNK = 64  # messages asked for at once while it is open how many are needed
-
-NO_MESSAGE = 10037
 
 
 async def measured(server: JetStream, live: State, questions: Collection[Question]) -> State:

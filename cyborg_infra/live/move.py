@@ -1,52 +1,48 @@
 """Replace a stream without loss: its messages move into a temporary stream, and from there into the new one.
 
-The temporary stream T is a mirror that is promoted, and so is the new S: sequence numbers, gaps, timestamps and
-headers are kept. Nothing is kept on the machine that applies: what has to be remembered is in T's metadata
-(`journal.Journal`), and what is to be done next follows from the two living streams alone. Needs 2.12.
+The temporary stream T is a copy of S that is opened: it becomes a stream that takes messages in by itself. So is
+the new S a copy of T. How streams are copied is the route (`live.routes`): a mirror, and before 2.12 sources.
+Nothing is kept on the machine that applies: what has to be remembered is in T's metadata (`journal.Journal`), and
+what is to be done next follows from the two living streams alone.
 
 | stage     | S                        | T                         | next                                         |
 |-----------|--------------------------|---------------------------|----------------------------------------------|
-| WHOLE     | as it was                | does not exist            | create T as a mirror of S                    |
-| COPYING   | as it was                | mirror of S               | drain the consumers, note them, park S       |
-| PARKED    | parked: takes nothing in | mirror of S               | T has all: promote T, with the subjects of S |
+| WHOLE     | as it was                | does not exist            | create T as a copy of S                      |
+| COPYING   | as it was                | copy of S                 | drain the consumers, note them, park S       |
+| PARKED    | parked: takes nothing in | copy of S                 | T has all: open T, with the subjects of S    |
 | COPIED    | parked                   | takes in what S did       | delete S                                     |
-| GONE      | does not exist           | takes in what S did       | create S, new, as a mirror of T              |
-| RETURNING | mirror of T              | takes messages in, parked | S has nearly all: park T; all: promote S     |
+| GONE      | does not exist           | takes in what S did       | create S, new, as a copy of T                |
+| RETURNING | copy of T                | takes messages in, parked | S has nearly all: park T; all: open S        |
 | RETURNED  | takes messages in        | parked                    | place the consumers, complete S, delete T    |
 
 A stream with a new name needs no temporary one: the old stream is T, and the move begins at GONE.
 
 Up to PARKED S has everything, and a fault undoes the move. From COPIED on T has, and the next apply goes on; an
 apply that finds S in COPYING or PARKED goes on as well, unless S may stay: then it undoes it. Of a rename, T has
-everything up to RETURNING, and a fault undoes it. Publishers are refused, and know it, only between a park and the promotion that follows. Before 2.12 it refuses to be used.
+everything up to RETURNING, and a fault undoes it. Publishers are refused, and know it, only between a park and the
+opening that follows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from dataclasses import replace as with_
 from typing import Any
 
-from cyborg_infra.live import carry
-from cyborg_infra.live.carry import PARKED, Manner
+from cyborg_infra.live import routes, standing
+from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
-from cyborg_infra.live.follow import caught_up, is_parked, nearly, parked, stream_counts, unmark
+from cyborg_infra.live.follow import caught_up, nearly
 from cyborg_infra.live.jetstream import PAUSES, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.live.journal import INGEST, Journal, Stage, has_begun, runs_ahead, stage
-from cyborg_infra.model.fields import Config, sendable
+from cyborg_infra.live.parking import is_parked, parked, unmark
+from cyborg_infra.live.routes import Route
+from cyborg_infra.live.standing import Standing
+from cyborg_infra.model.fields import PAUSE_SINCE, Config, sendable
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
-from cyborg_infra.model.state import (
-    APPLIED,
-    KIND,
-    OWNER,
-    PLACEHOLDER,
-    Ref,
-    Resource,
-    temporary,
-)
+from cyborg_infra.model.state import APPLIED, KIND, OWNER, Ref, Resource, temporary
 
 STORED = (
     "num_replicas",
@@ -63,9 +59,6 @@ FIXED = ("storage", "max_consumers", "persist_mode", "retention")
 
 ENABLED_FOR_EVER = ("allow_msg_ttl", "deny_delete", "deny_purge")
 """What no update takes back."""
-
-WRITES_IN_FLIGHT = 32
-SERVERS_OWN = ("JS_MIRROR_", "JS_SRC_")  # consumers by which the server itself reads (2.14+)
 
 
 async def replace(
@@ -142,9 +135,14 @@ class _Move:
             stream, copy = await self._look()
 
     def _is_outdated(self, stream: Resource, copy: Resource) -> bool:
-        """Whether an earlier run was interrupted while it copied: what workers have acknowledged since is in T for ever."""
-        copying = self.must and not self.renames and stage(stream, copy) is Stage.COPYING
-        return copying and Journal.of(copy).retention != "limits"
+        """Whether an earlier run was interrupted while it copied: what workers have acknowledged since is in T for ever.
+
+        A copy that can wait has waited until nobody worked any more.
+        """
+        if not self.must or self.renames or stage(stream, copy) is not Stage.COPYING:
+            return False
+        journal = Journal.of(copy)
+        return journal.consumed and not journal.by.can_wait
 
     async def undo(self) -> None:
         """The old stream takes messages in and its consumers are served, as before, if it still has everything."""
@@ -164,10 +162,12 @@ class _Move:
         if journal is not None and is_parked(stream):
             with contextlib.suppress(ApiError):  # deny_purge: then a mark stays
                 await unmark(self.server, stream.ref)
-        if journal is not None and (is_parked(stream) or journal.labels):
-            labels = {"metadata": journal.labels} if journal.labels else {}
-            await self._update(stream.ref, {**stream.config, **journal.ingest, **labels}, "putting it back")
-        await _all(carry.resume(self.server, found.ref) for found in await self._consumers(stream.ref))
+            await self._update(stream.ref, {**stream.config, **journal.ingest}, "putting it back")
+        noted = journal.standing if journal is not None else None
+        await standing.served(self.server, stream, noted, self.manner.version)
+        if journal is not None and journal.labels:  # the journal itself: last
+            config = {**stream.config, **journal.ingest, "metadata": journal.labels}
+            await self._update(stream.ref, config, "putting it back")
 
     async def _look(self) -> tuple[Resource | None, Resource | None]:
         stream, copy = await asyncio.gather(self.server.info(self.ref), self.server.info(self.via))
@@ -199,42 +199,63 @@ class _Move:
         """The old stream is T, and remembers what it was."""
         if await self.server.info(self.ref) is not None:
             raise PlanStale(Problem("stale", f"{self.ref} was created since the plan was made"))
-        journal = Journal.started(copy, labels=copy.metadata)
+        journal = Journal.started(copy, self._route, labels=copy.metadata)
         config = {**copy.config, "metadata": journal.metadata(self.desired)}
         await self._update(self.via, config, "noting what it was")
 
-    async def _begin(self, stream: Resource) -> None:
-        """T is a mirror of S. What is acknowledged away while it is copied would come again: there, work ends first."""
-        consumed = stream.config.get("retention") != "limits"
-        positions = await self._drained(self.ref, parked=False) if consumed else {}
-        journal = with_(Journal.started(stream), positions=positions)
+    async def _begin(self, stream: Resource, stopped: Mapping[str, Config] | None = None) -> None:
+        """T is a copy of S. What is acknowledged away while it is copied would come again: there, work ends first.
+
+        That is before T is created, or at least before it copies, where it can wait.
+        """
+        journal = Journal.started(stream, self._route).noting(Standing({}, stopped or {}))
+        waits = journal.consumed and journal.by.can_wait
+        if journal.consumed and not waits:
+            journal = journal.noting(await self._drained(self.ref, parked=False))
         config = {name: stream.config[name] for name in STORED if name in stream.config}
-        await self._create(self.via, self.ref, config | {"metadata": journal.metadata(self.desired)})
+        config |= {"metadata": journal.metadata(self.desired), **journal.by.declared(self.ref, waiting=waits)}
+        await self._create(self.via, config)
 
     async def _leave(self, stream: Resource, copy: Resource) -> None:
         """The consumers of S wait and are noted, and S takes nothing in; T is so near that this lasts milliseconds."""
         noted = Journal.of(copy)
-        if noted.retention == "limits":
-            await nearly(self.server, self.ref, self.via)
-        positions = await self._drained(self.ref, parked=True)
-        if noted.retention == "limits":
-            await self._note(copy, positions)
-        elif positions != noted.positions and not self.manner.repeats_work:
+        if not noted.consumed:
+            await nearly(self.server, self.ref, self.via, noted.by)
+            await self._stand_still(stream, noted)
+        elif routes.is_waiting(copy):
+            await self._stand_still(stream, noted)
+            config = {**await self._config(), **noted.by.declared(self.ref)}
+            await self._update(self.via, config, "beginning to copy")
+        elif (
+            noted.noting(await self._drained(self.ref, parked=True)) != noted and not self.manner.repeats_work
+        ):
             await self._delete(self.via)  # it has what was acknowledged since: once more
-            await self._begin(stream)
+            await self._begin(stream, noted.consumers)
             return
-        else:
-            await nearly(self.server, self.ref, self.via)
+        if noted.consumed:
+            await nearly(self.server, self.ref, self.via, noted.by)
         await self._park(stream)
 
-    async def _note(self, copy: Resource, positions: Mapping[str, int]) -> None:
-        journal = with_(Journal.of(copy), positions=positions)
-        config = {**copy.config, "metadata": journal.metadata(self.desired)}
+    async def _stand_still(self, stream: Resource, journal: Journal) -> Journal:
+        """Nobody is served, and T's journal says where everybody stands."""
+        journal = await self._note(journal.noting(await self._drained(stream.ref, parked=True)))
+        if self.manner.version < PAUSE_SINCE:
+            await standing.stopped(self.server, stream, journal.standing.positions)
+            journal = await self._note(journal.noting(await self._drained(stream.ref, parked=True)))
+        return journal
+
+    async def _note(self, journal: Journal) -> Journal:
+        config = {**await self._config(), "metadata": journal.metadata(self.desired)}
         await self._update(self.via, config, "noting its consumers")
+        return journal
+
+    async def _config(self) -> Config:
+        """T as it is now: it may have been urged since it was looked at."""
+        return routes.present(await self.server.info(self.via)).config
 
     async def _promote(self, stream: Resource, copy: Resource) -> None:
         """T has all that S has, and takes in what S did."""
-        await caught_up(self.server, stream.ref, copy.ref)
+        await caught_up(self.server, stream.ref, copy.ref, Journal.of(copy).by)
         await self._open(copy)
 
     async def _forget(self, stream: Resource, _copy: Resource) -> None:
@@ -242,50 +263,44 @@ class _Move:
 
     async def _open(self, copy: Resource) -> None:
         """T takes in what S did."""
-        config = {
-            name: value for name, value in copy.config.items() if name not in ("mirror", "mirror_direct")
-        }
-        rest = {name: value for name, value in config.items() if name not in INGEST}
+        rest = {name: value for name, value in routes.opened(copy.config).items() if name not in INGEST}
         await self._update(self.via, {**rest, **Journal.of(copy).ingest}, "opening it")
 
     async def _return(self, copy: Resource) -> None:
-        """S is a mirror of T, as desired in all that cannot be changed later; T has left out what is worked."""
+        """S is a copy of T, as desired in all that cannot be changed later; T has left out what is worked."""
         journal = Journal.of(copy)
         if is_parked(copy):
             await self._open(copy)
             return
-        if journal.positions is None:
-            await self._note(copy, await self._drained(self.via, parked=True))
-            return
+        if self.renames:
+            journal = await self._stand_still(copy, journal)
         if self.desired.config["retention"] == "workqueue" != journal.retention and journal.positions:
-            first = min(journal.positions.values())
-            await self.server.call(
-                f"STREAM.PURGE.{self.via}",
-                {"seq": first},
-                doing=f"leaving out what is worked in {self.ref}",
-            )
+            first = await self._in_copy(journal, min(journal.positions.values()))
+            if first > 1:  # with 1 it is a purge of everything (measured 2.10.26 and 2.12.8, not 2.15.1)
+                doing = f"leaving out what is worked in {self.ref}"
+                await self.server.call(f"STREAM.PURGE.{self.via}", {"seq": first}, doing=doing)
         metadata = {OWNER: self.desired.owner, KIND: self.desired.metadata.get(KIND, "")}
-        await self._create(self.ref, self.via, {**self._creation(), "metadata": metadata})
+        source = journal.by.declared(self.via)
+        await self._create(self.ref, {**self._creation(journal.by), "metadata": metadata, **source})
 
     async def _arrive(self, stream: Resource, copy: Resource) -> None:
         """S takes messages in, still without limits. An S that the manifest no longer wants is begun anew."""
-        if not self._fits(stream):
+        route = Journal.of(copy).by
+        if not self._fits(stream, route):
             await self._delete(self.ref)
             return
         if not is_parked(copy):
-            await nearly(self.server, self.via, self.ref)
+            await nearly(self.server, self.via, self.ref, route)
             await self._park(copy)
             return
-        await caught_up(self.server, self.via, self.ref)
-        config = {
-            name: value for name, value in stream.config.items() if name not in ("mirror", "mirror_direct")
-        }
+        await caught_up(self.server, self.via, self.ref, route)
         ingest = {name: self.desired.config[name] for name in INGEST if name in self.desired.config}
-        await self._update(self.ref, {**config, **ingest}, "opening it")
+        await self._update(self.ref, {**routes.opened(stream.config), **ingest}, "opening it")
 
     async def _complete(self, stream: Resource, copy: Resource) -> None:
         """Consumers have their placeholders before S gets its limits and forgets what nobody waits for."""
-        if not self._fits(stream):
+        journal = Journal.of(copy)
+        if not self._fits(stream, journal.by):
             raise ServerFault(
                 Problem(
                     "changed-meanwhile",
@@ -296,67 +311,54 @@ class _Move:
             )
         if APPLIED not in stream.metadata:
             await unmark(self.server, self.ref)
-            await self._place(stream, Journal.of(copy).positions or {})
+            last, positions = routes.stream_counts(stream).last_seq, await self._numbers(journal)
+            await standing.placed(self.server, self.desired, self.readers, positions, last=last)
         await self._update(self.ref, self.desired.config, "completing it")
         await self._delete(self.via)
 
-    async def _place(self, stream: Resource, positions: Mapping[str, int]) -> None:
-        if self.desired.config["retention"] == "workqueue":
-            return  # what is stored is the position
-        last = stream_counts(stream).last_seq
-        interest = self.desired.config["retention"] == "interest"
-        standing = [
-            (reader, position)
-            for name, reader in self.readers.items()
-            if (position := positions.get(name, 0))
-            and position <= last + 1  # beyond: a memory stream that a restart has emptied
-            and (interest or carry.matters(reader, position))
-        ]
-        await _all(carry.keep(self.server, reader, position) for reader, position in standing)
-        if (
-            interest
-        ):  # a consumer that is new waits from the first message on: without it the server deletes them
-            new = [reader for name, reader in self.readers.items() if name not in positions]
-            await _all(carry.begin(self.server, reader) for reader in new)
+    async def _numbers(self, journal: Journal) -> dict[str, int]:
+        """Where the consumers shall stand in the new S: two hops from where they stood in the old one, or one."""
+        standing_at, places = journal.standing.positions, {}
+        for position in set(standing_at.values()):
+            between = await self._in_copy(journal, position)
+            places[position] = await journal.by.number(self.server, self.ref, self.via, between)
+        return {name: places[position] for name, position in standing_at.items()}
 
-    async def _drained(self, stream: Ref, *, parked: bool) -> dict[str, int]:
-        """The next message of every consumer, with nobody working on an earlier one. `parked`: they wait until resumed."""
-        found = await self._consumers(stream)
-        until = PARKED if parked else None
-        positions = await _all(carry.settled(self.server, old, self.manner, until) for old in found)
-        noted: dict[str, int] = {}
-        for old, position in zip(found, positions, strict=True):
-            name = old.ref.consumer.removeprefix(PLACEHOLDER)
-            noted[name] = max(position, noted.get(name, 0))
-        return noted
+    async def _in_copy(self, journal: Journal, position: int) -> int:
+        """Where a consumer of the old stream would stand in T."""
+        if self.renames:
+            return position
+        return await journal.by.number(self.server, self.via, self.ref, position)
 
-    async def _consumers(self, stream: Ref) -> list[Resource]:
-        found = await self.server.consumers(stream)
-        return [consumer for consumer in found if not consumer.ref.consumer.startswith(SERVERS_OWN)]
+    async def _drained(self, stream: Ref, *, parked: bool) -> Standing:
+        return await standing.drained(self.server, stream, self.manner, parked=parked)
+
+    @property
+    def _route(self) -> Route:
+        return routes.route_of(self.manner.version)
 
     async def _park(self, stream: Resource) -> None:
         await self._update(stream.ref, parked(stream), "parking it")
 
-    def _creation(self) -> dict[str, Any]:
-        config = {
-            name: self.desired.config[name] for name in (*STORED, *FIXED) if name in self.desired.config
-        }
+    def _creation(self, route: Route) -> dict[str, Any]:
+        names = (*STORED, *FIXED, *route.creation)
+        config = {name: self.desired.config[name] for name in names if name in self.desired.config}
         return config | ({"retention": "limits"} if config["retention"] == "interest" else {})
 
-    def _fits(self, stream: Resource) -> bool:
+    def _fits(self, stream: Resource, route: Route) -> bool:
         """Whether S, as it was created, can become what the manifest wants now."""
-        held, wanted = stream.canonical(), Resource(self.ref, self._creation()).canonical()
+        held, wanted = stream.canonical(), Resource(self.ref, self._creation(route)).canonical()
         if any(held.get(name) and not self.desired.config.get(name) for name in ENABLED_FOR_EVER):
             return False
         return all(
             held.get(name) == wanted.get(name)
-            for name in FIXED
+            for name in (*FIXED, *route.creation)
             if name != "retention" or "workqueue" in (held.get(name), wanted.get(name))
         )
 
-    async def _create(self, ref: Ref, origin: Ref, config: Config) -> None:
+    async def _create(self, ref: Ref, config: Config) -> None:
         body = {"storage": "file", "retention": "limits", "allow_rollup_hdrs": True, **config}
-        body |= {"name": ref.stream, "mirror": {"name": origin.stream}}
+        body |= {"name": ref.stream}
         await self.server.call(
             f"STREAM.CREATE.{ref}", sendable(body), doing=f"moving {self.ref}: creating {ref}"
         )
@@ -370,18 +372,3 @@ class _Move:
         except ApiError as error:
             if error.err_code != STREAM_NOT_FOUND:
                 raise
-
-
-async def _all(calls: Iterable[Awaitable[Any]]) -> list[Any]:
-    """The results in order, a few at a time; every call has ended before the first fault is raised."""
-    room = asyncio.Semaphore(WRITES_IN_FLIGHT)
-
-    async def one(call: Awaitable[Any]) -> Any:
-        async with room:
-            return await call
-
-    results = await asyncio.gather(*(one(call) for call in calls), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results

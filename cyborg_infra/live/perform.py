@@ -11,9 +11,9 @@ from typing import Any
 from cyborg_infra.live import carry, move
 from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
-from cyborg_infra.live.follow import parked
 from cyborg_infra.live.jetstream import ATTEMPTS, CONSUMER_NOT_FOUND, PAUSES, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.live.journal import has_begun
+from cyborg_infra.live.parking import parked
 from cyborg_infra.live.settle import settled
 from cyborg_infra.model.fields import FIELDS, PAUSE_SINCE, SERVER_METADATA, Config, Kind, sendable
 from cyborg_infra.model.plan import Action, Change, HazardName
@@ -70,9 +70,10 @@ async def _carry(server: JetStream, change: Change, manner: Manner) -> None:
     elif change.action is Action.REPLACE:
         await _replace_consumer(server, change, manner)
     else:
-        if change.fields and await server.info(change.ref) is not None:
-            await _update(server, change)
-        await carry.finish(server, _after(change), manner.version)
+        live, desired = await server.info(change.ref), _after(change)
+        if change.fields and live is not None:  # which may be what an undone move has put back
+            await _update_consumer(server, live, desired)
+        await carry.finish(server, desired, manner.version)
 
 
 async def _replace_consumer(server: JetStream, change: Change, manner: Manner) -> None:
@@ -139,9 +140,13 @@ async def _update(server: JetStream, change: Change) -> None:
             await settled(server, halfway)
         await _update_stream(server, live, desired)
     else:
-        config = merged(ref.kind, live.config, desired.config)
-        body = {"stream_name": ref.stream, "config": config, "action": "update"}
-        await _write(server, live, desired, f"CONSUMER.CREATE.{ref.stream}.{ref.consumer}", body)
+        await _update_consumer(server, live, desired)
+
+
+async def _update_consumer(server: JetStream, live: Resource, desired: Resource) -> None:
+    ref, config = live.ref, merged(Kind.CONSUMER, live.config, desired.config)
+    body = {"stream_name": ref.stream, "config": config, "action": "update"}
+    await _write(server, live, desired, f"CONSUMER.CREATE.{ref.stream}.{ref.consumer}", body)
 
 
 async def _update_stream(server: JetStream, live: Resource, desired: Resource) -> None:

@@ -77,6 +77,7 @@ LEVELS = {
 }
 OLDEST = LEVELS[0]
 PAUSE_SINCE = LEVELS[1]  # the first version that can pause a consumer
+PROMOTE_SINCE = LEVELS[2]  # that can turn a mirror into a stream
 RESET_SINCE = LEVELS[4]  # and the first that can move one to a sequence number
 NEWEST_LEVEL = max(LEVELS)
 

@@ -208,7 +208,7 @@ LOSSES = (
     ),
     Loss("interest, nobody reads", ORG + INTEREST.replace("inboxes", "tasks"), (applied(ORG), published(TASK, 3), worked(WORKER, 3)), "3 messages that its consumers are done with", stream=TASKS),
     Loss("stream deleted", ORG, (applied(TWO), published("gen.agents.ceo.tasks", 5), without(2, stream="AGENT_CEO_TASKS")), "4 messages (", bytes=True, prune=True, stream="AGENT_CEO_TASKS"),
-    Loss("stream replaced that cannot be carried over", inboxes("first_seq: 100000"), LIVE, "26 messages (7.7 KiB) in the stream", bytes=True),
+    Loss("stream replaced that cannot be carried over", inboxes("storage: memory, sources: [{name: ELSEWHERE}]"), LIVE, "26 messages (7.7 KiB) in the stream", bytes=True),
     Loss(
         "the last reader of an interest stream goes",
         ORG + INTEREST,

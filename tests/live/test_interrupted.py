@@ -258,14 +258,14 @@ def test_after_a_lost_reply_what_happened_decides_whether_to_write_again(
 def test_a_field_that_the_server_drops_silently_is_a_failure(
     start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if the table said that 2.10 knows allow_msg_ttl: 2.10 answers OK and leaves it out."""
+    """As if the table said that 2.10 knows allow_atomic: 2.10 answers OK and leaves it out."""
     with Scene(start_server(version=OLDEST).url, tmp_path) as scene:
         scene.converge(ORG)
-        known = FIELDS[Kind.STREAM]["allow_msg_ttl"]
+        known = FIELDS[Kind.STREAM]["allow_atomic"]
         older = type(known)(**{name: getattr(known, name) for name in known.__slots__} | {"since": 0})
-        monkeypatch.setitem(FIELDS[Kind.STREAM], "allow_msg_ttl", older)
-        outcomes = scene.apply(scene.wish(tasks("allow_msg_ttl: true")))
-        assert problem(outcomes, TASKS) == f"{TASKS}: the server answered OK and did not keep allow_msg_ttl"
+        monkeypatch.setitem(FIELDS[Kind.STREAM], "allow_atomic", older)
+        outcomes = scene.apply(scene.wish(tasks("allow_atomic: true")))
+        assert problem(outcomes, TASKS) == f"{TASKS}: the server answered OK and did not keep allow_atomic"
 
 
 def test_what_does_not_hold_when_it_is_read_back_has_failed(

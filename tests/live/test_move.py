@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scene import Request, Scene, consumer, fetched, published, stream
+from scene import Request, Scene, consumer, fetched, published, stream, worked
 from servers import NEWEST, OLDEST, VERSIONS, StartServer
 from traffic import BATCH, Publisher, Worker, eventually
 
 from cyborg_infra import pipeline
 from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.live.routes import SOURCES
+from cyborg_infra.model.fields import PAUSE_SINCE, PROMOTE_SINCE, Version
 from cyborg_infra.model.plan import Action, Change, Done, Plan
 from cyborg_infra.model.state import TEMPORARY
 
@@ -22,14 +26,11 @@ STREAM, WORKER = "AGENT_CTO_TASKS", "AGENT_CTO_TASKS/cto-worker"
 SUBJECT = "acme.agents.cto.tasks"
 PRELOADED = 2000
 TO_INTEREST = "retention: interest"  # an update in place to it is a hazard, and so is this
-SINCE = "2.12.8"
+PROMOTING = "2.12.8"
 WRITES = 20  # at least as many as a move and its consumer take
 DRAINED = 4  # the writes after which nobody works any more
-MOVING = tuple(
-    version
-    for version in (VERSIONS if "CYBORG_INFRA_TEST_SERVERS" in os.environ else (NEWEST, SINCE))
-    if tuple(map(int, version.split("."))) >= (2, 12, 0)
-)
+EXACT = (NEWEST, PROMOTING)  # the others number messages anew
+MOVING = VERSIONS if "CYBORG_INFRA_TEST_SERVERS" in os.environ else (NEWEST, PROMOTING, OLDEST)
 FIELDS = {
     "storage to memory": ("storage: file", "storage: memory"),
     "storage to file": ("storage: memory", "storage: file"),
@@ -44,6 +45,13 @@ FIELDS = {
     "allow_msg_ttl": ("allow_msg_ttl: true", "allow_msg_ttl: false"),
     "first_seq": ("first_seq: 5", "max_msgs: 100000"),
     "everything": ("storage: file", "storage: memory, max_age: 48h, deny_delete: true, deny_purge: true"),
+}
+FIELD_SINCE = {"persist_mode": PROMOTE_SINCE, "allow_msg_ttl": PAUSE_SINCE}
+CASES = {
+    f"{version}-{name}": (version, *change)
+    for version in MOVING
+    for name, change in FIELDS.items()
+    if Version.parse(version) >= FIELD_SINCE.get(name, Version(2, 10, 0))
 }
 
 
@@ -86,6 +94,12 @@ def stored(scene: Scene) -> dict[int, tuple[str, str]]:
     return found
 
 
+def kept(scene: Scene) -> list[object]:
+    """What a finished replace keeps of every message: before 2.12 neither number nor time."""
+    exact = Version.parse(scene.api.info["version"]) >= PROMOTE_SINCE
+    return [(number, *found) if exact else found[0] for number, found in stored(scene).items()]
+
+
 def is_worked_off(scene: Scene) -> bool:
     info = scene.info(WORKER)
     return (info["num_pending"], info["num_ack_pending"]) == (0, 0)
@@ -108,7 +122,7 @@ def assert_in_sync(scene: Scene, text: str) -> None:
     assert scene.info(WORKER).get("paused", False) is False
 
 
-@pytest.mark.parametrize(("before", "after"), FIELDS.values(), ids=FIELDS)
+@pytest.mark.parametrize(("scene", "before", "after"), CASES.values(), ids=CASES, indirect=["scene"])
 def test_agents_go_on_while_a_field_that_cannot_change_is_changed(
     scene: Scene, before: str, after: str
 ) -> None:
@@ -118,32 +132,52 @@ def test_agents_go_on_while_a_field_that_cannot_change_is_changed(
     with Worker(scene.url, WORKER) as worker:
         with Publisher(scene.url, SUBJECT) as publisher:
             assert eventually(lambda: len(publisher.acknowledged) > 20)
-            plan = scene.plan(wish)
+            plan = busy_plan(scene, wish)
             assert [change.action for change in plan.changes if str(change.ref) == STREAM] == [Action.REPLACE]
-            assert {hazard.name for hazard in plan.hazards} <= (
+            assert {hazard.name for hazard in plan.hazards} - {"repeats-work"} <= (
                 {"deletes-messages"} if TO_INTEREST in after else set()
             )
             outcomes = scene.apply(wish, plan, allow=[hazard.name for hazard in plan.hazards])
             assert [outcome.problem for outcome in outcomes if outcome.problem] == []
             seen = len(publisher.acknowledged)
             assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
-        assert_books_balance(scene, old, publisher, worker)
+        assert_books_balance(scene, old, publisher, worker, repeated(plan))
     assert_in_sync(scene, manifest(after))
 
 
-class Fault:
-    """Something that happens at the n-th request of ours that changes anything."""
+def busy_plan(scene: Scene, wish: pipeline.Wish) -> Plan:
+    """The plan for a worker that is working. Before 2.11 it counts what nobody can prevent; between two pulls it is idle."""
+    plans: list[Plan] = []
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, happens: Callable[[], None]) -> None:
-        self.reached, self.verb, self._step = 0, "", step
+    def tells_the_cost() -> bool:
+        plans[:] = [scene.plan(wish)]
+        assert plans[0].facts
+        return plans[0].facts.version >= PAUSE_SINCE or repeated(plans[0]) > 0
+
+    assert eventually(tells_the_cost)
+    assert plans[0].facts
+    assert (repeated(plans[0]) > 0) == (plans[0].facts.version < PAUSE_SINCE)
+    return plans[0]
+
+
+def repeated(plan: Plan) -> int:
+    """How many messages may come again, as the plan counts them."""
+    return sum(hazard.count for hazard in plan.hazards if hazard.name == "repeats-work")
+
+
+class Fault:
+    """Something that happens at the n-th request of ours that changes anything, or at the first with this verb."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int | str, happens: Callable[[], None]) -> None:
+        self.reached, self.verb, self.at = 0, "", 0
         original = JetStream.call
 
         async def call(server: JetStream, verb: str, *args: Any, **named: Any) -> dict[str, Any]:
             if not Request(verb, None).writes or "CONSUMER.NAMES" in verb:
                 return await original(server, verb, *args, **named)
             self.reached += 1
-            if self.reached == step:
-                self.verb = verb
+            if step in (self.reached, verb):
+                self.verb, self.at = verb, self.reached
                 happens()
             return await original(server, verb, *args, **named)
 
@@ -152,7 +186,7 @@ class Fault:
     @property
     def while_working(self) -> bool:
         """Whether workers could be at work then: before they are drained, and once the new consumer serves them."""
-        return self._step < DRAINED or ("DELETE" in self.verb and "placeholder" in self.verb)
+        return self.at < DRAINED or ("DELETE" in self.verb and "placeholder" in self.verb)
 
 
 def apply_until_done(scene: Scene, wish: pipeline.Wish) -> int:
@@ -186,8 +220,12 @@ def interrupted(scene: Scene, after: str, forgotten: Callable[[], int] = lambda:
 @pytest.mark.parametrize("step", range(1, WRITES + 1))
 @pytest.mark.parametrize(
     ("version", "before", "after"),
-    [(NEWEST, "storage: file", "storage: memory"), (SINCE, "retention: workqueue", "retention: interest")],
-    ids=["storage", "retention"],
+    [
+        (NEWEST, "storage: file", "storage: memory"),
+        (PROMOTING, "retention: workqueue", "retention: interest"),
+        (OLDEST, "retention: interest", "retention: workqueue"),
+    ],
+    ids=["storage", "retention", "by sources"],
 )
 def test_killed_at_any_step_it_goes_on_at_the_next_apply(
     start_server: StartServer,
@@ -204,11 +242,14 @@ def test_killed_at_any_step_it_goes_on_at_the_next_apply(
         interrupted(scene, after)
 
 
-@pytest.mark.parametrize("step", range(1, WRITES + 1, 2))
+@pytest.mark.parametrize(
+    ("version", "step"),
+    [*((NEWEST, step) for step in range(1, WRITES + 1, 2)), (OLDEST, 6), (OLDEST, 11)],
+)
 def test_the_server_killed_at_any_step_loses_nothing(
-    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, step: int
 ) -> None:
-    server = start_server()
+    server = start_server(version=version)
     with Scene(server.url, tmp_path) as scene:
         scene.converge(manifest("retention: workqueue"))
 
@@ -222,6 +263,7 @@ def test_the_server_killed_at_any_step_loses_nothing(
         interrupted(scene, "retention: limits", lambda: BATCH if fault.while_working else 0)
 
 
+@pytest.mark.parametrize("scene", EXACT, indirect=True)
 def test_what_is_kept_keeps_its_number_its_time_and_its_id(scene: Scene) -> None:
     """Gaps stay gaps, also one at the end; a message that was stored before is known by its id afterwards."""
     scene.converge(manifest("storage: file"))
@@ -235,6 +277,14 @@ def test_what_is_kept_keeps_its_number_its_time_and_its_id(scene: Scene) -> None
     again, new = inbox.next().json, inbox.next().json
     assert (again["seq"], again["duplicate"]) == (4, True)
     assert new["seq"] > last
+
+
+def test_what_nobody_has_worked_on_is_all_in_the_new_workqueue(scene: Scene) -> None:
+    """Before 2.15 a purge up to message 1 is a purge of everything."""
+    scene.converge(manifest("retention: limits"))
+    published(SUBJECT, 5)(scene)
+    scene.converge(manifest("retention: workqueue"))
+    assert scene.info(STREAM)["state"]["messages"] == 5
 
 
 def test_what_is_not_ours_is_not_touched(scene: Scene) -> None:
@@ -253,7 +303,9 @@ def test_the_plan_says_what_it_carries_and_what_goes_with_the_old_stream(scene: 
     published(SUBJECT, 5)(scene)
     consumer(f"{STREAM}/stranger")(scene)
     plan = scene.plan(scene.wish(manifest("storage: memory")))
-    assert change_of(plan).reason == "carries 5 messages over; ingest pauses for milliseconds"
+    exact = plan.facts is not None and plan.facts.version >= PROMOTE_SINCE
+    how = "" if exact else " with new sequence numbers and timestamps"
+    assert change_of(plan).reason == f"carries 5 messages over{how}; ingest pauses for milliseconds"
     assert [hazard.reason for hazard in plan.hazards] == [
         "1 consumer outside the manifest would go with the stream: stranger"
     ]
@@ -269,6 +321,7 @@ def test_smaller_limits_cost_what_they_cost_in_place(scene: Scene) -> None:
     assert scene.info(STREAM)["state"]["messages"] == 2
 
 
+@pytest.mark.parametrize("scene", EXACT, indirect=True)
 @pytest.mark.parametrize(
     ("before", "after", "reason"),
     [
@@ -295,17 +348,44 @@ def test_what_cannot_be_carried_exactly_is_counted_and_refused(
     assert [(hazard.name, hazard.count) for hazard in plan.hazards] == [("deletes-messages", 1)]
 
 
-def test_before_2_12_a_filled_stream_is_replaced_only_by_permission(
-    start_server: StartServer, tmp_path: Path
+@pytest.mark.parametrize("scene", [OLDEST], indirect=True)
+def test_before_2_12_order_payload_and_id_are_kept_and_the_next_message_is_the_same(scene: Scene) -> None:
+    """Numbers begin where the manifest says, without gaps; a worker goes on behind the last message it finished."""
+    scene.converge(manifest("storage: file"))
+    preload(scene, 100)
+    worked(WORKER, 10)(scene)
+    before = [payload for payload, _ in stored(scene).values()]
+    after = manifest("storage: memory, first_seq: 1000")
+    scene.converge(after)
+    found = stored(scene)
+    assert [payload for payload, _ in found.values()] == before
+    assert list(found) == list(range(1000, 1000 + len(before)))
+    inbox = scene.api.subscribe("_INBOX.again")
+    scene.api.publish(SUBJECT, b"", reply=inbox.subject, headers={"Nats-Msg-Id": "old-3"})
+    assert inbox.next().json["duplicate"]
+    scene.api.publish(f"$JS.API.CONSUMER.MSG.NEXT.{WORKER.replace('/', '.')}", reply=inbox.subject)
+    assert inbox.next().data == base64.b64decode(before[10])
+    assert not scene.plan(scene.wish(after))
+
+
+@pytest.mark.parametrize("scene", [OLDEST], indirect=True)
+def test_before_2_12_a_message_id_that_came_twice_does_not_stop_the_move(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Scene(start_server(version=OLDEST).url, tmp_path) as scene:
-        scene.converge(manifest("storage: file"))
-        published(SUBJECT, 5)(scene)
-        plan = scene.plan(scene.wish(manifest("storage: memory")))
-        assert "cannot turn a copy into a stream" in change_of(plan).reason
-        assert [(hazard.name, hazard.count) for hazard in plan.hazards] == [("deletes-messages", 5)]
+    """The origin has forgotten the first when the second comes; a copy is faster, and would wait for ever."""
+    monkeypatch.setattr(SOURCES, "patience", 0.5)
+    scene.converge(manifest("duplicate_window: 100ms"))
+    for number in range(2):
+        scene.api.publish(SUBJECT, str(number).encode(), headers={"Nats-Msg-Id": "same"})
+        assert eventually(lambda count=number + 1: scene.info(STREAM)["state"]["messages"] == count)  # type: ignore[misc]
+        time.sleep(0.3)  # the window is real time
+    before = [payload for payload, _ in stored(scene).values()]
+    scene.converge(manifest("duplicate_window: 100ms, storage: memory"))
+    assert [payload for payload, _ in stored(scene).values()] == before
+    assert scene.config(STREAM)["duplicate_window"] == 100_000_000
 
 
+@pytest.mark.parametrize("scene", EXACT, indirect=True)
 def test_work_that_does_not_end_in_time_leaves_everything_as_it_was(scene: Scene) -> None:
     scene.converge(manifest("storage: file"))
     published(SUBJECT, 5)(scene)
@@ -326,12 +406,12 @@ def test_a_manifest_that_went_back_undoes_a_replace_that_has_only_begun(
     """Later it is finished, and then done again the other way round."""
     scene.converge(manifest("storage: file"))
     published(SUBJECT, 5)(scene)
-    before = stored(scene)
+    before = kept(scene)
     with monkeypatch.context() as patched, suppress(Killed):
         die_at(patched, step)
         scene.apply(scene.wish(manifest("storage: memory")))
     apply_until_done(scene, scene.wish(manifest("storage: file")))
-    assert stored(scene) == before
+    assert kept(scene) == before
     assert_in_sync(scene, manifest("storage: file"))
 
 
@@ -342,7 +422,7 @@ def test_a_stream_that_is_only_in_the_temporary_one_is_not_created(
     published(SUBJECT, 5)(scene)
     wish = scene.wish(manifest("storage: memory"))
     with monkeypatch.context() as patched, suppress(Killed):
-        die_at(patched, 7)
+        die_at(patched, f"STREAM.CREATE.{STREAM}")
         scene.apply(wish)
     assert STREAM not in scene.refs()
     plan = scene.plan(wish)
@@ -353,6 +433,7 @@ def test_a_stream_that_is_only_in_the_temporary_one_is_not_created(
     assert len(stored(scene)) == 5
 
 
+@pytest.mark.parametrize("scene", EXACT, indirect=True)
 def test_what_the_manifest_takes_back_meanwhile_waits_for_the_end_of_the_replace(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +460,7 @@ def test_what_the_manifest_takes_back_meanwhile_waits_for_the_end_of_the_replace
     assert_in_sync(scene, manifest("storage: memory, allow_msg_ttl: false"))
 
 
+@pytest.mark.parametrize("scene", EXACT, indirect=True)
 def test_what_is_worked_on_after_an_interrupted_copy_does_not_come_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,8 +486,8 @@ def change_of(plan: Plan) -> Change:
     return found
 
 
-def die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """The tool dies at its n-th write."""
+def die_at(monkeypatch: pytest.MonkeyPatch, step: int | str) -> None:
+    """The tool dies at its n-th write, or at the first that does this."""
 
     def die() -> None:
         raise Killed

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from scene import Request, Scene, fetched, published, worked
-from servers import NEWEST, StartServer
+from servers import NEWEST, OLDEST, StartServer
 from test_move import Killed, die_at
 from traffic import Publisher, Worker, eventually
 
@@ -31,8 +31,8 @@ WRITES = 18  # at least as many as a rename of one role takes
 
 
 @pytest.fixture
-def scene(start_server: StartServer, tmp_path: Path) -> Iterator[Scene]:
-    with Scene(start_server(version=NEWEST).url, tmp_path) as opened:
+def scene(request: pytest.FixtureRequest, start_server: StartServer, tmp_path: Path) -> Iterator[Scene]:
+    with Scene(start_server(version=getattr(request, "param", NEWEST)).url, tmp_path) as opened:
         yield opened
 
 
@@ -192,7 +192,11 @@ def test_work_under_way_is_waited_for_and_then_left_as_it_was(scene: Scene) -> N
     assert "AGENT_CORE_TASKS" not in scene.refs()
 
 
-@pytest.mark.parametrize("step", range(1, WRITES + 1))
+@pytest.mark.parametrize(
+    ("scene", "step"),
+    [*((NEWEST, step) for step in range(1, WRITES + 1)), *((OLDEST, step) for step in range(2, WRITES, 6))],
+    indirect=["scene"],
+)
 def test_killed_at_any_step_a_rename_goes_on_at_the_next_apply(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:

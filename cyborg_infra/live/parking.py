@@ -1,0 +1,34 @@
+"""The parking of a stream: it takes in nothing that anybody publishes, and publishers know it. Moves nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.model.state import Ref, Resource
+
+
+def parking(stream: Ref) -> str:
+    """The subject that a parked stream takes in: nobody else uses it."""
+    return f"_parked.{stream}"
+
+
+def parked(stream: Resource) -> dict[str, Any]:
+    """Its configuration with a subject that nobody uses: publishers are refused, and know it."""
+    rest = {name: value for name, value in stream.config.items() if name != "subject_transform"}
+    return {**rest, "subjects": [parking(stream.ref)], "no_ack": False}
+
+
+def is_parked(stream: Resource) -> bool:
+    """Whether it takes in nothing that anybody publishes."""
+    return list(stream.config.get("subjects") or ()) == [parking(stream.ref)]
+
+
+async def mark(server: JetStream, stream: Ref) -> None:
+    """A parked stream has one more message at its end."""
+    await server.publish(parking(stream), {}, {}, doing=f"marking the end of {stream}")
+
+
+async def unmark(server: JetStream, stream: Ref) -> None:
+    """The stream has none of the messages that `mark` puts at an end, its own or another one's."""
+    await server.call(f"STREAM.PURGE.{stream}", {"filter": "_parked.*"}, doing=f"tidying {stream}")
