@@ -16,7 +16,7 @@ from cyborg_infra.manifest.load import loads
 from cyborg_infra.manifest.schema import find
 from cyborg_infra.manifest.starter import starter
 from cyborg_infra.model.fields import FIELDS, Kind
-from cyborg_infra.model.org import ROLE_CONSUMERS, ROLE_STREAMS, ConsumerKind, StreamKind
+from cyborg_infra.model.org import ROLE_CONSUMERS, ROLE_STREAMS, STREAM_KINDS, ConsumerKind
 from cyborg_infra.model.problems import ManifestInvalid
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def test_every_field_of_the_table_may_be_set(kind: Kind) -> None:
 
 
 def test_every_kind_of_stream_and_consumer_may_be_set() -> None:
-    assert set(DEFINITIONS["streams"]["properties"]) == set(StreamKind)
+    assert set(DEFINITIONS["streams"]["properties"]) == set(STREAM_KINDS)
     assert set(DEFINITIONS["consumers"]["properties"]) == set(ConsumerKind)
     assert set(DEFINITIONS["role_overrides"]["properties"]) == {
         *ROLE_STREAMS,

@@ -10,7 +10,7 @@ from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org, Role
 from cyborg_infra.model.state import State
 from cyborg_infra.model.units import MINUTE
-from cyborg_infra.render import data, text
+from cyborg_infra.render import data, show
 
 ORG = Org("genbrain", (Role("cto", "Technology"), Role("marketing")), description="An organisation")
 RESOURCES = (
@@ -66,19 +66,19 @@ SUBJECTS = (
 
 @pytest.mark.parametrize("width", [50, 80, 140])
 def test_text_by_width(golden: Golden, width: int) -> None:
-    shown = printed(text.show(ORG, SUBJECTS, STATE), width=width)
+    shown = printed(show.show(ORG, SUBJECTS, STATE), width=width)
     assert all(len(row) <= width and row == row.rstrip() for row in shown.splitlines())
     golden(CASES / f"show-{width}.txt", shown)
 
 
 def test_a_pipe_gets_a_row_for_each_resource() -> None:
-    rows = printed(text.show(ORG, SUBJECTS, STATE), terminal=False).splitlines()
+    rows = printed(show.show(ORG, SUBJECTS, STATE), terminal=False).splitlines()
     for resource in RESOURCES:
         assert any(row.startswith(f"  {resource.ref.name} ") for row in rows), resource.ref
 
 
 def test_an_organisation_without_anything_is_shown() -> None:
-    assert printed(text.show(Org("empty", ()), (), State())) == "Organisation empty\n"
+    assert printed(show.show(Org("empty", ()), (), State())) == "Organisation empty\n"
 
 
 def test_json_fits_its_schema() -> None:
