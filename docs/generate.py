@@ -190,14 +190,16 @@ _ADMISSION = """
 `admission: {max_pending: 5}`, under `streams.tasks` for all roles or under a role's `tasks`, is no JetStream field. It
 stands for three: `retention: workqueue`, `discard: new` and `max_msgs: 5`. What a stream so configured holds is what
 is unfinished, waiting or being worked on, and the server itself refuses the sixth: the publisher gets `maximum
-messages exceeded` (err_code 10077) instead of an acknowledgement, and gets through after the next acknowledged task. A
-message that was stored already and is sent again under its `Nats-Msg-Id` is refused as well while the stream is full.
+messages exceeded` (err_code 10077) instead of an acknowledgement, and gets through after the next acknowledged task.
 
 - One of the three fields set to something else at the same place or a narrower one is an error. A role's
   `admission: {}` lifts that of all roles.
 - A task that used up its deliveries is unfinished: it keeps its place until it is taken out of the stream, or until
   `max_age` ends (72h by default). Five of them, and the role takes no more tasks.
 - A publisher has to wait for the acknowledgement: one who does not, never hears of the refusal.
+- A refused task may be sent again under the same `Nats-Msg-Id`, except where the stream has replicas and the server is
+  older than 2.12: for the length of `duplicate_window`, 2.11 refuses it (10158), and 2.10 answers `duplicate` without
+  having it. There a new try needs a new id. (Measured on 2.10.26, 2.11.11, 2.12.8, 2.14.6 and 2.15.1.)
 - Switched on for a living stream it is a change of `retention`, so the stream is replaced. Where more is unfinished
   than is admitted, nothing is deleted; publishers are refused until it is less."""
 
