@@ -157,9 +157,9 @@ def _overrides(
             *(each for place, name, body in roles for each in _ignored(source, place, body, name)),
         ),
         buckets={
-            name: own
+            name: said
             for place, name, body in buckets
-            if (own := _fields(source, Kind.STREAM, body, place, problems, FIELD_OF))
+            if (said := _fields(source, Kind.STREAM, body, place, problems, FIELD_OF))
         },
     )
 

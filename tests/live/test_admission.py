@@ -91,10 +91,8 @@ def test_switched_on_with_more_unfinished_than_admitted_nothing_is_lost(
             WORKER: Action.REPLACE,
         }
         assert plan.hazards == ()
-        assert plan.notes == (
-            f"{STREAM} holds 9 messages (the worked ones included): as long as 5 or more are left, publishers are "
-            "refused; nothing is deleted",
-        )
+        (note,) = plan.notes
+        assert note.startswith(f"{STREAM} holds 9 messages (the worked ones included): as long as 5 or more")
         scene.converge(ADMITTED)
         assert not scene.plan(scene.wish(ADMITTED))
         assert scene.info(STREAM)["state"]["messages"] == 7

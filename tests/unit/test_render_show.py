@@ -6,6 +6,8 @@ import pytest
 from render_plans import CASES, Golden, consumer, dead_letters, tasks, worker
 from test_render_plan import printed, validate
 
+from cyborg_infra.core.expand import expand
+from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org, Role
 from cyborg_infra.model.state import State
@@ -85,3 +87,31 @@ def test_json_fits_its_schema() -> None:
     value = data.show(ORG, SUBJECTS, STATE)
     validate("show", value)
     assert [subject.subject for subject in SUBJECTS] == [each["subject"] for each in value["subjects"]]
+
+
+def test_buckets_have_a_table_of_their_own_in_the_clients_words() -> None:
+    org = loads("org: gen\nroles: [cto]\ntask_state: true\nkey_value: {drafts: {ttl: 72h}}\n")
+    state = expand(org)
+    shown = printed(show.show(org, (), state), terminal=False)
+    streams, _, rest = shown.partition("\nKey-value buckets (2)\n")
+    buckets, _, _ = rest.partition("\n\n")
+    assert "KV_" not in streams
+    assert buckets.splitlines() == [
+        "  All: max_bytes unlimited, max_value_size server limit, storage file, replicas 1",
+        "  STREAM        HISTORY  TTL      SUBJECTS",
+        "  KV_drafts     1        72h      $KV.drafts.>",
+        "  KV_gen-tasks  10       forever  $KV.gen-tasks.>",
+    ]
+    value = data.show(org, (), state)
+    validate("show", value)
+    assert value["key_value"] == [
+        {"bucket": "drafts", "stream": "KV_drafts", "task_state": False},
+        {"bucket": "gen-tasks", "stream": "KV_gen-tasks", "task_state": True},
+    ]
+
+
+def test_what_admission_means_is_said_once() -> None:
+    said = "takes max_msgs unfinished messages, and refuses the next publish"
+    for settings, count in (("admission: {max_pending: 5}", 1), ("retention: workqueue, discard: new", 0)):
+        org = loads(f"org: gen\nroles: [cto, ops]\nstreams: {{tasks: {{{settings}}}}}\n")
+        assert printed(show.show(org, (), expand(org)), terminal=False).count(said) == count
