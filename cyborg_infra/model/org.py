@@ -87,6 +87,7 @@ class Ignore:
     mark: Mark | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class Bucket:
     """A key-value bucket, by the name that clients open it with; `task_state` if it keeps the task documents."""
 
