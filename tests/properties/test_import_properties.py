@@ -94,17 +94,20 @@ BUCKET = chosen(
     allow_msg_ttl=st.booleans(),
     metadata=LABELS,
 )
-ADMISSION = st.just({"admission": {"max_pending": 5}})
 
 
 def elsewhere(role: str) -> list[dict[str, Any]]:
-    """Settings of a role whose tasks are stored under other subjects, or copied."""
+    """Settings of a role whose tasks are admitted by number, stored under other subjects, or copied."""
     subject = f"gen.work.{role}"
     return [
         {},
         {"tasks": {"subjects": [subject, f"{subject}.>"]}, "worker": {"filter_subject": subject}},
         {"tasks": {"subjects": [subject]}, "worker": {"filter_subject": ""}},
         {"tasks": {"mirror": {"name": "ELSEWHERE"}, "sources": []}},
+        {
+            "tasks": {"admission": {"max_pending": 5}, "retention": "workqueue", "discard": "new"},
+            "worker": {"deliver_policy": "all"},
+        },
     ]
 
 
@@ -118,8 +121,7 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "org": "gen",
         "roles": {
-            role: draw(chosen(tasks=STREAM | ADMISSION, **readers) | st.sampled_from(elsewhere(role)))
-            for role in roles
+            role: draw(chosen(tasks=STREAM, **readers) | st.sampled_from(elsewhere(role))) for role in roles
         },
         "defaults": draw(chosen(replicas=st.integers(1, 5), placement=st.just({"cluster": "us"}))),
         "streams": draw(chosen(**dict.fromkeys(kinds, STREAM))),
