@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - docs is no package
-"""Writes what the code says elsewhere: three blocks of the manifest's schema, and docs/reference/.
+"""Writes what the code says elsewhere: blocks of the manifest's schema, and docs/reference/.
 
 `python docs/generate.py` rewrites the files; with `--check` it writes nothing and exits 1 if one is stale.
 """
@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from cyborg_infra.core.lint import UNNEEDED
 from cyborg_infra.manifest.messages import KEPT, TELLING, VAGUE, schema_of
 from cyborg_infra.manifest.schema import find
 from cyborg_infra.model import units
+from cyborg_infra.model.buckets import DEFAULTS, SETTINGS, Setting
 from cyborg_infra.model.fields import FIELDS, LEVELS, Field, Kind, Unit
 from cyborg_infra.model.lifecycle import FIRST, STEPS, Status, following
 from cyborg_infra.model.messages import MessageKind
+from cyborg_infra.model.org import ADMISSION
 from cyborg_infra.model.plan import HazardName
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,15 +75,18 @@ _REQUIRED_PARTS = ("name", "src", "dest")
 
 
 def org_schema() -> str:
-    """schemas/org.schema.json, with the properties of a stream, a consumer and lint.ignore as the tables have them."""
+    """schemas/org.schema.json, with streams, consumers, buckets and lint.ignore as the tables have them."""
     schema = json.loads((ROOT / "schemas/org.schema.json").read_text(encoding="utf-8"))
+    parts = schema["$defs"]
     for kind, fields in FIELDS.items():
-        schema["$defs"][kind.value]["properties"] = {
-            field.name: _property(field) for field in fields.values()
-        }
-    schema["$defs"]["lint"]["properties"]["ignore"]["properties"] = {
-        lint.code: _ignored(lint) for lint in LINTS
+        parts[kind.value]["properties"] = {field.name: _property(field) for field in fields.values()}
+    parts["lint"]["properties"]["ignore"]["properties"] = {lint.code: _ignored(lint) for lint in LINTS}
+    parts["tasks"]["properties"] = {ADMISSION: {"$ref": f"#/$defs/{ADMISSION}"}} | _same_as("stream", parts)
+    parts["bucket"]["properties"] = {
+        word: _property(_narrowed(setting)) for word, setting in SETTINGS.items()
     }
+    item = schema["properties"]["key_value"]["items"]
+    item["properties"] = {"name": item["properties"]["name"]} | _same_as("bucket", parts)
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -93,6 +99,24 @@ def _ignored(lint: Lint) -> Schema:
         "patternErrorMessage": "must say why",
         "examples": ["agents here answer in seconds"],
     }
+
+
+def _same_as(part: str, parts: Mapping[str, Schema]) -> Schema:
+    """The properties of another part of the schema, by reference."""
+    return {name: {"$ref": f"#/$defs/{part}/properties/{name}"} for name in parts[part]["properties"]}
+
+
+def _narrowed(setting: Setting) -> Field:
+    """A bucket's setting as a row of the table."""
+    field = FIELDS[Kind.STREAM][setting.field]
+    return replace(
+        field,
+        doc=setting.doc,
+        example=setting.example,
+        default=DEFAULTS.get(field.name, field.default),
+        least=setting.least if setting.least is not None else field.least,
+        most=setting.most if setting.most is not None else field.most,
+    )
 
 
 def _property(field: Field) -> Schema:
@@ -147,7 +171,8 @@ def _written(unit: Unit, value: Any) -> Any:
 
 def fields_reference() -> str:
     """docs/reference/fields.md: every field that a manifest may set."""
-    return "\n".join([_FIELDS_HEAD, *(line for kind in Kind for line in _fields_table(kind))]) + "\n"
+    tables = [line for kind in Kind for line in _fields_table(kind)]
+    return "\n".join([_FIELDS_HEAD, *tables, _ADMISSION, *_buckets_table()]) + "\n"
 
 
 _FIELDS_HEAD = """\
@@ -157,6 +182,39 @@ Every field of a stream or a consumer that a manifest may set, by JetStream's ow
 `cyborg_infra/model/fields.py`. The defaults are the server's; those of an organisation are in the schema.
 "Changes in place" says whether a living stream or consumer takes another value; where it does not, the plan
 replaces the resource or says why it cannot."""
+
+
+_ADMISSION = """
+## Admission of tasks
+
+`admission: {max_pending: 5}`, under `streams.tasks` for all roles or under a role's `tasks`, is no JetStream field. It
+stands for three: `retention: workqueue`, `discard: new` and `max_msgs: 5`. What a stream so configured holds is what
+is unfinished, waiting or being worked on, and the server itself refuses the sixth: the publisher gets `maximum
+messages exceeded` (err_code 10077) instead of an acknowledgement, and gets through after the next acknowledged task.
+
+- One of the three fields set to something else at the same place or a narrower one is an error. A role's
+  `admission: {}` lifts that of all roles.
+- A task that used up its deliveries is unfinished: it keeps its place until it is taken out of the stream, or until
+  `max_age` ends (72h by default). Five of them, and the role takes no more tasks.
+- A publisher has to wait for the acknowledgement: one who does not, never hears of the refusal.
+- A refused task may be sent again under the same `Nats-Msg-Id`, except where the stream has replicas and the server is
+  older than 2.12: for the length of `duplicate_window`, 2.11 refuses it (10158), and 2.10 answers `duplicate` without
+  having it. There a new try needs a new id. (Measured on 2.10.26, 2.11.11, 2.12.8, 2.14.6 and 2.15.1.)
+- Switched on for a living stream it is a change of `retention`, so the stream is replaced. Where more is unfinished
+  than is admitted, nothing is deleted; publishers are refused until it is less."""
+
+
+def _buckets_table() -> Iterable[str]:
+    yield "\n## Settings of a key-value bucket\n"
+    yield "Under `key_value`, in the words of the NATS clients. Each stands for a field of the stream `KV_<name>`. The"
+    yield "defaults are the organisation's; those that differ from the server's are what the clients set.\n"
+    yield "| setting | stream field | unit | default | meaning | example |"
+    yield "|---|---|---|---|---|---|"
+    for word, setting in SETTINGS.items():
+        field = _narrowed(setting)
+        default = _code(_written(field.unit, field.default))
+        cells = (f"`{word}`", f"`{field.name}`", _unit(field), default, field.doc, _code(field.example))
+        yield f"| {' | '.join(cells)} |"
 
 
 def _fields_table(kind: Kind) -> Iterable[str]:

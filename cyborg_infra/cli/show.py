@@ -13,10 +13,10 @@ def command(
     manifest: Manifest = MANIFEST, *, env: Env = None, output: Output = Format.TEXT, no_color: NoColor = False
 ) -> None:
     """Show the namespace, streams and consumers that a manifest expands to. Needs no server."""
-    from cyborg_infra.render import console, data, text
+    from cyborg_infra.render import console, data, show
 
     org, subjects, state = pipeline.show(manifest, env)
     if output is Format.JSON:
         put_json(data.show(org, subjects, state))
     else:
-        console.stdout(no_color=no_color).print(text.show(org, subjects, state))
+        console.stdout(no_color=no_color).print(show.show(org, subjects, state))

@@ -7,9 +7,20 @@ from typing import Any
 
 from cyborg_infra.core import namespace, rules
 from cyborg_infra.core.settings import explicit, place
+from cyborg_infra.model import buckets
 from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Kind
-from cyborg_infra.model.org import ConsumerKind, Org, Role, StreamKind
-from cyborg_infra.model.state import APPLIED, KIND, OWNER, RENAMED_FROM, ROLE, Ref, Resource, State
+from cyborg_infra.model.org import ADMISSION, Bucket, ConsumerKind, Member, Org, Role, StreamKind
+from cyborg_infra.model.state import (
+    APPLIED,
+    BUCKETS,
+    KIND,
+    OWNER,
+    RENAMED_FROM,
+    ROLE,
+    Ref,
+    Resource,
+    State,
+)
 from cyborg_infra.model.units import DAY, HOUR, MINUTE
 
 MIB = 1024 * 1024
@@ -22,6 +33,7 @@ STREAM_DEFAULTS: Mapping[StreamKind, Mapping[str, Any]] = {
     StreamKind.BROADCASTS: {"max_age": 30 * DAY, "allow_direct": True},
     StreamKind.EVENTS: {"max_age": 168 * HOUR, "max_bytes": 500 * MIB, "allow_direct": True},
     StreamKind.DEAD_LETTERS: {"max_msgs": 10_000, "allow_direct": True},
+    StreamKind.KEY_VALUE: buckets.DEFAULTS,
 }
 CONSUMER_DEFAULTS: Mapping[ConsumerKind, Mapping[str, Any]] = {
     ConsumerKind.WORKER: {
@@ -79,19 +91,29 @@ def _streams(org: Org, level: int, readers: Mapping[str, int]) -> Iterator[Resou
         yield _stream(org, level, readers, StreamKind.TASKS, role)
     for kind in namespace.shared_streams(org):
         yield _stream(org, level, readers, kind)
+    for bucket in org.buckets:
+        yield _stream(org, level, readers, StreamKind.KEY_VALUE, bucket)
 
 
 def _stream(
-    org: Org, level: int, readers: Mapping[str, int], kind: StreamKind, role: Role | None = None
+    org: Org, level: int, readers: Mapping[str, int], kind: StreamKind, member: Member | None = None
 ) -> Resource:
-    name = namespace.stream_name(org, kind, role)
-    built_in: dict[str, Any] = {**STREAM_DEFAULTS[kind], "subjects": namespace.captured(org, kind, role)}
+    name = namespace.stream_name(org, kind, member)
+    built_in: dict[str, Any] = {
+        field: value
+        for field, value in STREAM_DEFAULTS[kind].items()
+        if FIELDS[Kind.STREAM][field].since <= level
+    }
+    built_in["subjects"] = namespace.captured(org, kind, member)
     if kind is StreamKind.DEAD_LETTERS:
         built_in["subject_transform"] = namespace.dead_letter_transform(org)
+    if isinstance(member, Bucket) and member.task_state:
+        built_in |= buckets.TASK_STATE
     if level >= CONSUMER_CAP_LEVEL and readers.get(name, 0) > CONSUMER_CAP:
         # Room for up to a thousand more, so that a new role does not mean a change of the stream.
         built_in["max_consumers"] = (readers[name] // CONSUMER_CAP + 1) * CONSUMER_CAP
-    settings = explicit(org, kind, role)
+    settings = explicit(org, kind, member)
+    settings.pop(ADMISSION, None)
     config = _filled(Kind.STREAM, level) | built_in | settings
     if config.get("mirror"):
         config |= {
@@ -106,7 +128,7 @@ def _stream(
         config |= {"allow_msg_ttl": True, "allow_rollup_hdrs": True}  # as the server would
     if config.get("allow_msg_schedules"):
         config["allow_rollup_hdrs"] = True  # as the server would
-    return _marked(org, Ref(name), config, kind, role)
+    return _marked(org, Ref(name), config, kind, member)
 
 
 def _consumers(org: Org, level: int) -> Iterator[Resource]:
@@ -168,11 +190,13 @@ def _under_limits(consumer: Resource, stream: Resource) -> Resource:
 
 
 def _marked(
-    org: Org, ref: Ref, config: Mapping[str, Any], kind: StreamKind | ConsumerKind, role: Role | None
+    org: Org, ref: Ref, config: Mapping[str, Any], kind: StreamKind | ConsumerKind, member: Member | None
 ) -> Resource:
-    labels = {OWNER: org.name, KIND: kind.value} | ({ROLE: role.name} if role else {})
-    if role and role.renamed_from:
-        labels[RENAMED_FROM] = role.renamed_from
+    labels = {OWNER: org.name, KIND: kind.value}
+    if isinstance(member, Role):
+        labels |= {ROLE: member.name} | ({RENAMED_FROM: member.renamed_from} if member.renamed_from else {})
+    if kind is StreamKind.DEAD_LETTERS and org.buckets:
+        labels[BUCKETS] = " ".join(sorted(bucket.name for bucket in org.buckets))
     identity = {"name": ref.name} | ({"durable_name": ref.name} if ref.consumer else {})
     metadata = {**(config.get("metadata") or {}), **labels}
     plain = {
@@ -180,7 +204,7 @@ def _marked(
         for name, value in config.items()
         if value != {}  # how a manifest says that there is none
     }
-    return Resource(ref, {**identity, **plain, "metadata": metadata}, place(org, kind, role))
+    return Resource(ref, {**identity, **plain, "metadata": metadata}, place(org, kind, member))
 
 
 def _signed(resource: Resource) -> Resource:

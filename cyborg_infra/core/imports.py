@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cyborg_infra.core import namespace
 from cyborg_infra.core.expand import drafted
+from cyborg_infra.model.buckets import (
+    LEASES,
+    STREAM_PREFIX,
+    WORD_OF,
+    bucket_subject,
+    is_bucket,
+    task_state_bucket,
+)
 from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Field, Kind, Unit
 from cyborg_infra.model.org import (
     ROLE_CONSUMERS,
     ROLE_STREAMS,
+    Bucket,
     ConsumerKind,
     Event,
     Fields,
@@ -26,7 +35,7 @@ from cyborg_infra.model.subjects import covers, is_name, is_token, overlap
 from cyborg_infra.model.units import MAX_INT64
 
 Scope = tuple[StreamKind | ConsumerKind, str | None]
-"""Where a manifest sets fields: a kind, and the role if it is for one alone."""
+"""Where a manifest sets fields: a kind, and the role or bucket if it is for one alone."""
 
 # What expand makes of other settings: set only where those settings do not lead to it.
 _DERIVED = frozenset(
@@ -70,7 +79,7 @@ def described(live: State, org: Org) -> Org:
     names = _roles(found, org)
     former = {role: name for name, role in _former(found, names, org).items()}
     org = replace(org, roles=tuple(Role(name, renamed_from=former.get(name, "")) for name in names))
-    org = replace(org, events=tuple(_events(found, org)))
+    org = replace(org, events=tuple(_events(found, org)), buckets=tuple(_buckets(found, org)))
     level = live.facts.level if live.facts else NEWEST_LEVEL
     settings: dict[Scope, dict[str, Any]] = {}
     for later in (_DERIVED, frozenset[str]()):
@@ -83,11 +92,29 @@ def described(live: State, org: Org) -> Org:
 
 
 def follows_scheme(stream: Resource, org: Org) -> bool:
-    """Whether the stream's name is one of the scheme's, whichever role it may be of."""
+    """Whether the stream's name is one of the scheme's, whichever role it may be of; or it is the organisation's bucket.
+
+    A bucket's name says of itself whose it is only where it begins with the organisation's.
+    """
+    if bucket := bucket_of(stream):
+        return stream.owner == org.name or bucket.startswith((f"{org.name}-", f"{org.name}_"))
     begin, end = namespace.stream_name(org, StreamKind.TASKS, Role("\n")).split("\n")
     name = stream.ref.stream
-    shared = [namespace.stream_name(org, kind) for kind in StreamKind if kind is not StreamKind.TASKS]
-    return name in shared or (name.startswith(begin) and name.endswith(end))
+    return name in namespace.shared_names(org) or (name.startswith(begin) and name.endswith(end))
+
+
+def bucket_of(stream: Resource) -> str | None:
+    """The name of the bucket that clients see in this stream; None for a copy of one, and for the tool's own leases."""
+    name = stream.ref.stream.removeprefix(STREAM_PREFIX)
+    stored = list(stream.config.get("subjects") or ())
+    found = name not in (stream.ref.stream, LEASES) and is_bucket(name)
+    return name if found and stored == [bucket_subject(name)] else None
+
+
+def _buckets(found: State, org: Org) -> Iterator[Bucket]:
+    for stream in found.streams():
+        if name := bucket_of(stream):
+            yield Bucket(name, task_state=name == task_state_bucket(org.name))
 
 
 def concerns(stream: Resource, org: Org) -> bool:
@@ -103,7 +130,7 @@ def _of_scheme(live: State, org: Org) -> State:
         for stream in live.streams()
         if follows_scheme(stream, org)
         and stream.owner in (None, org.name)
-        and (concerns(stream, org) or not stream.config.get("subjects"))
+        and (concerns(stream, org) or not stream.config.get("subjects") or bucket_of(stream))
     }
     return State(
         {
@@ -207,19 +234,24 @@ def _filters(consumer: Resource) -> list[str]:
 def _scope(resource: Resource) -> Scope:
     """Where a resource of expand's gets its settings from."""
     kind = resource.metadata[KIND]
-    return (StreamKind(kind) if resource.ref.kind is Kind.STREAM else ConsumerKind(kind)), resource.role
+    typed = StreamKind(kind) if resource.ref.kind is Kind.STREAM else ConsumerKind(kind)
+    return typed, bucket_of(resource) if typed is StreamKind.KEY_VALUE else resource.role
 
 
 def _differences(live: Resource, wanted: Resource, later: Iterable[str]) -> dict[str, Any]:
     """The settings that make `wanted` what `live` is, in wire form, without those in `later`."""
-    held, meant = live.canonical(), wanted.canonical()
+    held, meant = _told(live), _told(wanted)
+    words: Container[str] = WORD_OF if bucket_of(wanted) else FIELDS[live.ref.kind]
     found = {}
     for name, field in FIELDS[live.ref.kind].items():
         value = held.get(name, field.default)
-        if name not in later and value != meant.get(name, field.default):
-            value = _labels(value) if field.unit is Unit.METADATA else value
-            if _sayable(value):
-                found[name] = _plain(field, value)
+        if (
+            value != meant.get(name, field.default)
+            and name in words
+            and name not in later
+            and _sayable(value)
+        ):
+            found[name] = _plain(field, value)
     if found.keys() & {
         "filter_subject",
         "filter_subjects",
@@ -228,6 +260,13 @@ def _differences(live: Resource, wanted: Resource, later: Iterable[str]) -> dict
         others = {key: value for key, value in found.items() if not key.startswith("filter_subject")}
         found = {**others, name: _plain(FIELDS[Kind.CONSUMER][name], held.get(name, ""))}
     return found
+
+
+def _told(resource: Resource) -> dict[str, Any]:
+    """Its canonical configuration, with the labels that a manifest can say."""
+    found = resource.canonical()
+    labels = _labels(found.pop("metadata", None))
+    return found | ({"metadata": labels} if labels else {})
 
 
 def _labels(labels: Mapping[str, str] | None) -> dict[str, str]:
@@ -261,14 +300,18 @@ def _plain(field: Field, value: Any) -> Any:
 def _layer(settings: Mapping[Scope, Fields]) -> Overrides:
     """The settings, each where its scope says."""
     roles: dict[str, dict[StreamKind | ConsumerKind, Fields]] = {}
-    for (kind, role), fields in settings.items():
-        if role is not None and fields:
-            roles.setdefault(role, {})[kind] = fields
+    buckets: dict[str, Fields] = {}
+    for (kind, member), fields in settings.items():
+        if member is not None and fields and kind is StreamKind.KEY_VALUE:
+            buckets[member] = fields
+        elif member is not None and fields:
+            roles.setdefault(member, {})[kind] = fields
     shared = {kind: fields for (kind, role), fields in settings.items() if role is None and fields}
     return Overrides(
         streams={kind: fields for kind, fields in shared.items() if isinstance(kind, StreamKind)},
         consumers={kind: fields for kind, fields in shared.items() if isinstance(kind, ConsumerKind)},
         roles=roles,
+        buckets=buckets,
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from cyborg_infra.core.costly import LINTS
 from cyborg_infra.core.namespace import STREAM_OF
 from cyborg_infra.core.rules import told_once
-from cyborg_infra.core.settings import kind_of, set_at
+from cyborg_infra.core.settings import kind_of, member_of, set_at
 from cyborg_infra.model.fields import FIELDS, Unit
-from cyborg_infra.model.org import ConsumerKind, Org, Role, StreamKind
+from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
 from cyborg_infra.model.problems import Mark, Problem
 from cyborg_infra.model.state import Resource, State
 from cyborg_infra.model.units import format_duration, format_size
@@ -36,13 +36,12 @@ def lint(org: Org, state: State) -> list[Problem]:
 
 def _found(org: Org, state: State) -> Iterator[tuple[str | None, Problem]]:
     """Every warning, ignored or not, with the role whose stream or consumer it is about."""
-    roles = {role.name: role for role in org.roles}
     rows = {kind: [row for row in LINTS if kind in row.kinds] for kind in (*StreamKind, *ConsumerKind)}
     for resource in state.resources.values():
         for row in rows[kind_of(resource)]:
             for name in row.find(resource.config, org):
                 setting = f"{name} {_written(resource, name)} of {resource.ref}"
-                where = _place(org, resource, roles.get(resource.role or ""), name)
+                where = _place(org, resource, name)
                 yield resource.role, Problem(row.code, f"{setting}: {row.reason}", where, row.advice)
 
 
@@ -55,12 +54,12 @@ def _unneeded(org: Org, found: set[tuple[str, str | None]]) -> Iterator[Problem]
             yield Problem(UNNEEDED, message, each.mark, "remove it, so that the next one is told")
 
 
-def _place(org: Org, resource: Resource, role: Role | None, name: str) -> Mark | None:
+def _place(org: Org, resource: Resource, name: str) -> Mark | None:
     """Where the value was set. A default costs because of the environment, or stands where the resource comes from."""
-    kind = kind_of(resource)
-    found = set_at(org, kind, role, name)
+    kind, member = kind_of(resource), member_of(org, resource)
+    found = set_at(org, kind, member, name)
     if not found and isinstance(kind, ConsumerKind):
-        found = set_at(org, STREAM_OF[kind], role, "consumer_limits")
+        found = set_at(org, STREAM_OF[kind], member, "consumer_limits")
     return found or org.marks.get(("environments", org.environment or "")) or resource.origin
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from cyborg_infra.model.buckets import bucket_stream, bucket_subject
 from cyborg_infra.model.namespace import Subject, tasks_stream
-from cyborg_infra.model.org import ConsumerKind, Org, Role, StreamKind
+from cyborg_infra.model.org import Bucket, ConsumerKind, Member, Org, Role, StreamKind
 from cyborg_infra.model.state import Ref, State
 
 STREAM_OF: Mapping[ConsumerKind, StreamKind] = {
@@ -28,13 +29,21 @@ ADVISORIES = "$JS.EVENT.ADVISORY.CONSUMER"
 _DEAD = ("MAX_DELIVERIES", "MSG_TERMINATED")
 
 
-def stream_name(org: Org, kind: StreamKind, role: Role | None = None) -> str:
-    """`AGENT_CTO_TASKS`, `ORG_BROADCASTS` ..., behind the organisation's stream_prefix."""
-    if kind is StreamKind.TASKS:
-        if role is None:
-            raise ValueError("a tasks stream belongs to a role")
-        return tasks_stream(org.stream_prefix, role.name)
+def stream_name(org: Org, kind: StreamKind, member: Member | None = None) -> str:
+    """`AGENT_CTO_TASKS`, `ORG_BROADCASTS` ..., behind the organisation's stream_prefix; a bucket's `KV_drafts` alone."""
+    match kind, member:
+        case StreamKind.TASKS, Role(name):
+            return tasks_stream(org.stream_prefix, name)
+        case StreamKind.KEY_VALUE, Bucket(name):
+            return bucket_stream(name)
+    if kind not in _SHARED_NAMES:
+        raise ValueError(f"a {kind} stream belongs to a role or is a bucket")
     return org.stream_prefix + _SHARED_NAMES[kind]
+
+
+def shared_names(org: Org) -> list[str]:
+    """The names of all streams that there is one each of, whether or not the organisation has them."""
+    return [stream_name(org, kind) for kind in _SHARED_NAMES]
 
 
 def consumer_name(kind: ConsumerKind, role: Role | None = None) -> str:
@@ -83,16 +92,18 @@ def names(role: Role) -> list[str]:
     return [role.name, role.renamed_from] if role.renamed_from else [role.name]
 
 
-def captured(org: Org, kind: StreamKind, role: Role | None = None) -> list[str]:
+def captured(org: Org, kind: StreamKind, member: Member | None = None) -> list[str]:
     """The subjects that a stream stores."""
-    match kind:
-        case StreamKind.TASKS if role:
+    match kind, member:
+        case StreamKind.TASKS, Role() as role:
             return [agent_subject(org, name, "tasks") for name in names(role)]
-        case StreamKind.INBOXES:
+        case StreamKind.KEY_VALUE, Bucket(name):
+            return [bucket_subject(name)]
+        case StreamKind.INBOXES, _:
             return [agent_subject(org, "*", "inbox")]
-        case StreamKind.BROADCASTS:
+        case StreamKind.BROADCASTS, _:
             return [org_subject(org, "broadcasts")]
-        case StreamKind.EVENTS:
+        case StreamKind.EVENTS, _:
             return durable_events(org)
     return [org_subject(org, "deadletter"), *_advisories(org)]
 

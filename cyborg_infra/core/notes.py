@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cyborg_infra.core import consumer_hazards
+from cyborg_infra.core.costs import counted
 from cyborg_infra.model.fields import Kind, Version
 from cyborg_infra.model.org import StreamKind
 from cyborg_infra.model.plan import Action, Change
-from cyborg_infra.model.state import KIND, Facts, Resource
+from cyborg_infra.model.state import KIND, Facts, Resource, StreamCounts
 
 # Measured: 2.15.1 sends MAX_DELIVERIES when a lowered max_deliver drops a message; 2.10.26 to 2.15.0 do not.
 ADVISES_LOWERED_MAX_DELIVER = Version(2, 15, 1)
+
+# Measured in clusters of three: 2.12.8 and later forget the id of a refused message. 2.11.11 answers it with 10158,
+# and 2.10.26 with `duplicate`, though it was never stored. A stream without replicas has always forgotten it.
+KNOWS_REFUSED_IDS = Version(2, 12, 0)
 
 FEW = 3
 """So many roles are told by name."""
@@ -23,6 +28,8 @@ def of_plan(
     """Each in a sentence."""
     yield from _of_lowered_max_deliver(changes, facts)
     yield from _of_dead_letters(changes)
+    yield from _of_admission(changes)
+    yield from _of_refused_ids(changes, facts)
     yield from _of_renames(changes, orphans)
     if targets and any(
         change.action is Action.CREATE and change.ref.kind is Kind.STREAM for change in changes
@@ -49,6 +56,41 @@ def _of_dead_letters(changes: Sequence[Change]) -> Iterator[str]:
     for change in changes:
         if change.carried and change.after and change.after.metadata.get(KIND) == StreamKind.DEAD_LETTERS:
             yield f"notices of messages that fail for good while {change.place} is replaced become no dead letters"
+
+
+def _of_admission(changes: Sequence[Change]) -> Iterator[str]:
+    """A smaller max_msgs deletes nothing under discard new: the stream is over-full, and takes nothing new."""
+    for change in changes:
+        before, after = change.before, change.after
+        kept = change.action is not Action.REPLACE or change.carried
+        if not kept or before is None or after is None or not isinstance(before.counts, StreamCounts):
+            continue
+        limited = {field.field for field in change.fields} & {"retention", "discard", "max_msgs"}
+        most, held = after.config["max_msgs"], before.counts.messages
+        if limited and after.config["discard"] == "new" and 0 < most <= held:
+            worked = after.config["retention"] == "workqueue" != before.config.get("retention")
+            yield (
+                f"{change.place} holds {counted(held, 'message')}{' (the worked ones included)' if worked else ''}: "
+                f"as long as {most:,} or more are left, publishers are refused; nothing is deleted"
+            )
+
+
+def _of_refused_ids(changes: Sequence[Change], facts: Facts) -> Iterator[str]:
+    """Who tries again under the same message id is refused for nothing, or told that it is stored."""
+    admitting = [
+        change.ref
+        for change in changes
+        if change.after
+        and change.ref.kind is Kind.STREAM
+        and change.after.config["discard"] == "new"
+        and change.after.config["max_msgs"] > 0
+        and change.after.config["num_replicas"] > 1
+    ]
+    if admitting and facts.version < KNOWS_REFUSED_IDS:
+        yield (
+            f"nats-server {facts.version} with replicas remembers the Nats-Msg-Id of a task that a full stream has refused, "
+            "and does not take it again within duplicate_window: a new try needs a new id"
+        )
 
 
 def _of_renames(changes: Sequence[Change], orphans: Sequence[Resource]) -> Iterator[str]:

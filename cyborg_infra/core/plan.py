@@ -139,7 +139,7 @@ def _change(
             "foreign-owner",
             f"{desired.ref} belongs to organisation {live.owner}",
             desired.origin,
-            "two organisations in one account need different names: set naming.stream_prefix",
+            preflight.way_apart(desired),
         )
         cause = Cause.DRIFT if ever else Cause.PENDING
         return Change(Action.IMPOSSIBLE, live, desired, cause=cause, problems=(problem,))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from cyborg_infra.model.fields import FIELDS, OLDEST, Field, Unit, Version
-from cyborg_infra.model.org import Org
+from cyborg_infra.model.org import Org, StreamKind
 from cyborg_infra.model.plan import Action, Change
 from cyborg_infra.model.problems import Problem
-from cyborg_infra.model.state import Facts, Ref, Resource, State
+from cyborg_infra.model.state import KIND, Facts, Ref, Resource, State
 from cyborg_infra.model.subjects import SubjectIndex
 
 # Measured: 2.14.0 and before refuse consumer_limits without a member that some consumer has; 2.14.6 does not.
@@ -112,6 +112,14 @@ def _way_out(name: str, owner: str | None, wanted: Resource) -> str:
     if owner and owner == wanted.owner:
         return f"{name} is no longer in the manifest: apply with --prune deletes it"
     return f"take the subject out of {name}, or out of the manifest"
+
+
+def way_apart(desired: Resource) -> str:
+    """How two organisations in one account get different names."""
+    way = "set naming.stream_prefix"
+    if desired.metadata[KIND] == StreamKind.KEY_VALUE:
+        way = "choose another one for the bucket; no stream_prefix stands before it"
+    return f"two organisations in one account need different names: {way}"
 
 
 def of_consumer_limits(change: Change, live: State, desired: State, facts: Facts) -> Iterator[Problem]:

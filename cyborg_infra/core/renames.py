@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cyborg_infra.model.fields import Kind
+from cyborg_infra.model.org import StreamKind
 from cyborg_infra.model.state import BECOMES, KIND, RENAMED_FROM, Ref, Resource, State
 
 
@@ -12,8 +13,8 @@ def predecessors(live: State, desired: State, owner: str) -> Mapping[Ref, Ref]:
     """Desired resource -> the organisation's living one, no longer wanted under its name, whose place it takes.
 
     Only what does not exist yet takes a place, of the one other resource with its kind and role, or with the role's
-    former name; a consumer in its own stream, or in the one whose place its stream takes. A replace that was
-    interrupted says itself where its messages belong.
+    former name; a consumer in its own stream, or in the one whose place its stream takes. A bucket with another
+    name is another bucket. A replace that was interrupted says itself where its messages belong.
     """
     left = [
         found
@@ -21,7 +22,8 @@ def predecessors(live: State, desired: State, owner: str) -> Mapping[Ref, Ref]:
         if found.owner == owner and ref not in desired.resources
     ]
     streams = [found for found in left if found.ref.kind is Kind.STREAM]
-    found = dict(_successions(desired.streams(), streams, live))
+    named = [stream for stream in streams if stream.metadata.get(KIND) != StreamKind.KEY_VALUE]
+    found = dict(_successions(desired.streams(), named, live))
     for stream in streams:
         if (successor := Ref(stream.metadata.get(BECOMES, ""))) in desired.resources:
             found[successor] = stream.ref

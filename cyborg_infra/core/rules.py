@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from cyborg_infra.core.namespace import ephemeral
-from cyborg_infra.core.settings import kind_of, place
+from cyborg_infra.core.namespace import ephemeral, stream_name
+from cyborg_infra.core.settings import admitted, explicit, kind_of, member_of, place
 from cyborg_infra.model.fields import Kind
-from cyborg_infra.model.org import Org
+from cyborg_infra.model.org import ADMISSION, Fields, Org, StreamKind
 from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
 from cyborg_infra.model.state import Ref, Resource, State
 from cyborg_infra.model.subjects import MAX_NAME, SubjectIndex, is_name, is_pattern
@@ -210,10 +210,35 @@ def workqueue_is_possible(org: Org, state: State) -> Iterator[Problem]:
                         yield Problem(
                             "workqueue",
                             f"{consumer.ref} ({subject}) and {owner} ({other}) read the same messages of {stream.ref}",
-                            _mark(org, stream, "retention"),
+                            _mark(org, stream, "retention", ADMISSION),
                             "a workqueue gives each message to one consumer: use retention limits or interest, or filters that do not overlap",
                         )
                 index.add(subject, consumer.ref.consumer)
+
+
+def admission_is_not_contradicted(org: Org, state: State) -> Iterator[Problem]:
+    """Where max_pending holds, nobody sets the fields that it stands for to something else."""
+    if not any(ADMISSION in fields for fields in _of_tasks(org)):
+        return
+    for role in org.roles:
+        settings = explicit(org, StreamKind.TASKS, role)
+        admission = settings.get(ADMISSION, {})
+        stream = state.resources[Ref(stream_name(org, StreamKind.TASKS, role))]
+        for name, value in admitted(admission).items():
+            if settings[name] != value:
+                yield Problem(
+                    "admission",
+                    f"admission of {stream.ref} means {name}: {value}, and {name} is {settings[name]} here",
+                    _mark(org, stream, name),
+                    f"take {name} out, or say admission: {{}} where it shall not hold",
+                )
+
+
+def _of_tasks(org: Org) -> Iterator[Fields]:
+    """Every place that sets fields of a role's tasks."""
+    for layer in org.layers:
+        yield layer.streams.get(StreamKind.TASKS, {})
+        yield from (kinds.get(StreamKind.TASKS, {}) for kinds in layer.roles.values())
 
 
 def limits_are_kept(org: Org, state: State) -> Iterator[Problem]:
@@ -266,6 +291,7 @@ RULES: tuple[Callable[[Org, State], Iterator[Problem]], ...] = (
     backoff_fits,
     start_is_complete,
     workqueue_is_possible,
+    admission_is_not_contradicted,
     limits_are_kept,
     mirrors_stand_alone,
 )
@@ -284,5 +310,6 @@ _SUBJECT_FIELDS = {Kind.STREAM: ("subjects",), Kind.CONSUMER: ("filter_subject",
 
 def _mark(org: Org, resource: Resource, *fields: str) -> Mark | None:
     """Where the resource's field was set; its subjects if no field is named."""
-    role = next((role for role in org.roles if role.name == resource.role), None)
-    return place(org, kind_of(resource), role, *(fields or _SUBJECT_FIELDS[resource.ref.kind]))
+    return place(
+        org, kind_of(resource), member_of(org, resource), *(fields or _SUBJECT_FIELDS[resource.ref.kind])
+    )

@@ -5,21 +5,50 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cyborg_infra.model.buckets import WORD_OF, bucket_stream
 from cyborg_infra.model.fields import Kind
-from cyborg_infra.model.org import ConsumerKind, Fields, Org, Path, Role, StreamKind
+from cyborg_infra.model.org import (
+    ADMISSION,
+    Bucket,
+    ConsumerKind,
+    Fields,
+    Member,
+    Org,
+    Path,
+    Role,
+    StreamKind,
+)
 from cyborg_infra.model.problems import Mark
 from cyborg_infra.model.state import KIND, Resource
 
 
-def explicit(org: Org, kind: StreamKind | ConsumerKind, role: Role | None) -> dict[str, Any]:
-    """The fields that somebody set, later layers and narrower scopes winning; metadata adds up."""
+def explicit(org: Org, kind: StreamKind | ConsumerKind, member: Member | None) -> dict[str, Any]:
+    """The fields that somebody set, later layers and narrower scopes winning; metadata adds up.
+
+    An admission counts as the fields that it stands for, set where it is set; it is in the answer as well.
+    """
     found: dict[str, Any] = {}
-    for _path, fields in _scopes(org, kind, role):
+    scopes = [fields for _path, fields in _scopes(org, kind, member)]
+    admitting = next((fields for fields in reversed(scopes) if ADMISSION in fields), None)
+    for fields in scopes:
         metadata = {**found.get("metadata", {}), **fields.get("metadata", {})}
+        if fields is admitting:
+            found |= admitted(fields[ADMISSION])
         found |= fields
         if metadata:
             found["metadata"] = metadata
     return found
+
+
+def admitted(admission: Fields) -> dict[str, Any]:
+    """The stream fields by which the server itself refuses a task beyond max_pending unfinished ones.
+
+    On a workqueue an acknowledged message is gone, so what is stored is what is unfinished; under discard new
+    the server answers the next publish with 10077 (2.10 to 2.15). A message that used up its deliveries is
+    unfinished: it keeps its place until it is taken out, or max_age ends.
+    """
+    most = admission.get("max_pending")
+    return {"retention": "workqueue", "discard": "new", "max_msgs": most} if most else {}
 
 
 def kind_of(resource: Resource) -> StreamKind | ConsumerKind:
@@ -28,27 +57,42 @@ def kind_of(resource: Resource) -> StreamKind | ConsumerKind:
     return StreamKind(kind) if resource.ref.kind is Kind.STREAM else ConsumerKind(kind)
 
 
-def place(org: Org, kind: StreamKind | ConsumerKind, role: Role | None, *names: str) -> Mark | None:
+def member_of(org: Org, resource: Resource) -> Member | None:
+    """The role or the bucket that this is of, or None if it is shared."""
+    if kind_of(resource) is StreamKind.KEY_VALUE:
+        return next(one for one in org.buckets if bucket_stream(one.name) == resource.ref.stream)
+    return next((role for role in org.roles if role.name == resource.role), None)
+
+
+def place(org: Org, kind: StreamKind | ConsumerKind, member: Member | None, *names: str) -> Mark | None:
     """Where the winning value of one of `names` stands; without one, where the resource comes from."""
-    if found := set_at(org, kind, role, *names):
+    if found := set_at(org, kind, member, *names):
         return found
-    if role is not None:
-        return role.mark
+    if member is not None:
+        return member.mark
     section = "streams" if isinstance(kind, StreamKind) else "consumers"
     return org.marks.get((section, kind.value)) or org.marks.get(("org",))
 
 
-def set_at(org: Org, kind: StreamKind | ConsumerKind, role: Role | None, *names: str) -> Mark | None:
+def set_at(org: Org, kind: StreamKind | ConsumerKind, member: Member | None, *names: str) -> Mark | None:
     """Where the winning value of one of `names` stands, or None if nobody set one."""
-    for path, fields in reversed(list(_scopes(org, kind, role))):
+    for path, fields in reversed(list(_scopes(org, kind, member))):
         for name in names:
-            field = "replicas" if name == "num_replicas" and path[-1] == "defaults" else name
-            if name in fields and (*path, field) in org.marks:
-                return org.marks[*path, field]
+            if name in fields and (mark := org.marks.get((*path, _word(path, name)))):
+                return mark
     return None
 
 
-def _scopes(org: Org, kind: StreamKind | ConsumerKind, role: Role | None) -> Iterator[tuple[Path, Fields]]:
+def _word(path: Path, name: str) -> str:
+    """What the manifest calls a field in this section."""
+    if path[-1] == "defaults":
+        return "replicas" if name == "num_replicas" else name
+    return WORD_OF.get(name, name) if path[-2:-1] == (StreamKind.KEY_VALUE,) else name
+
+
+def _scopes(
+    org: Org, kind: StreamKind | ConsumerKind, member: Member | None
+) -> Iterator[tuple[Path, Fields]]:
     """Every place that may set a field of this resource, weakest first."""
     prefixes: list[Path] = [(), ("environments", org.environment or "")]
     for prefix, layer in zip(prefixes, org.layers, strict=False):
@@ -57,5 +101,8 @@ def _scopes(org: Org, kind: StreamKind | ConsumerKind, role: Role | None) -> Ite
             yield (*prefix, "streams", kind.value), layer.streams.get(kind, {})
         else:
             yield (*prefix, "consumers", kind.value), layer.consumers.get(kind, {})
-        if role is not None:
-            yield (*prefix, "roles", role.name, kind.value), layer.roles.get(role.name, {}).get(kind, {})
+        match member:
+            case Role(name):
+                yield (*prefix, "roles", name, kind.value), layer.roles.get(name, {}).get(kind, {})
+            case Bucket(name):
+                yield (*prefix, kind.value, name), layer.buckets.get(name, {})

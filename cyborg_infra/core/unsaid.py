@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from cyborg_infra.core import namespace
 from cyborg_infra.core.diff import is_mark
-from cyborg_infra.core.imports import concerns, follows_scheme
+from cyborg_infra.core.imports import bucket_of, concerns, follows_scheme
 from cyborg_infra.model.org import Org, StreamKind
 from cyborg_infra.model.plan import Action, Change, Plan
-from cyborg_infra.model.state import KIND, Ref, Resource, State
+from cyborg_infra.model.state import BUCKETS, KIND, Ref, Resource, State
 
 
 def unsaid(plan: Plan, live: State, org: Org) -> list[str]:
@@ -27,7 +27,9 @@ def _changed(change: Change) -> Iterator[str]:
         yield f"{change.ref} does not exist: apply will create it"
         return
     yield from (problem.message for problem in change.problems)
-    names = [field.field for field in change.fields if not is_mark(field)]
+    names = [
+        field.field for field in change.fields if not is_mark(field) and field.field != f"metadata.{BUCKETS}"
+    ]
     if names and not change.problems:
         verb = "replace it to change" if change.action is Action.REPLACE else "change"
         yield f"{change.ref} differs in what the manifest does not say: apply would {verb} {', '.join(names)}"
@@ -57,6 +59,8 @@ def _stranger(found: Resource, desired: State, org: Org) -> Iterator[str]:
     elif found.ref.consumer:
         if known:
             yield f"{found.ref} is a consumer outside the naming scheme and is left alone"
+    elif bucket := bucket_of(found):
+        yield f"{found.ref} is a key-value bucket and is left alone; {bucket} under key_value would take it over"
     elif concerns(found, org):
         stored = ", ".join(found.config.get("subjects") or ()) or "nothing by itself"
         yield f"{found.ref} is a stream outside the naming scheme and is left alone; it stores {stored}"

@@ -141,6 +141,10 @@ ADVICE: Mapping[int, Advice] = {
     10071: Advice("somebody else wrote at the same time; read again"),
     10074: Advice("more than 1 replica needs a cluster"),
     10076: Advice("JetStream is not enabled on this server"),
+    10077: Advice(
+        "the stream is full and takes nothing new (discard new): publish again when a message is acknowledged,"
+        " or see whether dead letters keep their places in it"
+    ),
     10084: Advice("a workqueue needs ack_policy explicit"),
     10086: Advice("only a push consumer has rate_limit_bps"),
     10098: Advice("a workqueue needs ack_policy explicit"),

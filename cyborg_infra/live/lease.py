@@ -19,11 +19,9 @@ from typing import Any
 
 from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.jetstream import NO_MESSAGE, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.model.buckets import LEASES, bucket_stream, bucket_subject
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.units import SECOND
-
-BUCKET = "cyborg-infra"
-"""The key-value bucket of all organisations' leases; `nats kv get cyborg-infra <org>` shows who holds one."""
 
 LIFETIME = 60  # seconds; an abandoned lease is free after that
 REPLICAS = 3  # where the cluster has as many servers
@@ -32,7 +30,7 @@ POLL = 0.5  # seconds between two tries while waiting
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 _NAME_IN_USE = 10058
-_STREAM = f"KV_{BUCKET}"
+_STREAM = bucket_stream(LEASES)
 
 
 class LeaseHeld(CyborgError):
@@ -96,7 +94,7 @@ async def _bucket(server: JetStream) -> None:
     """The bucket exists. Its max_age is what makes a lease expire, on every server version alike."""
     config = {
         "name": _STREAM,
-        "subjects": [f"$KV.{BUCKET}.>"],
+        "subjects": [bucket_subject(LEASES)],
         "max_msgs_per_subject": 1,
         "max_age": LIFETIME * SECOND,
         "max_bytes": 1024 * 1024,
@@ -198,4 +196,4 @@ def _held(org: str, found: Holder | None) -> LeaseHeld:
 
 
 def _subject(org: str) -> str:
-    return f"$KV.{BUCKET}.{org}"
+    return f"$KV.{LEASES}.{org}"

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from cyborg_infra.manifest.schema import name as spoken
 from cyborg_infra.manifest.source import Source
 from cyborg_infra.manifest.wire import wire
+from cyborg_infra.model.buckets import FIELD_OF, task_state_bucket
 from cyborg_infra.model.fields import FIELDS, Config, Kind
 from cyborg_infra.model.org import (
+    ADMISSION,
     ROLE_CONSUMERS,
     ROLE_STREAMS,
+    STREAM_KINDS,
+    Bucket,
     ConsumerKind,
     Event,
     ExpectedServer,
@@ -25,10 +30,10 @@ from cyborg_infra.model.org import (
 )
 from cyborg_infra.model.problems import Mark, Problem
 
-_SHORT_NAMES = {"replicas": "num_replicas"}  # as `defaults` has it
+_OF_DEFAULTS = {"replicas": "num_replicas"}
 
 Entry = tuple[Path, str, Mapping[str, Any]]
-"""A role or an event: where it stands, its name, what is said of it."""
+"""A role, an event or a bucket: where it stands, its name, what is said of it."""
 
 
 def build(source: Source) -> tuple[dict[str | None, Org], list[Problem]]:
@@ -37,7 +42,7 @@ def build(source: Source) -> tuple[dict[str | None, Org], list[Problem]]:
     A value of None counts as absent everywhere, so that what the schema refused can be blanked out first.
     """
     data, problems = source.data, list[Problem]()
-    roles, events = list(_entries(source, "roles")), list(_entries(source, "events"))
+    roles, events, buckets = (list(_entries(source, section)) for section in ("roles", "events", "key_value"))
     base = Org(
         name=data.get("org") or "",
         description=data.get("description") or "",
@@ -46,20 +51,21 @@ def build(source: Source) -> tuple[dict[str | None, Org], list[Problem]]:
             for path, name, body in roles
         ),
         events=tuple(_event(source, entry) for entry in events),
-        layers=(_overrides(source, (), data, roles, problems),),
+        buckets=tuple(_buckets(source, buckets)),
+        layers=(_overrides(source, (), data, roles, buckets, problems),),
         stream_prefix=_naming(data) or "",
         server=_server(data) or ExpectedServer(),
-        marks=_marks_by_name(source, [*roles, *events]),
+        marks=_marks_by_name(source, [*roles, *events, *buckets]),
     )
     orgs: dict[str | None, Org] = {None: base}
     for name, body in _section(data, "environments").items():
         path: Path = ("environments", name)
-        own = [((*path, "roles", role), role, body or {}) for role, body in _section(body, "roles").items()]
+        own, changed = (_changed(body, path, section) for section in ("roles", "key_value"))
         prefix = _naming(body)
         orgs[name] = replace(
             base,
             environment=name,
-            layers=(*base.layers, _overrides(source, path, body or {}, own, problems)),
+            layers=(*base.layers, _overrides(source, path, body or {}, own, changed, problems)),
             stream_prefix=base.stream_prefix if prefix is None else prefix,
             server=_server(body) or base.server,
         )
@@ -72,7 +78,7 @@ def _section(data: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
 
 
 def _entries(source: Source, section: str) -> Iterator[Entry]:
-    """The roles or events, whichever way they are written."""
+    """The roles, events or buckets, whichever way they are written."""
     found = source.data.get(section) or {}
     if isinstance(found, dict):
         for name, body in found.items():
@@ -80,9 +86,23 @@ def _entries(source: Source, section: str) -> Iterator[Entry]:
         return
     for position, item in enumerate(found):
         if isinstance(item, dict) and item.get("name") is not None:
-            yield (section, position), item["name"], item
+            yield (section, position), item["name"], {key: item[key] for key in item if key != "name"}
         elif isinstance(item, str):
             yield (section, position), item, {}
+
+
+def _changed(data: Mapping[str, Any] | None, path: Path, section: str) -> list[Entry]:
+    """What the environment at `path` changes of roles or buckets, which exist without it."""
+    return [((*path, section, name), name, body or {}) for name, body in _section(data, section).items()]
+
+
+def _buckets(source: Source, entries: list[Entry]) -> Iterator[Bucket]:
+    """The buckets, and the one of the task documents, which may stand among them with settings of its own."""
+    ours = task_state_bucket(source.data.get("org") or "") if source.data.get("task_state") else None
+    for path, name, _body in entries:
+        yield Bucket(name, task_state=name == ours, mark=source.key(path))
+    if ours and source.data.get("org") and ours not in [name for _path, name, _body in entries]:
+        yield Bucket(ours, task_state=True, mark=source.key(("task_state",)))
 
 
 def _event(source: Source, entry: Entry) -> Event:
@@ -98,25 +118,32 @@ def _event(source: Source, entry: Entry) -> Event:
 
 
 def _marks_by_name(source: Source, entries: list[Entry]) -> dict[Path, Mark]:
-    """Every path's mark, in which roles and events stand by name also where they were written as a list."""
+    """Every path's mark, in which roles, events and buckets stand by name also where they were written as a list."""
     names = {path: (path[0], name) for path, name, _body in entries}
     return {(*names.get(path[:2], path[:2]), *path[2:]): mark for path, mark in source.marks.items()}
 
 
 def _overrides(
-    source: Source, path: Path, data: Mapping[str, Any], roles: list[Entry], problems: list[Problem]
+    source: Source,
+    path: Path,
+    data: Mapping[str, Any],
+    roles: list[Entry],
+    buckets: list[Entry],
+    problems: list[Problem],
 ) -> Overrides:
-    """One layer: what `data`, which stands at `path`, and `roles` set."""
+    """One layer: what `data`, which stands at `path`, `roles` and `buckets` set."""
 
     def fields(kind: Kind, values: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:
         return _fields(source, kind, values or {}, (*path, *keys), problems)
 
     streams, consumers = _section(data, "streams"), _section(data, "consumers")
     return Overrides(
-        defaults=fields(Kind.STREAM, _section(data, "defaults"), "defaults"),
+        defaults=_fields(
+            source, Kind.STREAM, _section(data, "defaults"), (*path, "defaults"), problems, _OF_DEFAULTS
+        ),
         streams={
             kind: fields(Kind.STREAM, streams[kind], "streams", kind)
-            for kind in StreamKind
+            for kind in STREAM_KINDS
             if kind in streams
         },
         consumers={
@@ -129,6 +156,11 @@ def _overrides(
             *_ignored(source, path, data),
             *(each for place, name, body in roles for each in _ignored(source, place, body, name)),
         ),
+        buckets={
+            name: said
+            for place, name, body in buckets
+            if (said := _fields(source, Kind.STREAM, body, place, problems, FIELD_OF))
+        },
     )
 
 
@@ -159,14 +191,25 @@ def _role(
 
 
 def _fields(
-    source: Source, kind: Kind, values: Mapping[str, Any], path: Path, problems: list[Problem]
+    source: Source,
+    kind: Kind,
+    values: Mapping[str, Any],
+    path: Path,
+    problems: list[Problem],
+    words: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """The values in wire form, by the table's units; those that cannot be are reported and left out."""
-    found = {}
+    """The values in wire form, by the table's units; those that cannot be are reported and left out.
+
+    `words` are those of this section that are not the table's.
+    """
+    found: dict[str, Any] = {}
     for name, value in values.items():
         if value is None:
             continue
-        field = FIELDS[kind][_SHORT_NAMES.get(name, name)]
+        if name == ADMISSION:
+            found[name] = {part: number for part, number in value.items() if number is not None}
+            continue
+        field = FIELDS[kind][words.get(name, name)]
         try:
             found[field.name] = wire(field, value)
         except ValueError as error:

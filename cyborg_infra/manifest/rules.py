@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from cyborg_infra.manifest.schema import nearest
-from cyborg_infra.model import subjects
+from cyborg_infra.model import buckets, subjects
 from cyborg_infra.model.namespace import tasks_stream
 from cyborg_infra.model.org import Org, Path
 from cyborg_infra.model.problems import Mark, Problem
@@ -18,6 +18,7 @@ Rule = Callable[[Org], Iterator[Problem]]
 
 # The longest name of a consumer that is made of a role's.
 _LONGEST_CONSUMER = "{}-broadcast-reader"
+_LONGEST_BUCKET = subjects.MAX_NAME - len(buckets.STREAM_PREFIX)
 _MAX_DESCRIPTION = 4096  # bytes; the server's limit
 
 
@@ -53,8 +54,8 @@ def events_are_domain_and_event(org: Org) -> Iterator[Problem]:
 
 
 def names_are_given_once(org: Org) -> Iterator[Problem]:
-    """No role and no event stands in its list twice."""
-    for what, items in (("role", org.roles), ("event", org.events)):
+    """No role, event or bucket stands in its list twice."""
+    for what, items in (("role", org.roles), ("event", org.events), ("bucket", org.buckets)):
         seen: dict[str, Mark | None] = {}
         for item in items:
             if item.name in seen:
@@ -116,6 +117,29 @@ def prefix_is_part_of_a_name(org: Org) -> Iterator[Problem]:
         )
 
 
+def buckets_are_named_for_clients(org: Org) -> Iterator[Problem]:
+    """Every client can open the buckets, none is the tool's own, and no stream is called like one."""
+    for bucket in org.buckets:
+        if not buckets.is_bucket(bucket.name) and bucket.name:
+            hint = "clients take letters of the English alphabet, digits, - and _"
+            if bucket.task_state:
+                hint = f"the task documents' bucket has the organisation's name in it; {hint}"
+            yield Problem("bad-name", f"{bucket.name!r} cannot be a bucket's name", bucket.mark, hint)
+        elif bucket.name == buckets.LEASES:
+            message = f"the bucket {bucket.name} holds the leases of this tool"
+            yield Problem("bad-name", message, bucket.mark, "choose another name")
+        elif len(buckets.bucket_stream(bucket.name)) > subjects.MAX_NAME:
+            message = f"the bucket {bucket.name[:24]}... has a name of more than {_LONGEST_BUCKET} bytes"
+            yield Problem("name-too-long", message, bucket.mark, "choose a shorter name")
+    if org.buckets and org.stream_prefix.startswith(buckets.STREAM_PREFIX):
+        yield Problem(
+            "bad-name",
+            f"the stream prefix {org.stream_prefix!r} would make buckets of streams",
+            _layered_mark(org, "naming", "stream_prefix"),
+            f"clients know a bucket by {buckets.STREAM_PREFIX} in its stream's name",
+        )
+
+
 def events_are_between_roles(org: Org) -> Iterator[Problem]:
     """Publishers and subscribers of events are roles of the organisation."""
     known = [role.name for role in org.roles]
@@ -128,10 +152,21 @@ def events_are_between_roles(org: Org) -> Iterator[Problem]:
                     yield _no_role(f"{part[:-1]} {member} of {event.name}", member, known, where)
 
 
-def environments_change_roles_that_exist(org: Org) -> Iterator[Problem]:
-    """An environment cannot add a role."""
+def environments_change_what_exists(org: Org) -> Iterator[Problem]:
+    """An environment cannot add a role or a bucket."""
     known = [role.name for role in org.roles]
+    named = [bucket.name for bucket in org.buckets]
     for path, layer in _layers(org):
+        for name in layer.buckets.keys() - set(named):
+            where = org.marks.get((*path, "key_value", name))
+            message = f"{name}, which the environment {org.environment} changes, is no bucket"
+            meant = nearest(name, named)
+            yield Problem(
+                "unknown-bucket",
+                message,
+                where,
+                f"did you mean {meant}?" if meant else "name it in key_value",
+            )
         for name in layer.roles.keys() - set(known):
             where = org.marks.get((*path, "roles", name))
             yield _no_role(f"{name}, which the environment {org.environment} changes,", name, known, where)
@@ -170,8 +205,9 @@ RULES: tuple[Rule, ...] = (
     former_names_are_free,
     names_fit,
     prefix_is_part_of_a_name,
+    buckets_are_named_for_clients,
     events_are_between_roles,
-    environments_change_roles_that_exist,
+    environments_change_what_exists,
     filters_are_one_or_many,
     descriptions_fit,
 )
@@ -229,6 +265,8 @@ def _settings(org: Org) -> Iterator[tuple[Path, Any]]:
         for role, kinds in layer.roles.items():
             for kind, fields in kinds.items():
                 yield (*path, "roles", role, kind.value), fields
+        for bucket, fields in layer.buckets.items():
+            yield (*path, "key_value", bucket), fields
 
 
 def _layered_mark(org: Org, *keys: str) -> Mark | None:

@@ -42,12 +42,23 @@ roles:
 #   tasks:
 #     max_age: 72h
 #     max_bytes: 100MB
+#     admission: {{max_pending: 5}}  # the server itself refuses a role's sixth unfinished task
 #
 # consumers:         # worker, inbox_reader, broadcast_reader, event_reader, dead_letter_alerts
 #   worker:
 #     ack_wait: 30m  # must exceed the longest work on one task
 #     max_deliver: 3
 #     max_ack_pending: 5
+
+# Key-value buckets, which every NATS client opens by name. task_state adds {org}-tasks: every task's document, under
+# its task_id.
+#
+# task_state: true
+#
+# key_value:
+#   drafts:
+#     history: 5
+#     ttl: 72h
 
 # The same for one role alone: write `roles` as a mapping.
 #

@@ -9,6 +9,7 @@ from typing import Any
 
 from cyborg_infra.manifest.source import is_plain
 from cyborg_infra.manifest.wire import written
+from cyborg_infra.model.buckets import WORD_OF
 from cyborg_infra.model.fields import FIELDS, Kind
 from cyborg_infra.model.org import ConsumerKind, Event, Fields, Org, Overrides, Role, StreamKind
 
@@ -37,6 +38,8 @@ def _data(org: Org) -> dict[str, Any]:
             "replicas" if name == "num_replicas" else name: value
             for name, value in _fields(Kind.STREAM, layer.defaults).items()
         },
+        "task_state": any(bucket.task_state for bucket in org.buckets),
+        "key_value": _buckets(org, layer),
         "streams": {kind.value: _fields(Kind.STREAM, own) for kind, own in layer.streams.items()},
         "consumers": {kind.value: _fields(Kind.CONSUMER, own) for kind, own in layer.consumers.items()},
     }
@@ -48,6 +51,19 @@ def _role(role: Role, layer: Overrides) -> dict[str, Any] | None:
     told = {"description": role.description, "renamed_from": role.renamed_from}
     said = {name: value for name, value in told.items() if value}
     return said | {kind.value: _fields(_kind(kind), fields) for kind, fields in own.items() if fields} or None
+
+
+def _buckets(org: Org, layer: Overrides) -> dict[str, Any]:
+    """What is said of each bucket, in the clients' words; of the task documents' own only if there is something."""
+    said = {
+        bucket.name: {
+            WORD_OF[name]: value
+            for name, value in _fields(Kind.STREAM, layer.buckets.get(bucket.name, {})).items()
+        }
+        for bucket in org.buckets
+    }
+    told = {bucket.name for bucket in org.buckets if not bucket.task_state}
+    return {name: own or None for name, own in said.items() if own or name in told}
 
 
 def _kind(kind: StreamKind | ConsumerKind) -> Kind:

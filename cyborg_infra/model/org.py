@@ -14,13 +14,17 @@ Path = tuple[str | int, ...]
 
 
 class StreamKind(StrEnum):
-    """The streams of an organisation, by what they carry; also the keys of `streams:`."""
+    """The streams of an organisation, by what they carry; also the keys of `streams:`, except KEY_VALUE.
+
+    Of that kind there are as many as the manifest names under `key_value:`.
+    """
 
     TASKS = "tasks"
     INBOXES = "inboxes"
     BROADCASTS = "broadcasts"
     EVENTS = "events"
     DEAD_LETTERS = "dead_letters"
+    KEY_VALUE = "key_value"
 
 
 class ConsumerKind(StrEnum):
@@ -33,6 +37,8 @@ class ConsumerKind(StrEnum):
     DEAD_LETTER_ALERTS = "dead_letter_alerts"
 
 
+# What may be set for every stream of a kind: `streams: {tasks: ...}`.
+STREAM_KINDS = tuple(kind for kind in StreamKind if kind is not StreamKind.KEY_VALUE)
 # What may be set for one role alone: `roles: {cto: {tasks: ..., worker: ...}}`.
 ROLE_STREAMS = (StreamKind.TASKS,)
 ROLE_CONSUMERS = (
@@ -43,7 +49,10 @@ ROLE_CONSUMERS = (
 )
 
 Fields = Mapping[str, Any]
-"""JetStream fields in wire form, only those that somebody set."""
+"""JetStream fields in wire form, only those that somebody set; and of tasks perhaps ADMISSION."""
+
+ADMISSION = "admission"
+"""The one setting that is no JetStream field: `{"max_pending": 5}`, or {} for none. `core.settings` says what it means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,19 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """A key-value bucket, by the name that clients open it with; `task_state` if it keeps the task documents."""
+
+    name: str
+    task_state: bool = False
+    mark: Mark | None = None
+
+
+Member = Role | Bucket
+"""What a kind of stream or consumer has one each of."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overrides:
     """One layer of settings: the manifest's own, or an environment's. Within it defaults < kind < role."""
 
@@ -87,6 +109,7 @@ class Overrides:
     consumers: Mapping[ConsumerKind, Fields] = field(default_factory=dict)
     roles: Mapping[str, Mapping[StreamKind | ConsumerKind, Fields]] = field(default_factory=dict)
     ignored: tuple[Ignore, ...] = ()
+    buckets: Mapping[str, Fields] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +133,4 @@ class Org:
     server: ExpectedServer = ExpectedServer()
     environment: str | None = None
     marks: Mapping[Path, Mark] = field(default_factory=dict)
+    buckets: tuple[Bucket, ...] = ()

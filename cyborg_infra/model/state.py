@@ -22,6 +22,9 @@ MARKS = (OWNER, KIND, ROLE, APPLIED)
 RENAMED_FROM = "cyborg-infra.renamed-from"
 """The name that a resource's role had before, as long as the manifest says so."""
 
+BUCKETS = "cyborg-infra.buckets"
+"""On DEAD_LETTERS: the names of the buckets that were applied. Of a bucket that somebody deleted nothing else tells."""
+
 START = "cyborg-infra.start"
 """On a consumer that was replaced on a server before 2.14: the deliver_policy that its start sequence stands for."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cyborg_infra.model.buckets import bucket_stream
 from cyborg_infra.model.fields import FIELDS
 from cyborg_infra.model.messages import Message, MessageKind
 from cyborg_infra.model.namespace import Subject
@@ -84,6 +85,10 @@ def show(org: Org, subjects: Sequence[Subject], state: State) -> dict[str, Any]:
         ],
         "streams": [_resource(stream) for stream in state.streams()],
         "consumers": [_resource(consumer) for consumer in state.consumers()],
+        "key_value": [
+            {"bucket": bucket.name, "stream": bucket_stream(bucket.name), "task_state": bucket.task_state}
+            for bucket in org.buckets
+        ],
     }
 
 

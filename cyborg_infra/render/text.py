@@ -5,17 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 
-from cyborg_infra.model.fields import Kind
-from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Cause, Change, Done, Hazard, Outcome, Plan
 from cyborg_infra.model.problems import CyborgError, Problem
-from cyborg_infra.model.state import Resource, State
+from cyborg_infra.model.state import Ref, Resource, State
 from cyborg_infra.render import differences as tell
-from cyborg_infra.render.layout import Block, Flow, OnTerminal, Page, Span, Table, line
-from cyborg_infra.render.values import few, holds, human, plural
+from cyborg_infra.render.layout import Block, Flow, OnTerminal, Page, Span, line
+from cyborg_infra.render.values import few, holds, plural
 
 _COLOURS = {"+": "green", "~": "yellow", "-": "red", "-/+": "red", "!": "red"}
 _LEGEND = (
@@ -274,15 +271,13 @@ def valid(path: str, org: Org, state: State) -> Page:
     """That the manifest holds, and what it comes to."""
     sizes = (plural(len(org.roles), "role"), plural(len(state.streams()), "stream"))
     counts = f"{', '.join(sizes)} and {plural(len(state.consumers()), 'consumer')}"
-    return Page(
-        (line(f"{path} is valid: organisation {org.name}{_environment(org.environment)}, {counts}."),)
-    )
+    return Page((line(f"{path} is valid: organisation {org.name}{environment(org.environment)}, {counts}."),))
 
 
 def dev(url: str, state: State, *, kept_in: str | None) -> Page:
     """Where the server of `dev` is and what to try there; the commands are the nats CLI's."""
     consumer = next(iter(state.consumers()))
-    subject = next((found for stream in state.streams() for found in stream.config["subjects"]), "")
+    subject = next(iter(state.resources[Ref(consumer.ref.stream)].config["subjects"]), "")
     tries = (
         "nats stream report",
         f"nats pub {subject} 'hello'",
@@ -301,93 +296,6 @@ def dev(url: str, state: State, *, kept_in: str | None) -> Page:
     )
 
 
-def show(org: Org, subjects: Sequence[Subject], state: State) -> Page:
-    """The namespace in its layers, then the streams and consumers. What is the same for all is said once."""
-    blocks: list[Block] = [line((f"Organisation {org.name}", "bold"), _environment(org.environment))]
-    if org.description:
-        blocks.append(line(org.description, indent=2))
-    for layer, title in _LAYERS:
-        found = [subject for subject in subjects if subject.layer == layer]
-        if found:
-            blocks += [line(), line((title, "bold")), *_meanings(found), _namespace(found)]
-    streams, consumers = state.streams(), state.consumers()
-    if streams:
-        blocks += [line(), line((f"Streams ({len(streams)})", "bold"))]
-        blocks += _resources(streams, ("stream",), _STREAM_COLUMNS)
-    if consumers:
-        blocks += [line(), line((f"Consumers ({len(consumers)})", "bold"))]
-        blocks += _resources(consumers, ("consumer", "stream"), _CONSUMER_COLUMNS)
-    return Page(tuple(blocks))
-
-
-_LAYERS = (
-    ("agents", "Agents"),
-    ("events", "Events"),
-    ("org", "Organisation"),
-)
-_STREAM_COLUMNS = (
-    *("retention", "max_age", "max_bytes", "max_msgs", "storage"),
-    *("num_replicas", "discard", "duplicate_window"),
-)
-_CONSUMER_COLUMNS = ("ack_wait", "max_deliver", "max_ack_pending")
-
-
-def _environment(name: str | None) -> str:
+def environment(name: str | None) -> str:
+    """Which environment's settings hold, in brackets; empty for none."""
     return f" (environment {name})" if name else ""
-
-
-def _meanings(subjects: Sequence[Subject]) -> Iterator[Block]:
-    """What the channels are for, once for all roles."""
-    meanings = {subject.channel: subject.meaning for subject in subjects if subject.meaning}
-    size = max((len(channel) for channel in meanings), default=0)
-    for channel, meaning in meanings.items():
-        yield line(f"{channel.ljust(size)}  {meaning}", indent=2, hang=size + 2)
-
-
-def _namespace(subjects: Sequence[Subject]) -> Block:
-    body: list[tuple[str, ...]] = []
-    for parent, children in groupby(subjects, key=lambda each: each.subject.removesuffix(f".{each.channel}")):
-        body.append((parent,))
-        for each in children:
-            who = f"{', '.join(each.publishers) or 'anyone'} -> {', '.join(each.readers) or 'anyone'}"
-            body.append((each.channel, _carried_by(each), who))
-    return Table(("CHANNEL", "CARRIED BY", "FROM -> TO"), tuple(body), indent=4)
-
-
-def _carried_by(subject: Subject) -> str:
-    return f"durable: {subject.stream or 'no stream'}" if subject.durable else "ephemeral"
-
-
-def _resources(
-    resources: Sequence[Resource], names: tuple[str, ...], fields: tuple[str, ...]
-) -> Iterator[Block]:
-    """A table of the fields that tell the resources apart, after a line with those that do not."""
-    kind = resources[0].ref.kind
-    columns = {name: [human(kind, name, each.config.get(name)) for each in resources] for name in fields}
-    shared = {name: cells[0] for name, cells in columns.items() if len(cells) > 1 and len(set(cells)) == 1}
-    if shared:
-        first, *others = (f"{name} {value}" for name, value in shared.items())
-        yield Flow((f"All: {first}", *others), indent=2, hang=5)
-    told = [name for name in fields if name not in shared]
-    yield Table(
-        tuple("_\n".join(name.upper().rsplit("_", 1)) for name in (*names, *told, _CAPTURES[kind])),
-        tuple(
-            (
-                *(getattr(each.ref, name) for name in names),
-                *(columns[name][row] for name in told),
-                _captures(each),
-            )
-            for row, each in enumerate(resources)
-        ),
-        indent=2,
-    )
-
-
-_CAPTURES = {Kind.STREAM: "subjects", Kind.CONSUMER: "filter"}
-
-
-def _captures(resource: Resource) -> str:
-    config = resource.config
-    subjects = config.get("subjects") or config.get("filter_subjects") or [config.get("filter_subject")]
-    nothing = "none" if resource.ref.kind is Kind.STREAM else "all subjects"
-    return ", ".join(few([subject for subject in subjects if subject])) or nothing

@@ -125,6 +125,17 @@ def asked(verb: str, body: str) -> Step:
     return lambda scene: scene.ask(verb, json.loads(body))
 
 
+# What `nats kv add drafts --history=5 --ttl=72h --max-bucket-size=1GB` sends.
+CLI_BUCKET = json.dumps(
+    {
+        "name": "KV_drafts", "subjects": ["$KV.drafts.>"], "retention": "limits", "max_consumers": -1, "max_msgs": -1,
+        "max_bytes": 2**30, "discard": "new", "max_age": 72 * HOUR, "max_msgs_per_subject": 5, "max_msg_size": -1,
+        "storage": "file", "num_replicas": 1, "duplicate_window": 120 * 10**9, "deny_delete": True, "deny_purge": False,
+        "allow_rollup_hdrs": True, "allow_direct": True,
+    }
+)  # fmt: skip
+
+
 def _creating() -> Iterator[Row]:
     yield Row("an empty server gets everything", ORG, FRESH)
     yield Row("what was applied is in sync", ORG, {}, [applied(ORG)])
@@ -1058,6 +1069,116 @@ LAYERS = (
 )
 
 
+DRAFTS, DOCUMENTS = "KV_drafts", "KV_gen-tasks"
+BUCKET = f"{ORG}key_value: {{drafts: {{history: 3}}}}\n"
+
+
+def bucket(settings: str) -> str:
+    return f"{ORG}key_value: {{drafts: {{{settings}}}}}\n"
+
+
+def _keeping() -> Iterator[Row]:
+    yield Row(
+        "buckets come with the organisation",
+        f"{ORG}task_state: true\nkey_value: [drafts]\n",
+        {**FRESH, DRAFTS: create(), DOCUMENTS: create()},
+        after=lambda scene: (
+            [scene.config(ref)["max_msgs_per_subject"] for ref in (DRAFTS, DOCUMENTS)] == [1, 10]
+            and scene.config(DOCUMENTS)["subjects"] == ["$KV.gen-tasks.>"]
+        ),
+    )
+    yield Row(
+        "a bucket more is pending, and DEAD_LETTERS remembers it",
+        BUCKET,
+        {DRAFTS: create(), LETTERS: update("metadata.cyborg-infra.buckets")},
+        [applied(ORG)],
+    )
+    yield Row(
+        "a bucket that somebody deleted is drift",
+        BUCKET,
+        {DRAFTS: create(cause=drift)},
+        [applied(BUCKET), deleted(DRAFTS)],
+    )
+    yield Row(
+        "a bucket that somebody changed is drift",
+        BUCKET,
+        {DRAFTS: update("max_msgs_per_subject", "allow_rollup_hdrs", cause=drift)},
+        [applied(BUCKET), changed(DRAFTS, max_msgs_per_subject=9, allow_rollup_hdrs=False)],
+    )
+    yield Row(
+        "less history, a shorter ttl and less room cost what they delete: room nothing, since a full bucket refuses",
+        bucket("history: 2, ttl: 24h, max_bytes: 1KB"),
+        {DRAFTS: update("max_msgs_per_subject", "max_age", "max_bytes", deletes_messages=1)},
+        [applied(BUCKET), published("$KV.drafts.one", 4), published("$KV.drafts.two", 1, 900)],
+        after=lambda scene: scene.info(DRAFTS)["state"]["messages"] == 3,
+    )
+    yield Row(
+        "a bucket that moves to memory takes its values along",
+        bucket("history: 3, storage: memory"),
+        {DRAFTS: replace("storage")},
+        [applied(BUCKET), published("$KV.drafts.one", 4)],
+        after=lambda scene: scene.info(DRAFTS)["state"]["messages"] == 3,
+        versions=[NEWEST],
+    )
+    yield Row(
+        "a bucket with another name is another bucket; the old one is left alone",
+        BUCKET.replace("drafts", "papers"),
+        {"KV_papers": create(), LETTERS: update("metadata.cyborg-infra.buckets")},
+        [applied(BUCKET), published("$KV.drafts.one", 1)],
+        orphans=[DRAFTS],
+    )
+    yield Row(
+        "a bucket left over is pruned, and its values are a hazard",
+        ORG,
+        {
+            DRAFTS: delete(deletes_messages=1, stops_capture=1),
+            LETTERS: update("metadata.cyborg-infra.buckets"),
+        },
+        [applied(BUCKET), published("$KV.drafts.one", 1)],
+        prune=True,
+    )
+    yield Row(
+        "another organisation's bucket is not taken",
+        BUCKET,
+        {**FRESH, DRAFTS: impossible()},
+        [applied(BUCKET), labelled(DRAFTS, org="other"), *map(deleted, STREAMS)],
+        problems=frozenset({"foreign-owner"}),
+    )
+    yield Row(
+        "what `nats kv add` made is adopted; a time to live per key is switched on",
+        bucket("history: 5, ttl: 72h, max_bytes: 1GB"),
+        {DRAFTS: adopt("allow_msg_ttl"), LETTERS: update("metadata.cyborg-infra.buckets")},
+        [applied(ORG), asked("STREAM.CREATE.KV_drafts", CLI_BUCKET)],
+        versions=[NEWEST],
+    )
+    yield Row(
+        "what `nats kv add` made is adopted as it is",
+        bucket("history: 5, ttl: 72h, max_bytes: 1GB"),
+        {DRAFTS: adopt(), LETTERS: update("metadata.cyborg-infra.buckets")},
+        [applied(ORG), asked("STREAM.CREATE.KV_drafts", CLI_BUCKET)],
+        versions=[OLDEST],
+    )
+
+
+def _admitting() -> Iterator[Row]:
+    admission = tasks("admission: {max_pending: 2}")
+    yield Row(
+        "admission of a living stream is a replace that keeps what is unfinished, also where that is too much",
+        admission,
+        {TASKS: replace("retention", "discard", "max_msgs"), WORKER: replace()},
+        [applied(ORG), published(TASK, 5), worked(WORKER, 1)],
+        after=lambda scene: scene.info(TASKS)["state"]["messages"] == 4,
+        versions=[NEWEST],
+    )
+    yield Row(
+        "admission of what is a workqueue already is an update in place, and deletes nothing",
+        admission,
+        {TASKS: update("discard", "max_msgs")},
+        [applied(tasks("retention: workqueue")), published(TASK, 5)],
+        after=lambda scene: scene.info(TASKS)["state"]["messages"] == 5,
+    )
+
+
 def _narrowing() -> Iterator[Row]:
     yield Row(
         "a role wins over its kind, and its kind over the defaults",
@@ -1101,6 +1222,7 @@ ROWS: tuple[Row, ...] = tuple(
     row
     for group in (
         _creating, _adopting, _updating, _replacing, _moving, _drifting, _orphans, _costs, _impossible, _narrowing,
+        _keeping, _admitting,
     )
     for row in group()
 )  # fmt: skip

@@ -79,14 +79,35 @@ CONSUMER = chosen(
 )
 
 
+BUCKET = chosen(
+    description=st.sampled_from(["", "of the: press"]),
+    history=st.integers(1, 64),
+    ttl=duration(),
+    max_bytes=SIZES,
+    max_value_size=st.integers(-1, 2**20),
+    storage=st.sampled_from(["file", "memory"]),
+    replicas=st.integers(1, 5),
+    placement=st.sampled_from([{"cluster": "eu"}, {}]),
+    compression=st.sampled_from(["none", "s2"]),
+    limit_marker_ttl=duration(),
+    allow_direct=st.booleans(),
+    allow_msg_ttl=st.booleans(),
+    metadata=LABELS,
+)
+
+
 def elsewhere(role: str) -> list[dict[str, Any]]:
-    """Settings of a role whose tasks are stored under other subjects, or copied."""
+    """Settings of a role whose tasks are admitted by number, stored under other subjects, or copied."""
     subject = f"gen.work.{role}"
     return [
         {},
         {"tasks": {"subjects": [subject, f"{subject}.>"]}, "worker": {"filter_subject": subject}},
         {"tasks": {"subjects": [subject]}, "worker": {"filter_subject": ""}},
         {"tasks": {"mirror": {"name": "ELSEWHERE"}, "sources": []}},
+        {
+            "tasks": {"admission": {"max_pending": 5}, "retention": "workqueue", "discard": "new"},
+            "worker": {"deliver_policy": "all"},
+        },
     ]
 
 
@@ -104,6 +125,8 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
         },
         "defaults": draw(chosen(replicas=st.integers(1, 5), placement=st.just({"cluster": "us"}))),
         "streams": draw(chosen(**dict.fromkeys(kinds, STREAM))),
+        "task_state": draw(st.booleans()),
+        "key_value": draw(st.dictionaries(st.sampled_from(["gen-tasks", "gen_drafts", "gen-1"]), BUCKET)),
         "consumers": draw(chosen(dead_letter_alerts=CONSUMER, **readers)),
         "events": {
             name: {

@@ -54,6 +54,67 @@ def test_the_streams_have_the_defaults_that_the_documentation_promises(
     assert {name: found[name] for name in expected | common} == expected | common
 
 
+DRAFTS, DOCUMENTS = Ref("KV_drafts"), Ref("KV_gen-tasks")
+
+
+def test_a_bucket_is_what_the_clients_make() -> None:
+    """What `nats kv add` made of `--history=5 --ttl=1m` on 2.15.1; and allow_msg_ttl, as nats-py does."""
+    found = config(DRAFTS, "key_value: {drafts: {history: 5, ttl: 1m}}\n")
+    assert {name: value for name, value in found.items() if name != "metadata"} == {
+        **{name: value for name, value in config(TASKS).items() if name != "metadata"},
+        "name": "KV_drafts",
+        "subjects": ["$KV.drafts.>"],
+        "max_age": MINUTE,
+        "duplicate_window": MINUTE,
+        "max_bytes": -1,
+        "max_msgs_per_subject": 5,
+        "discard": "new",
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+    }
+
+
+def test_a_server_that_knows_no_time_to_live_per_key_gets_buckets_without() -> None:
+    assert "allow_msg_ttl" not in config(DRAFTS, "key_value: [drafts]\n", level=0)
+
+
+def test_buckets_have_the_settings_of_all_streams_and_of_their_environment_and_no_prefix() -> None:
+    more = (
+        "defaults: {replicas: 3, storage: memory}\ntask_state: true\nnaming: {stream_prefix: MINE_}\n"
+        "key_value: {drafts: {storage: file}, gen-tasks: {ttl: 90d}}\n"
+        "environments: {dev: {key_value: {gen-tasks: {replicas: 1}}}}\n"
+    )
+    told = ("storage", "num_replicas", "max_age", "max_msgs_per_subject")
+    found = [[config(ref, more, env="dev")[name] for name in told] for ref in (DRAFTS, DOCUMENTS)]
+    assert found == [["file", 3, 0, 1], ["memory", 1, 90 * DAY, 10]]
+
+
+def test_a_bucket_has_no_dead_letters_and_no_readers() -> None:
+    found = state("task_state: true\n")
+    assert not [subject for subject in found.resources[LETTERS].config["subjects"] if "KV_" in subject]
+    assert found.consumers(DOCUMENTS.stream) == []
+
+
+def test_admission_stands_where_it_is_set_and_a_narrower_one_replaces_it() -> None:
+    more = (
+        "streams: {tasks: {max_msgs: 50, discard: new}}\n"
+        "environments: {dev: {streams: {tasks: {admission: {max_pending: 5}}}, roles: {cto: {tasks: %s}}}}\n"
+    )
+    told = ("retention", "discard", "max_msgs", "max_age")
+    found = {
+        own: tuple(config(TASKS, more % own, env="dev")[name] for name in told)
+        for own in ("{max_age: 1h}", "{admission: {max_pending: 2}}", "{admission: {}}", "{max_msgs: 5}")
+    }
+    assert found == {
+        "{max_age: 1h}": ("workqueue", "new", 5, HOUR),
+        "{admission: {max_pending: 2}}": ("workqueue", "new", 2, 72 * HOUR),
+        "{admission: {}}": ("limits", "new", 50, 72 * HOUR),
+        "{max_msgs: 5}": ("workqueue", "new", 5, 72 * HOUR),
+    }
+
+
 @pytest.mark.parametrize(
     ("ref", "expected"),
     [

@@ -130,6 +130,24 @@ def test_a_role_sets_its_own_stream_and_consumers() -> None:
     assert expected == case("full").layers[0].roles["cto"]
 
 
+def test_buckets_are_set_in_the_clients_words_and_held_in_jetstreams() -> None:
+    assert [(bucket.name, bucket.task_state) for bucket in case("full").buckets] == [
+        ("drafts", False),
+        ("genbrain-tasks", True),
+    ]
+    assert case("full").layers[0].buckets == {
+        "drafts": {
+            "description": "Of the press",
+            "max_msgs_per_subject": 5,
+            "max_age": 72 * HOUR,
+            "max_bytes": 1024**3,
+            "max_msg_size": 1024**2,
+            "compression": "s2",
+        },
+        "genbrain-tasks": {"max_age": 90 * DAY},
+    }
+
+
 def test_without_an_environment_there_is_one_layer() -> None:
     org = case("full")
     assert (org.environment, len(org.layers)) == (None, 1)
@@ -145,7 +163,8 @@ def test_an_environment_is_a_layer_of_its_own() -> None:
         defaults={"num_replicas": 1},
         streams={StreamKind.TASKS: {"max_age": 24 * HOUR}},
         consumers={ConsumerKind.DEAD_LETTER_ALERTS: {"ack_wait": MINUTE}},
-        roles={"cto": {StreamKind.TASKS: {"max_bytes": 1024**2}}},
+        roles={"cto": {StreamKind.TASKS: {"max_bytes": 1024**2, "admission": {"max_pending": 5}}}},
+        buckets={"drafts": {"num_replicas": 1, "subject_delete_marker_ttl": HOUR}},
     )
 
 
@@ -169,9 +188,9 @@ def test_an_environment_without_a_word_changes_nothing() -> None:
         (("streams", "tasks", "metadata"), 33, 5),
         (("events", "deploy.complete"), 70, 3),
         (("events", "deploy.complete", "publishers", 0), 71, 18),
-        (("environments", "staging", "streams", "tasks", "max_age"), 83, 18),
-        (("naming", "stream_prefix"), 93, 18),
-        (("server", "account"), 95, 12),
+        (("environments", "staging", "streams", "tasks", "max_age"), 87, 18),
+        (("naming", "stream_prefix"), 99, 18),
+        (("server", "account"), 101, 12),
     ],
 )
 def test_marks_lead_to_the_line(path: tuple[str | int, ...], line: int, column: int) -> None:

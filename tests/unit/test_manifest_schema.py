@@ -15,8 +15,9 @@ from cyborg_infra.manifest import rules, schema
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.manifest.schema import find
 from cyborg_infra.manifest.starter import starter
+from cyborg_infra.model.buckets import SETTINGS
 from cyborg_infra.model.fields import FIELDS, Kind
-from cyborg_infra.model.org import ROLE_CONSUMERS, ROLE_STREAMS, ConsumerKind, StreamKind
+from cyborg_infra.model.org import ADMISSION, ROLE_CONSUMERS, ROLE_STREAMS, STREAM_KINDS, ConsumerKind
 from cyborg_infra.model.problems import ManifestInvalid
 
 ROOT = Path(__file__).parents[2]
@@ -60,13 +61,23 @@ def test_every_field_of_the_table_may_be_set(kind: Kind) -> None:
 
 
 def test_every_kind_of_stream_and_consumer_may_be_set() -> None:
-    assert set(DEFINITIONS["streams"]["properties"]) == set(StreamKind)
+    assert set(DEFINITIONS["streams"]["properties"]) == set(STREAM_KINDS)
     assert set(DEFINITIONS["consumers"]["properties"]) == set(ConsumerKind)
     assert set(DEFINITIONS["role_overrides"]["properties"]) == {
         *ROLE_STREAMS,
         *ROLE_CONSUMERS,
         "lint",
     }
+
+
+def test_every_setting_of_a_bucket_may_be_set_in_either_form() -> None:
+    item = SCHEMA["properties"]["key_value"]["items"]["properties"]
+    assert list(DEFINITIONS["bucket"]["properties"]) == list(SETTINGS)
+    assert list(item) == ["name", *SETTINGS]
+
+
+def test_tasks_take_every_field_of_a_stream_and_admission() -> None:
+    assert list(DEFINITIONS["tasks"]["properties"]) == [ADMISSION, *FIELDS[Kind.STREAM]]
 
 
 def test_no_mapping_takes_keys_that_nothing_describes() -> None:
@@ -138,7 +149,8 @@ def test_every_example_in_a_starter_is_valid_once_uncommented() -> None:
             blocks[-1].append(line[2:])
     sections = [block[0].split(":")[0] for block in blocks]
     assert sections == [
-        "events", "defaults", "streams", "consumers", "roles", "environments", "naming", "server",
+        "events", "defaults", "streams", "consumers", "task_state", "key_value", "roles", "environments",
+        "naming", "server",
     ]  # fmt: skip
     for block in blocks:
         roles = "" if block[0] == "roles:" else "roles: [ceo, cto]\n"

@@ -6,11 +6,13 @@ import pytest
 from render_plans import CASES, Golden, consumer, dead_letters, tasks, worker
 from test_render_plan import printed, validate
 
+from cyborg_infra.core.expand import expand
+from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org, Role
 from cyborg_infra.model.state import State
 from cyborg_infra.model.units import MINUTE
-from cyborg_infra.render import data, text
+from cyborg_infra.render import data, show
 
 ORG = Org("genbrain", (Role("cto", "Technology"), Role("marketing")), description="An organisation")
 RESOURCES = (
@@ -66,22 +68,50 @@ SUBJECTS = (
 
 @pytest.mark.parametrize("width", [50, 80, 140])
 def test_text_by_width(golden: Golden, width: int) -> None:
-    shown = printed(text.show(ORG, SUBJECTS, STATE), width=width)
+    shown = printed(show.show(ORG, SUBJECTS, STATE), width=width)
     assert all(len(row) <= width and row == row.rstrip() for row in shown.splitlines())
     golden(CASES / f"show-{width}.txt", shown)
 
 
 def test_a_pipe_gets_a_row_for_each_resource() -> None:
-    rows = printed(text.show(ORG, SUBJECTS, STATE), terminal=False).splitlines()
+    rows = printed(show.show(ORG, SUBJECTS, STATE), terminal=False).splitlines()
     for resource in RESOURCES:
         assert any(row.startswith(f"  {resource.ref.name} ") for row in rows), resource.ref
 
 
 def test_an_organisation_without_anything_is_shown() -> None:
-    assert printed(text.show(Org("empty", ()), (), State())) == "Organisation empty\n"
+    assert printed(show.show(Org("empty", ()), (), State())) == "Organisation empty\n"
 
 
 def test_json_fits_its_schema() -> None:
     value = data.show(ORG, SUBJECTS, STATE)
     validate("show", value)
     assert [subject.subject for subject in SUBJECTS] == [each["subject"] for each in value["subjects"]]
+
+
+def test_buckets_have_a_table_of_their_own_in_the_clients_words() -> None:
+    org = loads("org: gen\nroles: [cto]\ntask_state: true\nkey_value: {drafts: {ttl: 72h}}\n")
+    state = expand(org)
+    shown = printed(show.show(org, (), state), terminal=False)
+    streams, _, rest = shown.partition("\nKey-value buckets (2)\n")
+    buckets, _, _ = rest.partition("\n\n")
+    assert "KV_" not in streams
+    assert buckets.splitlines() == [
+        "  All: max_bytes unlimited, max_value_size server limit, storage file, replicas 1",
+        "  STREAM        HISTORY  TTL      SUBJECTS",
+        "  KV_drafts     1        72h      $KV.drafts.>",
+        "  KV_gen-tasks  10       forever  $KV.gen-tasks.>",
+    ]
+    value = data.show(org, (), state)
+    validate("show", value)
+    assert value["key_value"] == [
+        {"bucket": "drafts", "stream": "KV_drafts", "task_state": False},
+        {"bucket": "gen-tasks", "stream": "KV_gen-tasks", "task_state": True},
+    ]
+
+
+def test_what_admission_means_is_said_once() -> None:
+    said = "takes max_msgs unfinished messages, and refuses the next publish"
+    for settings, count in (("admission: {max_pending: 5}", 1), ("retention: workqueue, discard: new", 0)):
+        org = loads(f"org: gen\nroles: [cto, ops]\nstreams: {{tasks: {{{settings}}}}}\n")
+        assert printed(show.show(org, (), expand(org)), terminal=False).count(said) == count

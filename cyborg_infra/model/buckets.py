@@ -1,0 +1,91 @@
+"""What NATS clients mean by a key-value bucket: its stream, its settings in their words. Knows no organisation's own.
+
+Taken from nats-py 2.16, nats.go 1.5x and `nats kv add`, and read off buckets that they made on 2.10.26 and 2.15.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+LEASES = "cyborg-infra"
+"""The bucket of all organisations' leases; `nats kv get cyborg-infra <org>` shows who holds one."""
+
+STREAM_PREFIX = "KV_"
+_NAME = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
+
+
+def is_bucket(name: str) -> bool:
+    """Whether every client takes `name` as the name of a bucket."""
+    return bool(_NAME.fullmatch(name))
+
+
+def bucket_stream(name: str) -> str:
+    """`KV_task-docs` for `task-docs`; clients find a bucket by this name, so no stream_prefix stands before it."""
+    return f"{STREAM_PREFIX}{name}"
+
+
+def bucket_subject(name: str) -> str:
+    """`$KV.task-docs.>`: the key is what follows."""
+    return f"$KV.{name}.>"
+
+
+class Setting(NamedTuple):
+    """One setting of a bucket: the stream field that it stands for, and what is narrower than there."""
+
+    field: str
+    doc: str
+    example: Any
+    least: int | None = None
+    most: int | None = None
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "description": Setting("description", "What the bucket is for; at most 4096 bytes.", "Drafts of the press"),
+    "history": Setting("max_msgs_per_subject", "How many values of a key are kept, the latest included.", 5, 1, 64),
+    "ttl": Setting("max_age", "How long a value is kept; 0 is for ever.", "72h"),
+    "max_bytes": Setting("max_bytes", "Most bytes kept, and reserved on the server; -1 is unlimited. A full bucket refuses every put.", "1GB"),
+    "max_value_size": Setting("max_msg_size", "Largest value that is accepted; -1 is the server's own limit.", "1MB"),
+    "storage": Setting("storage", "Where values are kept.", "file"),
+    "replicas": Setting("num_replicas", "Copies of the bucket in the cluster; 3 survives the loss of one server.", 3),
+    "placement": Setting("placement", "The cluster and server tags where the bucket lives; {} is anywhere.", {"cluster": "eu-west"}),
+    "compression": Setting("compression", "Compression of files.", "s2"),
+    "republish": Setting("republish", "Publishes every stored value again on another subject.", {"src": ">", "dest": "copy.>"}),
+    "limit_marker_ttl": Setting("subject_delete_marker_ttl", "How long a watcher can see that a value expired.", "1h"),
+    "allow_direct": Setting("allow_direct", "Every replica answers reads. nats-py makes buckets without, others with it.", True),
+    "allow_msg_ttl": Setting("allow_msg_ttl", "Allow a time to live per key. nats-py makes buckets with it, others without; it can be switched on, never off.", True),
+    "metadata": Setting("metadata", "Text labels of your own; keys of cyborg-infra and _nats are reserved.", {"team": "platform"}),
+}  # fmt: skip
+"""The settings in the clients' words, which are not JetStream's: agents read about buckets in the clients' books."""
+
+FIELD_OF: Mapping[str, str] = {word: setting.field for word, setting in SETTINGS.items()}
+WORD_OF: Mapping[str, str] = {field: word for word, field in FIELD_OF.items()}
+
+DEFAULTS: Mapping[str, Any] = {
+    "max_msgs_per_subject": 1,
+    "discard": "new",
+    "deny_delete": True,
+    "allow_rollup_hdrs": True,
+    "allow_direct": True,
+    "allow_msg_ttl": True,
+}
+"""What a client's stream for a bucket has beside the server's defaults.
+
+Clients disagree in the last two. With both on, a bucket of any client is adopted by an update in place at most:
+allow_msg_ttl is never switched off on a living stream.
+"""
+
+TASK_STATE_SUFFIX = "-tasks"
+TASK_STATE: Mapping[str, Any] = {"max_msgs_per_subject": 10}
+"""Of the bucket of task documents, whose keys are task ids.
+
+The straight way of a task (assigned, accepted, in_progress, completed_unverified, completed) is five values, and each
+review that finds something adds two: ten keep all of it for two such reviews. No ttl: a document that vanished while
+its task waits for a person would be a lost task. No max_bytes: a full bucket would refuse the next transition.
+"""
+
+
+def task_state_bucket(org: str) -> str:
+    """The bucket of an organisation's task documents; two organisations in one account have two."""
+    return f"{org}{TASK_STATE_SUFFIX}"
