@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
+from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import Ref, Resource, StreamCounts
 
 NEARLY = 500  # messages that may still be missing when the origin is parked: they take a few milliseconds
 POLL = 0.025  # seconds; a parked stream that has not grown for so long has taken in all that was under way
+SLOW = 0.5  # seconds in which a copy stores what was under way
 STALLED = 30.0  # seconds; after a restart a mirror looks for its origin every 10
 
 
@@ -35,6 +38,7 @@ async def caught_up(server: JetStream, origin: Ref, copy: Ref) -> None:
     not come any nearer, one more message, on the parking subject, goes ahead of it. Raises ServerFault if the copy
     stops growing all the same.
     """
+    await _fence(server, origin)
     watch, held, got, marked = _Watch(copy), StreamCounts(), StreamCounts(), False
     while True:
         before, (held, got) = (held, got), await _both(server, origin, copy)
@@ -48,9 +52,29 @@ async def caught_up(server: JetStream, origin: Ref, copy: Ref) -> None:
         await asyncio.sleep(POLL)
 
 
+async def _fence(server: JetStream, origin: Ref) -> None:
+    """The origin stores nothing any more that it took in before it was parked, however slow its copies are.
+
+    They are stored in order: once it has acknowledged one more message, it has all that came before. A stream that is
+    full takes nothing in, and in an interest stream a message that nobody waits for would leave nothing but a gap.
+    """
+    stream = await server.info(origin)
+    if stream is None or stream.config.get("num_replicas", 1) == 1:
+        return  # a message is stored as it comes
+    if stream.config["retention"] == "interest":
+        await asyncio.sleep(SLOW)
+        return
+    with contextlib.suppress(ApiError):
+        await server.publish(_parking(origin), {}, {}, doing=f"marking the end of {origin}")
+
+
 def parked(stream: Resource) -> dict[str, Any]:
     """Its configuration with a subject that nobody uses: publishers are refused, and know it."""
-    rest = {name: value for name, value in stream.config.items() if name != "subject_transform"}
+    rest = {
+        name: value
+        for name, value in stream.config.items()
+        if name not in ("subject_transform", "republish")  # what marks an end is for nobody
+    }
     return {**rest, "subjects": [_parking(stream.ref)], "no_ack": False}
 
 
