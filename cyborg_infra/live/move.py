@@ -32,9 +32,9 @@ from typing import Any
 
 from cyborg_infra.live import carry
 from cyborg_infra.live.carry import PARKED, Manner
-from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
+from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.follow import caught_up, is_parked, nearly, parked, stream_counts, unmark
-from cyborg_infra.live.jetstream import PAUSES, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.jetstream import STREAM_NOT_FOUND, JetStream
 from cyborg_infra.live.journal import INGEST, Journal, Stage, has_begun, runs_ahead, stage
 from cyborg_infra.model.fields import Config, sendable
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
@@ -85,24 +85,11 @@ async def replace(
     """
     move = _Move(server, via, desired, readers, manner, must=must)
     try:
-        await _patiently(move.run)
+        await server.patiently(move.run)  # it begins by looking at what there is
     except ServerFault:
         with contextlib.suppress(ServerFault):  # the next apply finds the same, and goes on
             await move.undo()
         raise
-
-
-async def _patiently(run: Callable[[], Awaitable[None]]) -> None:
-    """Done, started again after a fault that may pass: it begins by looking at what there is."""
-    for pause in (*PAUSES, None):
-        try:
-            await run()
-        except (NoReply, NoResponders, ApiError) as fault:
-            if pause is None or (isinstance(fault, ApiError) and fault.retry is Retry.NONE):
-                raise
-            await asyncio.sleep(pause)
-        else:
-            return
 
 
 @dataclass(frozen=True, slots=True)
