@@ -170,6 +170,7 @@ def test_consumers_that_the_server_makes_for_a_copy_are_nobody_s_orphans(
         scene.api.ask("acme.agents.cto.inbox", b"hello")
         stream("COPY", mirror={"name": "AGENT_INBOXES"})(scene)
         stream("SUM", sources=[{"name": "AGENT_INBOXES"}])(scene)
+        until_stored(scene, "COPY")
         until_stored(scene, "SUM")
         made = {ref.rpartition("_")[0] for ref in scene.refs() if "/JS_" in ref}
         assert made == {"AGENT_INBOXES/JS_MIRROR", "AGENT_INBOXES/JS_SRC"}
