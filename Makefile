@@ -34,8 +34,9 @@ test-servers: setup ## Run the tests of the servers against the versions in betw
 	CYBORG_INFRA_TEST_SERVERS=$(SERVERS_BETWEEN) $(BIN)/pytest -n $(WORKERS) \
 		-k "$(subst $(comma),$(space)or$(space),$(SERVERS_BETWEEN))"
 
-chaos: setup ## Change a living organisation at random for ten minutes while things break
+chaos: setup ## Change a living organisation while things break: at random, and every server of a cluster at every write
 	cd tests && ../$(BIN)/python chaos.py --seconds 600
+	CYBORG_INFRA_TEST_FAULTS=all $(BIN)/pytest tests/live/test_cluster_faults.py
 
 check: $(TOOLS) ## Lint, format, types, import contracts, generated files
 	$(BIN)/ruff check

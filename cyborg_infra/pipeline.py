@@ -131,8 +131,9 @@ def apply(
     drain: float = 60.0,
     lock: float | None = None,
     tell: Callable[[Outcome], None] = lambda _: None,
+    waits: Callable[[str], None] = lambda _: None,
 ) -> list[Outcome]:
-    """One outcome per change of `plan`; `tell` hears of each as it ends.
+    """One outcome per change of `plan`; `tell` hears of each as it ends, `waits` in words of what takes long meanwhile.
 
     Holds the organisation's lease meanwhile if `lock` says how many seconds to wait for it. A consumer is replaced
     once nobody works on its messages, after at most `drain` seconds.
@@ -154,9 +155,8 @@ def apply(
             refuse_unless_same(plan, now)
             refuse_unless_allowed(now, allow)
             outcomes = []
-            async for outcome in run_plan(
-                server, now, stop, Manner(_version(now), drain, "repeats-work" in allow)
-            ):
+            manner = Manner(_version(now), drain, "repeats-work" in allow, waits)
+            async for outcome in run_plan(server, now, stop, manner):
                 tell(outcome)
                 outcomes.append(outcome)
             if not outcomes or any(outcome.done is not Done.DONE for outcome in outcomes):

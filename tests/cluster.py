@@ -6,7 +6,7 @@ import contextlib
 import queue
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from raw import Api
@@ -16,6 +16,9 @@ from cyborg_infra.live.embedded import EmbeddedServer
 
 NAME = "tests"
 SIZE = 3
+_SYSTEM = (
+    "system"  # the one user, of the system account; everybody else is in the global account, as without users
+)
 _POLL = 0.02  # seconds
 _PATIENCE = 60  # seconds; an election takes one or two
 
@@ -34,11 +37,19 @@ def running_cluster(home: Path, version: str = NEWEST) -> Iterator[list[Embedded
             server.kill()
 
 
+def meta_leader(servers: Sequence[EmbeddedServer]) -> str:
+    """The name of the server that leads the whole cluster, by what the first of `servers` says; empty while none does."""
+    with Api(servers[0].url.replace("//", f"//{_SYSTEM}:{_SYSTEM}@")) as api:
+        told = api.request("$SYS.REQ.SERVER.PING.JSZ", {})
+    return str(told["data"]["meta_cluster"].get("leader", ""))
+
+
 def _server(home: Path, index: int, ports: list[int], version: str) -> EmbeddedServer:
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
     config = f"""
         server_tags: ["n{index}"]
         cluster {{ name: {NAME}, listen: "127.0.0.1:{ports[index]}", routes: [{routes}] }}
+        accounts {{ $SYS {{ users: [{{user: {_SYSTEM}, password: {_SYSTEM}}}] }} }}
     """
     return EmbeddedServer(home / f"n{index}", name=f"n{index}", config=config, binary=server_binary(version))
 

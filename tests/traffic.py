@@ -84,6 +84,7 @@ class Delivery:
 
     received: float
     confirmed: float = float("inf")
+    heard: bool = False  # the server has said so
 
 
 class Worker(Agent):
@@ -147,7 +148,8 @@ class Worker(Agent):
             message = heard.next(ANSWER)
             number = int(message.subject.rpartition(".")[2])
             if number in self._owed and not _is_status(message):  # a status: nobody listens at the moment
-                self._owed.pop(number)[2].confirmed = time.monotonic()
+                delivery = self._owed.pop(number)[2]
+                delivery.confirmed, delivery.heard = time.monotonic(), True
 
 
 def _inbox() -> str:

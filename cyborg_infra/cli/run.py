@@ -29,8 +29,10 @@ def perform(
 
     outcomes: list[Outcome] = []
     if plan:
-        with progress.bar(console.stderr(no_color=no_color), len(plan.changes)) as tell:
-            outcomes = pipeline.apply(plan, wanted, target, allow=allow, drain=drain, lock=lock, tell=tell)
+        with progress.bar(console.stderr(no_color=no_color), len(plan.changes)) as (tell, waits):
+            outcomes = pipeline.apply(
+                plan, wanted, target, allow=allow, drain=drain, lock=lock, tell=tell, waits=waits
+            )
     if output is Format.JSON:
         put_json(data.applied(plan, outcomes))
     elif plan:

@@ -35,6 +35,7 @@ def of_plan(
         change.action is Action.CREATE and change.ref.kind is Kind.STREAM for change in changes
     ):
         yield "dead letters of a new stream are kept from the next apply without --target on"
+    yield from _of_replicas(changes, facts)
 
 
 def _of_lowered_max_deliver(changes: Sequence[Change], facts: Facts) -> Iterator[str]:
@@ -49,6 +50,15 @@ def _of_lowered_max_deliver(changes: Sequence[Change], facts: Facts) -> Iterator
     ]
     if lowered and facts.version < ADVISES_LOWERED_MAX_DELIVER:
         yield f"nats-server {facts.version} sends no notice for messages that a lowered max_deliver gives up: they become no dead letters"
+
+
+def _of_replicas(changes: Sequence[Change], facts: Facts) -> Iterator[str]:
+    """How many servers a cluster has, nobody tells: those that are down are not counted."""
+    copies = max(
+        (change.after.config.get("num_replicas", 0) for change in changes if change.after), default=0
+    )
+    if 0 < facts.peers < copies:
+        yield f"{copies} replicas need {copies} servers, and {facts.peers} of the cluster are known of: unless others are down, the server will refuse"
 
 
 def _of_dead_letters(changes: Sequence[Change]) -> Iterator[str]:

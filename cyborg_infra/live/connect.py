@@ -1,89 +1,81 @@
-"""A connection to NATS that fails at once and in one line; carries requests, knows nothing of their content.
+"""A way to a cluster that outlives any one of its servers; carries requests, knows nothing of their content.
 
-nats-py connects, authenticates and frames. Requests have a multiplexer of their own, because nats-py's lets
-them run into their timeout when the connection is lost or a permission is missing. There is no reconnecting:
-after a lost connection nobody knows what was executed, and the caller has to read again anyway.
+A connection that is lost fails what was under way: nobody knows what was executed, and the caller has to read
+again. The next request makes a new one, to any of the target's URLs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
-import math
-import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from cyborg_infra.live.faults import (
-    ClosedDuringLogin,
-    ConnectionLost,
-    NoReply,
-    NoResponders,
-    PermissionDenied,
-    PlaintextOnly,
-    TooLarge,
-    why_not_connected,
-)
-from cyborg_infra.live.login import login_options, tls_context
+from cyborg_infra.live.faults import ClosedDuringLogin, ConnectionLost, PlaintextOnly, why_not_connected
+from cyborg_infra.live.link import Link
 from cyborg_infra.live.target import Target
 from cyborg_infra.model.problems import ConnectFailed, Problem, ServerFault
 
-if TYPE_CHECKING:
-    from nats.aio.msg import Msg
-
-    from cyborg_infra.live.client import SafeClient
-
 _ACCOUNT_TIMEOUT = 1.0  # seconds; the account's name is a nicety
-_CLOSE_TIMEOUT = 1.0  # seconds; a peer that is gone never ends TLS in order
-_DENIED = re.compile(r'permissions violation for (publish to|subscription to) "(.*)"')
 
 
 @contextlib.asynccontextmanager
 async def connect(target: Target) -> AsyncIterator[Connection]:
-    """A connection to the first of the target's URLs that takes us, closed after the block.
+    """A connection by way of the first of the target's URLs that takes us, closed after the block.
 
     Raises:
         ConnectFailed: none did, one problem for each; or a key or certificate is unusable.
     """
-    connection = await _first(target)
+    connection = Connection(target, await _first(target))
     try:
         yield connection
     finally:
         await connection.close()
 
 
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A request under way. Ends once; a fault is a result, so that nobody has to fetch an exception."""
-
-    subject: str
-    outcome: asyncio.Future[bytes | ServerFault]
-
-    def end(self, outcome: bytes | ServerFault) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
-
-
 class Connection:
     """An open connection. Requests may overlap freely; each ends with its reply or with the reason why not."""
 
-    def __init__(self, target: Target, url: str) -> None:
-        self.url = url
-        self.server_version = ""
-        self.server_name = ""
-        self.cluster = ""
-        self.peers = 0  # servers of the cluster that clients are told of; 0 where they are not told
-        self.max_payload = 0
-        self.headers = False
+    def __init__(self, target: Target, link: Link) -> None:
         self._target = target
-        self._client: SafeClient | None = None
-        self._inbox = ""
-        self._ids = itertools.count(1)
-        self._pending: dict[str, _Pending] = {}
-        self._broken: ServerFault | None = None
+        self._link = link
+        self._closed = False
+        self._relinking = asyncio.Lock()
+
+    @property
+    def url(self) -> str:
+        """Where we are connected to at the moment."""
+        return self._link.url
+
+    @property
+    def server_name(self) -> str:
+        """The name of the server that we are connected to at the moment."""
+        return self._link.server_name
+
+    @property
+    def server_version(self) -> str:
+        """Its version."""
+        return self._link.server_version
+
+    @property
+    def cluster(self) -> str:
+        """The name of its cluster; empty for a single server."""
+        return self._link.cluster
+
+    @property
+    def peers(self) -> int:
+        """Servers of the cluster that were up when we connected, as clients are told; 0 where they are not told."""
+        return self._link.peers
+
+    @property
+    def headers(self) -> bool:
+        """Whether messages may have headers."""
+        return self._link.headers
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes that a request may have at most."""
+        return self._link.max_payload
 
     async def request(
         self,
@@ -93,7 +85,7 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - part of the request, and named in its error
     ) -> bytes:
-        """The reply's payload. `timeout` in seconds, by default the target's.
+        """The reply's payload. `timeout` in seconds, by default the target's; connecting anew is not part of it.
 
         Raises:
             NoReply: none in time; the request may have been executed.
@@ -102,23 +94,10 @@ class Connection:
             ConnectionLost: the connection ended before the reply; the request may have been executed.
             TooLarge: the payload is more than the server accepts; nothing was sent.
         """
+        if isinstance(self._link.broken, ConnectionLost):
+            await self._relink()
         seconds = self._target.timeout if timeout is None else timeout
-        if len(payload) > self.max_payload:
-            raise TooLarge(subject, len(payload), self.max_payload)
-        reply_to = f"{self._inbox}.{next(self._ids)}"
-        pending = _Pending(subject, asyncio.get_running_loop().create_future())
-        self._pending[reply_to] = pending
-        try:
-            async with asyncio.timeout(seconds):
-                await self._publish(subject, payload, reply_to, headers)
-                outcome = await pending.outcome
-        except TimeoutError:
-            raise NoReply(subject, seconds) from None
-        finally:
-            del self._pending[reply_to]
-        if isinstance(outcome, ServerFault):
-            raise outcome
-        return outcome
+        return await self._link.request(subject, payload, headers=headers, timeout=seconds)
 
     async def account(self) -> str:
         """The name of the account that we are in; empty where the server does not tell, after a second at most."""
@@ -130,106 +109,42 @@ class Connection:
         return ""
 
     async def close(self) -> None:
-        """Closed; what was pending has failed with ConnectionLost. Quick; never raises."""
-        self._fail_all(ConnectionLost(self.url, "closed by us"))
-        if self._client is not None:
-            await self._client.end(_CLOSE_TIMEOUT)
+        """Closed for good; what was pending has failed with ConnectionLost. Quick; never raises."""
+        self._closed = True
+        await self._link.close()
 
-    async def _publish(
-        self, subject: str, payload: bytes, reply_to: str, headers: Mapping[str, str] | None
-    ) -> None:
-        from nats.errors import ConnectionClosedError, OutboundBufferLimitError
-
-        if self._broken or self._client is None:
-            raise self._broken or ConnectionLost(self.url)
-        try:
-            await self._client.publish(subject, payload, reply=reply_to, headers=dict(headers or {}) or None)
-        except (ConnectionClosedError, OutboundBufferLimitError, OSError):
-            raise ConnectionLost(self.url) from None
-
-    async def _open(self) -> None:
-        """Connected and listening for replies. Raises whatever nats-py, ssl or the system raise."""
-        from cyborg_infra.live.client import SafeClient
-
-        client = self._client = SafeClient(tls_wanted=self._target.tls_wanted)
-        async with asyncio.timeout(self._target.timeout):
-            await client.connect(
-                self.url,
-                name="cyborg-infra",
-                error_cb=self._on_error,
-                disconnected_cb=self._on_close,
-                allow_reconnect=False,
-                connect_timeout=math.ceil(self._target.timeout) + 1,  # ours ends first, and covers every step
-                pending_size=0,  # a forced flush swallows the cancellation that a timeout is made of
-                inbox_prefix=self._target.inbox_prefix,
-                tls_handshake_first=self._target.tls_first,
-                tls=tls_context(self._target),
-                **login_options(self._target),
-            )
-        if not client.is_connected:
-            raise ClosedDuringLogin  # nats-py takes an end of file for a success
-        self.server_version = client.info.get("version", "")
-        self.server_name = client.info.get("server_name", "")
-        self.cluster = client.info.get("cluster", "")
-        self.peers = len(client.info.get("connect_urls") or ()) if self.cluster else 0
-        self.headers = bool(client.info.get("headers"))
-        self.max_payload = client.max_payload
-        self._inbox = client.new_inbox()
-        # No limits: a reply that is dropped is a request that never ends.
-        await client.subscribe(
-            f"{self._inbox}.*", cb=self._on_reply, pending_msgs_limit=0, pending_bytes_limit=0
-        )
-
-    async def _on_reply(self, message: Msg) -> None:
-        pending = self._pending.get(message.subject)
-        if pending is None:
-            return  # it came too late
-        if not message.data and (message.headers or {}).get("Status") == "503":
-            pending.end(NoResponders(pending.subject))
-        else:
-            pending.end(message.data)
-
-    async def _on_error(self, error: Exception) -> None:
-        assert self._client is not None  # noqa: S101 - set by _open
-        if not (self._client.is_connected or self._client.is_closed):
-            raise error  # still connecting: nats-py would go on trying for two minutes
-        denied = _DENIED.search(str(error))
-        if denied is None:
-            return  # whatever ends the connection comes by _on_close as well
-        if denied[1].startswith("sub"):
-            self._fail_all(PermissionDenied(f"{self._inbox}.*", receiving=True))
-            return
-        subject = denied[2].replace('\\"', '"')
-        for pending in self._pending.values():
-            if pending.subject.lower() == subject:  # nats-py tells it in lower case only
-                pending.end(PermissionDenied(pending.subject))
-
-    async def _on_close(self) -> None:
-        self._fail_all(ConnectionLost(self.url))
-
-    def _fail_all(self, fault: ServerFault) -> None:
-        self._broken = self._broken or fault
-        for pending in self._pending.values():
-            pending.end(self._broken)
+    async def _relink(self) -> None:
+        """Connected to another server of the same cluster, or to the same server; or all is as it was."""
+        async with self._relinking:
+            lost = self._link
+            if self._closed or not isinstance(lost.broken, ConnectionLost):
+                return  # another request has been here
+            await lost.close()
+            with contextlib.suppress(ConnectFailed):
+                found = await _first(self._target)
+                if found.cluster == lost.cluster and (found.cluster or found.url == lost.url):
+                    self._link = found
+                else:
+                    await found.close()
 
 
-async def _first(target: Target) -> Connection:
+async def _first(target: Target) -> Link:
     from nats.errors import Error
 
     # ValueError: a first line without end, or no UTF-8.
     faults = (Error, OSError, ValueError, PlaintextOnly, ClosedDuringLogin)
     problems = []
     for url in target.urls:
-        connection = Connection(target, url)
+        link = Link(target, url)
         try:
-            await connection._open()  # noqa: SLF001 - the other half of this class
+            await link.open()
         except faults as error:
-            await connection.close()
+            await link.close()
             reason = why_not_connected(error, target)
             problems.append(Problem("connect-failed", f"cannot connect to {url}: {reason}"))
         except BaseException:
-            await connection.close()
+            await link.close()
             raise
         else:
-            return connection
+            return link
     raise ConnectFailed(*problems)

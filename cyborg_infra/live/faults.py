@@ -15,7 +15,11 @@ from cyborg_infra.live.target import Target
 from cyborg_infra.model.problems import Problem, ServerFault
 
 
-class NoReply(ServerFault):
+class Unanswered(ServerFault):
+    """Nobody answered. Once a server is there again, asking again can help: after reading what was executed."""
+
+
+class NoReply(Unanswered):
     """No answer in time. The request may have been executed all the same: read before deciding to retry."""
 
     def __init__(self, subject: str, seconds: float) -> None:
@@ -29,7 +33,7 @@ class NoReply(ServerFault):
         )
 
 
-class NoResponders(ServerFault):
+class NoResponders(Unanswered):
     """Nobody listens on the subject: for the JetStream API, no server with JetStream is reachable."""
 
     def __init__(self, subject: str) -> None:
@@ -43,7 +47,7 @@ class NoResponders(ServerFault):
         )
 
 
-class ConnectionLost(ServerFault):
+class ConnectionLost(Unanswered):
     """The connection ended. What was under way may have been executed."""
 
     def __init__(self, url: str, reason: str = "") -> None:
@@ -52,6 +56,20 @@ class ConnectionLost(ServerFault):
             Problem(
                 "connection-lost",
                 f"lost the connection to {url}{because}; what was under way may have been executed all the same",
+            )
+        )
+
+
+class NoLeader(Unanswered):
+    """The answer came from a server that does not lead the stream or consumer: what it says may be old (measured 2.15.1)."""
+
+    def __init__(self, doing: str) -> None:
+        super().__init__(
+            Problem(
+                "no-leader",
+                f"{doing}: it has no leader at the moment",
+                None,
+                "more than half of the servers that hold it have to be up",
             )
         )
 
@@ -112,7 +130,9 @@ _CHANGING = "the cluster is still carrying out an earlier change of this stream"
 
 ADVICE: Mapping[int, Advice] = {
     10002: Advice("the account has no resources left; raise its limits"),
-    10005: Advice("no server fits: check replicas, placement tags and free storage"),
+    10005: Advice(
+        "no server fits: check replicas, placement tags and free storage, and that no server is down"
+    ),
     10007: Advice(_PEERS, Retry.RETRY),
     10008: Advice("the cluster has no leader at the moment", Retry.RETRY),
     10009: Advice(_PEERS, Retry.RETRY),

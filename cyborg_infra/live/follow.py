@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import NamedTuple
 
+from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.live.parking import mark
 from cyborg_infra.live.routes import Route, present, stream_counts
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import Ref, Resource, StreamCounts
 
 NEARLY = 500  # messages that may still be missing when the origin is parked: they take a few milliseconds
 POLL = 0.025  # seconds; a parked stream that has not grown for so long has taken in all that was under way
+SLOW = 0.5  # seconds in which a copy stores what was under way
 STALLED = 30.0  # seconds; after a restart a copy looks for its origin every 10
 
 
@@ -28,6 +32,7 @@ async def nearly(server: JetStream, origin: Ref, copy: Ref, route: Route) -> Non
 
 async def caught_up(server: JetStream, origin: Ref, copy: Ref, route: Route) -> None:
     """The copy has every message of the parked origin. Raises ServerFault if it stops growing before."""
+    await _fence(server, origin)
     watch, last = _Watch(server, route), -1
     while True:
         now = await _look(server, origin, copy, route)
@@ -55,6 +60,22 @@ class _Look(NamedTuple):
     def has_most(self) -> bool:
         begun = self.reached > 0 and self.held.last_seq - self.reached <= NEARLY
         return begun or self.has_as_many()
+
+
+async def _fence(server: JetStream, origin: Ref) -> None:
+    """The origin stores nothing any more that it took in before it was parked, however slow its copies are.
+
+    They are stored in order: once it has acknowledged one more message, it has all that came before. A stream that is
+    full takes nothing in, and in an interest stream a message that nobody waits for would leave nothing but a gap.
+    """
+    stream = await server.info(origin)
+    if stream is None or stream.config.get("num_replicas", 1) == 1:
+        return  # a message is stored as it comes
+    if stream.config["retention"] == "interest":
+        await asyncio.sleep(SLOW)
+        return
+    with contextlib.suppress(ApiError):
+        await mark(server, origin)
 
 
 async def _look(server: JetStream, origin: Ref, copy: Ref, route: Route) -> _Look:

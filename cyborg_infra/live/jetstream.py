@@ -10,8 +10,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from cyborg_infra.live.again import Outage, Result, may_pass
 from cyborg_infra.live.connect import Connection, connect
-from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry, raise_for_error
+from cyborg_infra.live.faults import ApiError, ConnectionLost, NoLeader, Retry, Unanswered, raise_for_error
 from cyborg_infra.live.target import Target
 from cyborg_infra.model.dead_letter import Headers
 from cyborg_infra.model.fields import LEVELS, Config, Kind, Version, level_of
@@ -20,13 +21,9 @@ from cyborg_infra.model.state import ConsumerCounts, Facts, Limits, Ref, Resourc
 
 READS_IN_FLIGHT = 128  # measured: the server drops its whole queue at 10,000; beyond 128 nothing is gained
 CLUSTER_TIMEOUT = 10.0  # seconds; an election takes 4 to 9, and LIST waits 4 for what does not answer
-ATTEMPTS = 4  # with PAUSES between them: over 15 s together, which covers election and lost quorum
-PAUSES = (0.5, 2.0, 4.0)
-SECOND_LOOKS = (
-    2  # attempts for what a listing has waited for already: with CLUSTER_TIMEOUT more than an election
-)
 READINGS = 3  # a listing that changed while it was read is read again
 
+NO_META_LEADER = 10008
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 NO_MESSAGE = 10037
@@ -43,17 +40,13 @@ class JetStream:
         self._connection = connection
         self._target = target
         self._timeout = max(target.timeout, CLUSTER_TIMEOUT) if connection.cluster else target.timeout
+        self._outage = Outage()
         self._reading = asyncio.Semaphore(READS_IN_FLIGHT)
 
     @property
     def clustered(self) -> bool:
-        """Whether the server is one of a cluster: what it accepts holds a little later."""
+        """Whether the server is one of a cluster: others may take its place, and what it accepts holds a little later."""
         return bool(self._connection.cluster)
-
-    @property
-    def peers(self) -> int:
-        """Servers of the cluster, as far as we were told of them; 0 is unknown."""
-        return self._connection.peers
 
     async def call(
         self,
@@ -65,6 +58,34 @@ class JetStream:
     ) -> dict[str, Any]:
         """The API's answer to one request. Raises ApiError for an error in it, and whatever `Connection.request` raises."""
         return await self._ask(f"{self._target.api_prefix}.{verb}", body, {}, doing, timeout)
+
+    async def insist(self, verb: str, body: Mapping[str, Any] | None = None, *, doing: str) -> dict[str, Any]:
+        """As `call`, for what may be done twice, as reading may: asked again where a cluster needs time to elect.
+
+        Raises NoLeader for an answer on a stream or consumer that has none: it may be old.
+        """
+
+        async def ask() -> dict[str, Any]:
+            answer = await self.call(verb, body, doing=doing)
+            if _leaderless(answer):
+                raise NoLeader(doing)
+            return answer
+
+        return await self._outage.outlast(ask, self._worth_asking_again)
+
+    async def patiently(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """What `attempt` returns, tried again where a cluster needs time to elect: it begins by reading what holds."""
+        return await self._outage.outlast(attempt, self._worth_writing_again)
+
+    def _worth_writing_again(self, fault: ServerFault) -> bool:
+        """A single server that is gone has nobody to take its place."""
+        return may_pass(fault) and (self.clustered or not isinstance(fault, ConnectionLost))
+
+    def _worth_asking_again(self, fault: ServerFault) -> bool:
+        """A single server that does not answer will not do so at the next request either."""
+        return (
+            fault.retry is Retry.RETRY if isinstance(fault, ApiError) else self.clustered and may_pass(fault)
+        )
 
     async def publish(
         self, subject: str, body: Mapping[str, Any], headers: Mapping[str, str], *, doing: str
@@ -88,9 +109,13 @@ class JetStream:
         timeout: float | None = None,  # noqa: ASYNC109 - as in `call`
     ) -> dict[str, Any]:
         payload = json.dumps(body, separators=(",", ":")).encode() if body is not None else b""
-        reply = await self._connection.request(
-            subject, payload, headers=headers, timeout=timeout or self._timeout
-        )
+        try:
+            reply = await self._connection.request(
+                subject, payload, headers=headers, timeout=timeout or self._timeout
+            )
+        except Unanswered:
+            self._outage.begun()
+            raise
         return self._understood(reply, doing)
 
     def _understood(self, reply: bytes, doing: str) -> dict[str, Any]:
@@ -105,13 +130,17 @@ class JetStream:
                     "something else listens on this subject: check --js-api-prefix",
                 )
             ) from None
+        if answer.get("error", {}).get("err_code") == NO_META_LEADER:
+            self._outage.begun()
+        elif not _leaderless(answer):
+            self._outage.ended()
         raise_for_error(answer, doing)
         return answer
 
     async def facts(self) -> Facts:
         """What the server and the account are. Raises NoResponders or ApiError 10039 where there is no JetStream."""
         info, account = await asyncio.gather(
-            self._read("INFO", doing="reading the account"), self._connection.account()
+            self.insist("INFO", doing="reading the account"), self._connection.account()
         )
         level = info.get("api", {}).get("level", 0)
         return Facts(
@@ -151,7 +180,7 @@ class JetStream:
     async def info(self, ref: Ref) -> Resource | None:
         """One stream or consumer as it is now, or None if there is none."""
         try:
-            row = await self._read(_info(ref), doing=f"reading {ref}")
+            row = await self.insist(_info(ref), doing=f"reading {ref}")
         except ApiError as error:
             if error.err_code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND):
                 return None
@@ -160,7 +189,7 @@ class JetStream:
 
     async def consumers(self, stream: Ref) -> list[Resource]:
         """The consumers of one stream as they are now. Raises ServerFault if the stream is gone."""
-        info = await self._read(f"STREAM.INFO.{stream}", doing=f"reading {stream}")
+        info = await self.insist(f"STREAM.INFO.{stream}", doing=f"reading {stream}")
         try:
             _, rows = await self._consumers(stream.stream, info)
         except _ChangedMeanwhile:
@@ -197,9 +226,7 @@ class JetStream:
         """The consumers of one stream. In a cluster a stream that is gone lists as empty, without an error."""
 
         async def read(name: str) -> dict[str, Any]:
-            return await self._read(
-                f"CONSUMER.INFO.{stream}.{name}", doing=f"reading {stream}/{name}", attempts=SECOND_LOOKS
-            )
+            return await self.insist(f"CONSUMER.INFO.{stream}.{name}", doing=f"reading {stream}/{name}")
 
         async with self._reading:
             try:
@@ -222,7 +249,7 @@ class JetStream:
         missing: dict[str, str] = {}
         offset, totals = 0, set()
         while True:
-            page = await self._read(verb, {"offset": offset}, doing=doing)
+            page = await self.insist(verb, {"offset": offset}, doing=doing)
             listed = {_name(row): row for row in page.get(member) or ()}
             absent = dict.fromkeys(page.get("missing") or (), "no answer") | (page.get("offline") or {})
             covered = listed.keys() | absent.keys()
@@ -258,29 +285,7 @@ class JetStream:
         return found
 
     async def _stream_row(self, name: str) -> dict[str, Any]:
-        """One stream's INFO. In a cluster a stream without a leader answers with old data (measured 2.15.1)."""
-        row = await self._read(f"STREAM.INFO.{name}", doing=f"reading {name}", attempts=SECOND_LOOKS)
-        if row.get("cluster") is not None and not row["cluster"].get("leader"):
-            raise ServerFault(Problem("no-leader", "it has no leader", None))
-        return row
-
-    async def _read(
-        self, verb: str, body: Mapping[str, Any] | None = None, *, doing: str, attempts: int = ATTEMPTS
-    ) -> dict[str, Any]:
-        """A request that changes nothing; asked again where a cluster needs time to elect."""
-        for attempt in range(attempts):
-            try:
-                return await self.call(verb, body, doing=doing)
-            except (NoReply, NoResponders, ApiError) as fault:
-                worth = (
-                    fault.retry is Retry.RETRY
-                    if isinstance(fault, ApiError)
-                    else bool(self._connection.cluster)
-                )
-                if not worth or attempt == attempts - 1:
-                    raise
-            await asyncio.sleep(PAUSES[attempt])
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return await self.insist(f"STREAM.INFO.{name}", doing=f"reading {name}")
 
 
 @contextlib.asynccontextmanager
@@ -294,13 +299,19 @@ def _info(ref: Ref) -> str:
     return f"CONSUMER.INFO.{ref.stream}.{ref.consumer}" if ref.consumer else f"STREAM.INFO.{ref.stream}"
 
 
+def _leaderless(answer: Mapping[str, Any]) -> bool:
+    """Whether this is about a stream or consumer that has no leader: what it says may be old (measured 2.15.1)."""
+    members = answer.get("cluster")
+    return members is not None and not members.get("leader")
+
+
 def _name(row: Mapping[str, Any]) -> str:
     name: str = row["name"] if "stream_name" in row else row["config"]["name"]
     return name
 
 
 def _peers(told: int, streams: Mapping[str, Mapping[str, Any]]) -> int:
-    """Servers that can hold a replica; 0 is unknown. Clients are told of those that are up, and a stream proves its own."""
+    """At least so many servers can hold a replica; 0 is unknown. Clients are told of those that are up, and a stream proves its own."""
     return max(told, *(row["config"]["num_replicas"] for row in streams.values()), 1) if told else 0
 
 

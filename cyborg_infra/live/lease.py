@@ -10,26 +10,28 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from getpass import getuser
 from os import getpid
 from typing import Any
 
-from cyborg_infra.live.faults import ApiError
+from cyborg_infra.live.faults import ApiError, Unanswered
 from cyborg_infra.live.jetstream import NO_MESSAGE, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.model.buckets import LEASES, bucket_stream, bucket_subject
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.units import SECOND
 
 LIFETIME = 60  # seconds; an abandoned lease is free after that
-REPLICAS = 3  # where the cluster has as many servers
+REPLICAS = 3  # where a cluster has as many servers
 RENEWALS = 3  # in a lifetime
 POLL = 0.5  # seconds between two tries while waiting
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 _NAME_IN_USE = 10058
+_NO_SUITABLE_PEERS = 10005
+_NO_SUCH_MESSAGE = 10057
 _STREAM = bucket_stream(LEASES)
 
 
@@ -101,15 +103,24 @@ async def _bucket(server: JetStream) -> None:
         "duplicate_window": LIFETIME * SECOND,
         "discard": "new",
         "storage": "file",
-        "num_replicas": REPLICAS if server.peers >= REPLICAS else 1,
+        "num_replicas": REPLICAS if server.clustered else 1,
         "allow_rollup_hdrs": True,
         "allow_direct": True,
     }
     try:
-        await server.call(f"STREAM.CREATE.{_STREAM}", config, doing="preparing the lease")
+        try:
+            await _create(server, config)
+        except ApiError as error:
+            if error.err_code != _NO_SUITABLE_PEERS:
+                raise
+            await _create(server, config | {"num_replicas": 1})  # a cluster of two, or too many are down
     except ApiError as error:
         if error.err_code != _NAME_IN_USE:  # it exists, scaled or changed by hand: it serves
             raise LeaseHeld(Problem("lease", str(error), None, "--no-lock applies without a lease")) from None
+
+
+async def _create(server: JetStream, config: Mapping[str, Any]) -> None:
+    await server.insist(f"STREAM.CREATE.{_STREAM}", config, doing="preparing the lease")
 
 
 async def _renew(
@@ -127,8 +138,9 @@ async def _renew(
                 await ended.wait()
                 break
         renewed = None
-        with contextlib.suppress(CyborgError):
-            renewed = await _put(server, org, _holder(*mine), expected=sequence)
+        with contextlib.suppress(CyborgError, TimeoutError):
+            async with asyncio.timeout(LIFETIME / 2):  # after that it may have expired
+                renewed = await _put(server, org, _holder(*mine), expected=sequence)
         if renewed is None:
             lost.set()
         else:
@@ -138,26 +150,36 @@ async def _renew(
 
 async def _put(server: JetStream, org: str, value: Holder, *, expected: int) -> int | None:
     """The new sequence number, or None if the last one on the subject is not `expected` (0: there is none)."""
-    try:
-        answer = await server.publish(
-            _subject(org),
-            asdict(value),
-            {"Nats-Expected-Last-Subject-Sequence": str(expected)},
-            doing="taking the lease",
-        )
-    except ApiError as error:
-        if error.err_code in _WRONG_LAST_SEQUENCE:
-            return None
-        raise
-    sequence: int = answer["seq"]
-    return sequence
+    unsure = False
+
+    async def attempt() -> int | None:
+        nonlocal unsure
+        try:
+            answer = await server.publish(
+                _subject(org),
+                asdict(value),
+                {"Nats-Expected-Last-Subject-Sequence": str(expected)},
+                doing="taking the lease",
+            )
+        except Unanswered:
+            unsure = True
+            raise
+        except ApiError as error:
+            if error.err_code not in _WRONG_LAST_SEQUENCE:
+                raise
+            found = await _last(server, org) if unsure else None
+            return found[0] if found and found[1] == value else None
+        sequence: int = answer["seq"]
+        return sequence
+
+    return await server.patiently(attempt)
 
 
 async def _last(server: JetStream, org: str) -> tuple[int, Holder] | None:
     import base64
 
     try:
-        answer = await server.call(
+        answer = await server.insist(
             f"STREAM.MSG.GET.{_STREAM}", {"last_by_subj": _subject(org)}, doing="reading the lease"
         )
     except ApiError as error:
@@ -169,9 +191,13 @@ async def _last(server: JetStream, org: str) -> tuple[int, Holder] | None:
 
 
 async def _free(server: JetStream, sequence: int) -> None:
-    await server.call(
-        f"STREAM.MSG.DELETE.{_STREAM}", {"seq": sequence, "no_erase": True}, doing="freeing the lease"
-    )
+    try:
+        await server.insist(
+            f"STREAM.MSG.DELETE.{_STREAM}", {"seq": sequence, "no_erase": True}, doing="freeing the lease"
+        )
+    except ApiError as error:
+        if error.err_code != _NO_SUCH_MESSAGE:  # expired, or freed by an attempt whose answer was lost
+            raise
 
 
 def _holder(name: str, since: datetime) -> Holder:

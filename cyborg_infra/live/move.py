@@ -33,9 +33,9 @@ from typing import Any
 
 from cyborg_infra.live import routes, standing
 from cyborg_infra.live.carry import Manner
-from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
+from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.follow import caught_up, nearly
-from cyborg_infra.live.jetstream import PAUSES, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.jetstream import STREAM_NOT_FOUND, JetStream
 from cyborg_infra.live.journal import INGEST, Journal, Stage, has_begun, runs_ahead, stage
 from cyborg_infra.live.parking import is_parked, parked, unmark
 from cyborg_infra.live.routes import Route
@@ -78,24 +78,11 @@ async def replace(
     """
     move = _Move(server, via, desired, readers, manner, must=must)
     try:
-        await _patiently(move.run)
+        await server.patiently(move.run)  # it begins by looking at what there is
     except ServerFault:
         with contextlib.suppress(ServerFault):  # the next apply finds the same, and goes on
             await move.undo()
         raise
-
-
-async def _patiently(run: Callable[[], Awaitable[None]]) -> None:
-    """Done, started again after a fault that may pass: it begins by looking at what there is."""
-    for pause in (*PAUSES, None):
-        try:
-            await run()
-        except (NoReply, NoResponders, ApiError) as fault:
-            if pause is None or (isinstance(fault, ApiError) and fault.retry is Retry.NONE):
-                raise
-            await asyncio.sleep(pause)
-        else:
-            return
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,11 @@ def parking(stream: Ref) -> str:
 
 def parked(stream: Resource) -> dict[str, Any]:
     """Its configuration with a subject that nobody uses: publishers are refused, and know it."""
-    rest = {name: value for name, value in stream.config.items() if name != "subject_transform"}
+    rest = {
+        name: value
+        for name, value in stream.config.items()
+        if name not in ("subject_transform", "republish")  # what marks an end is for nobody
+    }
     return {**rest, "subjects": [parking(stream.ref)], "no_ack": False}
 
 

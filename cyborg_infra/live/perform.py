@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cyborg_infra.live import carry, move
 from cyborg_infra.live.carry import Manner
-from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, Retry
-from cyborg_infra.live.jetstream import ATTEMPTS, CONSUMER_NOT_FOUND, PAUSES, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.faults import ApiError, Unanswered
+from cyborg_infra.live.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, JetStream
 from cyborg_infra.live.journal import has_begun
 from cyborg_infra.live.parking import parked
 from cyborg_infra.live.settle import settled
@@ -40,7 +41,8 @@ async def perform(server: JetStream, change: Change, manner: Manner) -> None:
     """
     await _write_all(server, change, manner)
     if change.after is not None and _travels(change, change.after):
-        await settled(server, change.after, born=change.action in (Action.CREATE, Action.REPLACE))
+        born = change.action in (Action.CREATE, Action.REPLACE)
+        await settled(server, change.after, manner.waits, born=born)
 
 
 async def _write_all(server: JetStream, change: Change, manner: Manner) -> None:
@@ -53,7 +55,7 @@ async def _write_all(server: JetStream, change: Change, manner: Manner) -> None:
         case Action.CREATE:
             await _create(server, _after(change), change.readers.values())
         case Action.ADOPT | Action.UPDATE:
-            await _update(server, change)
+            await _update(server, change, manner)
         case Action.REPLACE if change.ref.kind is Kind.CONSUMER:
             await _replace_consumer(server, change, manner)
         case Action.REPLACE:
@@ -73,19 +75,29 @@ async def _carry(server: JetStream, change: Change, manner: Manner) -> None:
         live, desired = await server.info(change.ref), _after(change)
         if change.fields and live is not None:  # which may be what an undone move has put back
             await _update_consumer(server, live, desired)
-        await carry.finish(server, desired, manner.version)
+        await server.patiently(partial(carry.finish, server, desired, manner.version))
 
 
 async def _replace_consumer(server: JetStream, change: Change, manner: Manner) -> None:
     if await _came_with_its_stream(server, change):
         return
     await _unchanged(server, change)
-    announced = any(hazard.name is HazardName.REPEATS_WORK for hazard in change.hazards)
+    after, announced = (
+        _after(change),
+        any(hazard.name is HazardName.REPEATS_WORK for hazard in change.hazards),
+    )
     if (
         manner.version < PAUSE_SINCE and not announced
     ):  # the plan says of each consumer whether somebody works there
         manner = replace(manner, repeats_work=False)
-    await carry.replace(server, change.place, _after(change), manner)
+
+    async def attempt() -> None:
+        if change.place == change.ref and await _happened(server, change.ref, after):
+            await carry.finish(server, after, manner.version)  # the last attempt did all but the end of it
+        else:
+            await carry.replace(server, change.place, after, manner)
+
+    await server.patiently(attempt)
 
 
 async def _came_with_its_stream(server: JetStream, change: Change) -> bool:
@@ -128,7 +140,7 @@ async def _create(server: JetStream, desired: Resource, readers: Collection[Reso
         await _write(server, None, desired, f"CONSUMER.CREATE.{ref.stream}.{ref.consumer}", body)
 
 
-async def _update(server: JetStream, change: Change) -> None:
+async def _update(server: JetStream, change: Change, manner: Manner) -> None:
     live, desired = await _unchanged(server, change), _after(change)
     ref = change.ref
     if live is None:
@@ -137,7 +149,7 @@ async def _update(server: JetStream, change: Change) -> None:
         if {"num_replicas", "placement"} <= {field.field for field in change.fields}:
             halfway = _halfway(live, desired)
             await _update_stream(server, live, halfway)
-            await settled(server, halfway)
+            await settled(server, halfway, manner.waits)
         await _update_stream(server, live, desired)
     else:
         await _update_consumer(server, live, desired)
@@ -260,28 +272,22 @@ async def _write(
     if resource is None:
         raise ValueError("a write has a before or an after")
     ref, doing = resource.ref, _doing(before, after)
-    for attempt in range(ATTEMPTS):
+
+    async def attempt() -> None:
         try:
             answer = await server.call(verb, body, doing=doing)
-        except (NoReply, NoResponders, ApiError) as fault:
-            if (
-                isinstance(fault, ApiError)
-                and fault.err_code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND)
-                and after is None
-            ):
-                return
+        except (Unanswered, ApiError) as fault:
             if isinstance(fault, ApiError) and fault.unwritten:
                 await _forget(server, before, after)
                 raise
-            if await _happened(server, ref, after):
-                return
-            if attempt == len(PAUSES) or (isinstance(fault, ApiError) and fault.retry is Retry.NONE):
+            gone = isinstance(fault, ApiError) and fault.err_code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND)
+            if not (gone and after is None) and not await _happened(server, ref, after):
                 raise
-            await asyncio.sleep(PAUSES[attempt])
         else:
             if after is not None and _lacking(answer["config"], after):
                 await _refuse_unless_held(server, after)
-            return
+
+    await server.patiently(attempt)
 
 
 async def _forget(server: JetStream, before: Resource | None, after: Resource | None) -> None:

@@ -219,7 +219,7 @@ class Facts:
     account: str = ""
     cluster: str = ""
     domain: str = ""
-    peers: int = 0  # servers that can hold a replica; 0 is unknown
+    peers: int = 0  # servers that can hold a replica, as far as we know: others may be down; 0 is unknown
     context: str = ""
     source: str = ""  # where url and context came from
     limits: Limits = Limits()

@@ -1,4 +1,4 @@
-"""How an apply goes on: a bar on a terminal, a plain line for each change elsewhere."""
+"""How an apply goes on: a bar on a terminal, a plain line for each change and each wait elsewhere."""
 
 from __future__ import annotations
 
@@ -14,20 +14,29 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bar(console: Console, total: int) -> Iterator[Callable[[Outcome], None]]:
-    """A function that is told of every outcome. Failures are always printed; the bar is gone afterwards."""
+def bar(console: Console, total: int) -> Iterator[tuple[Callable[[Outcome], None], Callable[[str], None]]]:
+    """A function to tell of every outcome, and one of what is waited for. The bar is gone afterwards; failures stay."""
     if not console.is_terminal:
-        yield lambda outcome: console.print(text.outcome(outcome))
+        yield (
+            lambda outcome: console.print(text.outcome(outcome)),
+            lambda sentence: console.print(text.wait(sentence)),
+        )
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("Applying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("Applying"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[waits]}", markup=False),
+    )
     with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task("apply", total=total)
+        task = shown.add_task("apply", total=total, waits="")
 
         def tell(outcome: Outcome) -> None:
             if outcome.done is Done.FAILED:
                 console.print(text.outcome(outcome))
-            shown.advance(task)
+            shown.update(task, advance=1, waits="")
 
-        yield tell
+        yield tell, lambda sentence: shown.update(task, waits=sentence, refresh=True)

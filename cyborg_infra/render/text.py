@@ -201,6 +201,11 @@ def _command(plan: Plan, saved: str | None, manifest: str | None) -> Iterator[st
         yield f"--allow {name}"
 
 
+def wait(sentence: str) -> Page:
+    """What an apply is waiting for, in one line."""
+    return Page((line(f"  {sentence}"),))
+
+
 def outcome(outcome: Outcome) -> Page:
     """How one change ended, in one line, while an apply runs."""
     change = outcome.change

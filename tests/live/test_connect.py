@@ -187,6 +187,25 @@ def test_a_server_that_stops_in_order_is_a_lost_connection_too(server: EmbeddedS
     asyncio.run(ask())
 
 
+def test_a_lost_connection_is_made_anew_to_the_same_server_and_to_no_stranger(
+    start_server: StartServer,
+) -> None:
+    """Another server of the same cluster would do; these two are strangers to each other."""
+    server, stranger = start_server(), start_server()
+
+    async def ask() -> None:
+        async with connect(Target(urls=(server.url, stranger.url), timeout=LONG)) as connection:
+            server.kill()
+            for _ in range(2):
+                with pytest.raises(ConnectionLost):
+                    await connection.request("$JS.API.INFO")
+            server.start()
+            assert json.loads(await connection.request("$JS.API.INFO"))["streams"] == 0
+            assert connection.url == server.url
+
+    asyncio.run(ask())
+
+
 def test_a_stalled_server_holds_no_request_longer_than_its_timeout(server: EmbeddedServer) -> None:
     """Even with more bytes waiting than the socket takes."""
 

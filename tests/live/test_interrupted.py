@@ -29,7 +29,7 @@ from acceptance import (
 from scene import Scene, Step, changed, deleted, published, stream, worked
 from servers import OLDEST, StartServer
 
-from cyborg_infra.live import jetstream
+from cyborg_infra.live import again
 from cyborg_infra.live.connect import Connection
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.faults import NoReply
@@ -223,8 +223,7 @@ class Silence:
             raise NoReply(subject, 0)
 
         monkeypatch.setattr(Connection, "request", request)
-        monkeypatch.setattr(jetstream, "PAUSES", (0.0, 0.0, 0.0))
-        monkeypatch.setattr("cyborg_infra.live.perform.PAUSES", (0.0, 0.0, 0.0))
+        monkeypatch.setattr(again, "PAUSE", 0.0)
 
 
 @pytest.mark.parametrize("executed", [True, False])

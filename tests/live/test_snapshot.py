@@ -11,10 +11,9 @@ import pytest
 from scene import Scene, consumer, stream
 from servers import StartServer
 
-from cyborg_infra.live import jetstream
+from cyborg_infra.live import again
 from cyborg_infra.live.connect import Connection
 from cyborg_infra.live.embedded import EmbeddedServer
-from cyborg_infra.live.jetstream import SECOND_LOOKS
 from cyborg_infra.model.problems import SnapshotIncomplete
 
 ORG = "org: acme\nroles: [cto]\n"
@@ -114,8 +113,9 @@ def test_a_row_that_cannot_be_read_is_named_and_nothing_is_planned(
 ) -> None:
     scene.converge(ORG)
     answers("STREAM.LIST", without(TASKS))
-    answers(f"STREAM.INFO.{TASKS}", *[refused] * SECOND_LOOKS)
-    monkeypatch.setattr(jetstream, "PAUSES", (0.01,))
+    answers(f"STREAM.INFO.{TASKS}", *[refused] * 1000)
+    monkeypatch.setattr(again, "PAUSE", 0.01)
+    monkeypatch.setattr(again, "ELECTION", 0.05)
     with pytest.raises(SnapshotIncomplete, match=f"{TASKS} could not be read.*offline"):
         scene.plan(scene.wish(ORG))
 
@@ -170,6 +170,7 @@ def test_consumers_that_the_server_makes_for_a_copy_are_nobody_s_orphans(
         scene.api.ask("acme.agents.cto.inbox", b"hello")
         stream("COPY", mirror={"name": "AGENT_INBOXES"})(scene)
         stream("SUM", sources=[{"name": "AGENT_INBOXES"}])(scene)
+        until_stored(scene, "COPY")
         until_stored(scene, "SUM")
         made = {ref.rpartition("_")[0] for ref in scene.refs() if "/JS_" in ref}
         assert made == {"AGENT_INBOXES/JS_MIRROR", "AGENT_INBOXES/JS_SRC"}

@@ -202,3 +202,14 @@ def test_marks_alone_are_no_change_of_what_a_stream_does() -> None:
     assert change.action is Action.ADOPT
     assert {field.field.removeprefix("metadata.") for field in change.fields} >= {OWNER, APPLIED}
     assert all(field.field.startswith("metadata.cyborg-infra.") for field in change.fields)
+
+
+def test_a_cluster_of_which_too_few_servers_are_known_is_no_reason_to_refuse() -> None:
+    """Those that are down are not counted; if there are really too few, the server says so."""
+    facts = replace(FACTS, cluster="c", peers=2)
+    plan = planned(State(facts=facts), wished("defaults: {replicas: 3}\n"))
+    assert plan.impossible == ()
+    assert [note.partition(":")[0] for note in plan.notes] == [
+        "3 replicas need 3 servers, and 2 of the cluster are known of"
+    ]
+    assert not planned(State(facts=facts), wished("defaults: {replicas: 2}\n")).notes

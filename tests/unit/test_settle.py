@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
+from cyborg_infra.live import settle
 from cyborg_infra.live.faults import NoReply
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.settle import at_rest, settled
 from cyborg_infra.model.problems import ServerFault
 from cyborg_infra.model.state import Ref, Resource
 
-WHOLE = {"leader": "a", "replicas": [{"name": "b", "current": True}, {"name": "c", "current": True}]}
+WHOLE: dict[str, Any] = {
+    "leader": "a",
+    "replicas": [{"name": "b", "current": True}, {"name": "c", "current": True}],
+}
 BEHIND = {"name": "c", "current": False, "lag": 7}
 
 
@@ -48,9 +53,11 @@ class Cluster:
         return dict(answer)
 
 
-def wait(*answers: dict[str, Any] | None, patience: float) -> None:
+def wait(
+    *answers: dict[str, Any] | None, patience: float, waits: Callable[[str], None] = lambda _: None
+) -> None:
     server = cast("JetStream", Cluster(*answers))
-    asyncio.run(settled(server, Resource(Ref("S"), {"num_replicas": 3}), patience=patience))
+    asyncio.run(settled(server, Resource(Ref("S"), {"num_replicas": 3}), waits, patience=patience))
 
 
 def test_it_waits_while_nobody_answers_and_while_a_copy_is_behind() -> None:
@@ -58,5 +65,22 @@ def test_it_waits_while_nobody_answers_and_while_a_copy_is_behind() -> None:
 
 
 def test_without_progress_it_gives_up_and_says_how_far_it_is() -> None:
-    with pytest.raises(ServerFault, match="S: 1 current copies where 3 are wanted"):
+    with pytest.raises(ServerFault, match="S: 1 of 3 copies current"):
         wait({"leader": "a", "replicas": [BEHIND]}, patience=0)
+
+
+def test_what_takes_long_is_told_once_for_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle, "UNNOTICED", -1)
+    monkeypatch.setattr(settle, "POLL", 0)
+    heard: list[str] = []
+    alone = {"leader": "a", "replicas": [BEHIND]}
+    many = {"leader": "a", "replicas": [BEHIND] * 3}
+    half = WHOLE | {"replicas": [WHOLE["replicas"][0], BEHIND]}
+    wait({"leader": ""}, alone, alone, many, half, half, WHOLE, WHOLE, patience=60, waits=heard.append)
+    assert heard == [
+        "waiting for S: no leader",
+        "waiting for S: 1 of 3 copies current",
+        "waiting for S: 4 copies where 3 are wanted",
+        "waiting for S: 2 of 3 copies current",
+        "waiting for S: 3 of 3 copies current",
+    ]

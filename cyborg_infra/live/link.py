@@ -1,0 +1,183 @@
+"""One connection to one server, which fails at once and in one line; carries requests, knows nothing of their content.
+
+nats-py connects, authenticates and frames. Requests have a multiplexer of their own, because nats-py's lets
+them run into their timeout when the connection is lost or a permission is missing. Once lost, it stays lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cyborg_infra.live.faults import (
+    ClosedDuringLogin,
+    ConnectionLost,
+    NoReply,
+    NoResponders,
+    PermissionDenied,
+    TooLarge,
+)
+from cyborg_infra.live.login import login_options, tls_context
+from cyborg_infra.live.target import Target
+from cyborg_infra.model.problems import ServerFault
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+    from cyborg_infra.live.client import SafeClient
+
+_CLOSE_TIMEOUT = 1.0  # seconds; a peer that is gone never ends TLS in order
+_DENIED = re.compile(r'permissions violation for (publish to|subscription to) "(.*)"')
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A request under way. Ends once; a fault is a result, so that nobody has to fetch an exception."""
+
+    subject: str
+    outcome: asyncio.Future[bytes | ServerFault]
+
+    def end(self, outcome: bytes | ServerFault) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+class Link:
+    """Open, after `open`. Requests may overlap freely; each ends with its reply or with the reason why not."""
+
+    def __init__(self, target: Target, url: str) -> None:
+        self.url = url
+        self.server_version = ""
+        self.server_name = ""
+        self.cluster = ""
+        self.peers = 0  # servers of the cluster that clients are told of; 0 where they are not told
+        self.max_payload = 0
+        self.headers = False
+        self.broken: ServerFault | None = None  # why every request fails
+        self._target = target
+        self._client: SafeClient | None = None
+        self._inbox = ""
+        self._ids = itertools.count(1)
+        self._pending: dict[str, _Pending] = {}
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        headers: Mapping[str, str] | None,
+        timeout: float,  # noqa: ASYNC109 - part of the request, and named in its error
+    ) -> bytes:
+        """The reply's payload; `timeout` in seconds.
+
+        Raises:
+            NoReply: none in time; the request may have been executed.
+            NoResponders: nobody listens on the subject.
+            PermissionDenied: the user may not publish to it, or not receive replies.
+            ConnectionLost: the connection ended before the reply; the request may have been executed.
+            TooLarge: the payload is more than the server accepts; nothing was sent.
+        """
+        if len(payload) > self.max_payload:
+            raise TooLarge(subject, len(payload), self.max_payload)
+        reply_to = f"{self._inbox}.{next(self._ids)}"
+        pending = _Pending(subject, asyncio.get_running_loop().create_future())
+        self._pending[reply_to] = pending
+        try:
+            async with asyncio.timeout(timeout):
+                await self._publish(subject, payload, reply_to, headers)
+                outcome = await pending.outcome
+        except TimeoutError:
+            raise NoReply(subject, timeout) from None
+        finally:
+            del self._pending[reply_to]
+        if isinstance(outcome, ServerFault):
+            raise outcome
+        return outcome
+
+    async def close(self) -> None:
+        """Closed; what was pending has failed with ConnectionLost. Quick; never raises."""
+        self._fail_all(ConnectionLost(self.url, "closed by us"))
+        if self._client is not None:
+            await self._client.end(_CLOSE_TIMEOUT)
+
+    async def _publish(
+        self, subject: str, payload: bytes, reply_to: str, headers: Mapping[str, str] | None
+    ) -> None:
+        from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+
+        if self.broken or self._client is None:
+            raise self.broken or ConnectionLost(self.url)
+        try:
+            await self._client.publish(subject, payload, reply=reply_to, headers=dict(headers or {}) or None)
+        except (ConnectionClosedError, OutboundBufferLimitError, OSError):
+            raise ConnectionLost(self.url) from None
+
+    async def open(self) -> None:
+        """Connected and listening for replies. Raises whatever nats-py, ssl or the system raise."""
+        from cyborg_infra.live.client import SafeClient
+
+        client = self._client = SafeClient(tls_wanted=self._target.tls_wanted)
+        async with asyncio.timeout(self._target.timeout):
+            await client.connect(
+                self.url,
+                name="cyborg-infra",
+                error_cb=self._on_error,
+                disconnected_cb=self._on_close,
+                allow_reconnect=False,
+                connect_timeout=math.ceil(self._target.timeout) + 1,  # ours ends first, and covers every step
+                pending_size=0,  # a forced flush swallows the cancellation that a timeout is made of
+                inbox_prefix=self._target.inbox_prefix,
+                tls_handshake_first=self._target.tls_first,
+                tls=tls_context(self._target),
+                **login_options(self._target),
+            )
+        if not client.is_connected:
+            raise ClosedDuringLogin  # nats-py takes an end of file for a success
+        self.server_version = client.info.get("version", "")
+        self.server_name = client.info.get("server_name", "")
+        self.cluster = client.info.get("cluster", "")
+        self.peers = len(client.info.get("connect_urls") or ()) if self.cluster else 0
+        self.headers = bool(client.info.get("headers"))
+        self.max_payload = client.max_payload
+        self._inbox = client.new_inbox()
+        # No limits: a reply that is dropped is a request that never ends.
+        await client.subscribe(
+            f"{self._inbox}.*", cb=self._on_reply, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+
+    async def _on_reply(self, message: Msg) -> None:
+        pending = self._pending.get(message.subject)
+        if pending is None:
+            return  # it came too late
+        if not message.data and (message.headers or {}).get("Status") == "503":
+            pending.end(NoResponders(pending.subject))
+        else:
+            pending.end(message.data)
+
+    async def _on_error(self, error: Exception) -> None:
+        assert self._client is not None  # noqa: S101 - set by _open
+        if not (self._client.is_connected or self._client.is_closed):
+            raise error  # still connecting: nats-py would go on trying for two minutes
+        denied = _DENIED.search(str(error))
+        if denied is None:
+            return  # whatever ends the connection comes by _on_close as well
+        if denied[1].startswith("sub"):
+            self._fail_all(PermissionDenied(f"{self._inbox}.*", receiving=True))
+            return
+        subject = denied[2].replace('\\"', '"')
+        for pending in self._pending.values():
+            if pending.subject.lower() == subject:  # nats-py tells it in lower case only
+                pending.end(PermissionDenied(pending.subject))
+
+    async def _on_close(self) -> None:
+        self._fail_all(ConnectionLost(self.url))
+
+    def _fail_all(self, fault: ServerFault) -> None:
+        self.broken = self.broken or fault
+        for pending in self._pending.values():
+            pending.end(self.broken)

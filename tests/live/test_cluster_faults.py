@@ -1,0 +1,424 @@
+"""A server of a cluster dies while something is applied: the apply ends clearly, the next one converges, no message is gone.
+
+One cluster for all. CYBORG_INFRA_TEST_FAULTS=all runs every combination, for a quarter of an hour a version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import queue
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from cluster import meta_leader, running_cluster
+from scene import EVERY_HAZARD, Scene, published
+from servers import NEWEST, VERSIONS
+from traffic import Publisher, Worker, eventually
+
+from cyborg_infra import pipeline
+from cyborg_infra.live import again, jetstream
+from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.model.plan import Done, HazardName
+from cyborg_infra.model.problems import CyborgError
+from cyborg_infra.model.state import PLACEHOLDER, TEMPORARY
+
+STREAM, WORKER = "AGENT_CTO_TASKS", "AGENT_CTO_TASKS/cto-worker"
+CREATED = "AGENT_CSO_TASKS"
+COPY, MARK = f"{TEMPORARY}{STREAM}", f"{PLACEHOLDER}cto-worker"
+SUBJECT = "acme.agents.cto.tasks"
+EVERYTHING = os.environ.get("CYBORG_INFRA_TEST_FAULTS") == "all"
+SHORT = 5.0  # seconds to wait for an answer that does not come, where not EVERYTHING is tried
+UNKNOWN = {
+    "no-reply",
+    "no-responders",
+    "connection-lost",
+    "api-error",
+    "no-leader",
+    "not-settled",
+    "missing",
+    "copy-stalled",
+}
+APPLIES = 3  # as many as may be needed in the end
+DRAIN = 20.0
+
+
+def manifest(tasks: str = "storage: file", worker: str = "", roles: str = "cto") -> str:
+    """What a killed server has handed out and nobody has received comes again after 5s."""
+    return (
+        f"org: acme\nroles: [{roles}]\ndefaults: {{replicas: 3}}\nstreams: {{tasks: {{{tasks}}}}}\n"
+        f"consumers: {{worker: {{max_ack_pending: 20, ack_wait: 5s{worker}}}}}\n"
+    )
+
+
+class Change(NamedTuple):
+    """A manifest to apply, whose leader it is about, and the writes at which something happens."""
+
+    text: str
+    about: str
+    writes: tuple[str, ...]
+
+
+MOVE = (
+    f"STREAM.CREATE.{COPY}",
+    f"STREAM.UPDATE.{STREAM}",
+    f"STREAM.DELETE.{STREAM}",
+    f"STREAM.CREATE.{STREAM}",
+    f"STREAM.DELETE.{COPY}",
+)
+CHANGES = {
+    "plain": Change(
+        manifest("max_age: 50h", ", max_deliver: 9", "cto, cso"),
+        STREAM,
+        (f"STREAM.UPDATE.{STREAM}", f"STREAM.CREATE.{CREATED}", f"CONSUMER.CREATE.{CREATED}"),
+    ),
+    "consumer": Change(
+        manifest(worker=", max_waiting: 64"),
+        WORKER,
+        (
+            f"CONSUMER.CREATE.{STREAM}.{MARK}",
+            f"CONSUMER.DELETE.{STREAM}.cto-worker",
+            f"CONSUMER.CREATE.{STREAM}.cto-worker",
+        ),
+    ),
+    "storage": Change(manifest("storage: memory"), STREAM, MOVE),
+    "retention": Change(manifest("retention: workqueue"), STREAM, MOVE),
+}
+MOVES_SINCE = (2, 12)
+
+
+class Case(NamedTuple):
+    """Who dies at which write; whether before it is sent, on its way, or once answered; what is next."""
+
+    change: str
+    role: str
+    write: str
+    when: str
+    comes_back: bool
+    talks_to_us: bool
+
+    def __str__(self) -> str:
+        back = "back" if self.comes_back else "down"
+        ours = "ours" if self.talks_to_us else "other"
+        return f"{self.change}-{self.role}-{self.when} {self.write}-{back}-{ours}"
+
+
+FEW = [
+    Case(
+        "consumer",
+        "leader",
+        f"CONSUMER.CREATE.{STREAM}.cto-worker",
+        "during",
+        comes_back=True,
+        talks_to_us=True,
+    ),
+    Case("retention", "leader", f"STREAM.UPDATE.{STREAM}", "before", comes_back=False, talks_to_us=False),
+]
+
+
+def cases() -> Iterator[Case]:
+    """Every server at every write."""
+    chance = random.Random(7)  # noqa: S311 - not for secrets
+    for (name, change), role in itertools.product(CHANGES.items(), ("follower", "leader", "meta leader")):
+        for write in change.writes:
+            when = chance.choice(["before", "during", "after"])
+            yield Case(name, role, write, when, chance.random() < 0.5, chance.random() < 0.5)
+
+
+def can(version: str, change: str) -> bool:
+    """Before 2.12 no stream takes its messages along."""
+    return CHANGES[change].writes is not MOVE or tuple(map(int, version.split(".")[:2])) >= MOVES_SINCE
+
+
+TRIED = VERSIONS if EVERYTHING else (NEWEST,)
+ONE_DIES = [
+    (version, case)
+    for version in TRIED
+    for case in (cases() if EVERYTHING else FEW)
+    if can(version, case.change)
+]
+TWO_DIE = [
+    (version, name)
+    for version in TRIED
+    for name in (CHANGES if EVERYTHING else ("storage",))
+    if can(version, name)
+]
+
+
+class Cluster:
+    """Three servers, of which some are down for a while."""
+
+    def __init__(self, servers: list[EmbeddedServer], home: Path) -> None:
+        self.servers, self.home = servers, home
+        self.down: list[EmbeddedServer] = []
+
+    def kill(self, *victims: EmbeddedServer) -> None:
+        for victim in victims:
+            victim.kill()
+            self.down.append(victim)
+
+    def restore(self) -> None:
+        while self.down:
+            self.down.pop().start()
+
+    def scene(self, reads: int = 0, *, first: int = 0) -> Scene:
+        """Reads and prepares through one server, which has to stay; the product knows all of them, and begins with `first`."""
+        opened = Scene(self.servers[reads].url, self.home)
+        urls = [server.url for server in (*self.servers[first:], *self.servers[:first])]
+        opened.target = pipeline.resolve(pipeline.Flags(server=",".join(urls), no_context=True), {})
+        return opened
+
+    def led_by(self, ref: str, scene: Scene) -> str:
+        leader: str = scene.info(ref)["cluster"].get("leader", "")
+        return leader
+
+    def victim(self, role: str, about: str, scene: Scene) -> EmbeddedServer:
+        """The server in this role, and in no other."""
+        step_down = f"STREAM.LEADER.STEPDOWN.{STREAM}"
+        if "/" in about:
+            step_down = f"CONSUMER.LEADER.STEPDOWN.{about.replace('/', '.')}"
+        while True:
+            roles = {"leader": self.led_by(about, scene), "meta leader": meta_leader(self.servers)}
+            if "" not in roles.values():
+                if len(set(roles.values())) == 2:
+                    break
+                scene.ask(step_down)
+            time.sleep(0.1)
+        names = {server.name for server in self.servers}
+        name = roles.get(role) or (names - set(roles.values())).pop()
+        return next(server for server in self.servers if server.name == name)
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One of each version, shared by all tests here: each leaves it whole and empty."""
+    home: Path = tmp_path_factory.mktemp("faults")
+    with running_cluster(home, str(request.param)) as servers:
+        yield Cluster(servers, home)
+
+
+@pytest.fixture(autouse=True)
+def _whole_and_empty(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the last test has left."""
+    if not EVERYTHING:
+        monkeypatch.setattr(jetstream, "CLUSTER_TIMEOUT", SHORT)
+    cluster.restore()
+    with cluster.scene() as scene:
+        assert eventually(lambda: is_empty(scene)), scene.refs()
+
+
+def lagging(scene: Scene) -> list[str]:
+    """What does not have a leader and two current copies."""
+    found = {ref: scene.info(ref)["cluster"] for ref in scene.refs()}
+    return [
+        ref
+        for ref, members in found.items()
+        if not members.get("leader")
+        or [one.get("current", False) and not one.get("offline", False) for one in members["replicas"]]
+        != [True, True]
+    ]
+
+
+def is_whole(scene: Scene) -> bool:
+    with contextlib.suppress(queue.Empty, AssertionError, RuntimeError, KeyError):
+        return not lagging(scene)
+    return False
+
+
+def is_empty(scene: Scene) -> bool:
+    """Whether there is no stream any more; deletes what there is."""
+    with contextlib.suppress(queue.Empty, AssertionError, RuntimeError, KeyError):
+        for name in scene.ask("STREAM.NAMES")["streams"] or ():
+            scene.ask(f"STREAM.DELETE.{name}")
+        return not scene.ask("STREAM.NAMES")["streams"]
+    return False
+
+
+def is_worked_off(scene: Scene) -> bool:
+    with contextlib.suppress(queue.Empty, AssertionError, RuntimeError):
+        info = scene.info(WORKER)
+        return (
+            bool(info.get("cluster", {}).get("leader")) and not info["num_pending"] + info["num_ack_pending"]
+        )
+    return False
+
+
+class Death:
+    """Something happens at the first request whose verb begins with `write`."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, write: str, when: str, happens: Callable[[], None]
+    ) -> None:
+        self.came = False
+        original = JetStream.call
+
+        async def call(server: JetStream, verb: str, *args: Any, **named: Any) -> dict[str, Any]:
+            if self.came or not verb.startswith(write):
+                return await original(server, verb, *args, **named)
+            self.came = True
+            if when == "before":
+                happens()
+                return await original(server, verb, *args, **named)
+            request = asyncio.create_task(original(server, verb, *args, **named))
+            if when == "during":
+                await asyncio.sleep(0.001)
+                happens()
+                return await request
+            answer = await request
+            happens()
+            return answer
+
+        monkeypatch.setattr(JetStream, "call", call)
+
+
+class End(NamedTuple):
+    """How one apply ended, and how many messages its plan said would come again."""
+
+    done: bool
+    problems: list[str]
+    announced: int = 0
+
+
+def applied(scene: Scene, wish: pipeline.Wish) -> End:
+    """One apply, as the command does it: with the lease."""
+    try:
+        plan = scene.plan(wish)
+        announced = sum(hazard.count for hazard in plan.hazards if hazard.name is HazardName.REPEATS_WORK)
+        outcomes = pipeline.apply(plan, wish, scene.target, allow=EVERY_HAZARD, drain=DRAIN, lock=0)
+    except CyborgError as error:
+        return End(False, [str(problem) for problem in error.problems])
+    assert len(outcomes) == len(plan.changes)
+    problems = [str(outcome.problem) for outcome in outcomes if outcome.problem]
+    return End(all(outcome.done is Done.DONE for outcome in outcomes), problems, announced)
+
+
+@pytest.mark.parametrize(("cluster", "case"), ONE_DIES, indirect=["cluster"], ids=str)
+def test_after_the_death_of_one_server_apply_converges(
+    cluster: Cluster, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = CHANGES[case.change]
+    with cluster.scene() as scene:
+        scene.converge(manifest())
+        assert eventually(lambda: is_whole(scene))
+        victim = cluster.victim(case.role, change.about, scene)
+    number = cluster.servers.index(victim)
+    stays = (number + 1) % len(cluster.servers)
+    with (
+        cluster.scene(stays, first=number if case.talks_to_us else stays) as scene,
+        at_work(cluster) as (publisher, worker),
+    ):
+        with monkeypatch.context() as patched:
+            death = Death(patched, case.write, case.when, lambda: cluster.kill(victim))
+            end = applied(scene, scene.wish(change.text))
+        assert death.came
+        if case.comes_back:
+            cluster.restore()
+        announced = converged(scene, change.text, end)
+        seen = len(publisher.acknowledged)
+        assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
+        cluster.restore()
+        publisher.stop()
+        assert_books_balance(scene, publisher, worker, announced)
+        assert_in_sync(scene, change.text)
+
+
+@pytest.mark.parametrize(("cluster", "change"), TWO_DIE, indirect=["cluster"])
+def test_without_a_quorum_an_apply_says_so_and_nothing_is_lost(
+    cluster: Cluster, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of three die at once; what is called done all the same has to hold when they are back."""
+    text, _, writes = CHANGES[change]
+    if not EVERYTHING:
+        monkeypatch.setattr(again, "ELECTION", SHORT)  # nobody is elected here
+    with cluster.scene() as scene, at_work(cluster) as (publisher, worker):
+        with monkeypatch.context() as patched:
+            Death(patched, writes[len(writes) // 2], "before", lambda: cluster.kill(*cluster.servers[1:]))
+            plan = scene.plan(scene.wish(text))
+            outcomes = pipeline.apply(
+                plan, scene.wish(text), scene.target, allow=EVERY_HAZARD, drain=DRAIN, lock=0
+            )
+        assert [outcome.change for outcome in outcomes if outcome.done is Done.FAILED]
+        assert {outcome.problem.code for outcome in outcomes if outcome.problem} <= UNKNOWN
+        claimed = {str(outcome.change.ref) for outcome in outcomes if outcome.done is Done.DONE}
+        cluster.restore()
+        assert eventually(lambda: bool(meta_leader(cluster.servers)))
+        left = {str(left.ref) for left in scene.plan(scene.wish(text)).changes}
+        assert claimed & left == set()
+        pipeline.unlock(scene.wish(text), scene.target)  # nobody could free the lease
+        announced = converged(scene, text)
+        publisher.stop()
+        assert_books_balance(scene, publisher, worker, announced)
+        assert_in_sync(scene, text)
+
+
+@pytest.mark.parametrize("cluster", TRIED, indirect=True)
+def test_scaling_waits_for_every_copy_and_says_so(cluster: Cluster) -> None:
+    """With one server of three down, which nobody refuses; once it is back, the apply ends."""
+    alone = manifest().replace("{replicas: 3}", "{replicas: 1, placement: {tags: [n0]}}")
+    with cluster.scene() as scene:
+        scene.converge(alone)
+        published(SUBJECT, 50)(scene)
+        leader = meta_leader(cluster.servers)
+        cluster.kill(next(server for server in cluster.servers[1:] if server.name != leader))
+        plan = scene.plan(scene.wish(manifest()))
+        assert not plan.impossible
+        heard: list[str] = []
+
+        def waits(sentence: str) -> None:
+            heard.append(sentence)
+            if "2 of 3 copies current" in sentence:
+                cluster.restore()
+
+        outcomes = pipeline.apply(plan, scene.wish(manifest()), scene.target, waits=waits)
+        assert [outcome.problem for outcome in outcomes if outcome.problem] == []
+        assert cluster.down == []
+        assert not lagging(scene)
+        assert scene.info(STREAM)["state"]["messages"] == 50
+
+
+@contextlib.contextmanager
+def at_work(cluster: Cluster) -> Iterator[tuple[Publisher, Worker]]:
+    """The organisation is there and whole; a publisher and a worker have begun."""
+    with cluster.scene() as scene:
+        if not scene.refs():
+            scene.converge(manifest())
+        assert eventually(lambda: is_whole(scene))
+    urls = ",".join(server.url for server in cluster.servers)
+    with Worker(urls, WORKER) as worker, Publisher(urls, SUBJECT) as publisher:
+        assert eventually(lambda: len(publisher.acknowledged) > 100)
+        yield publisher, worker
+
+
+def converged(scene: Scene, text: str, *before: End) -> int:
+    """A few applies at most, the one `before` included, and the last one has done everything; what they announced."""
+    ends = [*before]
+    while not (ends and ends[-1].done):
+        assert len(ends) < APPLIES, ends
+        ends.append(applied(scene, scene.wish(text)))
+    return sum(end.announced for end in ends)
+
+
+def assert_books_balance(scene: Scene, publisher: Publisher, worker: Worker, announced: int) -> None:
+    """Everything that was acknowledged has been worked on, and nothing again that the server knew to be done; `announced` excepted."""
+    assert eventually(lambda: is_worked_off(scene))
+    assert sorted(publisher.acknowledged.keys() - worker.worked.keys()) == []
+    repeated = [
+        name
+        for name, times in worker.deliveries.items()
+        if any(one.heard and other.received > one.confirmed for one in times for other in times)
+    ]
+    assert len(repeated) <= announced, repeated
+
+
+def assert_in_sync(scene: Scene, text: str) -> None:
+    assert eventually(lambda: is_whole(scene)), lagging(scene)
+    assert not scene.plan(scene.wish(text))
+    assert [ref for ref in scene.refs() if TEMPORARY in ref or PLACEHOLDER in ref] == []
+    assert not scene.info(WORKER).get("paused", False)

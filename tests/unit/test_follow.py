@@ -1,0 +1,66 @@
+"""A cluster's OK is not the end of it: what it does only later is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from cyborg_infra.live import carry
+from cyborg_infra.live.follow import caught_up
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.live.routes import MIRROR
+from cyborg_infra.model.problems import ServerFault
+from cyborg_infra.model.state import Ref, Resource, StreamCounts
+
+ORIGIN, COPY, WORKER = Ref("S"), Ref("T"), Ref("S", "w")
+
+
+class Streams:
+    """A parked origin with a message under way, stored when the next one is acknowledged; its copy follows at once."""
+
+    def __init__(self) -> None:
+        self.last = 5
+
+    async def info(self, ref: Ref) -> Resource:
+        config = {"num_replicas": 3, "retention": "limits"}
+        return Resource(ref, config, counts=StreamCounts(messages=self.last, last_seq=self.last))
+
+    async def publish(self, _subject: str, _body: object, _headers: object, *, doing: str) -> dict[str, int]:
+        assert doing
+        self.last += 2
+        return {"seq": self.last}
+
+
+def test_a_message_under_way_in_a_parked_stream_is_waited_for() -> None:
+    streams = Streams()
+    asyncio.run(caught_up(cast("JetStream", streams), ORIGIN, COPY, MIRROR))
+    assert streams.last == 7
+
+
+class Consumers:
+    """Answers OK to every pause, and keeps the `kept`-th alone: before, its leader died."""
+
+    def __init__(self, kept: int) -> None:
+        self.asked, self._kept = 0, kept
+        self.config: dict[str, Any] = {"pause_until": carry.PARKED}
+
+    async def call(self, _verb: str, body: dict[str, Any], *, doing: str) -> dict[str, Any]:
+        assert doing
+        self.asked += 1
+        if self.asked == self._kept:
+            self.config = body
+        return {}
+
+    async def info(self, ref: Ref) -> Resource:
+        return Resource(ref, self.config)
+
+
+def test_a_consumer_is_resumed_when_it_says_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carry, "POLL", 0)
+    consumers = Consumers(kept=3)
+    asyncio.run(carry.resume(cast("JetStream", consumers), WORKER))
+    assert consumers.asked == 3
+    with pytest.raises(ServerFault, match="resuming S/w: the server answered OK, and does not do it"):
+        asyncio.run(carry.resume(cast("JetStream", Consumers(kept=0)), WORKER))

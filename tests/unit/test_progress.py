@@ -1,0 +1,32 @@
+"""How an apply goes on: outcomes and waits, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+
+from cyborg_infra.model.plan import Action, Change, Done, Outcome
+from cyborg_infra.model.state import Ref, Resource
+from cyborg_infra.render import progress
+
+WAITS = "waiting for S: 1 of 3 copies current"
+
+
+def shown(*, terminal: bool) -> str:
+    """What is written of one wait and the outcome after it."""
+    console = Console(file=StringIO(), force_terminal=terminal, width=120, _environ={})
+    with progress.bar(console, 2) as (tell, waits):
+        waits(WAITS)
+        tell(Outcome(Change(Action.UPDATE, None, Resource(Ref("S"), {})), Done.DONE))
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_elsewhere_a_wait_is_a_line_before_the_outcome() -> None:
+    assert shown(terminal=False).splitlines() == [f"  {WAITS}", "~ stream S: updated"]
+
+
+def test_on_a_terminal_a_wait_stands_beside_the_bar_until_the_outcome() -> None:
+    assert WAITS in shown(terminal=True)
+    assert not shown(terminal=True).rstrip().endswith(WAITS)
