@@ -23,6 +23,7 @@ from cyborg_infra.cli import (
     message,
     plan,
     show,
+    status,
     unlock,
     validate,
 )
@@ -41,6 +42,7 @@ COMMANDS: Mapping[str, ModuleType] = {
     "plan": plan,
     "apply": apply,
     "drift": drift,
+    "status": status,
     "destroy": destroy,
     "unlock": unlock,
     "dlq": dlq,
@@ -52,7 +54,7 @@ COMMANDS: Mapping[str, ModuleType] = {
 app = typer.Typer(
     name="cyborg-infra",
     help="Declarative provisioner for the NATS JetStream backbone of an organisation of AI agents.",
-    epilog="Exit codes: 0 done or in sync, 1 error, 2 differences (drift, plan --detailed-exitcode), 3 refused.",
+    epilog="Exit codes: 0 done or in sync, 1 error, 2 differences (drift, plan --detailed-exitcode) or alarms (status --check), 3 refused.",
     rich_markup_mode=None,  # importing rich for --help alone costs 50 ms at every start
     pretty_exceptions_enable=False,  # they would print local variables, and with them secrets
     context_settings={"help_option_names": ["-h", "--help"]},
