@@ -22,6 +22,7 @@ from cyborg_infra.cli import (
     init,
     message,
     plan,
+    send,
     show,
     status,
     unlock,
@@ -47,6 +48,7 @@ COMMANDS: Mapping[str, ModuleType] = {
     "unlock": unlock,
     "dlq": dlq,
     "message": message,
+    "send": send,
     "dev": dev,
 }
 """Each module has a `command` with EXAMPLES, or several in its COMMANDS."""

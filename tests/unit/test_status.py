@@ -34,7 +34,6 @@ MANIFEST = "org: acme\nroles: [cto, cso, ceo]\n"
 NOW, RECENTLY, LONG_AGO = "2026-01-02T00:00:00Z", "2026-01-01T23:59:00Z", "2026-01-01T00:00:00Z"
 WORKER, INBOX = Ref("AGENT_CTO_TASKS", "cto-worker"), Ref("AGENT_INBOXES", "cto-inbox-reader")
 TASKS, BROADCASTS = Ref("AGENT_CTO_TASKS"), Ref("ORG_BROADCASTS")
-Counts = dict[Ref, ConsumerCounts | StreamCounts]
 
 CASES = Path(__file__).parents[1] / "cases/status"
 MANIFEST = "org: acme\nroles: [cto, cso, ceo]\n"
@@ -55,7 +54,6 @@ ADVISED = Message(
         }
     ).encode(),
 )
-Counts = dict[Ref, ConsumerCounts | StreamCounts]
 
 CASES = Path(__file__).parents[1] / "cases/status"
 MANIFEST = "org: acme\nroles: [cto, cso, ceo]\n"
