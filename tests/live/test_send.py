@@ -92,7 +92,7 @@ def test_a_task_is_stored_once_however_often_it_is_sent(send: Sender) -> None:
 
 def test_what_cannot_be_sent_so_is_refused_with_its_place_before_anything_is_sent(send: Sender) -> None:
     send.applies(MANIFEST)
-    wrong = send("task cso", task(1, assigned_to="cso"), TASK)
+    wrong = send("task cso", task(2, assigned_to="cso"), TASK)
     assert (wrong.code, wrong.out) == (1, "")
     assert "message.json:2:1: this task is assigned to cto, not to cso" in wrong.err
     assert "did you mean cto?" in send("task ctoo", TASK).err
