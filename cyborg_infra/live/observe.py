@@ -84,29 +84,38 @@ class _Messages:
 
 
 async def _oldest(reading: _Messages, desired: State, live: State) -> dict[Ref, Stored]:
-    """The first message that waits for each consumer; those for which none does are absent."""
-    waiting = [
-        found
+    """The first message that waits for each consumer; those for which none does are absent.
+
+    Readers that stand at the same place of a stream, as those of a broadcast do, share one read.
+    """
+    places = {
+        found.ref: [(found.ref.stream, start, subject) for subject in _filters(found)]
         for wanted in desired.consumers()
-        if (found := live.resources.get(wanted.ref)) is not None
-        and isinstance(found.counts, ConsumerCounts)
-        and found.counts.num_pending
-    ]
-    first = await asyncio.gather(*(_first(reading, found) for found in waiting))
-    return {found.ref: message for found, message in zip(waiting, first, strict=True) if message}
-
-
-async def _first(reading: _Messages, reader: Resource) -> Stored | None:
-    counts = reader.counts
-    start = counts.delivered_stream_seq + 1 if isinstance(counts, ConsumerCounts) else 1
-    found = await asyncio.gather(
+        if (found := live.resources.get(wanted.ref)) is not None and (start := _next(found))
+    }
+    asked = list(dict.fromkeys(place for listed in places.values() for place in listed))
+    rows = await asyncio.gather(
         *(
-            reading.get(Ref(reader.ref.stream), {"seq": start, "next_by_subj": subject})
-            for subject in _filters(reader)
+            reading.get(Ref(stream), {"seq": start, "next_by_subj": subject})
+            for stream, start, subject in asked
         )
     )
-    stored = [Stored(message["seq"], message["time"]) for message in found if message]
-    return min(stored, key=lambda message: message.seq, default=None)
+    stored = {place: Stored(row["seq"], row["time"]) for place, row in zip(asked, rows, strict=True) if row}
+    first = {
+        ref: min(
+            (stored[place] for place in listed if place in stored), key=lambda found: found.seq, default=None
+        )
+        for ref, listed in places.items()
+    }
+    return {ref: found for ref, found in first.items() if found is not None}
+
+
+def _next(reader: Resource) -> int:
+    """The sequence number from which on messages wait for the reader; 0 if none does."""
+    counts = reader.counts
+    if not isinstance(counts, ConsumerCounts) or not counts.num_pending:
+        return 0
+    return counts.delivered_stream_seq + 1
 
 
 async def _newest(reading: _Messages, live: State, stream: Ref, subject: str) -> tuple[Stored, ...]:

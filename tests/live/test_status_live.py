@@ -198,6 +198,10 @@ def test_who_has_acknowledged_which_broadcast(watcher: Watcher) -> None:
     watcher.applies(SLOW)
     for _ in range(3):
         publish(watcher.api, BROADCASTS)
+    with watcher.scene.requests() as requests:
+        assert watcher.checks() == []
+    looked_for = [request.body for request in requests if "next_by_subj" in (request.body or ())]
+    assert looked_for == [{"seq": 1, "next_by_subj": BROADCASTS}]  # once for all readers
 
     def reader(role: str) -> str:
         return f"ORG_BROADCASTS/{role}-broadcast-reader"

@@ -21,7 +21,7 @@ from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.dead_letter import Message
 from cyborg_infra.model.fields import Version
 from cyborg_infra.model.org import Org, Role
-from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.problems import ManifestInvalid, Problem
 from cyborg_infra.model.state import Activity, ConsumerCounts, Facts, Ref, Resource, State, StreamCounts
 from cyborg_infra.model.status import Answer, Observed, QueueState, Status, Stored
 from cyborg_infra.render import data, prometheus
@@ -370,6 +370,13 @@ def test_thresholds_are_the_manifest_s_and_an_environment_may_have_others() -> N
     counts: Counts = {WORKER: ConsumerCounts(num_pending=7, num_waiting=1)}
     _, found = seen(manifest, counts)
     assert found.alarms == ()
+
+
+def test_a_threshold_that_is_none_has_its_place() -> None:
+    for value in ("{lag: -1}", "{lag: many}", "{broadcast_ack: soon}", "{broadcast_ack: 400y}"):
+        with pytest.raises(ManifestInvalid) as refused:
+            loads(MANIFEST + f"alerts: {value}\n")
+        assert [problem.where.line for problem in refused.value.problems if problem.where] == [3]
 
 
 def test_only_the_roles_that_are_asked_for_and_what_all_share() -> None:
