@@ -258,7 +258,7 @@ _CLI_HEAD = """\
 # Command line
 
 What `--help` says. Exit codes: 0 done or in sync; 1 an error, wrong usage included; 2 there are differences
-(`drift`, `plan --detailed-exitcode`); 3 refused, because it could lose something that was not allowed by name,
+(`drift`, `plan --detailed-exitcode`) or alarms (`status --check`); 3 refused, because it could lose something that was not allowed by name,
 or cannot be done. Data goes to stdout, talk to stderr.
 """
 

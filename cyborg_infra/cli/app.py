@@ -22,7 +22,9 @@ from cyborg_infra.cli import (
     init,
     message,
     plan,
+    send,
     show,
+    status,
     unlock,
     validate,
 )
@@ -41,10 +43,12 @@ COMMANDS: Mapping[str, ModuleType] = {
     "plan": plan,
     "apply": apply,
     "drift": drift,
+    "status": status,
     "destroy": destroy,
     "unlock": unlock,
     "dlq": dlq,
     "message": message,
+    "send": send,
     "dev": dev,
 }
 """Each module has a `command` with EXAMPLES, or several in its COMMANDS."""
@@ -52,7 +56,7 @@ COMMANDS: Mapping[str, ModuleType] = {
 app = typer.Typer(
     name="cyborg-infra",
     help="Declarative provisioner for the NATS JetStream backbone of an organisation of AI agents.",
-    epilog="Exit codes: 0 done or in sync, 1 error, 2 differences (drift, plan --detailed-exitcode), 3 refused.",
+    epilog="Exit codes: 0 done or in sync, 1 error, 2 differences (drift, plan --detailed-exitcode) or alarms (status --check), 3 refused.",
     rich_markup_mode=None,  # importing rich for --help alone costs 50 ms at every start
     pretty_exceptions_enable=False,  # they would print local variables, and with them secrets
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -7,17 +7,17 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from cyborg_infra.live.again import Outage, Result, may_pass
 from cyborg_infra.live.connect import Connection, connect
 from cyborg_infra.live.faults import ApiError, ConnectionLost, NoLeader, Retry, Unanswered, raise_for_error
+from cyborg_infra.live.rows import limits, resource
 from cyborg_infra.live.target import Target
 from cyborg_infra.model.dead_letter import Headers
-from cyborg_infra.model.fields import LEVELS, Config, Kind, Version, level_of
+from cyborg_infra.model.fields import LEVELS, Version, level_of
 from cyborg_infra.model.problems import Problem, ServerFault, SnapshotIncomplete
-from cyborg_infra.model.state import ConsumerCounts, Facts, Limits, Ref, Resource, State, StreamCounts
+from cyborg_infra.model.state import Facts, Ref, Resource, State
 
 READS_IN_FLIGHT = 128  # measured: the server drops its whole queue at 10,000; beyond 128 nothing is gained
 CLUSTER_TIMEOUT = 10.0  # seconds; an election takes 4 to 9, and LIST waits 4 for what does not answer
@@ -27,6 +27,9 @@ NO_META_LEADER = 10008
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 NO_MESSAGE = 10037
+
+
+_Rows = dict[str, dict[str, Any]]  # by name
 
 
 class _ChangedMeanwhile(Exception):
@@ -154,7 +157,7 @@ class JetStream:
             peers=self._connection.peers,
             context=self._target.context,
             source=self._target.source,
-            limits=_limits(info),
+            limits=limits(info),
         )
 
     async def snapshot(self, owner: str, names: Collection[str]) -> State:
@@ -162,10 +165,26 @@ class JetStream:
 
         Complete, or not at all: raises SnapshotIncomplete for a stream or consumer that could not be read.
         """
+        live, unread = await self._steady(owner, names, patient=True)
+        if unread:
+            raise SnapshotIncomplete(*unread.values())
+        return live
+
+    async def glance(self, owner: str, names: Collection[str]) -> tuple[State, Mapping[Ref, Problem]]:
+        """The same as far as it can be read at once, and why not for the rest: a stream without a leader, for example.
+
+        Good for looking; never plan from it.
+        """
+        return await self._steady(owner, names, patient=False)
+
+    async def _steady(
+        self, owner: str, names: Collection[str], *, patient: bool
+    ) -> tuple[State, Mapping[Ref, Problem]]:
         facts = await self.facts()
         for _ in range(READINGS):
             try:
-                return await self._listing(facts, owner, frozenset(names))
+                unread: dict[Ref, Problem] = {}
+                return await self._listing(facts, owner, frozenset(names), unread, patient=patient), unread
             except _ChangedMeanwhile:
                 continue
         raise SnapshotIncomplete(
@@ -185,20 +204,22 @@ class JetStream:
             if error.err_code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND):
                 return None
             raise
-        return _resource(ref, row)
+        return resource(ref, row)
 
     async def consumers(self, stream: Ref) -> list[Resource]:
         """The consumers of one stream as they are now. Raises ServerFault if the stream is gone."""
         info = await self.insist(f"STREAM.INFO.{stream}", doing=f"reading {stream}")
         try:
-            _, rows = await self._consumers(stream.stream, info)
+            _, rows, missing = await self._consumers(stream.stream, info)
         except _ChangedMeanwhile:
             raise ServerFault(
                 Problem(
                     "unstable", f"the consumers of {stream} change while they are read", None, "try again"
                 )
             ) from None
-        return [_resource(Ref(stream.stream, name), row) for name, row in rows.items()]
+        if missing:
+            raise SnapshotIncomplete(*missing.values())
+        return [resource(Ref(stream.stream, name), row) for name, row in rows.items()]
 
     async def members(
         self,
@@ -211,18 +232,35 @@ class JetStream:
         found: Mapping[str, Any] | None = row.get("cluster")
         return found
 
-    async def _listing(self, facts: Facts, owner: str, names: frozenset[str]) -> State:
-        streams = await self._all("STREAM.LIST", "streams", "listing the streams", self._stream_row)
-        found = {Ref(name): _resource(Ref(name), row) for name, row in streams.items()}
+    async def _listing(
+        self,
+        facts: Facts,
+        owner: str,
+        names: frozenset[str],
+        unread: dict[Ref, Problem],
+        *,
+        patient: bool,
+    ) -> State:
+        one = self._stream_row if patient else _unanswered
+        streams, missing = await self._all("STREAM.LIST", "streams", "listing the streams", one)
+        unread |= {Ref(name): problem for name, problem in missing.items()}
+        found = {Ref(name): resource(Ref(name), row) for name, row in streams.items()}
         ours = [ref.stream for ref, stream in found.items() if ref.stream in names or stream.owner == owner]
         listed = await asyncio.gather(
-            *(self._consumers(name, streams[name]) for name in ours if _readers(streams[name]))
+            *(
+                self._consumers(name, streams[name], patient=patient)
+                for name in ours
+                if _readers(streams[name])
+            )
         )
-        for stream, rows in listed:
-            found |= {Ref(stream, name): _resource(Ref(stream, name), row) for name, row in rows.items()}
+        for stream, rows, absent in listed:
+            found |= {Ref(stream, name): resource(Ref(stream, name), row) for name, row in rows.items()}
+            unread |= {Ref(stream, name): problem for name, problem in absent.items()}
         return State(found, replace(facts, peers=_peers(facts.peers, streams)))
 
-    async def _consumers(self, stream: str, row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    async def _consumers(
+        self, stream: str, row: Mapping[str, Any], *, patient: bool = True
+    ) -> tuple[str, _Rows, dict[str, Problem]]:
         """The consumers of one stream. In a cluster a stream that is gone lists as empty, without an error."""
 
         async def read(name: str) -> dict[str, Any]:
@@ -230,22 +268,25 @@ class JetStream:
 
         async with self._reading:
             try:
-                rows = await self._all(
-                    f"CONSUMER.LIST.{stream}", "consumers", f"listing the consumers of {stream}", read
+                rows, missing = await self._all(
+                    f"CONSUMER.LIST.{stream}",
+                    "consumers",
+                    f"listing the consumers of {stream}",
+                    read if patient else _unanswered,
                 )
             except ApiError as error:
                 if error.err_code == STREAM_NOT_FOUND:
                     raise _ChangedMeanwhile from None
                 raise
-        if not rows and _readers(row):
+        if not rows and not missing and _readers(row):
             raise _ChangedMeanwhile
-        return stream, rows
+        return stream, rows, missing
 
     async def _all(
         self, verb: str, member: str, doing: str, one: Callable[[str], Awaitable[dict[str, Any]]]
-    ) -> dict[str, dict[str, Any]]:
-        """Every row by name, over all pages; what a page only names as missing is asked for by itself."""
-        rows: dict[str, dict[str, Any]] = {}
+    ) -> tuple[_Rows, dict[str, Problem]]:
+        """Every row by name, over all pages, and why a row is missing; what a page only names is asked for by itself."""
+        rows: _Rows = {}
         missing: dict[str, str] = {}
         offset, totals = 0, set()
         while True:
@@ -261,28 +302,27 @@ class JetStream:
             offset += len(covered)
         if len(totals) > 1 or (totals and offset != totals.pop()):
             raise _ChangedMeanwhile
-        return {**rows, **await self._missing(missing, doing, one)}
+        looked, problems = await self._missing(missing, doing, one)
+        # A listing may have all zeroes for what it also names as missing.
+        return {name: row for name, row in rows.items() if name not in problems} | looked, problems
 
     async def _missing(
         self, names: Mapping[str, str], doing: str, one: Callable[[str], Awaitable[dict[str, Any]]]
-    ) -> dict[str, dict[str, Any]]:
+    ) -> tuple[_Rows, dict[str, Problem]]:
         """Rows that a listing did not have. A list without them would say that they do not exist: never plan from that."""
-        found, problems = {}, []
+        found: _Rows = {}
+        problems: dict[str, Problem] = {}
         for name, reason in sorted(names.items()):
             try:
                 found[name] = await one(name)
             except ServerFault as fault:
-                problems.append(
-                    Problem(
-                        "missing",
-                        f"{doing}: {name} could not be read ({reason}): {fault.problems[0].message}",
-                        None,
-                        "its servers are down, or it was written by a newer server version: bring it back before planning",
-                    )
+                problems[name] = Problem(
+                    "missing",
+                    f"{doing}: {name} could not be read ({reason}): {fault.problems[0].message}",
+                    None,
+                    "its servers are down, or it was written by a newer server version: bring it back before planning",
                 )
-        if problems:
-            raise SnapshotIncomplete(*problems)
-        return found
+        return found, problems
 
     async def _stream_row(self, name: str) -> dict[str, Any]:
         return await self.insist(f"STREAM.INFO.{name}", doing=f"reading {name}")
@@ -293,6 +333,11 @@ async def opened(target: Target) -> AsyncIterator[JetStream]:
     """The account behind the target, closed after the block. Raises ConnectFailed."""
     async with connect(target) as connection:
         yield JetStream(connection, target)
+
+
+async def _unanswered(_name: str) -> dict[str, Any]:
+    """No second look: the listing has waited for it already."""
+    raise ServerFault(Problem("no-leader", "its leader did not answer in time", None))
 
 
 def _info(ref: Ref) -> str:
@@ -320,46 +365,6 @@ def _readers(row: Mapping[str, Any]) -> int:
     return count
 
 
-def _resource(ref: Ref, row: Mapping[str, Any]) -> Resource:
-    config: Config = row["config"]
-    counts = _stream_counts(row) if ref.kind is Kind.STREAM else _consumer_counts(row)
-    return Resource(ref, config, counts=counts, created=row.get("created", ""))
-
-
-def _stream_counts(row: Mapping[str, Any]) -> StreamCounts:
-    state = row["state"]
-    held = state["messages"] > 0
-    return StreamCounts(
-        messages=state["messages"],
-        bytes=state["bytes"],
-        first_seq=state["first_seq"],
-        last_seq=state["last_seq"],
-        first_ts=state["first_ts"] if held else "",
-        last_ts=state["last_ts"] if held else "",
-        oldest_age=_age(state["first_ts"], row.get("ts", "")) if held else 0,
-        num_subjects=state.get("num_subjects", 0),
-        consumers=state.get("consumer_count", 0),
-    )
-
-
-def _consumer_counts(row: Mapping[str, Any]) -> ConsumerCounts:
-    return ConsumerCounts(
-        num_pending=row["num_pending"],
-        num_ack_pending=row["num_ack_pending"],
-        num_redelivered=row["num_redelivered"],
-        num_waiting=row["num_waiting"],
-        delivered_stream_seq=row["delivered"]["stream_seq"],
-        ack_floor_stream_seq=row["ack_floor"]["stream_seq"],
-    )
-
-
-def _age(first: str, now: str) -> int:
-    """Nanoseconds from `first` to `now`, both the server's; to the microsecond, which is all that matters here."""
-    if not now:
-        return 0
-    return int((datetime.fromisoformat(now) - datetime.fromisoformat(first)).total_seconds() * 1e9)
-
-
 def _effective(connected: str, level: int) -> Version:
     """The version whose rules hold: the connected server's, unless the API leader answers for another one.
 
@@ -368,21 +373,3 @@ def _effective(connected: str, level: int) -> Version:
     """
     version = Version.parse(connected)
     return version if level_of(version) == level or level not in LEVELS else LEVELS[level]
-
-
-def _limits(info: Mapping[str, Any]) -> Limits:
-    limits = info.get("limits") or {}
-    return Limits(
-        max_streams=limits.get("max_streams", -1),
-        max_consumers=limits.get("max_consumers", -1),
-        max_storage=limits.get("max_storage", -1),
-        max_memory=limits.get("max_memory", -1),
-        max_ack_pending=limits.get("max_ack_pending", -1),
-        max_file_stream=limits.get("storage_max_stream_bytes", -1),
-        max_memory_stream=limits.get("memory_max_stream_bytes", -1),
-        max_bytes_required=limits.get("max_bytes_required", False),
-        streams=info.get("streams", 0),
-        consumers=info.get("consumers", 0),
-        storage=info.get("reserved_storage", 0),
-        memory=info.get("reserved_memory", 0),
-    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.jetstream import STREAM_NOT_FOUND, JetStream
@@ -43,7 +44,11 @@ async def message(server: JetStream, stream: str, sequence: int) -> Message | No
         if error.err_code in (*NO_MESSAGE, STREAM_NOT_FOUND):
             return None
         raise
-    found = row["message"]
+    return as_message(row["message"])
+
+
+def as_message(found: Mapping[str, Any]) -> Message:
+    """A message as STREAM.MSG.GET has it."""
     return Message(
         found["subject"],
         found["seq"],

@@ -17,6 +17,7 @@ from cyborg_infra.model.org import (
     ROLE_CONSUMERS,
     ROLE_STREAMS,
     STREAM_KINDS,
+    Alerts,
     Bucket,
     ConsumerKind,
     Event,
@@ -29,6 +30,7 @@ from cyborg_infra.model.org import (
     StreamKind,
 )
 from cyborg_infra.model.problems import Mark, Problem
+from cyborg_infra.model.units import parse_duration
 
 _OF_DEFAULTS = {"replicas": "num_replicas"}
 
@@ -55,6 +57,7 @@ def build(source: Source) -> tuple[dict[str | None, Org], list[Problem]]:
         layers=(_overrides(source, (), data, roles, buckets, problems),),
         stream_prefix=_naming(data) or "",
         server=_server(data) or ExpectedServer(),
+        alerts=_alerts(source, (), data, Alerts(), problems),
         marks=_marks_by_name(source, [*roles, *events, *buckets]),
     )
     orgs: dict[str | None, Org] = {None: base}
@@ -68,6 +71,7 @@ def build(source: Source) -> tuple[dict[str | None, Org], list[Problem]]:
             layers=(*base.layers, _overrides(source, path, body or {}, own, changed, problems)),
             stream_prefix=base.stream_prefix if prefix is None else prefix,
             server=_server(body) or base.server,
+            alerts=_alerts(source, path, body, base.alerts, problems),
         )
     return orgs, problems
 
@@ -213,12 +217,29 @@ def _fields(
         try:
             found[field.name] = wire(field, value)
         except ValueError as error:
-            here = (*path, name)
-            message, _, hint = str(error).partition("; ")
-            problems.append(
-                Problem("bad-value", f"{spoken(here)}: {message}", source.mark(here), hint or None)
-            )
+            problems.append(_unusable(source, (*path, name), error))
     return found
+
+
+def _unusable(source: Source, here: Path, error: ValueError) -> Problem:
+    message, _, hint = str(error).partition("; ")
+    return Problem("bad-value", f"{spoken(here)}: {message}", source.mark(here), hint or None)
+
+
+def _alerts(
+    source: Source, path: Path, data: Mapping[str, Any] | None, others: Alerts, problems: list[Problem]
+) -> Alerts:
+    """What one layer says of thresholds; `others` for what it leaves open."""
+    said = _section(data, "alerts")
+    lag, acknowledged = said.get("lag"), said.get("broadcast_ack")
+    found = others if lag is None else replace(others, lag=lag)
+    try:
+        return (
+            found if acknowledged is None else replace(found, broadcast_ack=parse_duration(str(acknowledged)))
+        )
+    except ValueError as error:
+        problems.append(_unusable(source, (*path, "alerts", "broadcast_ack"), error))
+        return found
 
 
 def _naming(data: Mapping[str, Any] | None) -> str | None:

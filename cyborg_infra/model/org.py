@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from cyborg_infra.model.problems import Mark
+from cyborg_infra.model.units import MINUTE
 
 Path = tuple[str | int, ...]
 """Where a value stands in the manifest: `("roles", "cto", "tasks", "max_age")`."""
@@ -121,6 +122,14 @@ class ExpectedServer:
 
 
 @dataclass(frozen=True, slots=True)
+class Alerts:
+    """What `status` calls too much: messages waiting for one role, and nanoseconds until every role has read a broadcast."""
+
+    lag: int = 5
+    broadcast_ack: int = 5 * MINUTE
+
+
+@dataclass(frozen=True, slots=True)
 class Org:
     """A validated manifest. Later layers win over earlier ones. `marks` finds the line of any path in it."""
 
@@ -131,6 +140,7 @@ class Org:
     layers: tuple[Overrides, ...] = ()
     stream_prefix: str = ""
     server: ExpectedServer = ExpectedServer()
+    alerts: Alerts = Alerts()
     environment: str | None = None
     marks: Mapping[Path, Mark] = field(default_factory=dict)
     buckets: tuple[Bucket, ...] = ()

@@ -81,5 +81,11 @@ class PlanRefused(CyborgError):
     exit_code = EXIT_REFUSED
 
 
+class SendRefused(CyborgError):
+    """The role has as much to do as it may have. Nothing was sent."""
+
+    exit_code = EXIT_REFUSED
+
+
 class ApplyIncomplete(CyborgError):
     """At least one change failed or was not reached. What was done stays done; apply again goes on from there."""

@@ -96,6 +96,21 @@ class ConsumerCounts:
     ack_floor_stream_seq: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """When a live stream or consumer was read and last moved; RFC 3339 by the server's clock.
+
+    `delivered_at` moves with a delivery and with an agent's "in progress" (measured 2.10.26 and 2.15.1). The server
+    forgets both times when it restarts; they are empty then, as before the first delivery.
+    """
+
+    read_at: str = ""
+    delivered_at: str = ""
+    acked_at: str = ""
+    paused: bool = False  # since 2.11
+    bound: bool = False  # a push consumer that somebody listens to
+
+
 class Measure(StrEnum):
     """What a second, closer reading finds out about messages that a change would cost."""
 
@@ -130,7 +145,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One stream or consumer; `config` in wire form. `counts`, `created`, `measured` only when live, `origin` only when desired."""
+    """One stream or consumer; `config` in wire form. `origin` only when desired; `counts` and what follows only when live."""
 
     ref: Ref
     config: Config
@@ -138,6 +153,7 @@ class Resource:
     counts: StreamCounts | ConsumerCounts | None = None
     created: str = ""
     measured: Mapping[Question, Amount] = field(default_factory=dict, repr=False)
+    activity: Activity = field(default=Activity(), repr=False, compare=False)
 
     @property
     def metadata(self) -> Mapping[str, str]:

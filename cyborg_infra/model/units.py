@@ -7,6 +7,7 @@ nanoseconds: Go's units plus `d` (24h), `w` (7d), `M` (30d) and `y` (365d). Frac
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from fractions import Fraction
 
 MAX_INT64 = 2**63 - 1
@@ -88,6 +89,29 @@ def format_duration(nanoseconds: int) -> str:
         count, nanoseconds = divmod(nanoseconds, length)
         if count:
             parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def age(at: str, now: str) -> int | None:
+    """Nanoseconds from `at` to `now`, both RFC 3339, to the microsecond and never below zero; None if one is empty."""
+    if not (at and now):
+        return None
+    passed = datetime.fromisoformat(now) - datetime.fromisoformat(at)
+    return max(0, passed // timedelta(microseconds=1)) * MICROSECOND
+
+
+def format_age(nanoseconds: int) -> str:
+    """An age for people, to its two largest units: `45s`, `3m20s`, `2d4h`; below a second `0s`."""
+    left = nanoseconds // SECOND * SECOND
+    parts: list[str] = []
+    for unit, length in (("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND)):
+        count, left = divmod(left, length)
+        if parts and not count:
+            break
+        if count:
+            parts.append(f"{count}{unit}")
+        if len(parts) == 2:  # noqa: PLR2004 - the two largest
+            break
     return "".join(parts) or "0s"
 
 

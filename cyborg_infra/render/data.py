@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cyborg_infra.model.buckets import bucket_stream
+from cyborg_infra.model.dead_letter import DeadLetter
 from cyborg_infra.model.fields import FIELDS
 from cyborg_infra.model.messages import Message, MessageKind
 from cyborg_infra.model.namespace import Subject
@@ -14,6 +15,7 @@ from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Change, FieldChange, Hazard, Outcome, Plan
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.state import Facts, Ref, Resource, State, digest_of
+from cyborg_infra.model.status import Answer, Status
 from cyborg_infra.render.differences import allowances
 
 SCHEMA_VERSION = 1
@@ -133,6 +135,57 @@ def applied(plan_: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
             }
             for each in outcomes
         ],
+    }
+
+
+def status(status: Status) -> dict[str, Any]:
+    """How an organisation is doing (status.schema.json). Ages are in nanoseconds."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "org": status.org,
+        "environment": status.environment,
+        "server": _server(status.facts) if status.facts else None,
+        "time": status.now,
+        "thresholds": asdict(status.alerts),
+        "roles": [
+            {
+                "name": role.name,
+                "state": role.state.value,
+                "queues": [
+                    asdict(queue) | _names(queue.ref) | {"ref": str(queue.ref)} for queue in role.queues
+                ],
+            }
+            for role in status.roles
+        ],
+        "broadcasts": [
+            {"seq": found.seq, "age": found.age}
+            | {answer.name.lower(): found.roles(answer) for answer in Answer}
+            for found in status.broadcasts
+        ],
+        "dead_letters": {
+            "count": status.dead_letters.count,
+            "newest_age": status.dead_letters.newest_age,
+            "newest": _newest(status.dead_letters.newest),
+        },
+        "streams": [asdict(stream) | {"ref": str(stream.ref)} for stream in status.streams],
+        "alarms": [asdict(alarm) for alarm in status.alarms],
+        "notes": list(status.notes),
+    }
+
+
+def _newest(letter: DeadLetter | None) -> dict[str, Any] | None:
+    """As `dlq list` has it, without the message."""
+    if letter is None:
+        return None
+    return {
+        "number": letter.number,
+        "time": letter.time,
+        "type": letter.type.value,
+        "stream": letter.stream or None,
+        "sequence": letter.sequence or None,
+        "consumer": letter.consumer or None,
+        "role": letter.role or None,
+        "reason": letter.reason or None,
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Unit
 from cyborg_infra.model.plan import Action, Cause, Change, Done, FieldChange, Hazard, Outcome, Plan
-from cyborg_infra.model.state import MARKS, Resource
+from cyborg_infra.model.state import MARKS, Facts, Resource
 from cyborg_infra.render.values import both, plural, quoted
 
 # How the difference of one label is named.
@@ -152,10 +152,14 @@ def allowances(plan: Plan) -> list[str]:
 
 def target(plan: Plan) -> str:
     """Where the plan was made: organisation, environment, server and where its address came from, account."""
-    parts = [f"Organisation {plan.org}"]
-    if plan.environment:
-        parts.append(f" (environment {plan.environment})")
-    facts = plan.facts
+    return place(plan.org, plan.environment, plan.facts)
+
+
+def place(org: str, environment: str | None, facts: Facts | None) -> str:
+    """The same for what is no plan."""
+    parts = [f"Organisation {org}"]
+    if environment:
+        parts.append(f" (environment {environment})")
     if facts is None:
         return "".join(parts)
     parts.append(f" on {facts.url or facts.server or 'an unnamed server'}")

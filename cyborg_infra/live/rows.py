@@ -1,0 +1,73 @@
+"""What the JetStream API answers about one stream, consumer or account -> our values. Asks nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cyborg_infra.model.fields import Config, Kind
+from cyborg_infra.model.state import Activity, ConsumerCounts, Limits, Ref, Resource, StreamCounts
+from cyborg_infra.model.units import age
+
+
+def resource(ref: Ref, row: Mapping[str, Any]) -> Resource:
+    """One stream or consumer of a listing, or of its INFO."""
+    config: Config = row["config"]
+    counts = _stream_counts(row) if ref.kind is Kind.STREAM else _consumer_counts(row)
+    return Resource(ref, config, counts=counts, created=row.get("created", ""), activity=_activity(row))
+
+
+def _stream_counts(row: Mapping[str, Any]) -> StreamCounts:
+    state = row["state"]
+    held = state["messages"] > 0
+    return StreamCounts(
+        messages=state["messages"],
+        bytes=state["bytes"],
+        first_seq=state["first_seq"],
+        last_seq=state["last_seq"],
+        first_ts=state["first_ts"] if held else "",
+        last_ts=state["last_ts"] if held else "",
+        oldest_age=(age(state["first_ts"], row.get("ts", "")) or 0) if held else 0,
+        num_subjects=state.get("num_subjects", 0),
+        consumers=state.get("consumer_count", 0),
+    )
+
+
+def _consumer_counts(row: Mapping[str, Any]) -> ConsumerCounts:
+    return ConsumerCounts(
+        num_pending=row["num_pending"],
+        num_ack_pending=row["num_ack_pending"],
+        num_redelivered=row["num_redelivered"],
+        num_waiting=row["num_waiting"],
+        delivered_stream_seq=row["delivered"]["stream_seq"],
+        ack_floor_stream_seq=row["ack_floor"]["stream_seq"],
+    )
+
+
+def _activity(row: Mapping[str, Any]) -> Activity:
+    return Activity(
+        read_at=row.get("ts", ""),
+        delivered_at=row.get("delivered", {}).get("last_active", ""),
+        acked_at=row.get("ack_floor", {}).get("last_active", ""),
+        paused=row.get("paused", False),
+        bound=row.get("push_bound", False),
+    )
+
+
+def limits(info: Mapping[str, Any]) -> Limits:
+    """What `$JS.API.INFO` says that the account may have."""
+    found = info.get("limits") or {}
+    return Limits(
+        max_streams=found.get("max_streams", -1),
+        max_consumers=found.get("max_consumers", -1),
+        max_storage=found.get("max_storage", -1),
+        max_memory=found.get("max_memory", -1),
+        max_ack_pending=found.get("max_ack_pending", -1),
+        max_file_stream=found.get("storage_max_stream_bytes", -1),
+        max_memory_stream=found.get("memory_max_stream_bytes", -1),
+        max_bytes_required=found.get("max_bytes_required", False),
+        streams=info.get("streams", 0),
+        consumers=info.get("consumers", 0),
+        storage=info.get("reserved_storage", 0),
+        memory=info.get("reserved_memory", 0),
+    )

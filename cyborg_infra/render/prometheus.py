@@ -1,0 +1,127 @@
+"""A status in Prometheus' text exposition format, for a textfile collector. Ages in seconds; what is not known is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from cyborg_infra.model.status import AlarmCode, Answer, QueueState, Status
+from cyborg_infra.model.units import SECOND
+
+Samples = Iterator[tuple[Mapping[str, str], float | None]]
+
+
+def status(status: Status) -> str:
+    """All metrics, each with its HELP and TYPE; every sample has the label org."""
+    rows: list[str] = []
+    for name, (meaning, samples) in _metrics(status).items():
+        rows += [f"# HELP cyborg_infra_{name} {meaning}", f"# TYPE cyborg_infra_{name} gauge"]
+        for labels, value in samples:
+            if value is not None:
+                rows.append(f"cyborg_infra_{name}{{{_labels({'org': status.org, **labels})}}} {value!r}")
+    return "\n".join(rows) + "\n"
+
+
+def _metrics(status: Status) -> dict[str, tuple[str, Samples]]:
+    return {
+        "queue_waiting": ("Messages stored and not delivered yet.", _queues(status, "waiting")),
+        "queue_in_flight": ("Messages delivered and not acknowledged.", _queues(status, "in_flight")),
+        "queue_expired": (
+            "Messages in flight for longer than ack_wait while nobody pulls.",
+            _queues(status, "expired"),
+        ),
+        "queue_redelivered": (
+            "Messages that were delivered more than once and are not acknowledged.",
+            _queues(status, "redelivered"),
+        ),
+        "queue_workers": ("Pull requests that wait for a message.", _queues(status, "workers")),
+        "queue_paused": ("1 while the consumer is paused.", _queues(status, "paused")),
+        "queue_oldest_waiting_seconds": (
+            "Age of the oldest message that waits.",
+            _queues(status, "oldest_waiting", SECOND),
+        ),
+        "queue_last_activity_seconds": (
+            "Time since the last delivery, progress or acknowledgement.",
+            _queues(status, "last_activity", SECOND),
+        ),
+        "queue_state": ("1 for the state that the queue is in.", _states(status)),
+        "broadcasts_unacknowledged": (
+            "Broadcasts among the newest that a role has not acknowledged in time.",
+            _unacknowledged(status),
+        ),
+        "dead_letters": ("Messages in the dead letter stream.", iter([({}, status.dead_letters.count)])),
+        "dead_letter_newest_seconds": (
+            "Age of the newest dead letter.",
+            iter([({}, _seconds(status.dead_letters.newest_age))]),
+        ),
+        "stream_messages": ("Messages in the stream.", _streams(status, "messages")),
+        "stream_bytes": ("Bytes in the stream.", _streams(status, "bytes")),
+        "stream_given_up": (
+            "Messages of a workqueue that used up their deliveries and keep their place.",
+            _streams(status, "given_up"),
+        ),
+        "stream_leader": ("0 while the stream has no leader.", _streams(status, "leader")),
+        "stream_fill_ratio": (
+            "Share of the nearest limit that is used.",
+            (
+                ({"stream": str(stream.ref), "limit": stream.fill.limit}, stream.fill.share)
+                for stream in status.streams
+                if stream.fill
+            ),
+        ),
+        "stream_unread_ratio": (
+            "The same for what a consumer has still to read: at 1 it is deleted unread.",
+            (
+                ({"stream": str(stream.ref), "consumer": stream.unread.reader}, stream.unread.share)
+                for stream in status.streams
+                if stream.unread
+            ),
+        ),
+        "alarms": (
+            "What is above a threshold, by code.",
+            (
+                ({"code": code.value}, sum(alarm.code is code for alarm in status.alarms))
+                for code in AlarmCode
+            ),
+        ),
+    }
+
+
+def _queues(status: Status, field: str, unit: int = 1) -> Samples:
+    for role in status.roles:
+        for queue in role.queues:
+            value = getattr(queue, field)
+            labels = {"role": role.name, "queue": queue.channel}
+            yield labels, None if value is None else value / unit if unit > 1 else int(value)
+
+
+def _states(status: Status) -> Samples:
+    for role in status.roles:
+        for queue in role.queues:
+            for state in QueueState:
+                labels = {"role": role.name, "queue": queue.channel, "state": state.value}
+                yield labels, int(queue.state is state)
+
+
+def _unacknowledged(status: Status) -> Samples:
+    late = [found for found in status.broadcasts if found.age > status.alerts.broadcast_ack]
+    for role in status.roles:
+        wanting = [found.answers.get(role.name) in (Answer.OPEN, Answer.GIVEN_UP) for found in late]
+        yield {"role": role.name}, sum(wanting)
+
+
+def _streams(status: Status, field: str) -> Samples:
+    for stream in status.streams:
+        value = getattr(stream, field)
+        yield {"stream": str(stream.ref)}, None if value is None else int(value)
+
+
+def _seconds(age: int | None) -> float | None:
+    return None if age is None else age / SECOND
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

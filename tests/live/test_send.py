@@ -1,0 +1,169 @@
+"""What is sent is stored once, where it belongs; or it is refused before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import fetch
+from command import COMMAND, Cli, Ended, assert_fits
+from scene import Scene
+
+from cyborg_infra.live.embedded import EmbeddedServer
+
+MANIFEST = "org: acme\nroles: [cto, cso]\n"
+TASK = {
+    "task_id": "t-1",
+    "type": "feature_implementation",
+    "title": "Add passkeys to the login",
+    "description": "Users can register a passkey and log in with it.",
+    "assigned_by": "cso",
+    "assigned_to": "cto",
+    "priority": "high",
+    "lifecycle": {"status": "assigned", "assigned_at": "2026-01-31T00:00:00Z"},
+}
+POLICY = {
+    "type": "policy_update",
+    "policy": "Reviews by two.",
+    "effective_immediately": True,
+    "issued_by": "cto",
+}
+ALERT = {
+    "type": "security_alert",
+    "severity": "HIGH",
+    "source": "scan",
+    "scan_id": "s-1",
+    "findings_count": 2,
+}
+
+
+class Sender:
+    """`cyborg-infra send` of a message that stands in a file."""
+
+    def __init__(self, scene: Scene, cli: Cli, project: Path) -> None:
+        self.scene, self.project = scene, project
+        self._cli = cli
+        (project / "org.yaml").write_text(MANIFEST, encoding="utf-8")
+
+    def applies(self, manifest: str) -> None:
+        (self.project / "org.yaml").write_text(manifest, encoding="utf-8")
+        self.scene.converge(manifest)
+
+    def __call__(self, words: str, *messages: object, more: str = "") -> Ended:
+        file = self.project / "message.json"
+        file.write_text("".join(json.dumps(message) + "\n" for message in messages), encoding="utf-8")
+        server = ("--server", self.scene.url, "--no-context")
+        return self._cli("send", *words.split(), str(file), *server, *more.split())
+
+    def holds(self, stream: str) -> int:
+        found: int = self.scene.info(stream)["state"]["messages"]
+        return found
+
+
+@pytest.fixture
+def send(any_server: EmbeddedServer, tmp_path: Path, cli: Cli, project: Path) -> Iterator[Sender]:
+    with Scene(any_server.url, tmp_path) as scene:
+        yield Sender(scene, cli, project)
+
+
+def task(number: int, **members: Any) -> dict[str, Any]:
+    return {**TASK, "task_id": f"t-{number}", **members}
+
+
+def test_a_task_is_stored_once_however_often_it_is_sent(send: Sender) -> None:
+    assert send("task cto", TASK).err.startswith("Error: AGENT_CTO_TASKS is not on the server")
+    send.applies(MANIFEST)
+    assert send("task cto", TASK, more="--dry-run").out.startswith(
+        "Would be sent: task t-1 to acme.agents.cto"
+    )
+    assert send.holds("AGENT_CTO_TASKS") == 0
+    first, second = send("task cto", TASK), send("task cto", TASK)
+    assert (first.code, first.out) == (0, "Sent: task t-1: AGENT_CTO_TASKS, sequence 1\n")
+    assert (second.code, second.out) == (0, "Already there: task t-1: AGENT_CTO_TASKS, sequence 1\n")
+    assert fetch(send.scene.api, "AGENT_CTO_TASKS/cto-worker").json == TASK
+    ended = send("task cto", task(2), task(3), more="--format json")
+    assert_fits("sent", ended.json)
+    assert [each["sequence"] for each in ended.json["messages"]] == [2, 3]
+
+
+def test_what_cannot_be_sent_so_is_refused_with_its_place_before_anything_is_sent(send: Sender) -> None:
+    send.applies(MANIFEST)
+    wrong = send("task cso", task(2, assigned_to="cso"), TASK)
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "message.json:2:1: this task is assigned to cto, not to cso" in wrong.err
+    assert "did you mean cto?" in send("task ctoo", TASK).err
+    assert send("task cto", {**TASK, "priority": "urgent"}).code == 1
+    assert send("broadcast", TASK).code == 1
+    assert send("inbox cto", POLICY).code == 1
+    assert [send.holds(stream) for stream in ("AGENT_CTO_TASKS", "AGENT_CSO_TASKS", "ORG_BROADCASTS")] == [
+        0
+    ] * 3
+
+
+def test_a_role_gets_no_more_than_its_limit_unless_it_is_allowed(send: Sender) -> None:
+    send.applies(MANIFEST)
+    assert send("task cto", *(task(number) for number in range(5))).code == 0
+    for more in ("", "--dry-run"):
+        refused = send("task cto", task(6), more=more)
+        assert (refused.code, refused.out) == (3, "")
+        assert "5 waiting for cto" in refused.err
+    assert send("task cso", task(6, assigned_to="cso")).code == 0
+    assert send.holds("AGENT_CTO_TASKS") == 5
+    assert send("task cto", task(6), more="--allow over-limit").code == 0
+    assert send.holds("AGENT_CTO_TASKS") == 6
+    send.applies(MANIFEST + "alerts: {lag: 8}\n")
+    assert send("task cto", *(task(number) for number in range(7, 10))).code == 3
+    assert send("task cto", *(task(number) for number in range(7, 9))).code == 0
+
+
+def test_a_workqueue_with_admission_refuses_by_itself_and_what_was_sent_before_is_told(send: Sender) -> None:
+    send.applies(
+        MANIFEST + "alerts: {lag: 100}\nstreams: {tasks: {retention: workqueue, discard: new, max_msgs: 2}}\n"
+    )
+    ended = send("task cto", *(task(number) for number in range(1, 5)), more="--format json")
+    assert ended.code == 3
+    assert_fits("sent", ended.json)
+    told = [(each["sequence"], (each["problem"] or {}).get("code")) for each in ended.json["messages"]]
+    assert told == [(1, None), (2, None), (None, "over-limit"), (None, None)]
+    refused = send("task cto", task(3))
+    assert (refused.code, refused.out) == (3, "")
+    assert "maximum messages exceeded (err_code 10077)" in refused.err
+
+
+def test_the_same_words_are_one_broadcast_and_one_message_for_each_inbox(send: Sender) -> None:
+    send.applies(MANIFEST)
+    for _ in range(2):
+        assert send("broadcast", POLICY).code == 0
+        assert [send(f"inbox {role}", ALERT).code for role in ("cto", "cso")] == [0, 0]
+    assert [send.holds(stream) for stream in ("ORG_BROADCASTS", "AGENT_INBOXES")] == [1, 2]
+    assert fetch(send.scene.api, "AGENT_INBOXES/cso-inbox-reader").json == ALERT
+
+
+def test_a_message_may_come_on_standard_input(server: EmbeddedServer, tmp_path: Path, project: Path) -> None:
+    with Scene(server.url, tmp_path) as scene:
+        scene.converge(MANIFEST)
+        (project / "org.yaml").write_text(MANIFEST, encoding="utf-8")
+        command = [*COMMAND, "send", "broadcast", "-", "--server", server.url, "--no-context"]
+        ended = subprocess.run(
+            command, cwd=project, input=json.dumps(POLICY), capture_output=True, text=True, check=False
+        )
+    assert ended.stderr == ""
+    assert ended.stdout.startswith("Sent: broadcast sha256:")
+
+
+def test_a_subject_that_another_stream_stores_gets_nothing(
+    server: EmbeddedServer, tmp_path: Path, cli: Cli, project: Path
+) -> None:
+    """`Nats-Expected-Stream`: what a stranger's stream would have kept is not sent at all."""
+    with Scene(server.url, tmp_path) as scene:
+        send = Sender(scene, cli, project)
+        send.applies(MANIFEST)
+        config = scene.config("AGENT_CTO_TASKS") | {"subjects": ["elsewhere"]}
+        scene.ask("STREAM.UPDATE.AGENT_CTO_TASKS", config)
+        scene.ask("STREAM.CREATE.THEIRS", {"name": "THEIRS", "subjects": ["acme.agents.cto.tasks"]})
+        assert send("task cto", TASK).code == 1
+        assert send.holds("THEIRS") == 0
