@@ -1,0 +1,99 @@
+"""Every field of a consumer that never changes on a living one, changed under live traffic: lost 0, repeated 0.
+
+Streams have theirs in test_move.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import pytest
+from scene import Scene
+from servers import VERSIONS, StartServer
+from traffic import Publisher, Worker, eventually
+
+from cyborg_infra.model.fields import FIELDS, PAUSE_SINCE, Kind, Update, Version
+from cyborg_infra.model.plan import Action, Done, HazardName
+
+WORKER, SUBJECT = "AGENT_CTO_TASKS/cto-worker", "acme.agents.cto.tasks"
+STEPS: tuple[Mapping[str, object], ...] = (
+    {"replay_policy": "original"},
+    {"max_waiting": 100},
+    {"mem_storage": True},
+    {"ack_policy": "all"},
+    {"deliver_policy": "by_start_sequence", "opt_start_seq": 1},
+    {"deliver_policy": "by_start_sequence", "opt_start_seq": 2},
+    {"deliver_policy": "by_start_time", "opt_start_time": "2026-01-31T00:00:00Z"},
+    {"deliver_policy": "by_start_time", "opt_start_time": "2026-02-28T00:00:00Z"},
+    {"deliver_policy": "new"},
+    {"deliver_policy": "last"},
+    {},
+)
+"""Each differs from the one before in a field that forces a new consumer, and each is what a pulling worker can have."""
+
+PUSHED = {"deliver_subject", "flow_control", "idle_heartbeat"}
+"""What a consumer that is pulled from cannot have; a change of it has nobody at work."""
+
+
+def manifest(worker: Mapping[str, object]) -> str:
+    settings = {"max_ack_pending": 20, "ack_wait": "5s", **worker}
+    return f"org: acme\nroles: [cto]\nconsumers: {{worker: {json.dumps(settings)}}}\n"
+
+
+@pytest.fixture(params=VERSIONS)
+def scene(request: pytest.FixtureRequest, start_server: StartServer, tmp_path: Path) -> Iterator[Scene]:
+    with Scene(start_server(version=str(request.param)).url, tmp_path) as opened:
+        yield opened
+
+
+def test_every_field_that_never_changes_in_place_is_among_the_steps() -> None:
+    """By the table: whatever no version of the server would change between two of its values."""
+    tried = {name for step in STEPS for name in step} | PUSHED
+    newest = Version(2, 15, 1)
+    fixed = {
+        name
+        for name, field in FIELDS[Kind.CONSUMER].items()
+        for before, after in ((field.default, "another"), ("another", field.default))
+        if field.update(before, after, newest) is not Update.IN_PLACE
+    }
+    assert fixed <= tried
+
+
+def has_published(publisher: Publisher, number: int) -> bool:
+    return len(publisher.acknowledged) >= number
+
+
+def replaced(scene: Scene, step: Mapping[str, object]) -> int:
+    """How many repetitions the plans announced. Where a worker came after the plan, apply refuses and it is planned anew."""
+    wish = scene.wish(manifest(step))
+    announced = 0
+    for _ in range(5):
+        plan = scene.plan(wish)
+        assert {(str(change.ref), change.action) for change in plan.changes} == {(WORKER, Action.REPLACE)}
+        announced += sum(hazard.count for hazard in plan.hazards if hazard.name is HazardName.REPEATS_WORK)
+        (outcome,) = scene.apply(wish, plan, allow=[hazard.name for hazard in plan.hazards])
+        if outcome.done is Done.DONE:
+            return announced
+        assert outcome.problem
+        assert outcome.problem.code in ("at-work", "not-drained")
+    raise AssertionError(outcome.problem)
+
+
+def test_agents_go_on_while_every_fixed_field_of_their_consumer_is_changed(scene: Scene) -> None:
+    """Before 2.11 no consumer can be paused: there what the plans announced may come again, and nothing else."""
+    scene.converge(manifest({}))
+    announced = 0
+    with Worker(scene.url, WORKER) as worker:
+        with Publisher(scene.url, SUBJECT) as publisher:
+            for step in STEPS:
+                assert eventually(partial(has_published, publisher, len(publisher.acknowledged) + 10))
+                announced += replaced(scene, step)
+        wanted = set(publisher.acknowledged)
+        assert eventually(lambda: wanted <= worker.worked.keys()), sorted(wanted - worker.worked.keys())[:5]
+    repeated = [name for name, times in worker.worked.items() if times > 1]
+    exact = Version.parse(scene.api.info["version"]) >= PAUSE_SINCE
+    assert len(repeated) <= (0 if exact else announced)
+    assert not scene.plan(scene.wish(manifest(STEPS[-1])))
