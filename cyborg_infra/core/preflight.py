@@ -42,11 +42,11 @@ def of_fields(desired: Resource, facts: Facts) -> Iterator[Problem]:
     wanted = desired.canonical()
     for name in wanted:
         field = FIELDS[desired.ref.kind][name]
-        since = _since(field, wanted[name])
-        if since > facts.level:
+        needed = since(field, wanted[name])
+        if needed > facts.level:
             yield Problem(
                 "unknown-field",
-                f"{desired.ref}: {name} needs API level {since}, and the server has level {facts.level} (nats-server {facts.version})",
+                f"{desired.ref}: {name} needs API level {needed}, and the server has level {facts.level} (nats-server {facts.version})",
                 desired.origin,
                 "take it out of the manifest, or update the server",
             )
@@ -143,5 +143,6 @@ def of_consumer_limits(change: Change, live: State, desired: State, facts: Facts
             )
 
 
-def _since(field: Field, value: object) -> int:
+def since(field: Field, value: object) -> int:
+    """The first API level that knows this field, and this value of it."""
     return max(field.since, (field.choices or {}).get(str(value), 0) if field.unit is Unit.CHOICE else 0)

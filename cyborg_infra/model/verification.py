@@ -1,0 +1,86 @@
+"""What `verify` tries on a server, and how each attempt ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cyborg_infra.model.units import MINUTE, SECOND
+
+SCALE = 1200
+"""So many times faster is the work: the 20 minutes that an agent reasons about a task are a second."""
+
+WORK = 20 * MINUTE / SCALE / SECOND
+"""How long a worker works on a task, in seconds."""
+
+
+class CheckName(StrEnum):
+    """What is tried; the words that `--check` takes, in the order in which they are told."""
+
+    KNOWN = "settings-are-known"
+    ONCE = "task-reaches-worker-once"
+    WORKED_ON = "not-redelivered-while-worked-on"
+    REDELIVERED = "redelivered-after-ack-wait"
+    CRASH = "survives-worker-crash"
+    FAILURES = "failures-become-a-dead-letter"
+    TERMINATION = "termination-becomes-a-dead-letter"
+    SAME_ID = "same-id-is-one-task"
+    KEPT = "nothing-waiting-is-dropped"
+    ORDER = "order-is-kept"
+    BACK_PRESSURE = "back-pressure-refuses"
+    CHAIN = "on-complete-chains-a-task"
+    INBOX = "inbox-reaches-its-role-alone"
+    BROADCAST = "broadcast-reaches-every-role"
+    REQUEST = "request-answered-by-agent"
+    STATUS = "status-wildcard-sees-every-role"
+    EVENT = "event-reaches-subscribers"
+    RESTART = "restart-loses-nothing"
+
+
+class Verdict(StrEnum):
+    """How a check ended. Only FAILED is bad news."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_SUPPORTED = "not supported"  # by this server version, or of this kind of consumer by `verify`
+    NOT_CONFIGURED = "not configured"  # the manifest asks for nothing that could be tried
+
+
+class Stage(StrEnum):
+    """What `verify` is doing."""
+
+    PROVISIONING = "provisioning"
+    CHECKING = "checking"
+    REMOVING = "removing"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One check, of one role or of all together (`role` empty): the law, and what was seen instead of it.
+
+    `seen` is empty where the law held. `seconds` is how long it took.
+    """
+
+    check: CheckName
+    verdict: Verdict
+    expected: str
+    seen: str = ""
+    role: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Everything that was tried on a scratch copy of `org`, which is gone again; `left` are those of earlier runs that are not."""
+
+    org: str
+    scratch: str
+    url: str
+    version: str
+    results: tuple[Result, ...] = ()
+    left: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return all(result.verdict is not Verdict.FAILED for result in self.results)
