@@ -32,6 +32,18 @@ class SafeClient(Client):
         """What the server said of itself on connecting."""
         return self._server_info
 
+    async def settle(self, timeout: float) -> None:  # noqa: ASYNC109 - nats-py's way to say it
+        """The server has seen all that we sent, and we all that it sent before. Raises TimeoutError.
+
+        nats-py's flush alone ensures neither (2.16): its PING overtakes what its writer has not written yet; and where
+        the server's INFO on connecting came before its PONG, that PONG answers the first flush, and each answers the next.
+        """
+        async with asyncio.timeout(timeout):
+            if written := await self._flush_pending():
+                await written
+        for _ in range(2):
+            await self.flush(timeout=max(1, round(timeout)))
+
     async def end(self, timeout: float) -> None:  # noqa: ASYNC109 - a grace, not a failure
         """Closed in order, or after `timeout` seconds without regard for a peer that reads nothing. Never raises."""
         with contextlib.suppress(Exception):

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyborg_infra.live.faults import (
     ClosedDuringLogin,
@@ -125,16 +125,9 @@ class Link:
         async with asyncio.timeout(self._target.timeout):
             await client.connect(
                 self.url,
-                name="cyborg-infra",
                 error_cb=self._on_error,
                 disconnected_cb=self._on_close,
-                allow_reconnect=False,
-                connect_timeout=math.ceil(self._target.timeout) + 1,  # ours ends first, and covers every step
-                pending_size=0,  # a forced flush swallows the cancellation that a timeout is made of
-                inbox_prefix=self._target.inbox_prefix,
-                tls_handshake_first=self._target.tls_first,
-                tls=tls_context(self._target),
-                **login_options(self._target),
+                **client_options(self._target),
             )
         if not client.is_connected:
             raise ClosedDuringLogin  # nats-py takes an end of file for a success
@@ -181,3 +174,17 @@ class Link:
         self.broken = self.broken or fault
         for pending in self._pending.values():
             pending.end(self.broken)
+
+
+def client_options(target: Target) -> dict[str, Any]:
+    """What nats-py is told of every connection of ours. Raises ConnectFailed for a key or certificate that is unusable."""
+    return {
+        "name": "cyborg-infra",
+        "allow_reconnect": False,
+        "connect_timeout": math.ceil(target.timeout) + 1,  # ours ends first, and covers every step
+        "pending_size": 0,  # a forced flush swallows the cancellation that a timeout is made of
+        "inbox_prefix": target.inbox_prefix,
+        "tls_handshake_first": target.tls_first,
+        "tls": tls_context(target),
+        **login_options(target),
+    }
