@@ -27,6 +27,7 @@ from cyborg_infra.cli import (
     status,
     unlock,
     validate,
+    verify,
 )
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Problem, UsageInvalid
 
@@ -47,6 +48,7 @@ COMMANDS: Mapping[str, ModuleType] = {
     "destroy": destroy,
     "unlock": unlock,
     "dlq": dlq,
+    "verify": verify,
     "message": message,
     "send": send,
     "dev": dev,

@@ -1,0 +1,89 @@
+"""`verify`: prove on the server at hand that tasks, messages and dead letters go as they should."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from cyborg_infra import pipeline
+from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor, connected
+from cyborg_infra.cli.output import put_json, warn
+from cyborg_infra.model.problems import EXIT_ERROR
+from cyborg_infra.model.verification import CheckName, Result, Stage
+from cyborg_infra.operations import verify as operation
+
+EXAMPLES = "Example: cyborg-infra verify --format junit > verify.xml"
+
+
+class VerifyFormat(StrEnum):
+    """How the answer is printed; junit is for a CI server."""
+
+    TEXT = "text"
+    JSON = "json"
+    JUNIT = "junit"
+
+
+Embedded = Annotated[
+    bool,
+    typer.Option(
+        "--embedded",
+        help="On a nats-server of its own, which is restarted in the middle of the work. Needs cyborg-infra[server].",
+    ),
+]
+Checks = Annotated[
+    list[CheckName] | None,
+    typer.Option("--check", help="Only this check; may be repeated.", metavar="NAME", show_default=False),
+]
+Clean = Annotated[
+    bool,
+    typer.Option(
+        "--clean",
+        help="Remove what runs that were killed have left, and check nothing. Not while another one runs.",
+    ),
+]
+Output = Annotated[
+    VerifyFormat, typer.Option("--format", help="How to print the answer; junit is for a CI server.")
+]
+
+
+@connected
+def command(
+    manifest: Manifest = MANIFEST,
+    *,
+    env: Env = None,
+    embedded: Embedded = False,
+    checks: Checks = None,
+    clean: Clean = False,
+    output: Output = VerifyFormat.TEXT,
+    no_color: NoColor = False,
+    flags: pipeline.Flags,
+) -> None:
+    """Prove that the patterns work: try a scratch copy of the manifest on the server, and remove it. Exits 1 if one fails."""
+    from cyborg_infra.render import console, verification
+
+    target = pipeline.resolve(flags, os.environ)
+    warn(*target.warnings)
+    if clean:
+        removed = operation.clean(manifest, env, target)
+        console.stdout(no_color=no_color).print(verification.cleaned(removed))
+        return
+    talk = console.stderr(no_color=no_color)
+
+    def tell(value: Stage | Result) -> None:
+        if (page := verification.progress(value)) is not None:
+            talk.print(page)
+
+    found = operation.verify(manifest, env, target, checks or (), embedded=embedded, tell=tell)
+    match output:
+        case VerifyFormat.JSON:
+            put_json(verification.data(found))
+        case VerifyFormat.JUNIT:
+            sys.stdout.write(verification.junit(found))
+        case VerifyFormat.TEXT:
+            console.stdout(no_color=no_color).print(verification.text(found))
+    if not found.passed:
+        raise typer.Exit(EXIT_ERROR)

@@ -1,0 +1,168 @@
+"""What `verify` found, as lines for people, as JSON and as JUnit's XML. Judges nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from cyborg_infra.model.verification import Result, Stage, Verdict, Verification
+from cyborg_infra.render.data import SCHEMA_VERSION
+from cyborg_infra.render.layout import Block, Page, line
+from cyborg_infra.render.values import plural
+
+_WORDS = {
+    Verdict.PASSED: ("ok", "green"),
+    Verdict.FAILED: ("FAILED", "bold red"),
+    Verdict.NOT_SUPPORTED: ("not supported", "yellow"),
+    Verdict.NOT_CONFIGURED: ("not configured", ""),
+}
+_WORST_FIRST = (Verdict.FAILED, Verdict.NOT_SUPPORTED, Verdict.PASSED, Verdict.NOT_CONFIGURED)
+_WIDTH = max(len(word) for word, _ in _WORDS.values())
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def progress(value: Stage | Result) -> Page | None:
+    """What is begun, and what has failed; of what is well nothing is said before the end."""
+    if isinstance(value, Stage):
+        return Page((line(f"{value.value.capitalize()} ..."),))
+    return Page(tuple(_beneath([value]))) if value.verdict is Verdict.FAILED else None
+
+
+def text(found: Verification) -> Page:
+    """One line a check; beneath those that do not hold, what was expected and what was seen; a verdict at the end."""
+    blocks: list[Block] = [
+        line(f"Organisation {found.org} as {found.scratch} on {found.url}, nats-server {found.version}"),
+        line(),
+    ]
+    for _, group in groupby(found.results, lambda result: result.check):
+        blocks += _check(list(group))
+    blocks += [line(), line(_sum(found)), *_leftovers(found)]
+    return Page(tuple(blocks))
+
+
+def data(found: Verification) -> dict[str, Any]:
+    """Every result (verify.schema.json)."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "org": found.org,
+        "scratch": found.scratch,
+        "server": {"url": found.url, "version": found.version},
+        "passed": found.passed,
+        "results": [
+            {
+                "check": result.check.value,
+                "role": result.role or None,
+                "outcome": result.verdict.value,
+                "expected": result.expected,
+                "seen": result.seen or None,
+                "seconds": round(result.seconds, 3),
+            }
+            for result in found.results
+        ],
+        "left_behind": list(found.left),
+    }
+
+
+def junit(found: Verification) -> str:
+    """A suite with a test case for each result, its class the check; what could not be tried is skipped, with the reason."""
+    failed = sum(result.verdict is Verdict.FAILED for result in found.results)
+    skipped = sum(
+        result.verdict in (Verdict.NOT_SUPPORTED, Verdict.NOT_CONFIGURED) for result in found.results
+    )
+    counts = {
+        "tests": str(len(found.results)),
+        "failures": str(failed),
+        "errors": "0",
+        "skipped": str(skipped),
+    }
+    suites = ET.Element("testsuites", counts)
+    suite = ET.SubElement(suites, "testsuite", {"name": _xml(f"cyborg-infra verify {found.org}"), **counts})
+    for result in found.results:
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            {
+                "classname": f"verify.{result.check}",
+                "name": _xml(result.role or result.check),
+                "time": f"{result.seconds:.3f}",
+            },
+        )
+        if result.verdict is Verdict.FAILED:
+            failure = ET.SubElement(case, "failure", {"message": _xml(result.seen)})
+            failure.text = _xml(f"expected: {result.expected}\nseen: {result.seen}")
+        elif result.verdict is not Verdict.PASSED:
+            ET.SubElement(case, "skipped", {"message": _xml(f"{result.verdict}: {result.seen}")})
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+
+
+def cleaned(names: Sequence[str]) -> Page:
+    """What `--clean` removed."""
+    told = f"Removed {', '.join(names)}." if names else "Nothing is left of earlier runs."
+    return Page((line((told, "bold green")),))
+
+
+def _check(results: Sequence[Result]) -> list[Block]:
+    """The line of one check over all its roles, by the worst of them."""
+    verdict = min((result.verdict for result in results), key=_WORST_FIRST.index)
+    alike = [result for result in results if result.verdict is verdict]
+    word, style = _WORDS[verdict]
+    roles = [result.role for result in alike if result.role]
+    whose = (
+        f"  ({plural(len(roles), 'role') if len(alike) == len(results) else ', '.join(roles)})"
+        if roles
+        else ""
+    )
+    head = line((word.ljust(_WIDTH), style), f"  {alike[0].check}{whose}", hang=_WIDTH + 2)
+    return [head] if verdict is Verdict.PASSED else [head, *_beneath(alike, named=False)]
+
+
+def _beneath(results: Sequence[Result], *, named: bool = True) -> list[Block]:
+    """What was expected, once, and what was seen of each role, alike ones together."""
+    first = results[0]
+    blocks: list[Block] = []
+    if named:
+        word, style = _WORDS[first.verdict]
+        blocks.append(line((word, style), f" {first.check}"))
+    if first.verdict is Verdict.FAILED:
+        blocks.append(line(f"expected  {first.expected}", indent=4, hang=10))
+        label = "seen      "
+    else:
+        label = ""
+    for seen, alike in groupby(results, lambda result: result.seen):
+        roles = [result.role for result in alike if result.role]
+        whose = f"{', '.join(roles)}: " if roles and first.verdict is Verdict.FAILED else ""
+        blocks.append(line(f"{label}{whose}{seen}", indent=4, hang=10))
+    return blocks
+
+
+def _sum(found: Verification) -> tuple[str, str]:
+    checks = {result.check for result in found.results}
+    failed = {result.check for result in found.results if result.verdict is Verdict.FAILED}
+    if failed:
+        return f"{len(failed)} of {plural(len(checks), 'check')} failed.", "bold red"
+    tried = {result.check for result in found.results if result.verdict is Verdict.PASSED}
+    rest = len(checks) - len(tried)
+    return (
+        f"{plural(len(tried), 'check')} passed{f', {rest} could not be tried' if rest else ''}.",
+        "bold green",
+    )
+
+
+def _leftovers(found: Verification) -> list[Block]:
+    if not found.left:
+        return []
+    return [
+        line(
+            ("Note: ", "bold"),
+            f"earlier runs have left {', '.join(found.left)}; `cyborg-infra verify --clean` removes them",
+        )
+    ]
+
+
+def _xml(text: str) -> str:
+    """Without the characters that XML cannot hold."""
+    return _NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text)
