@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,20 @@ def _objects(unit: Unit, value: Any) -> list[dict[str, Any]]:
     return list(value) if unit is Unit.OBJECTS else []
 
 
+def assert_updates_are_of_what_is_there(writes: Sequence[Request], there: set[str]) -> None:
+    """Write by write, in their order: a consumer is created where there is none, and updated where there is one."""
+    for request in writes:
+        what, _, name = request.verb.partition(".")
+        verb, _, ref = name.partition(".")
+        ref = ref.replace(".", "/", 1) if what == "CONSUMER" else ref
+        if (what, verb) == ("CONSUMER", "CREATE"):
+            assert request.body["action"] == ("update" if ref in there else "create"), request.verb
+        if verb in ("CREATE", "UPDATE"):
+            there.add(ref)
+        elif verb == "DELETE":
+            there -= {found for found in there if found == ref or found.startswith(f"{ref}/")}
+
+
 def assert_understood(scene: Scene, manifest: str, *, prune: bool = False) -> int:
     """Applies the manifest, looks at every write, and returns how many there were."""
     level = scene.ask("INFO").get("api", {}).get("level", 0)
@@ -120,12 +134,7 @@ def assert_understood(scene: Scene, manifest: str, *, prune: bool = False) -> in
     assert [
         (request.verb, complaint) for request in writes for complaint in complaints(request, level, held)
     ] == []
-    for request in writes:
-        if request.verb.startswith("CONSUMER.CREATE"):
-            replaced = Request(request.verb.replace("CREATE", "DELETE"), None) in writes
-            gone = Request(f"STREAM.DELETE.{request.body['stream_name']}", None) in writes
-            there = request.verb.removeprefix("CONSUMER.CREATE.").replace(".", "/", 1) in held
-            assert request.body["action"] == ("update" if there and not replaced and not gone else "create")
+    assert_updates_are_of_what_is_there(writes, set(held))
     return len(writes)
 
 
