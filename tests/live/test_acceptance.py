@@ -104,9 +104,11 @@ def assert_as_planned(scene: Scene, plan: Plan, before: dict[str, Any]) -> None:
     desired = {change.ref: change.after for change in plan.changes if change.after}
     assert scene.differences(State(desired)) == {}
     after = scene.everything()
-    gone = {ref for ref, change in changes.items() if change.action is Action.DELETE}
+    renamed = {ref: str(change.place) for ref, change in changes.items() if change.place != change.ref}
+    gone = {ref for ref, change in changes.items() if change.action is Action.DELETE} | set(renamed.values())
     lost = {ref for ref, change in changes.items() if change.action in (Action.DELETE, Action.REPLACE)}
-    assert set(after) - set(before) == {ref for ref, change in changes.items() if not change.before}
+    new = {ref for ref, change in changes.items() if not change.before}
+    assert set(after) - set(before) == new | renamed.keys()
     for ref, info in before.items():
         stream = ref.partition("/")[0]
         if ref in gone or (ref not in changes and stream in lost):

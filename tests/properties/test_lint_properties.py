@@ -14,7 +14,14 @@ from cyborg_infra.core.expand import drafted
 from cyborg_infra.core.lint import UNNEEDED, lint
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Field, Kind, Unit
-from cyborg_infra.model.org import ROLE_CONSUMERS, ROLE_STREAMS, ConsumerKind, Ignore, Org, StreamKind
+from cyborg_infra.model.org import (
+    ROLE_CONSUMERS,
+    ROLE_STREAMS,
+    STREAM_KINDS,
+    ConsumerKind,
+    Ignore,
+    Org,
+)
 
 ROLES = ("ceo", "cto", "data-eng", "ops")
 EDGES: dict[Unit, list[Any]] = {
@@ -63,7 +70,7 @@ ROLE = st.builds(
 LAYER = st.fixed_dictionaries(
     {
         "defaults": st.fixed_dictionaries({}, optional={"storage": st.sampled_from(["file", "memory"])}),
-        "streams": some(StreamKind, FIELDS_OF[Kind.STREAM]),
+        "streams": some(STREAM_KINDS, FIELDS_OF[Kind.STREAM]),
         "consumers": some(ConsumerKind, FIELDS_OF[Kind.CONSUMER]),
     }
 )
