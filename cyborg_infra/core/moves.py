@@ -116,6 +116,10 @@ def _obstacles(
         yield "what is worked already cannot be left out while it is renamed; rename it in an apply of its own"
     if before.ref.stream in copied:
         yield f"stream {copied[before.ref.stream]} copies it"
+    retention = before.config.get("retention")
+    if facts.version < PAUSE_SINCE and retention != "limits":
+        # Measured 2.10.26: with no consumer waiting for it, what is copied is deleted, and a stopped one does not wait.
+        yield f"nats-server {facts.version} forgets what it copies out of a stream with retention {retention}, where no consumer can be paused"
     yield from _of_kind(before, after, facts.version)
     yield from _of_room(before, after, live, desired, facts)
 

@@ -227,7 +227,7 @@ class _Move:
         """Nobody is served, and T's journal says where everybody stands."""
         journal = await self._note(journal.noting(await self._drained(stream.ref, parked=True)))
         if self.manner.version < PAUSE_SINCE:
-            await standing.stopped(self.server, stream, journal.standing.positions)
+            await standing.stopped(self.server, stream.ref)
             journal = await self._note(journal.noting(await self._drained(stream.ref, parked=True)))
         return journal
 

@@ -41,18 +41,12 @@ async def drained(server: JetStream, stream: Ref, manner: Manner, *, parked: boo
     return Standing(noted, {old.ref.consumer: old.config for old in stopping})
 
 
-async def stopped(server: JetStream, stream: Resource, positions: Mapping[str, int]) -> None:
-    """Where consumers cannot be paused: nobody is served. Their configurations and `positions` are noted already.
+async def stopped(server: JetStream, stream: Ref) -> None:
+    """Where consumers cannot be paused: nobody is served. Their configurations and positions are noted already.
 
-    An interest stream keeps what its consumers wait for.
+    Only of a stream with limits retention: another one forgets what a stopped consumer does not wait for.
     """
-
-    async def stop(old: Resource) -> None:
-        if stream.config["retention"] == "interest":
-            await carry.keep(server, old, positions[old.ref.consumer])
-        await carry.stop(server, old)
-
-    await _all(stop(old) for old in _to_stop(await _consumers(server, stream.ref)))
+    await _all(carry.stop(server, old) for old in _to_stop(await _consumers(server, stream)))
 
 
 async def served(server: JetStream, stream: Resource, noted: Standing | None, version: Version) -> None:

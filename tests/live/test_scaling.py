@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import until
 from cluster import running_cluster
 from scene import Scene, fetched, published
 from servers import VERSIONS
@@ -59,7 +60,7 @@ def test_after_apply_all_copies_are_there_and_no_more(scene: Scene) -> None:
 
 def test_a_stream_that_is_born_with_three_copies_has_them(scene: Scene) -> None:
     scene.converge(manifest("born", 3))
-    assert unfinished(scene, "born", 3) == []
+    until(lambda: unfinished(scene, "born", 3) == [])  # a follower may fall behind again for a moment
 
 
 def test_a_consumer_gives_up_its_copies_before_its_stream_does(scene: Scene) -> None:
