@@ -246,7 +246,9 @@ class _Move:
         await caught_up(self.server, stream.ref, copy.ref, Journal.of(copy).by)
         await self._open(copy)
 
-    async def _forget(self, stream: Resource, _copy: Resource) -> None:
+    async def _forget(self, stream: Resource, copy: Resource) -> None:
+        """T is all there is. It is written once more before: promoted on a full disk, it is a mirror there (2.15.1)."""
+        await self._update(copy.ref, copy.config, "making sure of it")
         await self._delete(stream.ref)
 
     async def _open(self, copy: Resource) -> None:
