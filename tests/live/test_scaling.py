@@ -10,9 +10,12 @@ import pytest
 from cluster import running_cluster
 from scene import Scene, fetched, published
 from servers import VERSIONS
+from traffic import Publisher, Worker, eventually
 
-from cyborg_infra.live.settle import at_rest
-from cyborg_infra.model.plan import Action
+from cyborg_infra.live import perform
+from cyborg_infra.live.settle import at_rest, settled
+from cyborg_infra.model.plan import Action, Cause
+from cyborg_infra.model.state import Resource
 
 TASKS, WORKER = "AGENT_CTO_TASKS", "AGENT_CTO_TASKS/cto-worker"
 
@@ -23,6 +26,10 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     home: Path = tmp_path_factory.mktemp("scaling")
     with running_cluster(home, str(request.param)) as servers, Scene(servers[0].url, home) as opened:
         yield opened
+
+
+class Killed(Exception):
+    """The tool died here."""
 
 
 def manifest(name: str, copies: int, *, home: str = "", worker: str = "{}") -> str:
@@ -87,3 +94,35 @@ def test_a_stream_moves_and_scales_in_one_apply(scene: Scene) -> None:
         if copies == 1:
             assert members(scene, f"moves_{TASKS}")["leader"] == "n2"
     assert scene.info(f"moves_{TASKS}")["state"]["messages"] == 5
+
+
+def test_a_move_that_is_interrupted_halfway_goes_on_at_the_next_apply(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tool dies between the two steps, there and back, under traffic: what is left is a plan of its own."""
+    everywhere, alone = manifest("halts", 3), manifest("halts", 1, home="n1")
+    scene.converge(everywhere)
+
+    async def die(server: object, resource: Resource, *arguments: object, **named: object) -> None:
+        if resource.ref.stream == f"halts_{TASKS}":
+            raise Killed
+        await settled(server, resource, *arguments, **named)  # type: ignore[arg-type]
+
+    with Worker(scene.url, f"halts_{WORKER}") as worker:
+        with Publisher(scene.url, "halts.agents.cto.tasks") as publisher:
+            for wanted, copies, left in ((alone, 1, "placement"), (everywhere, 3, "num_replicas")):
+                with monkeypatch.context() as patched, pytest.raises(Killed):
+                    patched.setattr(perform, "settled", die)
+                    scene.apply(scene.wish(wanted))
+                plan = scene.plan(scene.wish(wanted))
+                fields = {
+                    str(change.ref): {field.field for field in change.fields} for change in plan.changes
+                }
+                assert fields[f"halts_{TASKS}"] - {"metadata.cyborg-infra.applied"} == {left}
+                assert {change.cause for change in plan.changes} == {Cause.PENDING}
+                scene.converge(wanted)
+                assert unfinished(scene, "halts", copies) == []
+                assert not scene.plan(scene.wish(wanted))
+            seen = len(publisher.acknowledged)
+            assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
+        assert eventually(lambda: publisher.acknowledged.keys() <= worker.worked.keys())
