@@ -154,6 +154,8 @@ async def _update(server: JetStream, change: Change, manner: Manner) -> None:
     live, desired = await _unchanged(server, change), _after(change)
     if live is None:
         raise _stale(change.ref, "deleted")
+    if _travels(change, desired):  # and may be on its way still, since a run that was interrupted
+        await settled(server, live, manner.waits)
     if {"num_replicas", "placement"} <= {field.field for field in change.fields}:
         halfway = _halfway(live, desired)
         await _become(server, live, halfway)

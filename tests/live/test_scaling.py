@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from cluster import running_cluster
 from scene import Scene, fetched, published
-from servers import VERSIONS
+from servers import OLDEST, VERSIONS
 from traffic import Publisher, Worker, eventually
 
+from cyborg_infra.core.diff import is_mark
 from cyborg_infra.live import perform
+from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.settle import at_rest, settled
 from cyborg_infra.model.plan import Action, Cause
 from cyborg_infra.model.state import Resource
@@ -100,29 +102,34 @@ def test_a_move_that_is_interrupted_halfway_goes_on_at_the_next_apply(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tool dies between the two steps, there and back, under traffic: what is left is a plan of its own."""
-    everywhere, alone = manifest("halts", 3), manifest("halts", 1, home="n1")
+    everywhere = manifest("halts", 1, worker="{ack_wait: 2s}") + "streams: {tasks: {num_replicas: 3}}\n"
+    alone = everywhere.replace("{num_replicas: 3}", "{num_replicas: 1, placement: {tags: [n1]}}")
+    tasks, worker = f"halts_{TASKS}", f"halts_{WORKER}"
     scene.converge(everywhere)
 
-    async def die(server: object, resource: Resource, *arguments: object, **named: object) -> None:
-        if resource.ref.stream == f"halts_{TASKS}":
+    async def die_halfway(server: JetStream, resource: Resource, *_: object) -> None:
+        if resource.created:  # where it still is
+            await settled(server, resource)
+        else:
             raise Killed
-        await settled(server, resource, *arguments, **named)  # type: ignore[arg-type]
 
-    with Worker(scene.url, f"halts_{WORKER}") as worker:
+    with Worker(scene.url, worker) as busy:
         with Publisher(scene.url, "halts.agents.cto.tasks") as publisher:
             for wanted, copies, left in ((alone, 1, "placement"), (everywhere, 3, "num_replicas")):
-                with monkeypatch.context() as patched, pytest.raises(Killed):
-                    patched.setattr(perform, "settled", die)
-                    scene.apply(scene.wish(wanted))
-                plan = scene.plan(scene.wish(wanted))
-                fields = {
-                    str(change.ref): {field.field for field in change.fields} for change in plan.changes
-                }
-                assert fields[f"halts_{TASKS}"] - {"metadata.cyborg-infra.applied"} == {left}
-                assert {change.cause for change in plan.changes} == {Cause.PENDING}
+                wish = scene.wish(wanted)
+                monkeypatch.setattr(perform, "settled", die_halfway)
+                with pytest.raises(Killed):
+                    scene.apply(wish)
+                monkeypatch.undo()
+                (change,) = scene.plan(wish).changes
+                assert (str(change.ref), change.cause) == (tasks, Cause.PENDING)
+                assert [field.field for field in change.fields if not is_mark(field)] == [left]
                 scene.converge(wanted)
-                assert unfinished(scene, "halts", copies) == []
-                assert not scene.plan(scene.wish(wanted))
+                assert at_rest(members(scene, tasks), copies)
+                assert not scene.plan(wish)
             seen = len(publisher.acknowledged)
             assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
-        assert eventually(lambda: publisher.acknowledged.keys() <= worker.worked.keys())
+        assert eventually(lambda: publisher.acknowledged.keys() <= busy.worked.keys())
+    again = [name for name, times in busy.deliveries.items() if any(one.heard for one in times[:-1])]
+    if scene.api.info["version"] != OLDEST:  # it forgets acknowledgements when it scales, interrupted or not
+        assert again == []
