@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,14 @@ def moving(tmp_path: Path) -> Iterator[tuple[DiskServer, Scene]]:
 
 
 @contextmanager
-def agents(scene: Scene, wanted: str) -> Iterator[Publisher]:
-    """One publishes and one works during the block and after it; then the books balance and the manifest holds."""
+def agents(scene: Scene, wanted: str, before: Callable[[], None] = lambda: None) -> Iterator[Publisher]:
+    """One publishes and one works during the block and after it; then the books balance and the manifest holds.
+
+    Nothing is published `before`: a stream that could not store a message on a full disk takes none until a restart.
+    """
     old = preload(scene, 200)
     with Worker(scene.url, MOVED_WORKER) as worker:
+        before()
         with Publisher(scene.url, MOVED_SUBJECT) as publisher:
             assert eventually(lambda: len(publisher.acknowledged) > 20)
             yield publisher
@@ -170,8 +174,7 @@ def test_a_promotion_that_a_restart_takes_back_loses_nothing_that_came_after_it(
     server, scene = moving
     after = move_manifest("retention: workqueue")
     wish = scene.wish(after)
-    with agents(scene, after) as publisher:
-        fail_to_promote(server, scene, wish, monkeypatch)
+    with agents(scene, after, lambda: fail_to_promote(server, scene, wish, monkeypatch)) as publisher:
         seen = len(publisher.acknowledged)
         assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
         server.restart()
@@ -197,8 +200,7 @@ def test_a_promotion_that_failed_is_on_the_disk_before_the_old_stream_goes(
             mirrors.append(mirrors_on_disk())
         return await original(self, verb, body, **named)
 
-    with agents(scene, after):
-        fail_to_promote(server, scene, wish, monkeypatch)
+    with agents(scene, after, lambda: fail_to_promote(server, scene, wish, monkeypatch)):
         assert mirrors_on_disk()
         monkeypatch.setattr(JetStream, "call", call)
         apply_until_done(scene, wish)
