@@ -8,13 +8,14 @@ interest stream it also keeps the messages. Interrupted at any step, the next ap
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cyborg_infra.live.faults import ApiError
-from cyborg_infra.live.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.live.write import create_consumer, delete, update_consumer, write
 from cyborg_infra.model.fields import PAUSE_SINCE, RESET_SINCE, Version
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import KIND, OWNER, PLACEHOLDER, START, ConsumerCounts, Ref, Resource, start_of
@@ -74,7 +75,7 @@ async def finish(server: JetStream, desired: Resource, version: Version) -> None
             config["pause_until"] = PARKED
         elif position:
             config = _noted(desired, position)
-        await _create(server, ref, config, doing=f"creating {ref}")
+        await create_consumer(server, Resource(ref, config), f"creating {ref}")
     if position and resettable:
         await _reset(server, ref, position)
     await delete(server, mark)
@@ -89,14 +90,14 @@ async def keep(server: JetStream, desired: Resource, position: int) -> None:
     """The consumer's placeholder stands at `position`, whatever it said before."""
     mark = placeholder(desired.ref)
     await delete(server, mark)  # one from an earlier run may stand behind by now
-    doing = f"keeping the position of {desired.ref}"
-    await _create(server, mark, _standing(desired, mark, position), doing=doing)
+    standing = Resource(mark, _standing(desired, mark, position))
+    await create_consumer(server, standing, f"keeping the position of {desired.ref}")
 
 
 async def begin(server: JetStream, desired: Resource) -> None:
     """The consumer exists, if it has never been at work."""
-    if await server.info(desired.ref) is None:  # before 2.12 the same again is refused (10148)
-        await _create(server, desired.ref, desired.config, doing=f"creating {desired.ref}")
+    if await server.info(desired.ref) is None:
+        await create_consumer(server, desired, f"creating {desired.ref}")
 
 
 async def settled(server: JetStream, old: Resource, manner: Manner, until: str | None = None) -> int:
@@ -152,10 +153,7 @@ async def stop(server: JetStream, old: Resource) -> None:
     if rest.get("ack_policy", "none") != "none":
         rest["max_ack_pending"] = 1
     config = {**rest, "filter_subject": _nothing(old.ref)}
-    body = {"stream_name": old.ref.stream, "config": config, "action": "update"}
-    await server.call(
-        f"CONSUMER.CREATE.{old.ref.stream}.{old.ref.consumer}", body, doing=f"stopping {old.ref}"
-    )
+    await update_consumer(server, Resource(old.ref, config), f"stopping {old.ref}")
 
 
 def is_stopped(consumer: Resource | None) -> bool:
@@ -179,10 +177,14 @@ async def _pause(server: JetStream, ref: Ref, until: str | None) -> None:
     A cluster's OK is only the proposal: the consumer goes on for a moment, and if the leader dies, for ever.
     """
     verb, doing = f"CONSUMER.PAUSE.{ref.stream}.{ref.consumer}", f"{'pausing' if until else 'resuming'} {ref}"
-    for _ in range(TRIES):
-        await server.call(verb, {"pause_until": until} if until else {}, doing=doing)
+
+    async def holds() -> bool:
         live = await server.info(ref)
-        if live is None or _instant(live.config.get("pause_until")) == _instant(until):
+        return live is None or _instant(live.config.get("pause_until")) == _instant(until)
+
+    for _ in range(TRIES):
+        await write(server, verb, {"pause_until": until} if until else {}, doing=doing, holds=holds)
+        if await holds():
             return
         await asyncio.sleep(POLL)
     raise ServerFault(
@@ -211,9 +213,13 @@ async def _reset(server: JetStream, ref: Ref, position: int) -> None:
     live = await server.info(ref)
     if live is None or live.config.get("pause_until") != PARKED:
         return
-    name = f"{ref.stream}.{ref.consumer}"
+
+    async def holds() -> bool:
+        return _counts(await server.info(ref)).delivered_stream_seq + 1 == position
+
+    verb, doing = f"CONSUMER.RESET.{ref.stream}.{ref.consumer}", f"moving {ref} to {position}"
     try:
-        await server.call(f"CONSUMER.RESET.{name}", {"seq": position}, doing=f"moving {ref} to {position}")
+        await write(server, verb, {"seq": position}, doing=doing, holds=holds)
     except ApiError as error:
         if error.err_code != BELOW_START:  # then the manifest's own start is further on, and holds
             raise
@@ -271,20 +277,6 @@ def _noted(desired: Resource, position: int) -> dict[str, Any]:
     rest = {name: value for name, value in desired.config.items() if name != "opt_start_time"}
     metadata = {START: start_of(desired.config), **desired.metadata}
     return {**rest, "deliver_policy": "by_start_sequence", "opt_start_seq": position, "metadata": metadata}
-
-
-async def _create(server: JetStream, ref: Ref, config: Mapping[str, Any], *, doing: str) -> None:
-    body = {"stream_name": ref.stream, "config": config, "action": "create"}
-    await server.call(f"CONSUMER.CREATE.{ref.stream}.{ref.consumer}", body, doing=doing)
-
-
-async def delete(server: JetStream, ref: Ref) -> None:
-    """The consumer does not exist."""
-    try:
-        await server.call(f"CONSUMER.DELETE.{ref.stream}.{ref.consumer}", None, doing=f"deleting {ref}")
-    except ApiError as error:
-        if error.err_code not in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
-            raise
 
 
 def _counts(consumer: Resource | None) -> ConsumerCounts:

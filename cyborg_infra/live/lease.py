@@ -19,8 +19,10 @@ from typing import Any
 
 from cyborg_infra.live.faults import ApiError, Unanswered
 from cyborg_infra.live.jetstream import NO_MESSAGE, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.write import write
 from cyborg_infra.model.buckets import LEASES, bucket_stream, bucket_subject
 from cyborg_infra.model.problems import CyborgError, Problem
+from cyborg_infra.model.state import Ref
 from cyborg_infra.model.units import SECOND
 
 LIFETIME = 60  # seconds; an abandoned lease is free after that
@@ -29,9 +31,7 @@ RENEWALS = 3  # in a lifetime
 POLL = 0.5  # seconds between two tries while waiting
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
-_NAME_IN_USE = 10058
 _NO_SUITABLE_PEERS = 10005
-_NO_SUCH_MESSAGE = 10057
 _STREAM = bucket_stream(LEASES)
 
 
@@ -74,7 +74,7 @@ async def lease(
     finally:
         ended.set()  # not cancelled: a renewal under way must end, or its message would stay
         with contextlib.suppress(CyborgError):  # it expires by itself
-            await _free(server, await renewal)
+            await _free(server, org, await renewal)
 
 
 async def holder(server: JetStream, org: str) -> Holder | None:
@@ -88,7 +88,7 @@ async def unlock(server: JetStream, org: str) -> Holder | None:
     found = await _last(server, org)
     if found is None:
         return None
-    await _free(server, found[0])
+    await _free(server, org, found[0])
     return found[1]
 
 
@@ -115,12 +115,14 @@ async def _bucket(server: JetStream) -> None:
                 raise
             await _create(server, config | {"num_replicas": 1})  # a cluster of two, or too many are down
     except ApiError as error:
-        if error.err_code != _NAME_IN_USE:  # it exists, scaled or changed by hand: it serves
-            raise LeaseHeld(Problem("lease", str(error), None, "--no-lock applies without a lease")) from None
+        raise LeaseHeld(Problem("lease", str(error), None, "--no-lock applies without a lease")) from None
 
 
 async def _create(server: JetStream, config: Mapping[str, Any]) -> None:
-    await server.insist(f"STREAM.CREATE.{_STREAM}", config, doing="preparing the lease")
+    async def exists() -> bool:  # scaled or changed by hand, it serves
+        return await server.info(Ref(_STREAM)) is not None
+
+    await write(server, f"STREAM.CREATE.{_STREAM}", config, doing="preparing the lease", holds=exists)
 
 
 async def _renew(
@@ -190,14 +192,15 @@ async def _last(server: JetStream, org: str) -> tuple[int, Holder] | None:
     return answer["message"]["seq"], Holder(value["holder"], value["since"], value["until"])
 
 
-async def _free(server: JetStream, sequence: int) -> None:
-    try:
-        await server.insist(
-            f"STREAM.MSG.DELETE.{_STREAM}", {"seq": sequence, "no_erase": True}, doing="freeing the lease"
-        )
-    except ApiError as error:
-        if error.err_code != _NO_SUCH_MESSAGE:  # expired, or freed by an attempt whose answer was lost
-            raise
+async def _free(server: JetStream, org: str, sequence: int) -> None:
+    """The message with this number holds nobody off any more."""
+
+    async def freed() -> bool:  # or expired
+        found = await _last(server, org)
+        return found is None or found[0] != sequence
+
+    verb, body = f"STREAM.MSG.DELETE.{_STREAM}", {"seq": sequence, "no_erase": True}
+    await write(server, verb, body, doing="freeing the lease", holds=freed)
 
 
 def _holder(name: str, since: datetime) -> Holder:

@@ -35,11 +35,12 @@ from cyborg_infra.live import routes, standing
 from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.follow import caught_up, nearly
-from cyborg_infra.live.jetstream import STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.journal import INGEST, Journal, Stage, has_begun, runs_ahead, stage
 from cyborg_infra.live.parking import is_parked, parked, unmark
-from cyborg_infra.live.routes import Route
+from cyborg_infra.live.routes import Route, present, stream_counts
 from cyborg_infra.live.standing import Standing
+from cyborg_infra.live.write import create_stream, delete, update_stream, write
 from cyborg_infra.model.fields import PAUSE_SINCE, Config, sendable
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.state import APPLIED, KIND, OWNER, Ref, Resource, temporary
@@ -245,7 +246,9 @@ class _Move:
         await caught_up(self.server, stream.ref, copy.ref, Journal.of(copy).by)
         await self._open(copy)
 
-    async def _forget(self, stream: Resource, _copy: Resource) -> None:
+    async def _forget(self, stream: Resource, copy: Resource) -> None:
+        """T is all there is. It is written once more before: promoted on a full disk, it is a mirror there (2.15.1)."""
+        await self._update(copy.ref, copy.config, "making sure of it")
         await self._delete(stream.ref)
 
     async def _open(self, copy: Resource) -> None:
@@ -264,8 +267,7 @@ class _Move:
         if self.desired.config["retention"] == "workqueue" != journal.retention and journal.positions:
             first = await self._in_copy(journal, min(journal.positions.values()))
             if first > 1:  # with 1 it is a purge of everything (measured 2.10.26 and 2.12.8, not 2.15.1)
-                doing = f"leaving out what is worked in {self.ref}"
-                await self.server.call(f"STREAM.PURGE.{self.via}", {"seq": first}, doing=doing)
+                await self._leave_out(first)
         metadata = {OWNER: self.desired.owner, KIND: self.desired.metadata.get(KIND, "")}
         source = journal.by.declared(self.via)
         await self._create(self.ref, {**self._creation(journal.by), "metadata": metadata, **source})
@@ -343,19 +345,23 @@ class _Move:
             if name != "retention" or "workqueue" in (held.get(name), wanted.get(name))
         )
 
+    async def _leave_out(self, first: int) -> None:
+        """T has no message before `first`."""
+
+        async def holds() -> bool:
+            return stream_counts(present(await self.server.info(self.via))).first_seq >= first
+
+        verb, doing = f"STREAM.PURGE.{self.via}", f"leaving out what is worked in {self.ref}"
+        await write(self.server, verb, {"seq": first}, doing=doing, holds=holds)
+
     async def _create(self, ref: Ref, config: Config) -> None:
         body = {"storage": "file", "retention": "limits", "allow_rollup_hdrs": True, **config}
         body |= {"name": ref.stream}
-        await self.server.call(
-            f"STREAM.CREATE.{ref}", sendable(body), doing=f"moving {self.ref}: creating {ref}"
-        )
+        wanted = Resource(ref, sendable(body))
+        await create_stream(self.server, wanted, f"moving {self.ref}: creating {ref}")
 
     async def _update(self, ref: Ref, config: Config, what: str) -> None:
-        await self.server.call(f"STREAM.UPDATE.{ref}", sendable(config), doing=f"moving {self.ref}: {what}")
+        await update_stream(self.server, Resource(ref, sendable(config)), f"moving {self.ref}: {what}")
 
     async def _delete(self, ref: Ref) -> None:
-        try:
-            await self.server.call(f"STREAM.DELETE.{ref}", None, doing=f"moving {self.ref}: deleting {ref}")
-        except ApiError as error:
-            if error.err_code != STREAM_NOT_FOUND:
-                raise
+        await delete(self.server, ref, f"moving {self.ref}: deleting {ref}")

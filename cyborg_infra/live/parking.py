@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.live.write import write
 from cyborg_infra.model.state import Ref, Resource
 
 
@@ -35,4 +36,10 @@ async def mark(server: JetStream, stream: Ref) -> None:
 
 async def unmark(server: JetStream, stream: Ref) -> None:
     """The stream has none of the messages that `mark` puts at an end, its own or another one's."""
-    await server.call(f"STREAM.PURGE.{stream}", {"filter": "_parked.*"}, doing=f"tidying {stream}")
+    marks, verb, doing = "_parked.*", f"STREAM.PURGE.{stream}", f"tidying {stream}"
+
+    async def holds() -> bool:
+        info = await server.insist(f"STREAM.INFO.{stream}", {"subjects_filter": marks}, doing=doing)
+        return not info["state"].get("subjects")
+
+    await write(server, verb, {"filter": marks}, doing=doing, holds=holds)

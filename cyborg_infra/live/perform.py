@@ -11,12 +11,21 @@ from typing import Any
 
 from cyborg_infra.live import carry, move
 from cyborg_infra.live.carry import Manner
-from cyborg_infra.live.faults import ApiError, Unanswered
-from cyborg_infra.live.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.faults import ApiError
+from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.journal import has_begun
 from cyborg_infra.live.parking import parked
 from cyborg_infra.live.settle import settled
-from cyborg_infra.model.fields import FIELDS, PAUSE_SINCE, SERVER_METADATA, Config, Kind, sendable
+from cyborg_infra.live.write import (
+    create_consumer,
+    create_stream,
+    delete,
+    is_held,
+    is_like,
+    update_consumer,
+    update_stream,
+)
+from cyborg_infra.model.fields import FIELDS, PAUSE_SINCE, Config, Kind, sendable
 from cyborg_infra.model.plan import Action, Change, HazardName
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.state import (
@@ -74,7 +83,7 @@ async def _carry(server: JetStream, change: Change, manner: Manner) -> None:
     else:
         live, desired = await server.info(change.ref), _after(change)
         if change.fields and live is not None:  # which may be what an undone move has put back
-            await _update_consumer(server, live, desired)
+            await _become(server, live, desired)
         await server.patiently(partial(carry.finish, server, desired, manner.version))
 
 
@@ -92,7 +101,7 @@ async def _replace_consumer(server: JetStream, change: Change, manner: Manner) -
         manner = replace(manner, repeats_work=False)
 
     async def attempt() -> None:
-        if change.place == change.ref and await _happened(server, change.ref, after):
+        if change.place == change.ref and await is_held(server, after):
             await carry.finish(server, after, manner.version)  # the last attempt did all but the end of it
         else:
             await carry.replace(server, change.place, after, manner)
@@ -104,7 +113,7 @@ async def _came_with_its_stream(server: JetStream, change: Change) -> bool:
     """Whether the consumer was made anew, as wanted, before its new stream took anything in."""
     live = await server.info(change.ref)
     anew = live is not None and change.before is not None and live.created != change.before.created
-    return anew and await _happened(server, change.ref, _after(change))
+    return anew and await is_held(server, _after(change))
 
 
 async def _move(server: JetStream, change: Change, manner: Manner) -> None:
@@ -126,44 +135,46 @@ def _travels(change: Change, after: Resource) -> bool:
 
 async def _create(server: JetStream, desired: Resource, readers: Collection[Resource] = ()) -> None:
     """An interest stream takes nothing in before its `readers` are there: it would acknowledge it, and forget it."""
-    ref, config = desired.ref, desired.config
-    if readers and config.get("retention") == "interest" and config.get("subjects"):
-        closed = Resource(ref, parked(desired))
-        await _write(server, None, closed, f"STREAM.CREATE.{ref.stream}", closed.config)
-        for reader in readers:
-            await _create(server, reader)
-        await _write(server, closed, desired, f"STREAM.UPDATE.{ref.stream}", config)
-    elif ref.kind is Kind.STREAM:
-        await _write(server, None, desired, f"STREAM.CREATE.{ref.stream}", config)
+    if readers and desired.config.get("retention") == "interest" and desired.config.get("subjects"):
+        closed = Resource(desired.ref, parked(desired))
+        for first in (closed, *readers):
+            await _make(server, first)
+        await _become(server, closed, desired)
     else:
-        body = {"stream_name": ref.stream, "config": config, "action": "create"}
-        await _write(server, None, desired, f"CONSUMER.CREATE.{ref.stream}.{ref.consumer}", body)
+        await _make(server, desired)
+
+
+async def _make(server: JetStream, desired: Resource) -> None:
+    create = create_stream if desired.ref.kind is Kind.STREAM else create_consumer
+    answer = await create(server, desired, f"creating {desired.ref}")
+    await _refuse_unless_kept(server, desired, answer)
 
 
 async def _update(server: JetStream, change: Change, manner: Manner) -> None:
     live, desired = await _unchanged(server, change), _after(change)
-    ref = change.ref
     if live is None:
-        raise _stale(ref, "deleted")
-    if ref.kind is Kind.STREAM:
-        if {"num_replicas", "placement"} <= {field.field for field in change.fields}:
-            halfway = _halfway(live, desired)
-            await _update_stream(server, live, halfway)
-            await settled(server, halfway, manner.waits)
-        await _update_stream(server, live, desired)
-    else:
-        await _update_consumer(server, live, desired)
+        raise _stale(change.ref, "deleted")
+    if _travels(change, desired):  # and may be on its way still, since a run that was interrupted
+        await settled(server, live, manner.waits)
+    if {"num_replicas", "placement"} <= {field.field for field in change.fields}:
+        halfway = _halfway(live, desired)
+        await _become(server, live, halfway)
+        await settled(server, halfway, manner.waits)
+    await _become(server, live, desired)
 
 
-async def _update_consumer(server: JetStream, live: Resource, desired: Resource) -> None:
-    ref, config = live.ref, merged(Kind.CONSUMER, live.config, desired.config)
-    body = {"stream_name": ref.stream, "config": config, "action": "update"}
-    await _write(server, live, desired, f"CONSUMER.CREATE.{ref.stream}.{ref.consumer}", body)
-
-
-async def _update_stream(server: JetStream, live: Resource, desired: Resource) -> None:
-    config = merged(Kind.STREAM, live.config, desired.config)
-    await _write(server, live, desired, f"STREAM.UPDATE.{live.ref.stream}", config)
+async def _become(server: JetStream, live: Resource, desired: Resource) -> None:
+    """What is `live` is as desired."""
+    ref = live.ref
+    update = update_stream if ref.kind is Kind.STREAM else update_consumer
+    wanted = Resource(ref, merged(ref.kind, live.config, desired.config))
+    try:
+        answer = await update(server, wanted, f"updating {ref}")
+    except ApiError as fault:
+        if fault.unwritten and ref.kind is Kind.STREAM:
+            await _forget(server, live)
+        raise
+    await _refuse_unless_kept(server, desired, answer)
 
 
 def _halfway(live: Resource, desired: Resource) -> Resource:
@@ -189,10 +200,9 @@ async def _delete(server: JetStream, change: Change) -> None:
         return
     if live.ref.kind is Kind.STREAM:
         await _retire(server, change, live)
-        await _write(server, live, None, f"STREAM.DELETE.{live.ref.stream}", None)
     else:
         _refuse_if_moved(change, live)
-        await _write(server, live, None, f"CONSUMER.DELETE.{live.ref.stream}.{live.ref.consumer}", None)
+    await delete(server, live.ref, f"deleting {live.ref}")
 
 
 async def _retire(server: JetStream, change: Change, live: Resource) -> None:
@@ -205,16 +215,11 @@ async def _retire(server: JetStream, change: Change, live: Resource) -> None:
         "subjects"
     ):
         return
-    name = live.ref.stream
-    await server.call(f"STREAM.UPDATE.{name}", sendable(parked(live)), doing=f"parking {name}")
+    await update_stream(server, Resource(live.ref, sendable(parked(live))), f"parking {live.ref}")
     await asyncio.sleep(SETTLED)
     now = await server.info(live.ref)
     if now is not None and isinstance(now.counts, StreamCounts) and now.counts.messages:
-        await server.call(
-            f"STREAM.UPDATE.{name}",
-            merged(Kind.STREAM, live.config, live.config),
-            doing=f"putting {name} back",
-        )
+        await _put_back(server, live)
         raise PlanStale(
             Problem(
                 "stale",
@@ -255,61 +260,24 @@ async def _unchanged(server: JetStream, change: Change) -> Resource | None:
         return live
     if live.created != change.before.created:
         raise _stale(live.ref, "deleted and created again")
-    if (live.canonical(), _labels(live)) != (change.before.canonical(), _labels(change.before)):
+    if not is_like(live, change.before):
         raise _stale(live.ref, "changed")
     return live
 
 
-async def _write(
-    server: JetStream,
-    before: Resource | None,
-    after: Resource | None,
-    verb: str,
-    body: Mapping[str, Any] | None,
-) -> None:
-    """One request that changes something. After a fault that may pass it reads what happened, and only then tries again."""
-    resource = after or before
-    if resource is None:
-        raise ValueError("a write has a before or an after")
-    ref, doing = resource.ref, _doing(before, after)
-
-    async def attempt() -> None:
-        try:
-            answer = await server.call(verb, body, doing=doing)
-        except (Unanswered, ApiError) as fault:
-            if isinstance(fault, ApiError) and fault.unwritten:
-                await _forget(server, before, after)
-                raise
-            gone = isinstance(fault, ApiError) and fault.err_code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND)
-            if not (gone and after is None) and not await _happened(server, ref, after):
-                raise
-        else:
-            if after is not None and _lacking(answer["config"], after):
-                await _refuse_unless_held(server, after)
-
-    await server.patiently(attempt)
-
-
-async def _forget(server: JetStream, before: Resource | None, after: Resource | None) -> None:
+async def _forget(server: JetStream, live: Resource) -> None:
     """The server shows again what is on its disk: an update of a stream that failed there holds in memory (2.15.1).
 
     Otherwise the next plan would be in sync, until a restart takes the change back.
     """
-    if before is not None and after is not None and before.ref.kind is Kind.STREAM:
-        with contextlib.suppress(ServerFault):  # it fails on disk again
-            await server.call(
-                f"STREAM.UPDATE.{before.ref}",
-                merged(Kind.STREAM, before.config, before.config),
-                doing=f"putting {before.ref} back",
-            )
+    with contextlib.suppress(ServerFault):  # it fails on disk again
+        await _put_back(server, live)
 
 
-async def _happened(server: JetStream, ref: Ref, after: Resource | None) -> bool:
-    """Whether the server holds `after` already, although the write did not say so."""
-    live = await server.info(ref)
-    if live is None or after is None:
-        return live is after is None
-    return (live.canonical(), _labels(live)) == (after.canonical(), _labels(after))
+async def _put_back(server: JetStream, live: Resource) -> None:
+    """The stream is as it was."""
+    was = Resource(live.ref, merged(Kind.STREAM, live.config, live.config))
+    await update_stream(server, was, f"putting {live.ref} back")
 
 
 def _lacking(config: Config, wanted: Resource) -> list[str]:
@@ -318,12 +286,14 @@ def _lacking(config: Config, wanted: Resource) -> list[str]:
     return [name for name in FIELDS[wanted.ref.kind] if held.get(name) != asked.get(name)]
 
 
-async def _refuse_unless_held(server: JetStream, after: Resource) -> None:
-    """Returns if the server holds `after`, although its answer to the write did not say so.
+async def _refuse_unless_kept(server: JetStream, after: Resource, answer: Mapping[str, Any] | None) -> None:
+    """Returns if the server holds `after`, whether its answer to the write says so or not.
 
     The first answer about a consumer after a restart shows what it was before (measured 2.10.26 and 2.15.1).
     Before 2.12 a server drops silently what it does not know: raises ServerFault then.
     """
+    if answer is None or not _lacking(answer["config"], after):
+        return
     live = await server.info(after.ref)
     names = _lacking(live.config if live else {}, after)
     if names:
@@ -353,25 +323,10 @@ def merged(kind: Kind, live: Config, desired: Config) -> dict[str, Any]:
     return sendable({**kept, **rest, **start, "metadata": metadata})
 
 
-def _labels(resource: Resource) -> dict[str, str]:
-    """The metadata that the plan knows of: neither the server's nor the note of an earlier replace."""
-    return {
-        key: text
-        for key, text in resource.metadata.items()
-        if not key.startswith(SERVER_METADATA) and key != START
-    }
-
-
 def _after(change: Change) -> Resource:
     if change.after is None:
         raise ValueError(f"{change.action} of {change.ref} without an after")
     return change.after
-
-
-def _doing(before: Resource | None, after: Resource | None) -> str:
-    if after is None:
-        return f"deleting {before.ref if before else ''}"
-    return f"updating {after.ref}" if before else f"creating {after.ref}"
 
 
 def _stale(ref: Ref, what: str) -> PlanStale:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.jetstream import NO_MESSAGE, JetStream
 from cyborg_infra.live.parking import is_parked, mark, parking
+from cyborg_infra.live.write import update_stream
 from cyborg_infra.model.fields import PROMOTE_SINCE, Config, Version, sendable
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import Ref, Resource, StreamCounts
@@ -122,7 +123,7 @@ class _Sources(Route):
         An id that the origin has twice came again after the origin had forgotten it; so must the copy.
         """
         config = {**copy.config, "duplicate_window": SHORTEST_WINDOW}
-        await server.call(f"STREAM.UPDATE.{copy.ref}", sendable(config), doing=f"copying into {copy.ref}")
+        await update_stream(server, Resource(copy.ref, sendable(config)), f"copying into {copy.ref}")
 
     async def number(self, server: JetStream, copy: Ref, origin: Ref, position: int) -> int:
         counts = stream_counts(present(await server.info(copy)))

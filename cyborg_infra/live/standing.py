@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from cyborg_infra.live import carry
 from cyborg_infra.live.carry import PARKED, Manner
 from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.live.write import delete
 from cyborg_infra.model.fields import PAUSE_SINCE, Config, Version
 from cyborg_infra.model.state import PLACEHOLDER, Ref, Resource
 
@@ -62,7 +63,7 @@ async def served(server: JetStream, stream: Resource, noted: Standing | None, ve
             position = max(position, carry.floor(old) + 1 if old else 0)
             if stream.config["retention"] != "workqueue" and carry.matters(was, position):
                 await carry.keep(server, was, position)
-            await carry.delete(server, was.ref)
+            await delete(server, was.ref)
         await carry.finish(server, was, version)
 
     if noted is not None:

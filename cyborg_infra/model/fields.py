@@ -109,9 +109,9 @@ def immutable(_before: object, _after: object, _version: Version) -> Update:
     return Update.REFUSED
 
 
-def ignored(_before: object, _after: object, _version: Version) -> Update:
-    """No: the server answers OK and nothing changes."""
-    return Update.IGNORED
+def first_seq_rule(_before: object, after: object, _version: Version) -> Update:
+    """Only to 0, which asks for nothing; to any other number the server answers OK and nothing changes."""
+    return Update.IGNORED if after else Update.IN_PLACE
 
 
 def enable_only(_before: object, after: object, _version: Version) -> Update:
@@ -211,7 +211,7 @@ STREAM_FIELDS: tuple[Field, ...] = (
     _stream("mirror", _U.OBJECT, None, mirror_rule, 0, "The stream that this one copies; it then has no subjects of its own.", {"name": "AGENT_CTO_TASKS"}, parts=_ORIGIN),
     _stream("sources", _U.OBJECTS, None, mutable, 0, "Streams whose messages are copied into this one.", [{"name": "AGENT_CTO_TASKS"}], parts=_ORIGIN),
     _stream("compression", _U.CHOICE, "none", mutable, 0, "Compression of files.", "s2", choices={"none": 0, "s2": 0}),
-    _stream("first_seq", _U.COUNT, 0, ignored, 0, "The sequence number of the first message; only at creation.", 1000, least=0),
+    _stream("first_seq", _U.COUNT, 0, first_seq_rule, 0, "The sequence number of the first message; only at creation.", 1000, least=0),
     _stream("subject_transform", _U.OBJECT, None, mutable, 0, "Stores a message under another subject than it came on; {} is none.", {"src": "orders.*", "dest": "stored.{{wildcard(1)}}"}, parts=_TRANSFORM),
     _stream("republish", _U.OBJECT, None, mutable, 0, "Publishes every stored message again on another subject.", {"src": ">", "dest": "copy.>"}, parts={**_TRANSFORM, "headers_only": _U.FLAG}),
     _stream("allow_direct", _U.FLAG, False, mutable, 0, "Every replica answers reads of single messages.", True),

@@ -445,6 +445,12 @@ def _replacing() -> Iterator[Row]:
             {TASKS: replace(*names), WORKER: replace()},
             [applied(ORG)],
         )
+    yield Row(
+        "a number that the first message had is not asked for any more",
+        ORG,
+        {TASKS: update("first_seq")},
+        [applied(tasks("first_seq: 100"))],
+    )
     for setting in ("deny_delete: true", "deny_purge: true"):
         yield Row(
             f"{setting} cannot be taken back",

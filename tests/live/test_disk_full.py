@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from traffic import Publisher, Worker, eventually
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.plan import Done
 from cyborg_infra.model.state import TEMPORARY
+from cyborg_infra.pipeline import Wish
 
 TASKS, WORKER = "AGENT_A_TASKS", "AGENT_A_TASKS/a-worker"
 SUBJECT = "g.agents.a.tasks"
@@ -109,10 +111,14 @@ def moving(tmp_path: Path) -> Iterator[tuple[DiskServer, Scene]]:
 
 
 @contextmanager
-def agents(scene: Scene, wanted: str) -> Iterator[Publisher]:
-    """One publishes and one works during the block and after it; then the books balance and the manifest holds."""
+def agents(scene: Scene, wanted: str, before: Callable[[], None] = lambda: None) -> Iterator[Publisher]:
+    """One publishes and one works during the block and after it; then the books balance and the manifest holds.
+
+    Nothing is published `before`: a stream that could not store a message on a full disk takes none until a restart.
+    """
     old = preload(scene, 200)
     with Worker(scene.url, MOVED_WORKER) as worker:
+        before()
         with Publisher(scene.url, MOVED_SUBJECT) as publisher:
             assert eventually(lambda: len(publisher.acknowledged) > 20)
             yield publisher
@@ -141,14 +147,8 @@ def test_a_disk_that_is_full_at_any_step_of_a_replace_loses_nothing(
         apply_until_done(scene, wish)
 
 
-def test_a_promotion_that_a_restart_takes_back_loses_nothing_that_came_after_it(
-    moving: tuple[DiskServer, Scene], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The temporary stream is a mirror again, and ahead of what it mirrors: it is not given up for that."""
-    monkeypatch.setattr("cyborg_infra.live.follow.STALLED", 1.0)
-    server, scene = moving
-    after = move_manifest("retention: workqueue")
-    wish = scene.wish(after)
+def fail_to_promote(server: DiskServer, scene: Scene, wish: Wish, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full just when the temporary stream takes over; the server has it in memory, and the tool dies."""
     original = JetStream.call
 
     async def call(self: JetStream, verb: str, body: Any = None, **named: Any) -> dict[str, Any]:
@@ -161,12 +161,47 @@ def test_a_promotion_that_a_restart_takes_back_loses_nothing_that_came_after_it(
                 raise Killed
         return await original(self, verb, body, **named)
 
-    with agents(scene, after) as publisher:
-        with monkeypatch.context() as patched, suppress(Killed):
-            patched.setattr(JetStream, "call", call)
-            scene.apply(wish)
+    with monkeypatch.context() as patched, suppress(Killed):
+        patched.setattr(JetStream, "call", call)
+        scene.apply(wish)
+
+
+def test_a_promotion_that_a_restart_takes_back_loses_nothing_that_came_after_it(
+    moving: tuple[DiskServer, Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary stream is a mirror again, and ahead of what it mirrors: it is not given up for that."""
+    monkeypatch.setattr("cyborg_infra.live.follow.STALLED", 1.0)
+    server, scene = moving
+    after = move_manifest("retention: workqueue")
+    wish = scene.wish(after)
+    with agents(scene, after, lambda: fail_to_promote(server, scene, wish, monkeypatch)) as publisher:
         seen = len(publisher.acknowledged)
         assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
         server.restart()
         scene.reconnect()
         apply_until_done(scene, wish)
+
+
+def test_a_promotion_that_failed_is_on_the_disk_before_the_old_stream_goes(
+    moving: tuple[DiskServer, Scene], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """There is room again, and the server was not restarted: what it says of the temporary stream is in its memory alone."""
+    server, scene = moving
+    after = move_manifest("retention: workqueue")
+    wish = scene.wish(after)
+    original, mirrors = JetStream.call, []
+
+    def mirrors_on_disk() -> bool:
+        (meta,) = tmp_path.rglob(f"{TEMPORARY}{STREAM}/meta.inf")
+        return bool(json.loads(meta.read_text(encoding="utf-8")).get("mirror"))
+
+    async def call(self: JetStream, verb: str, body: Any = None, **named: Any) -> dict[str, Any]:
+        if verb == f"STREAM.DELETE.{STREAM}":
+            mirrors.append(mirrors_on_disk())
+        return await original(self, verb, body, **named)
+
+    with agents(scene, after, lambda: fail_to_promote(server, scene, wish, monkeypatch)):
+        assert mirrors_on_disk()
+        monkeypatch.setattr(JetStream, "call", call)
+        apply_until_done(scene, wish)
+    assert mirrors == [False]

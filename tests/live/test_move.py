@@ -43,7 +43,7 @@ FIELDS = {
     "persist_mode": ("persist_mode: default", "persist_mode: async"),
     "deny_delete and deny_purge": ("deny_delete: true, deny_purge: true", "deny_delete: false"),
     "allow_msg_ttl": ("allow_msg_ttl: true", "allow_msg_ttl: false"),
-    "first_seq": ("first_seq: 5", "max_msgs: 100000"),
+    "first_seq": ("first_seq: 5", "first_seq: 4"),
     "everything": ("storage: file", "storage: memory, max_age: 48h, deny_delete: true, deny_purge: true"),
 }
 CONSUMED = (

@@ -10,10 +10,15 @@ import pytest
 from agents import until
 from cluster import running_cluster
 from scene import Scene, fetched, published
-from servers import VERSIONS
+from servers import OLDEST, VERSIONS
+from traffic import Publisher, Worker, eventually
 
-from cyborg_infra.live.settle import at_rest
-from cyborg_infra.model.plan import Action
+from cyborg_infra.core.diff import is_mark
+from cyborg_infra.live import perform
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.live.settle import at_rest, settled
+from cyborg_infra.model.plan import Action, Cause
+from cyborg_infra.model.state import Resource
 
 TASKS, WORKER = "AGENT_CTO_TASKS", "AGENT_CTO_TASKS/cto-worker"
 
@@ -24,6 +29,10 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     home: Path = tmp_path_factory.mktemp("scaling")
     with running_cluster(home, str(request.param)) as servers, Scene(servers[0].url, home) as opened:
         yield opened
+
+
+class Killed(Exception):
+    """The tool died here."""
 
 
 def manifest(name: str, copies: int, *, home: str = "", worker: str = "{}") -> str:
@@ -88,3 +97,40 @@ def test_a_stream_moves_and_scales_in_one_apply(scene: Scene) -> None:
         if copies == 1:
             assert members(scene, f"moves_{TASKS}")["leader"] == "n2"
     assert scene.info(f"moves_{TASKS}")["state"]["messages"] == 5
+
+
+def test_a_move_that_is_interrupted_halfway_goes_on_at_the_next_apply(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tool dies between the two steps, there and back, under traffic: what is left is a plan of its own."""
+    everywhere = manifest("halts", 1, worker="{ack_wait: 2s}") + "streams: {tasks: {num_replicas: 3}}\n"
+    alone = everywhere.replace("{num_replicas: 3}", "{num_replicas: 1, placement: {tags: [n1]}}")
+    tasks, worker = f"halts_{TASKS}", f"halts_{WORKER}"
+    scene.converge(everywhere)
+
+    async def die_halfway(server: JetStream, resource: Resource, *_: object) -> None:
+        if resource.created:  # where it still is
+            await settled(server, resource)
+        else:
+            raise Killed
+
+    with Worker(scene.url, worker) as busy:
+        with Publisher(scene.url, "halts.agents.cto.tasks") as publisher:
+            for wanted, copies, left in ((alone, 1, "placement"), (everywhere, 3, "num_replicas")):
+                wish = scene.wish(wanted)
+                monkeypatch.setattr(perform, "settled", die_halfway)
+                with pytest.raises(Killed):
+                    scene.apply(wish)
+                monkeypatch.undo()
+                (change,) = scene.plan(wish).changes
+                assert (str(change.ref), change.cause) == (tasks, Cause.PENDING)
+                assert [field.field for field in change.fields if not is_mark(field)] == [left]
+                scene.converge(wanted)
+                assert at_rest(members(scene, tasks), copies)
+                assert not scene.plan(wish)
+            seen = len(publisher.acknowledged)
+            assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
+        assert eventually(lambda: publisher.acknowledged.keys() <= busy.worked.keys())
+    again = [name for name, times in busy.deliveries.items() if any(one.heard for one in times[:-1])]
+    if scene.api.info["version"] != OLDEST:  # it forgets acknowledgements when it scales, interrupted or not
+        assert again == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
@@ -52,6 +53,9 @@ class Consumers:
         if self.asked == self._kept:
             self.config = body
         return {}
+
+    async def patiently(self, attempt: Callable[[], Awaitable[object]]) -> object:
+        return await attempt()
 
     async def info(self, ref: Ref) -> Resource:
         return Resource(ref, self.config)

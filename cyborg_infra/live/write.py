@@ -1,0 +1,113 @@
+"""One write, made until it holds: a lost answer is no failure, and nothing is sent again before reading what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from cyborg_infra.live.faults import ApiError, Unanswered
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.model.fields import SERVER_METADATA
+from cyborg_infra.model.problems import ServerFault
+from cyborg_infra.model.state import START, Ref, Resource
+
+
+async def write(
+    server: JetStream,
+    verb: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    doing: str,
+    holds: Callable[[], Awaitable[bool]],
+) -> Mapping[str, Any] | None:
+    """What was asked is done: returns the server's answer, or None where it was lost and `holds` says so.
+
+    Raises what the server answered, or that it did not, if it is not done or cannot be read.
+    """
+
+    async def attempt() -> Mapping[str, Any] | None:
+        try:
+            return await server.call(verb, body, doing=doing)
+        except (Unanswered, ApiError) as fault:
+            if (
+                isinstance(fault, ApiError) and fault.unwritten
+            ):  # what it says that it holds is not on its disk
+                raise
+            if not await _known(server, holds):
+                raise
+            return None
+
+    return await server.patiently(attempt)
+
+
+async def create_stream(server: JetStream, wanted: Resource, doing: str) -> Mapping[str, Any] | None:
+    """There is a stream like this. Raises as `write` does."""
+    return await _put(server, f"STREAM.CREATE.{wanted.ref}", wanted.config, wanted, doing)
+
+
+async def update_stream(server: JetStream, wanted: Resource, doing: str) -> Mapping[str, Any] | None:
+    """The stream is like this. Raises as `write` does."""
+    return await _put(server, f"STREAM.UPDATE.{wanted.ref}", wanted.config, wanted, doing)
+
+
+async def create_consumer(server: JetStream, wanted: Resource, doing: str) -> Mapping[str, Any] | None:
+    """There is a consumer like this. Raises as `write` does."""
+    return await _put_consumer(server, wanted, "create", doing)
+
+
+async def update_consumer(server: JetStream, wanted: Resource, doing: str) -> Mapping[str, Any] | None:
+    """The consumer is like this. Raises as `write` does."""
+    return await _put_consumer(server, wanted, "update", doing)
+
+
+async def delete(server: JetStream, ref: Ref, doing: str = "") -> None:
+    """There is no such stream or consumer, and if there was none already. Raises as `write` does."""
+    name = f"CONSUMER.DELETE.{ref.stream}.{ref.consumer}" if ref.consumer else f"STREAM.DELETE.{ref}"
+
+    async def gone() -> bool:
+        return await server.info(ref) is None
+
+    await write(server, name, doing=doing or f"deleting {ref}", holds=gone)
+
+
+def labels(resource: Resource) -> dict[str, str]:
+    """The metadata that the plan knows of: neither the server's nor the note of an earlier replace."""
+    return {
+        key: text
+        for key, text in resource.metadata.items()
+        if not key.startswith(SERVER_METADATA) and key != START
+    }
+
+
+def is_like(one: Resource, other: Resource) -> bool:
+    """Whether both are configured alike and carry the same marks."""
+    return (one.canonical(), labels(one)) == (other.canonical(), labels(other))
+
+
+async def is_held(server: JetStream, wanted: Resource) -> bool:
+    """Whether the server has a stream or consumer like this. Raises ServerFault if it does not say."""
+    live = await server.info(wanted.ref)
+    return live is not None and is_like(live, wanted)
+
+
+async def _put_consumer(
+    server: JetStream, wanted: Resource, action: str, doing: str
+) -> Mapping[str, Any] | None:
+    body = {"stream_name": wanted.ref.stream, "config": wanted.config, "action": action}
+    verb = f"CONSUMER.CREATE.{wanted.ref.stream}.{wanted.ref.consumer}"
+    return await _put(server, verb, body, wanted, doing)
+
+
+async def _put(
+    server: JetStream, verb: str, body: Mapping[str, Any], wanted: Resource, doing: str
+) -> Mapping[str, Any] | None:
+    return await write(server, verb, body, doing=doing, holds=partial(is_held, server, wanted))
+
+
+async def _known(server: JetStream, holds: Callable[[], Awaitable[bool]]) -> bool:
+    """Whether it is known to hold."""
+    try:
+        return await server.patiently(holds)
+    except ServerFault:
+        return False
