@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from test_move import (
 from test_move import SUBJECT as MOVED_SUBJECT
 from test_move import WORKER as MOVED_WORKER
 from test_move import manifest as move_manifest
-from traffic import Publisher, Worker, eventually
+from traffic import BATCH, Publisher, Worker, eventually
 
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.plan import Done
@@ -110,8 +111,17 @@ def moving(tmp_path: Path) -> Iterator[tuple[DiskServer, Scene]]:
         yield server, scene
 
 
+@dataclass
+class Agents:
+    """At work. What they acknowledge while nothing can be written, the server may forget: `forgotten` messages at most."""
+
+    publisher: Publisher
+    worker: Worker
+    forgotten: int = 0
+
+
 @contextmanager
-def agents(scene: Scene, wanted: str, before: Callable[[], None] = lambda: None) -> Iterator[Publisher]:
+def agents(scene: Scene, wanted: str, before: Callable[[], None] = lambda: None) -> Iterator[Agents]:
     """One publishes and one works during the block and after it; then the books balance and the manifest holds.
 
     Nothing is published `before`: a stream that could not store a message on a full disk takes none until a restart.
@@ -121,10 +131,10 @@ def agents(scene: Scene, wanted: str, before: Callable[[], None] = lambda: None)
         before()
         with Publisher(scene.url, MOVED_SUBJECT) as publisher:
             assert eventually(lambda: len(publisher.acknowledged) > 20)
-            yield publisher
+            yield (at_work := Agents(publisher, worker))
             seen = len(publisher.acknowledged)
             assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
-        assert_books_balance(scene, old, publisher, worker)
+        assert_books_balance(scene, old, publisher, worker, at_work.forgotten)
     assert_in_sync(scene, wanted)
 
 
@@ -135,13 +145,21 @@ def test_a_disk_that_is_full_at_any_step_of_a_replace_loses_nothing(
     server, scene = moving
     after = move_manifest("retention: workqueue")
     wish = scene.wish(after)
-    with agents(scene, after):
+    with agents(scene, after) as at_work:
+        done = at_work.worker.worked
+        kept: list[int] = []
+
+        def fill() -> None:
+            kept.append(len(done))
+            server.fill()
+
         with monkeypatch.context() as patched:
-            Fault(patched, step, server.fill)
+            Fault(patched, step, fill)
             outcomes = scene.apply(wish)
         hints = [outcome.problem.hint for outcome in outcomes if outcome.problem]
         assert hints
         assert all("make room there and apply again" in (hint or "") for hint in hints)
+        at_work.forgotten = len(done) - kept[0] + BATCH
         server.restart()
         scene.reconnect()
         apply_until_done(scene, wish)
@@ -174,9 +192,9 @@ def test_a_promotion_that_a_restart_takes_back_loses_nothing_that_came_after_it(
     server, scene = moving
     after = move_manifest("retention: workqueue")
     wish = scene.wish(after)
-    with agents(scene, after, lambda: fail_to_promote(server, scene, wish, monkeypatch)) as publisher:
-        seen = len(publisher.acknowledged)
-        assert eventually(lambda: len(publisher.acknowledged) > seen + 20)
+    with agents(scene, after, lambda: fail_to_promote(server, scene, wish, monkeypatch)) as at_work:
+        seen = len(at_work.publisher.acknowledged)
+        assert eventually(lambda: len(at_work.publisher.acknowledged) > seen + 20)
         server.restart()
         scene.reconnect()
         apply_until_done(scene, wish)

@@ -60,6 +60,10 @@ def every_consumer(scene: Scene) -> None:
         consumer(f"{STREAM}/other{number}")(scene)
 
 
+NEW = f"STREAM.CREATE.{STREAM}"
+"""Before the new stream is there."""
+
+
 def every_byte(scene: Scene) -> None:
     stream("OTHER", "other")(scene)
     for size in (50_000, 5_000, 500, 50):
@@ -77,21 +81,17 @@ def give_back(scene: Scene) -> None:
     ("step", "take", "said"),
     [
         (1, every_stream, "the account may have no more streams"),  # before the copy is made
-        (
-            8,
-            every_stream,
-            "the account may have no more streams",
-        ),  # before the new stream is: the copy has all
+        (NEW, every_stream, "the account may have no more streams"),  # the copy has all
         (9, every_consumer, "may have no more consumers"),  # before the new stream takes messages in
         (1, every_byte, "room for a second copy"),
-        (8, every_byte, "the account has no resources left"),
+        (NEW, every_byte, "the account has no resources left"),
     ],
 )
 def test_room_that_somebody_takes_during_a_replace_costs_nothing_but_time(
     start_server: StartServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    step: int,
+    step: int | str,
     take: Callable[[Scene], None],
     said: str,
 ) -> None:
