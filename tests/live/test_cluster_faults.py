@@ -335,10 +335,10 @@ def test_without_a_quorum_an_apply_says_so_and_nothing_is_lost(
 ) -> None:
     """Two of three die at once; what is called done all the same has to hold when they are back."""
     text, _, writes = CHANGES[change]
-    if not EVERYTHING:
-        monkeypatch.setattr(again, "ELECTION", SHORT)  # nobody is elected here
     with cluster.scene() as scene, at_work(cluster) as (publisher, worker):
         with monkeypatch.context() as patched:
+            if not EVERYTHING:
+                patched.setattr(again, "ELECTION", SHORT)  # nobody is elected until they are back
             Death(patched, writes[len(writes) // 2], "before", lambda: cluster.kill(*cluster.servers[1:]))
             plan = scene.plan(scene.wish(text))
             outcomes = pipeline.apply(
