@@ -316,6 +316,8 @@ class JetStream:
             try:
                 found[name] = await one(name)
             except ServerFault as fault:
+                if isinstance(fault, ApiError) and fault.err_code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND):
+                    raise _ChangedMeanwhile from None  # the listing still knew what is being deleted
                 problems[name] = Problem(
                     "missing",
                     f"{doing}: {name} could not be read ({reason}): {fault.problems[0].message}",

@@ -108,6 +108,20 @@ def test_what_a_page_only_names_is_asked_for_by_itself(
     assert not scene.plan(scene.wish(ORG))
 
 
+@pytest.mark.parametrize(("verb", "of"), [("STREAM.LIST", ""), (f"CONSUMER.LIST.{TASKS}", f"{TASKS}.")])
+def test_what_a_page_only_names_and_the_server_no_longer_knows_is_gone(
+    scene: Scene, answers: Callable[..., None], verb: str, of: str
+) -> None:
+    """In a cluster a delete whose answer was lost may be half through: a consumer is listed without its stream."""
+    scene.converge(ORG)
+    answers(verb, lambda page: one_more(page) | {"missing": ["GHOST"]})
+    with scene.requests() as requests:
+        assert not scene.plan(scene.wish(ORG))
+    asked = [request.verb for request in requests]
+    assert f"{verb.partition('.')[0]}.INFO.{of}GHOST" in asked
+    assert asked.count("STREAM.LIST") > 2  # each reading asks for two pages
+
+
 def test_a_row_that_cannot_be_read_is_named_and_nothing_is_planned(
     scene: Scene, answers: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
