@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cyborg_infra import pipeline
+from cyborg_infra import offline, pipeline
 
 ROLES = 100
 REPEATS = 5
@@ -34,7 +34,7 @@ def main() -> None:
         manifest = home / "org.yaml"
         roles = ", ".join(f"role-{number}" for number in range(ROLES))
         manifest.write_text(f"org: bench\nroles: [{roles}]\n", encoding="utf-8")
-        _, _, desired = pipeline.show(str(manifest))
+        _, _, desired = offline.show(str(manifest))
         requests = [_create(ref, resource.config) for ref, resource in desired.resources.items()]
         print(f"{ROLES} roles: {len(desired.streams())} streams, {len(desired.consumers())} consumers")
         print(f"median of {REPEATS}, in milliseconds; beside it how many times its floor\n")

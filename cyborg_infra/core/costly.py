@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.org import ROLE_CONSUMERS, ConsumerKind, Org, StreamKind
@@ -15,8 +15,7 @@ Find = Callable[[Config, Org], Iterator[str]]
 """The names of the fields that cost something in this stream or consumer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lint:
+class Lint(NamedTuple):
     """One warning: the settings that it is about, why they cost, what to do instead, and how they are found."""
 
     code: str  # stable: manifests ignore it by this name

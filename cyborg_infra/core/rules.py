@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from cyborg_infra.core.namespace import ephemeral, stream_name
 from cyborg_infra.core.settings import admitted, explicit, kind_of, member_of, place
@@ -36,7 +35,7 @@ def told_once(problems: Iterable[Problem]) -> list[Problem]:
 def _first_of(alike: Sequence[Problem]) -> Sequence[Problem]:
     if len(alike) <= TOLD_EACH:
         return alike
-    return [replace(alike[0], message=f"{alike[0].message} (and {len(alike) - 1} more like it)")]
+    return [alike[0]._replace(message=f"{alike[0].message} (and {len(alike) - 1} more like it)")]
 
 
 def names_fit(_org: Org, state: State) -> Iterator[Problem]:

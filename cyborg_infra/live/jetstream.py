@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 from cyborg_infra.live.again import Outage, Result, may_pass
@@ -256,7 +255,7 @@ class JetStream:
         for stream, rows, absent in listed:
             found |= {Ref(stream, name): resource(Ref(stream, name), row) for name, row in rows.items()}
             unread |= {Ref(stream, name): problem for name, problem in absent.items()}
-        return State(found, replace(facts, peers=_peers(facts.peers, streams)))
+        return State(found, facts._replace(peers=_peers(facts.peers, streams)))
 
     async def _consumers(
         self, stream: str, row: Mapping[str, Any], *, patient: bool = True

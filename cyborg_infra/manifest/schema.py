@@ -16,6 +16,7 @@ from cyborg_infra.model.org import Path
 from cyborg_infra.model.problems import Problem
 
 if TYPE_CHECKING:
+    import jsonschema_rs
     from jsonschema import Draft202012Validator, ValidationError
 
 # What the `nats` CLI calls it (peers: its flags) -> JetStream's names; the first that fits the place is meant.
@@ -154,6 +155,8 @@ def check(
     source: Source, schema: str = "org.schema.json", words: Words = _YAML
 ) -> list[tuple[Path, Problem]]:
     """Everything the schema has against the source, each with the path of the value that cannot be used."""
+    if _accepts(schema, source.data):
+        return []
     breaches = (_Breach.of(error) for error in _validator(schema).iter_errors(source.data))
     return [
         found
@@ -168,6 +171,22 @@ def nearest(word: str, known: list[str]) -> str | None:
     begun = [one for one in known if word and one.startswith(word)]
     close = begun or get_close_matches(word, known, n=1)
     return close[0] if close else None
+
+
+def _accepts(schema: str, data: Any) -> bool:
+    """Whether jsonschema has nothing against `data`, found a thousand times faster; what it has, it says itself."""
+    try:
+        return _quick(schema).is_valid(data)
+    except ValueError:  # half of a surrogate pair, or a number beyond every bound
+        return False
+
+
+@cache
+def _quick(schema: str) -> jsonschema_rs.Draft202012Validator:
+    import jsonschema_rs
+
+    formats = {"date-time": is_utc}
+    return jsonschema_rs.Draft202012Validator(find(schema), formats=formats, validate_formats=True)
 
 
 @cache

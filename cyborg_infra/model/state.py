@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from cyborg_infra.model.fields import Config, Kind, Version, canonical
 from cyborg_infra.model.problems import Mark
@@ -43,8 +43,7 @@ JOURNAL = "cyborg-infra.journal"
 _START_FIELDS = {"by_start_sequence": "opt_start_seq", "by_start_time": "opt_start_time"}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Ref:
+class Ref(NamedTuple):
     """A stream, or a consumer of one. Sorts a stream before its consumers; prints `STREAM` or `STREAM/consumer`."""
 
     stream: str
@@ -69,8 +68,7 @@ def temporary(stream: Ref) -> Ref:
     return Ref(f"{TEMPORARY}{stream.stream}")
 
 
-@dataclass(frozen=True, slots=True)
-class StreamCounts:
+class StreamCounts(NamedTuple):
     """What a live stream holds. Times are RFC 3339 as the server writes them, empty where there is no message."""
 
     messages: int = 0
@@ -84,8 +82,7 @@ class StreamCounts:
     consumers: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerCounts:
+class ConsumerCounts(NamedTuple):
     """Where a live consumer stands: not yet delivered, being worked on, delivered and acknowledged up to."""
 
     num_pending: int = 0
@@ -96,8 +93,7 @@ class ConsumerCounts:
     ack_floor_stream_seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
+class Activity(NamedTuple):
     """When a live stream or consumer was read and last moved; RFC 3339 by the server's clock.
 
     `delivered_at` moves with a delivery and with an agent's "in progress" (measured 2.10.26 and 2.15.1). The server
@@ -124,8 +120,7 @@ class Measure(StrEnum):
     WAITING = "in the stream beyond that, and below sequence `limit` if there is one"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """Which messages of a live stream or consumer a closer reading shall count."""
 
     ref: Ref
@@ -135,8 +130,7 @@ class Question:
     without: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(NamedTuple):
     """So many messages, exactly; bytes as the server counts them, 0 where they are not known."""
 
     messages: int = 0
@@ -206,8 +200,7 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What the account may have; -1 is unlimited. From `$JS.API.INFO`."""
 
     max_streams: int = -1
@@ -224,8 +217,7 @@ class Limits:
     memory: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of the server and account that a State was read from. Holds no secret."""
 
     version: Version  # the oldest that answers for the API: see live.jetstream

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 from cyborg_infra.model.plan import Done, Outcome
 from cyborg_infra.render import text
+from cyborg_infra.render.console import Plain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 @contextmanager
-def bar(console: Console, total: int) -> Iterator[tuple[Callable[[Outcome], None], Callable[[str], None]]]:
+def bar(
+    console: Console | Plain, total: int
+) -> Iterator[tuple[Callable[[Outcome], None], Callable[[str], None]]]:
     """A function to tell of every outcome, and one of what is waited for. The bar is gone afterwards; failures stay."""
-    if not console.is_terminal:
+    if isinstance(console, Plain):
         yield (
             lambda outcome: console.print(text.outcome(outcome)),
             lambda sentence: console.print(text.wait(sentence)),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
-from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Cause, Change, Done, Hazard, Outcome, Plan
-from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.state import Ref, Resource, State
 from cyborg_infra.render import differences as tell
+from cyborg_infra.render.findings import finding
 from cyborg_infra.render.layout import Block, Flow, OnTerminal, Page, Span, line
 from cyborg_infra.render.values import few, holds, plural
 
@@ -60,7 +58,7 @@ def _differences_of(plan: Plan, *, acting: bool = True) -> Iterator[Block]:
         yield from _changes(plan.changes)
     yield from _orphans(plan)
     for problem in plan.problems:
-        yield from _problem(problem)
+        yield from finding(problem)
     yield from (line(("Note: ", "bold"), note) for note in plan.notes)
     if plan.orphans or plan.problems or plan.notes:
         yield line()
@@ -102,7 +100,7 @@ def _change(change: Change) -> Iterator[Block]:
         yield line(f"# {holds(change.before)}", indent=6)
     yield from (_hazard(hazard, indent=6) for hazard in change.hazards)
     for problem in change.problems:
-        yield from _problem(problem, indent=6)
+        yield from finding(problem, indent=6)
 
 
 def _settings(resource: Resource) -> Iterator[Block]:
@@ -145,14 +143,6 @@ def _orphans(plan: Plan) -> Iterator[Block]:
 
 def _hazard(hazard: Hazard, indent: int = 0) -> Block:
     return line(("!", "red"), " ", (hazard.name.value, "bold red"), f": {tell.hazard(hazard)}", indent=indent)
-
-
-def _problem(problem: Problem, indent: int = 0, word: str = "Error") -> Iterator[Block]:
-    where = f"{problem.where}: " if problem.where else ""
-    label = (f"{word}: ", "bold red" if word == "Error" else "bold yellow")
-    yield line(label, f"{where}{problem.message}", indent=indent, hang=len(label[0]))
-    if problem.hint:
-        yield line(problem.hint, indent=indent + len(label[0]), hang=0)
 
 
 def _ending(plan: Plan, saved_to: str | None, command: tuple[str, ...]) -> Iterator[Block]:
@@ -256,29 +246,6 @@ def applied(outcomes: Sequence[Outcome]) -> Page:
     return Page(tuple(blocks))
 
 
-def problems(error: CyborgError) -> Page:
-    """Every problem of the error, each `Error: place: message` with its hint beneath."""
-    return Page(tuple(block for problem in error.problems for block in _problem(problem)))
-
-
-def warnings(found: Sequence[Problem]) -> Page:
-    """Each `Warning: place: message [code]` with its hint beneath; the code is what a manifest ignores it by."""
-    return Page(
-        tuple(
-            block
-            for each in found
-            for block in _problem(replace(each, message=f"{each.message} [{each.code}]"), word="Warning")
-        )
-    )
-
-
-def valid(path: str, org: Org, state: State) -> Page:
-    """That the manifest holds, and what it comes to."""
-    sizes = (plural(len(org.roles), "role"), plural(len(state.streams()), "stream"))
-    counts = f"{', '.join(sizes)} and {plural(len(state.consumers()), 'consumer')}"
-    return Page((line(f"{path} is valid: organisation {org.name}{environment(org.environment)}, {counts}."),))
-
-
 def dev(url: str, state: State, *, kept_in: str | None) -> Page:
     """Where the server of `dev` is and what to try there; the commands are the nats CLI's."""
     consumer = next(iter(state.consumers()))
@@ -299,8 +266,3 @@ def dev(url: str, state: State, *, kept_in: str | None) -> Page:
             *(line(text, indent=2) for text in tries),
         )
     )
-
-
-def environment(name: str | None) -> str:
-    """Which environment's settings hold, in brackets; empty for none."""
-    return f" (environment {name})" if name else ""

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from cyborg_infra.model.plan import Action, Change, Done, FieldChange, Hazard, HazardName, Outcome, Plan
 from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
-from cyborg_infra.render import data, markdown, text
+from cyborg_infra.render import data, findings, markdown, text
+from cyborg_infra.render.console import Plain
 from cyborg_infra.render.layout import Page
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -24,14 +25,15 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 def printed(page: Page, *, width: int = 80, terminal: bool = True, colour: bool = False) -> str:
     """What a console of this kind gets."""
     file = io.StringIO()
-    console = Console(
-        file=file,
-        width=width,
-        force_terminal=terminal,
-        soft_wrap=not terminal,
-        color_system="standard" if colour else None,
-        highlight=False,
-    )
+    console: Console | Plain = Plain(file)
+    if terminal:
+        console = Console(
+            file=file,
+            width=width,
+            force_terminal=True,
+            color_system="standard" if colour else None,
+            highlight=False,
+        )
     console.print(page)
     return file.getvalue()
 
@@ -200,7 +202,7 @@ def test_problems_are_told_one_by_one_with_place_and_hint() -> None:
         Problem("schema", "max_age: '72' has no unit", Mark("org.yaml", 12, 5), "write 72h"),
         Problem("rule", "two roles meet in AGENT_A_TASKS"),
     )
-    assert printed(text.problems(error)) == (
+    assert printed(findings.problems(error)) == (
         "Error: org.yaml:12:5: max_age: '72' has no unit\n"
         "       write 72h\n"
         "Error: two roles meet in AGENT_A_TASKS\n"
