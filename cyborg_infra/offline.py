@@ -16,13 +16,18 @@ from cyborg_infra.model.state import State
 if TYPE_CHECKING:  # `validate` and `show` need neither
     from cyborg_infra.model.messages import Message, MessageKind
 
-__all__ = ["lint", "messages_in", "show", "starter"]
+__all__ = ["expanded", "lint", "messages_in", "show", "starter"]
+
+
+def expanded(path: str, env: str | None = None) -> tuple[Org, State]:
+    """The organisation, and its streams and consumers. Needs no server. Raises ManifestInvalid."""
+    org = load(path, env)
+    return org, expand(org)
 
 
 def show(path: str, env: str | None = None) -> tuple[Org, Sequence[Subject], State]:
-    """The organisation, its namespace, its streams and consumers. Needs no server. Raises ManifestInvalid."""
-    org = load(path, env)
-    state = expand(org)
+    """The same with its namespace between them."""
+    org, state = expanded(path, env)
     return org, subjects(org, state), state
 
 

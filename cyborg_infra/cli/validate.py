@@ -25,7 +25,7 @@ def command(
     """
     from cyborg_infra.render import console, findings
 
-    org, _, state = offline.show(manifest, env)
+    org, state = offline.expanded(manifest, env)
     warnings = offline.lint(org, state)
     if output is Format.JSON:
         from cyborg_infra.render import data

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,12 +140,10 @@ def find(name: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError: neither has it.
     """
-    packaged = files("cyborg_infra") / "schemas" / name
-    if packaged.is_file():
-        text = packaged.read_text(encoding="utf-8")
-    else:
-        text = (File(__file__).parents[2] / "schemas" / name).read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
+    package = File(__file__).parents[1]
+    packaged = package / "schemas" / name
+    file = packaged if packaged.is_file() else package.parent / "schemas" / name
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
 
@@ -168,6 +164,8 @@ def check(
 
 def nearest(word: str, known: list[str]) -> str | None:
     """The one of `known` that somebody who wrote `word` may have meant."""
+    from difflib import get_close_matches
+
     begun = [one for one in known if word and one.startswith(word)]
     close = begun or get_close_matches(word, known, n=1)
     return close[0] if close else None

@@ -138,3 +138,11 @@ class Org:
     environment: str | None = None
     marks: Mapping[Path, Mark] = field(default_factory=dict)
     buckets: tuple[Bucket, ...] = ()
+    _roles: Mapping[str, Role] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_roles", {role.name: role for role in reversed(self.roles)})
+
+    def role(self, name: str | None) -> Role | None:
+        """The role of this name, the first if there are several, or None."""
+        return self._roles.get(name or "")

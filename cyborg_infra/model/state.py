@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from cyborg_infra.model.fields import Config, Kind, Version, canonical
 from cyborg_infra.model.problems import Mark
@@ -40,6 +40,7 @@ BECOMES = "cyborg-infra.becomes"
 JOURNAL = "cyborg-infra.journal"
 """On such a stream: what is needed to go on, or back, after an interruption."""
 
+_WRITTEN = frozenset((*MARKS, START))
 _START_FIELDS = {"by_start_sequence": "opt_start_seq", "by_start_time": "opt_start_time"}
 
 
@@ -148,6 +149,7 @@ class Resource:
     created: str = ""
     measured: Mapping[Question, Amount] = field(default_factory=dict, repr=False)
     activity: Activity = field(default=Activity(), repr=False, compare=False)
+    _canonical: Mapping[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -165,18 +167,30 @@ class Resource:
         """The role that this resource belongs to, or None if it is shared."""
         return self.metadata.get(ROLE)
 
-    def canonical(self) -> dict[str, Any]:
+    @classmethod
+    def with_canonical(
+        cls, ref: Ref, config: Config, origin: Mark | None, canonical: Mapping[str, Any]
+    ) -> Self:
+        """The desired resource, whose canonical form somebody has worked out already."""
+        made = cls(ref, config, origin)
+        object.__setattr__(made, "_canonical", canonical)
+        return made
+
+    def canonical(self) -> Mapping[str, Any]:
         """The managed configuration without the marks: what is compared, and what `digest` is taken of."""
-        found = canonical(self.ref.kind, self._as_wished())
-        written = (*MARKS, START)
-        labels = {
-            key: text for key, text in (found.pop("metadata", None) or {}).items() if key not in written
-        }
-        return found | ({"metadata": labels} if labels else {})
+        if self._canonical is None:
+            found = canonical(self.ref.kind, self._as_wished())
+            labels = found.pop("metadata", {})
+            if own := {key: text for key, text in labels.items() if key not in _WRITTEN}:
+                found["metadata"] = own
+            object.__setattr__(self, "_canonical", found)
+        return self._canonical or {}
 
     def _as_wished(self) -> Config:
         """The configuration with the start that was asked for, where a replace had to write another one."""
-        policy, _, value = self.metadata.get(START, "").partition(" ")
+        if START not in self.metadata:
+            return self.config
+        policy, _, value = self.metadata[START].partition(" ")
         if not policy or bool(value) != (policy in _START_FIELDS):
             return self.config
         rest = {name: found for name, found in self.config.items() if name not in _START_FIELDS.values()}
@@ -196,8 +210,10 @@ def start_of(config: Config) -> str:
 
 def digest_of(value: object) -> str:
     """A short, stable digest of any JSON value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_encoded(value).encode()).hexdigest()[:16]
+
+
+_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 class Limits(NamedTuple):
@@ -239,23 +255,28 @@ class State:
 
     resources: Mapping[Ref, Resource] = field(default_factory=dict)
     facts: Facts | None = None
-    _readers: Mapping[str, list[Resource]] = field(init=False, repr=False, compare=False)
+    _streams: Sequence[Resource] = field(init=False, repr=False, compare=False)
+    _readers: Mapping[str, Sequence[Resource]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        streams: list[Resource] = []
         readers: dict[str, list[Resource]] = {}
-        ordered = dict(sorted(self.resources.items()))
+        ordered = {ref: self.resources[ref] for ref in sorted(self.resources)}
         for ref, resource in ordered.items():
             if ref.consumer:
                 readers.setdefault(ref.stream, []).append(resource)
+            else:
+                streams.append(resource)
         object.__setattr__(self, "resources", ordered)
+        object.__setattr__(self, "_streams", streams)
         object.__setattr__(self, "_readers", readers)
 
-    def streams(self) -> list[Resource]:
+    def streams(self) -> Sequence[Resource]:
         """The streams, sorted by name."""
-        return [resource for ref, resource in self.resources.items() if ref.kind is Kind.STREAM]
+        return self._streams
 
-    def consumers(self, stream: str | None = None) -> list[Resource]:
+    def consumers(self, stream: str | None = None) -> Sequence[Resource]:
         """The consumers, of one stream or of all, sorted."""
         if stream is not None:
-            return self._readers.get(stream, [])
+            return self._readers.get(stream, ())
         return [consumer for readers in self._readers.values() for consumer in readers]

@@ -101,7 +101,8 @@ def settings(resource: Resource) -> list[tuple[str, str]]:
     """Every field that is not at the server's default, of a resource that is created; without those of `members`."""
     kind = resource.ref.kind
     told = []
-    for name, value in resource.canonical().items():
+    found = resource.canonical()
+    for name, value in ((name, found[name]) for name in FIELDS[kind] if name in found):
         unit = FIELDS[kind][name].unit
         if unit is Unit.METADATA:
             told += [(f"{_LABEL}{key}", quoted(text)) for key, text in value.items()]
@@ -116,8 +117,8 @@ def members(resource: Resource) -> list[tuple[str, tuple[str, ...]]]:
     """The sets of subjects of a resource, in the manifest's order."""
     return [
         (name, tuple(resource.config[name]))
-        for name in resource.canonical()
-        if FIELDS[resource.ref.kind][name].unit is Unit.SUBJECTS
+        for name, field in FIELDS[resource.ref.kind].items()
+        if field.unit is Unit.SUBJECTS and name in resource.canonical()
     ]
 
 
