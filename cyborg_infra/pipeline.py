@@ -76,13 +76,13 @@ def destruction(path: str, env: str | None = None) -> Wish:
 
 def plan(wanted: Wish, target: Target) -> Plan:
     """The plan from what the server holds now to what is wanted. Writes nothing. Raises PlanStale for a stale saved plan."""
-    import asyncio
+    from cyborg_infra.live.run import run
 
-    async def run() -> Plan:
+    async def planned() -> Plan:
         async with _server(target) as server:
             return await _plan(server, wanted)
 
-    return asyncio.run(run())
+    return run(planned())
 
 
 def apply(
@@ -105,13 +105,12 @@ def apply(
     be lost and is not in `allow`; nothing is written then. At the end it reads back: what the server does not
     hold after all has failed. Ctrl-C lets what is under way finish.
     """
-    import asyncio
-
     from cyborg_infra.live.apply import apply as run_plan
     from cyborg_infra.live.carry import Manner
     from cyborg_infra.live.lease import lease
+    from cyborg_infra.live.run import run
 
-    async def run() -> list[Outcome]:
+    async def applied() -> list[Outcome]:
         stop = _stop_on_interrupt()
         async with _server(target) as server, lease(server, wanted.owner, wait=lock, lost=stop):
             now = await _plan(server, wanted)
@@ -129,20 +128,19 @@ def apply(
             except (ServerFault, SnapshotIncomplete) as error:
                 return unread(outcomes, error)
 
-    return asyncio.run(run())
+    return run(applied())
 
 
 def unlock(wanted: Wish, target: Target) -> Holder | None:
     """The organisation's lease is free; returns who held it, or None if nobody did."""
-    import asyncio
-
     from cyborg_infra.live import lease
+    from cyborg_infra.live.run import run
 
-    async def run() -> Holder | None:
+    async def freed() -> Holder | None:
         async with _server(target) as server:
             return await lease.unlock(server, wanted.owner)
 
-    return asyncio.run(run())
+    return run(freed())
 
 
 def drifted(found: Plan) -> bool:

@@ -65,23 +65,22 @@ def make_plan(
             )
         )
 
-    known = Known.of(
-        State({ref: found for ref, found in owned.resources.items() if ref in desired.resources})
-    )
+    known = Known(found for ref, found in owned.resources.items() if ref in desired.resources)
     changes = [
         change
         for ref, wanted in desired_part.resources.items()
-        if (change := _change(_found(ref, places, live), wanted, owner, facts, ever=known.applied(wanted)))
+        if (change := _change(_found(ref, places, live), wanted, owner, facts, known))
     ]
     if prune:
         changes += [
             Change(Action.DELETE, orphan, None, reason="no longer in the manifest") for orphan in orphans
         ]
     changes = _with_interrupted(changes, carried, live, desired_part)
-    changes = _with_moves(changes, carried, places, live, desired, facts)
-    changes = _with_replaced_streams(changes, places, live, desired_part)
-    changes = _with_problems(changes, going_on, live, desired, facts)
-    changes = _with_hazards(changes, carried, live, desired)
+    if changes:  # what each costs is seen in the light of the whole account
+        changes = _with_moves(changes, carried, places, live, desired, facts)
+        changes = _with_replaced_streams(changes, places, live, desired_part)
+        changes = _with_problems(changes, going_on, live, desired, facts)
+        changes = _with_hazards(changes, carried, live, desired)
     ordered, tangled = order.ordered(changes, room.pairs(changes, live, facts))
     return Plan(
         org=owner,
@@ -105,13 +104,35 @@ def make_plan(
     )
 
 
-def fingerprint(live: State, desired: State, owned: State) -> dict[Ref, str]:
-    """A digest of every live resource that a plan is about: its configuration with its metadata, and when it was created."""
-    return {
-        ref: digest_of([found.canonical(), _written(found), found.created])
-        for ref, found in live.resources.items()
-        if ref in desired.resources or ref in owned.resources
-    }
+class _Fingerprint(Mapping[Ref, str]):
+    """A digest of every live resource that a plan is about: its configuration with its metadata, and when it was created.
+
+    Made when it is asked for: most plans are neither saved nor applied.
+    """
+
+    def __init__(self, resources: Mapping[Ref, Resource]) -> None:
+        self._resources = resources
+
+    def __getitem__(self, ref: Ref) -> str:
+        found = self._resources[ref]
+        return digest_of([found.canonical(), _written(found), found.created])
+
+    def __iter__(self) -> Iterator[Ref]:
+        return iter(self._resources)
+
+    def __len__(self) -> int:
+        return len(self._resources)
+
+
+def fingerprint(live: State, desired: State, owned: State) -> Mapping[Ref, str]:
+    """What tells whether the server is still as this plan saw it."""
+    return _Fingerprint(
+        {
+            ref: found
+            for ref, found in live.resources.items()
+            if ref in desired.resources or ref in owned.resources
+        }
+    )
 
 
 def _written(found: Resource) -> list[tuple[str, str]]:
@@ -126,10 +147,11 @@ def _of_roles(state: State, targets: Sequence[str]) -> State:
 
 
 def _change(
-    live: Resource | None, desired: Resource, owner: str, facts: Facts, *, ever: bool
+    live: Resource | None, desired: Resource, owner: str, facts: Facts, known: Known
 ) -> Change | None:
     """The one change of one desired resource, still without hazards and order; None if there is nothing to do."""
     if live is None:
+        ever = known.applied(desired)
         cause = Cause.DRIFT if ever else Cause.PENDING
         return Change(
             Action.CREATE, None, desired, cause=cause, reason="deleted on the server" if ever else ""
@@ -141,7 +163,7 @@ def _change(
             desired.origin,
             preflight.way_apart(desired),
         )
-        cause = Cause.DRIFT if ever else Cause.PENDING
+        cause = Cause.DRIFT if known.applied(desired) else Cause.PENDING
         return Change(Action.IMPOSSIBLE, live, desired, cause=cause, problems=(problem,))
     if live.ref == desired.ref and (becomes := live.metadata.get(BECOMES)):
         problem = Problem(
@@ -156,7 +178,7 @@ def _change(
         return Change(Action.REPLACE, live, desired, fields, reason=f"renamed from {live.ref}")
     if not fields:
         return None
-    cause = _cause(live, desired, fields, ever=ever)
+    cause = _cause(live, desired, fields, ever=known.applied(desired))
     return Change(_action(live, fields), live, desired, fields, cause=cause, reason=_how(fields))
 
 

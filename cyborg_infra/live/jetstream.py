@@ -284,22 +284,29 @@ class JetStream:
     async def _all(
         self, verb: str, member: str, doing: str, one: Callable[[str], Awaitable[dict[str, Any]]]
     ) -> tuple[_Rows, dict[str, Problem]]:
-        """Every row by name, over all pages, and why a row is missing; what a page only names is asked for by itself."""
+        """Every row by name, over all pages, and why a row is missing; what a page only names is asked for by itself.
+
+        Pages are cut from a list that is sorted by name, so what comes and goes between two of them moves the next
+        one. Each begins with the last row of the one before: only if that is so has nothing been passed over.
+        """
         rows: _Rows = {}
         missing: dict[str, str] = {}
-        offset, totals = 0, set()
-        while True:
-            page = await self.insist(verb, {"offset": offset}, doing=doing)
+        offset, total = 0, None
+        while total is None or offset < total:
+            page = await self.insist(verb, {"offset": max(offset - 1, 0)}, doing=doing)
             listed = {_name(row): row for row in page.get(member) or ()}
             absent = dict.fromkeys(page.get("missing") or (), "no answer") | (page.get("offline") or {})
-            covered = listed.keys() | absent.keys()
-            if not covered - rows.keys() - missing.keys():  # past the end, or the same page again
-                break
-            totals.add(page["total"])
+            covered, known = listed.keys() | absent.keys(), rows.keys() | missing.keys()
+            if total is None:
+                total = page["total"]
+            if page["total"] != total or len(covered & known) != min(offset, 1):
+                raise _ChangedMeanwhile
             rows |= listed
             missing |= absent
-            offset += len(covered)
-        if len(totals) > 1 or (totals and offset != totals.pop()):
+            offset = len(rows.keys() | missing.keys())
+            if total and not covered - known:
+                raise _ChangedMeanwhile
+        if offset != total:
             raise _ChangedMeanwhile
         looked, problems = await self._missing(missing, doing, one)
         # A listing may have all zeroes for what it also names as missing.

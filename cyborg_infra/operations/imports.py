@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from cyborg_infra.core import imports
 from cyborg_infra.core.expand import expand
 from cyborg_infra.core.plan import make_plan
 from cyborg_infra.core.unsaid import unsaid
 from cyborg_infra.live.jetstream import opened
+from cyborg_infra.live.run import run
 from cyborg_infra.live.target import Target
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.manifest.text import text
@@ -33,13 +32,13 @@ def imported(org: str, stream_prefix: str, target: Target) -> tuple[str, list[st
             raise UsageInvalid(Problem("usage", f"{what}: {name!r} cannot be part of a subject or a name"))
     blank = Org(org, (), stream_prefix=stream_prefix)
 
-    async def run() -> State:
+    async def read() -> State:
         async with opened(target) as server:
             account = await server.snapshot(org, ())
             names = {found.ref.stream for found in account.streams() if imports.follows_scheme(found, blank)}
             return await server.snapshot(org, names)
 
-    live = asyncio.run(run())
+    live = run(read())
     found = imports.described(live, blank)
     if not found.roles:
         raise CyborgError(_nothing_found(live, org))
