@@ -306,6 +306,7 @@ def _with_problems(
         if change.after is not None:
             problems += preflight.of_fields(change.after, facts)
             problems += preflight.of_replicas(change.after, facts)
+            problems += preflight.of_size(change.after, facts)
             problems += room.of_account(change.after, facts)
             problems += preflight.of_consumer_limits(change, live, desired, facts)
         if change.after is not None and change.action in (Action.CREATE, Action.REPLACE):

@@ -157,6 +157,7 @@ class JetStream:
             context=self._target.context,
             source=self._target.source,
             limits=limits(info),
+            max_payload=self._connection.max_payload,
         )
 
     async def snapshot(self, owner: str, names: Collection[str]) -> State:

@@ -210,10 +210,10 @@ def start_of(config: Config) -> str:
 
 def digest_of(value: object) -> str:
     """A short, stable digest of any JSON value."""
-    return hashlib.sha256(_encoded(value).encode()).hexdigest()[:16]
+    return hashlib.sha256(encoded(value).encode()).hexdigest()[:16]
 
 
-_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 class Limits(NamedTuple):
@@ -247,6 +247,7 @@ class Facts(NamedTuple):
     context: str = ""
     source: str = ""  # where url and context came from
     limits: Limits = Limits()
+    max_payload: int = 0  # bytes that a request may have; 0 is unknown
 
 
 @dataclass(frozen=True, slots=True)
