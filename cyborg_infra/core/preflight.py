@@ -78,7 +78,7 @@ def of_replicas(desired: Resource, facts: Facts) -> Iterator[Problem]:
 
 def of_size(desired: Resource, facts: Facts) -> Iterator[Problem]:
     """A configuration that fits into no request (max_payload): with 7,000 roles and two notices each, that of DEAD_LETTERS."""
-    size = len(encoded(desired.config).encode())
+    size = len(encoded(desired.config))
     if 0 < facts.max_payload < size:
         way = "raise max_payload on the server"
         if desired.metadata[KIND] == StreamKind.DEAD_LETTERS:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
+
+import orjson
 
 from cyborg_infra.live.again import Outage, Result, may_pass
 from cyborg_infra.live.connect import Connection, connect
@@ -110,7 +111,7 @@ class JetStream:
         doing: str,
         timeout: float | None = None,  # noqa: ASYNC109 - as in `call`
     ) -> dict[str, Any]:
-        payload = json.dumps(body, separators=(",", ":")).encode() if body is not None else b""
+        payload = orjson.dumps(body) if body is not None else b""
         try:
             reply = await self._connection.request(
                 subject, payload, headers=headers, timeout=timeout or self._timeout
@@ -122,7 +123,7 @@ class JetStream:
 
     def _understood(self, reply: bytes, doing: str) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = json.loads(reply)
+            answer: dict[str, Any] = orjson.loads(reply)
         except ValueError:
             raise ServerFault(
                 Problem(
