@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from cyborg_infra.core import consumer_hazards, hazards, moves, notes, order, preflight, renames, room
 from cyborg_infra.core.diff import diff, is_mark
+from cyborg_infra.core.fingerprint import fingerprint
 from cyborg_infra.core.known import Known
 from cyborg_infra.core.namespace import watched
-from cyborg_infra.model.fields import OLDEST, SERVER_METADATA, Kind
+from cyborg_infra.model.fields import OLDEST, Kind
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Cause, Change, FieldChange, Hazard, Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
@@ -21,7 +22,6 @@ from cyborg_infra.model.state import (
     Ref,
     Resource,
     State,
-    digest_of,
 )
 from cyborg_infra.model.subjects import SubjectIndex
 
@@ -102,42 +102,6 @@ def make_plan(
         whole=tuple(hazards.of_plan(changes, len(owned.resources))),
         unchanged=len(desired_part.resources) - sum(change.after is not None for change in changes),
     )
-
-
-class _Fingerprint(Mapping[Ref, str]):
-    """A digest of every live resource that a plan is about: its configuration with its metadata, and when it was created.
-
-    Made when it is asked for: most plans are neither saved nor applied.
-    """
-
-    def __init__(self, resources: Mapping[Ref, Resource]) -> None:
-        self._resources = resources
-
-    def __getitem__(self, ref: Ref) -> str:
-        found = self._resources[ref]
-        return digest_of([found.canonical(), _written(found), found.created])
-
-    def __iter__(self) -> Iterator[Ref]:
-        return iter(self._resources)
-
-    def __len__(self) -> int:
-        return len(self._resources)
-
-
-def fingerprint(live: State, desired: State, owned: State) -> Mapping[Ref, str]:
-    """What tells whether the server is still as this plan saw it."""
-    return _Fingerprint(
-        {
-            ref: found
-            for ref, found in live.resources.items()
-            if ref in desired.resources or ref in owned.resources
-        }
-    )
-
-
-def _written(found: Resource) -> list[tuple[str, str]]:
-    """The metadata that somebody wrote: of its own the server tells more in one answer than in another."""
-    return sorted(item for item in found.metadata.items() if not item[0].startswith(SERVER_METADATA))
 
 
 def _of_roles(state: State, targets: Sequence[str]) -> State:

@@ -45,7 +45,10 @@ _WRITTEN = frozenset((*MARKS, START))
 _START_FIELDS = {"by_start_sequence": "opt_start_seq", "by_start_time": "opt_start_time"}
 
 
-_STREAM, _CONSUMER = Kind.STREAM, Kind.CONSUMER  # to look a member up in its enumeration takes longer than the rest
+_STREAM, _CONSUMER = (
+    Kind.STREAM,
+    Kind.CONSUMER,
+)  # to look a member up in its enumeration takes longer than the rest
 
 
 class Ref(NamedTuple):
