@@ -87,8 +87,9 @@ def main(
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code. Nothing but a bug of ours prints a traceback."""
     command = next((word for word in arguments if not word.startswith("-")), None)
+    others = () if "--version" in arguments else COMMANDS
     try:
-        app = _app([command] if command in COMMANDS else COMMANDS)
+        app = _app([command] if command in COMMANDS else others)
         code = app(args=list(arguments) or ["--help"], standalone_mode=False, prog_name="cyborg-infra")
         if code == _INTERRUPTED:
             raise KeyboardInterrupt  # noqa: TRY301 - as it was before typer caught it

@@ -6,8 +6,6 @@ from cyborg_infra.core import imports
 from cyborg_infra.core.expand import expand
 from cyborg_infra.core.plan import make_plan
 from cyborg_infra.core.unsaid import unsaid
-from cyborg_infra.live.jetstream import opened
-from cyborg_infra.live.run import run
 from cyborg_infra.live.target import Target
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.manifest.text import text
@@ -30,6 +28,9 @@ def imported(org: str, stream_prefix: str, target: Target) -> tuple[str, list[st
     ):
         if not usable:
             raise UsageInvalid(Problem("usage", f"{what}: {name!r} cannot be part of a subject or a name"))
+    from cyborg_infra.live.jetstream import opened
+    from cyborg_infra.live.run import run
+
     blank = Org(org, (), stream_prefix=stream_prefix)
 
     async def read() -> State:

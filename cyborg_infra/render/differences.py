@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Unit
+from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Kind, Unit
 from cyborg_infra.model.plan import Action, Cause, Change, Done, FieldChange, Hazard, Outcome, Plan
 from cyborg_infra.model.state import MARKS, Facts, Resource
 from cyborg_infra.render.values import both, plural, quoted
@@ -137,6 +137,16 @@ def summary(plan: Plan) -> str:
     adopt = plan.count(Action.ADOPT)
     adopted = f", {adopt} to adopt" if adopt else ""
     return f"Plan: {add} to add, {plan.count(Action.UPDATE)} to change, {destroy} to destroy{adopted}."
+
+
+def costs(changes: Sequence[Change], action: Action, kind: Kind) -> str:
+    """What these changes of this kind cost in all, as a clause behind them; empty if nothing."""
+    found = Counter[str]()
+    for change in changes:
+        if (change.action, change.ref.kind) == (action, kind):
+            for each in change.hazards:
+                found[each.name.value] += each.count
+    return "".join(f"; {name}: {count:,} in all" for name, count in sorted(found.items()))
 
 
 def refusal(plan: Plan) -> str:

@@ -6,7 +6,7 @@ a control sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cyborg_infra.render.values import clean
@@ -136,18 +136,19 @@ def cell_width(text: str) -> int:
     return cell_len(text)
 
 
-class OnTerminal(NamedTuple):
-    """A block that only a person at a terminal is told."""
+class Either(NamedTuple):
+    """What a person at a terminal is told, and what a pipe or a file gets; made when it is known which it is."""
 
-    block: Line
+    on_terminal: Callable[[], Iterable[Block]]
+    elsewhere: Callable[[], Iterable[Block]] = tuple
 
     def lines(self, width: int | None) -> Iterator[Line]:
-        """The block where there is a width, nothing elsewhere."""
-        if width is not None:
-            yield self.block
+        """The lines of one of the two: without a width there is no terminal."""
+        for block in self.elsewhere() if width is None else self.on_terminal():
+            yield from block.lines(width)
 
 
-Block = Line | Flow | Table | OnTerminal
+Block = Line | Flow | Table | Either
 
 
 class Page(NamedTuple):

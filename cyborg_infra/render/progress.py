@@ -25,13 +25,32 @@ def bar(
             lambda sentence: console.print(text.wait(sentence)),
         )
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Changes per second, over the last half minute."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
     columns = (
         TextColumn("Applying"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("left"),
         TextColumn("{task.fields[waits]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as shown:
