@@ -285,7 +285,8 @@ def _with_hazards(
     changes: Sequence[Change], carried: Container[Ref], live: State, desired: State
 ) -> list[Change]:
     """Each change with what it costs in the light of all the others."""
-    stored = _stored(changes, live, desired)
+    living = any(change.before for change in changes)
+    stored = _stored(changes, live, desired) if living else SubjectIndex()
     lost = {
         change.place
         for change in changes
@@ -295,19 +296,18 @@ def _with_hazards(
     }
     met = moves.as_read(changes, live)
     planned = {*desired.resources, *(change.ref for change in changes), *(change.place for change in changes)}
-    return [
-        change  # what an interrupted replace costs was allowed when it began
-        if Ref(change.ref.stream) in carried
-        else replace(
-            change,
-            hazards=tuple(
-                _hazards(change, lost, met, planned, stored, live)
-                if change.before
-                else _creation_hazards(change, live)
-            ),
+    costly = []
+    for change in changes:
+        if Ref(change.ref.stream) in carried:
+            costly.append(change)  # what an interrupted replace costs was allowed when it began
+            continue
+        found = tuple(
+            _hazards(change, lost, met, planned, stored, live)
+            if change.before
+            else _creation_hazards(change, live)
         )
-        for change in changes
-    ]
+        costly.append(replace(change, hazards=found) if found else change)
+    return costly
 
 
 def _stored(changes: Sequence[Change], live: State, desired: State) -> SubjectIndex:

@@ -94,6 +94,8 @@ def of_size(desired: Resource, facts: Facts) -> Iterator[Problem]:
 
 def overlaps(desired: State, in_the_way: Sequence[Resource]) -> Mapping[Ref, list[Problem]]:
     """Per desired stream, the live streams outside the plan that already store one of its subjects (10065)."""
+    if not in_the_way:
+        return {}
     index = SubjectIndex()
     for stream in in_the_way:
         for subject in stream.config.get("subjects") or ():
