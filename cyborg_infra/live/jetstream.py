@@ -21,6 +21,8 @@ from cyborg_infra.model.state import Facts, Ref, Resource, State
 
 READS_IN_FLIGHT = 128  # measured: the server drops its whole queue at 10,000; beyond 128 nothing is gained
 CLUSTER_TIMEOUT = 10.0  # seconds; an election takes 4 to 9, and LIST waits 4 for what does not answer
+PAGE = 256  # rows of a listing
+ENOUGH_PAGES = 8  # for a listing that moves while it is read, besides four times as many as it has
 READINGS = 3  # a listing that changed while it was read is read again
 
 NO_META_LEADER = 10008
@@ -289,27 +291,31 @@ class JetStream:
         """Every row by name, over all pages, and why a row is missing; what a page only names is asked for by itself.
 
         Pages are cut from a list that is sorted by name, so what comes and goes between two of them moves the next
-        one. Each begins with the last row of the one before: only if that is so has nothing been passed over.
+        one. Each begins with the last row of the one before: where it does not, something may have been passed over,
+        and it is asked for from further up. So whatever is there all the time is found, in an account that is busy.
         """
         rows: _Rows = {}
         missing: dict[str, str] = {}
-        offset, total = 0, None
-        while total is None or offset < total:
-            page = await self.insist(verb, {"offset": max(offset - 1, 0)}, doing=doing)
+        begin = pages = 0
+        while True:
+            page = await self.insist(verb, {"offset": begin}, doing=doing)
+            total, pages = page["total"], pages + 1
             listed = {_name(row): row for row in page.get(member) or ()}
             absent = dict.fromkeys(page.get("missing") or (), "no answer") | (page.get("offline") or {})
             covered, known = listed.keys() | absent.keys(), rows.keys() | missing.keys()
-            if total is None:
-                total = page["total"]
-            if page["total"] != total or len(covered & known) != min(offset, 1):
+            if pages > ENOUGH_PAGES + 4 * total // PAGE:
+                raise _ChangedMeanwhile
+            if begin and covered.isdisjoint(known):
+                begin = max(begin - PAGE, 0)
+                continue
+            goes_on = begin + len(covered) < total
+            if goes_on and not (covered - known if begin else covered):
                 raise _ChangedMeanwhile
             rows |= listed
             missing |= absent
-            offset = len(rows.keys() | missing.keys())
-            if total and not covered - known:
-                raise _ChangedMeanwhile
-        if offset != total:
-            raise _ChangedMeanwhile
+            if not goes_on:
+                break
+            begin += len(covered) - 1
         looked, problems = await self._missing(missing, doing, one)
         # A listing may have all zeroes for what it also names as missing.
         return {name: row for name, row in rows.items() if name not in problems} | looked, problems

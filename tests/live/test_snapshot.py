@@ -174,6 +174,26 @@ def test_what_moves_from_one_page_to_another_while_they_are_read_is_not_passed_o
     assert offsets == [0, 255, 0, 255]
 
 
+def test_a_busy_account_is_read_all_the_same(scene: Scene, answers: Callable[..., None]) -> None:
+    """Between any two pages a stream at the front goes, or comes: what is there all the time is found, and once."""
+    scene.converge(ORG)
+    for number in range(600):
+        stream(f"A{number:03}", f"other.{number}")(scene)
+    moments = iter(range(100))
+
+    def busy(page: Page) -> Page:
+        at = next(moments)
+        if at % 3:
+            scene.ask(f"STREAM.DELETE.A{at:03}")
+        else:
+            stream(f"A{at:03}_NEW", f"new.{at}")(scene)
+        return page
+
+    answers("STREAM.LIST", *[busy] * 20)
+    assert not scene.plan(scene.wish(ORG))
+    assert next(moments) < 20
+
+
 def test_an_account_that_never_stands_still_ends_with_an_error(
     scene: Scene, answers: Callable[..., None]
 ) -> None:
