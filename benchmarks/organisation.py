@@ -1,0 +1,90 @@
+"""Organisations of any size, by the product's own command and by the floor: what every part of the benchmark starts from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import floor
+from benchmarks.measure import Run, run
+
+COMMAND = str(Path(sys.executable).with_name("cyborg-infra"))
+"""The command as users run it: the script that was installed beside Python."""
+
+NAME = "bench"
+
+_LOAD = """
+import gc, sys, time, yaml
+gc.disable()
+start = time.perf_counter()
+with open(sys.argv[1], "rb") as file:
+    yaml.load(file, yaml.CSafeLoader)
+print(time.perf_counter() - start)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Organisation:
+    """So many roles and nothing else; its files are in `home`."""
+
+    home: Path
+    roles: int
+    replicas: int = 1
+
+    @property
+    def manifest(self) -> Path:
+        """The file, written when it is first asked for."""
+        path = self.home / f"org{self.roles}x{self.replicas}.yaml"
+        if not path.exists():
+            names = ", ".join(role(number) for number in range(self.roles))
+            text = f"org: {NAME}\ndefaults: {{replicas: {self.replicas}}}\nroles: [{names}]\n"
+            path.write_text(text, encoding="utf-8")
+        return path
+
+    @property
+    def size(self) -> int:
+        """How many streams and consumers: of each role a stream and three consumers, and what is there once."""
+        return 4 * self.roles + 4
+
+    @property
+    def shown(self) -> Path:
+        """What `show --format json` prints of it."""
+        path = self.manifest.with_suffix(".json")
+        if not path.exists():
+            self.command("show", "--format", "json", output=path)
+        return path
+
+    def content(self) -> Any:
+        """The same as data."""
+        return json.loads(self.shown.read_bytes())
+
+    def command(self, verb: str, *options: str, url: str = "", output: Path | None = None) -> Run:
+        """The product's command on the manifest. Raises CommandFailed."""
+        server = ("--server", url) if url else ()
+        return run((COMMAND, verb, str(self.manifest), *server, *options), self.home, output=output)
+
+    def floor(self, verb: str, url: str) -> Run:
+        """The bare `create` or `read`, without the start of the process. Raises CommandFailed."""
+        return self._told(floor.__file__, verb, url, str(self.shown))
+
+    def loading(self) -> Run:
+        """The manifest read by PyYAML's C loader and nothing else, without the start. Raises CommandFailed."""
+        return self._told("-c", _LOAD, str(self.manifest))
+
+    def python(self, code: str) -> Run:
+        """Nothing but Python with this code. Raises CommandFailed."""
+        return run((sys.executable, "-c", code), self.home)
+
+    def _told(self, *arguments: str) -> Run:
+        """With the seconds that the program itself printed."""
+        printed = self.home / "seconds"
+        whole = run((sys.executable, *arguments), self.home, output=printed)
+        return replace(whole, seconds=float(printed.read_text(encoding="ascii")))
+
+
+def role(number: int) -> str:
+    """The name of a role."""
+    return f"role-{number:05d}"
