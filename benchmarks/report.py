@@ -48,15 +48,44 @@ def _markdown(name: str, machine: Mapping[str, str], absent: Sequence[str], figu
         f"![how the times grow]({name}.svg)",
     ]
     for part in dict.fromkeys(figure.part for figure in figures):
+        own = [figure for figure in figures if figure.part == part]
         lines += [
             "",
             f"## {part}",
             "",
-            "| | roles | median | range | repeats | beside | | ratio | target | |",
+            *(_compared(own) if any(figure.beside for figure in own) else _grown(own)),
         ]
-        lines += ["|---|--:|--:|--:|--:|---|--:|--:|--:|---|"]
-        lines += [_row(figure) for figure in figures if figure.part == part]
     return "\n".join(lines) + "\n"
+
+
+def _compared(figures: Sequence[Figure]) -> list[str]:
+    """A row for each figure, with what it stands beside."""
+    head = [
+        "| | roles | median | range | repeats | beside | | ratio | target | |",
+        "|---|--:|--:|--:|--:|---|--:|--:|--:|---|",
+    ]
+    return head + [_row(figure) for figure in figures]
+
+
+def _grown(figures: Sequence[Figure]) -> list[str]:
+    """A column for each number of roles, with medians; below it why something is missing."""
+    sizes = sorted({figure.roles for figure in figures})
+    repeats = {size: max(len(figure.values) for figure in figures if figure.roles == size) for size in sizes}
+    cells = {(figure.what, figure.roles): figure for figure in figures}
+    lines = [
+        f"| | {' | '.join(f'{size:,} roles' for size in sizes)} |",
+        f"|---|{'--:|' * len(sizes)}",
+        f"| repeats | {' | '.join(str(repeats[size]) for size in sizes)} |",
+    ]
+    for what in dict.fromkeys(figure.what for figure in figures if figure.values):
+        row = [cells.get((what, size)) for size in sizes]
+        lines.append(f"| {what} | {' | '.join(_cell(figure) for figure in row)} |")
+    holes = [figure for figure in figures if not figure.values]
+    return lines + [f"\n{figure.roles:,} roles, {figure.what}: {figure.note}" for figure in holes]
+
+
+def _cell(figure: Figure | None) -> str:
+    return _quantity(figure.median, figure.unit) if figure is not None and figure.median is not None else ""
 
 
 def _row(figure: Figure) -> str:
