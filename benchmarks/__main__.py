@@ -82,7 +82,7 @@ def cases(sizes: Sizes, found: Sequence[tools.Peer], figures: Sequence[Figure]) 
             yield f"{title}, {roles} roles", partial(part, roles=roles, repeats=repeats)
 
 
-def measured(title: str, case: Callable[[], Iterator[Figure]]) -> Iterator[Figure]:
+def measured(title: str, case: Callable[[], Iterator[Figure]], home: Path) -> Iterator[Figure]:
     """The figures of a case; what fails leaves a hole that says why, and the run goes on."""
     say(title)
     try:
@@ -90,7 +90,13 @@ def measured(title: str, case: Callable[[], Iterator[Figure]]) -> Iterator[Figur
     except (CommandFailed, CyborgError, OSError, RuntimeError, ValueError) as error:
         say(f"  FAILED: {error}")
         what, _, roles = title.rpartition(", ")
-        yield Figure(what, "not measured to its end", int(roles.split()[0]), "", note=str(error))
+        yield Figure(
+            what,
+            "not measured to its end",
+            int(roles.split()[0]),
+            "",
+            note=str(error).replace(f"{home}/", ""),
+        )
 
 
 def main() -> None:
@@ -111,7 +117,7 @@ def main() -> None:
             about = machine.described(in_memory=place.in_memory) | {peer.name: peer.version for peer in found}
             for title, case in cases(ALL if options.full else SOME, found, figures):
                 if options.only in title:
-                    figures += measured(title, partial(case, place))
+                    figures += measured(title, partial(case, place), place.home)
     except KeyboardInterrupt:
         sys.exit("interrupted: no results are written")
     say(f"{time.monotonic() - start:.0f} seconds")

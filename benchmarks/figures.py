@@ -15,7 +15,7 @@ class Figure:
     """One thing measured several times, at one size of the organisation.
 
     `target` is the most that may be: of the ratio to `beside`, or of the figure itself where there is nothing beside.
-    Without values it is a hole: it could not be measured, and `note` says why.
+    Without values it is a hole: it could not be measured, and `note` says why. It is told, not judged.
     """
 
     part: str
@@ -42,11 +42,9 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether it is what it should be; None without a target, False for a hole with one."""
-        if self.target is None:
-            return None
+        """Whether it is what it should be; None without a target, or where it cannot be judged."""
         judged = self.ratio if self.beside else self.median
-        return judged is not None and judged <= self.target
+        return None if self.target is None or judged is None else judged <= self.target
 
 
 def values_of(figures: Iterable[Figure], part: str, what: str, roles: int) -> tuple[float, ...]:
@@ -70,11 +68,6 @@ def gathered(part: str, roles: int, rounds: Iterable[Iterable[Measurement]]) -> 
         yield Figure(part, what, roles, unit, tuple(measured))
     if failure is not None:
         raise failure
-
-
-def short(figures: Iterable[Figure]) -> list[Figure]:
-    """Those that fall short of their target."""
-    return [figure for figure in figures if figure.met is False]
 
 
 def total(*parts: Sequence[float]) -> tuple[float, ...]:

@@ -188,7 +188,10 @@ def main(arguments: Sequence[str]) -> None:
     gc.disable()
     start = time.perf_counter()
     with Wire(url) as wire:
-        wire.exchange(requests, window)
+        try:
+            wire.exchange(requests, window)
+        except (OSError, RuntimeError) as error:
+            sys.exit(f"{verb}: {error or type(error).__name__}")
     sys.stdout.write(f"{time.perf_counter() - start}\n")
 
 

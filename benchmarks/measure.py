@@ -65,8 +65,7 @@ def run(
         raise CommandFailed(f"{_name(command)} could not be started")
     code, seconds, cpu, peak = report.read_text(encoding="ascii").split()
     if int(code):
-        said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise CommandFailed(f"{_name(command)} ended with {code}: {' '.join(said[-3:])[-300:]}")
+        raise CommandFailed(f"{_name(command)} ended with {code}: {_said(errors, home)}")
     return Run(float(seconds), float(cpu), int(peak) * 1024)
 
 
@@ -91,4 +90,10 @@ def _environment() -> dict[str, str]:
 
 
 def _name(command: Sequence[str]) -> str:
-    return f"{Path(command[0]).name} {command[1]}"
+    return f"{Path(command[0]).name} {Path(command[1]).name}"
+
+
+def _said(errors: Path, home: Path) -> str:
+    """The first lines of what a command said, without its traceback: the results tell of no machine's paths."""
+    lines = errors.read_text(encoding="utf-8", errors="replace").replace(f"{home}/", "").splitlines()
+    return " ".join([line for line in lines if line and not line.startswith((" ", "Traceback"))][:3])[:300]

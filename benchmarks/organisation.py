@@ -15,6 +15,10 @@ COMMAND = str(Path(sys.executable).with_name("cyborg-infra"))
 """The command as users run it: the script that was installed beside Python."""
 
 NAME = "bench"
+_ROLE = """  {name}:
+    description: Answers for part {number} of the business
+    worker: {{ack_wait: 45m, max_ack_pending: 10}}
+"""
 
 _LOAD = """
 import gc, sys, time, yaml
@@ -28,7 +32,7 @@ print(time.perf_counter() - start)
 
 @dataclass(frozen=True, slots=True)
 class Organisation:
-    """So many roles and nothing else; its files are in `home`."""
+    """So many roles, each with a description and two settings of its own; the files are in `home`."""
 
     home: Path
     roles: int
@@ -39,8 +43,8 @@ class Organisation:
         """The file, written when it is first asked for."""
         path = self.home / f"org{self.roles}x{self.replicas}.yaml"
         if not path.exists():
-            names = ", ".join(role(number) for number in range(self.roles))
-            text = f"org: {NAME}\ndefaults: {{replicas: {self.replicas}}}\nroles: [{names}]\n"
+            text = f"org: {NAME}\ndefaults: {{replicas: {self.replicas}}}\nroles:\n"
+            text += "".join(_ROLE.format(name=role(number), number=number) for number in range(self.roles))
             path.write_text(text, encoding="utf-8")
         return path
 

@@ -32,7 +32,9 @@ def rivalling(
         ):
             values = values_of(figures, PART, f"{peer.name}: {verb}", peer.largest)
             scaled = tuple(value * scale for value in values)
-            note = f"in proportion, from {peer.largest:,} roles"
+            note = (
+                f"in proportion, from {peer.largest:,} roles" if values else f"nor at {peer.largest:,} roles"
+            )
             yield Figure(PART, f"{peer.name}: {verb}", roles, "s", scaled, what, ours, note=note)
         return
     checks: list[Run] = []

@@ -11,7 +11,7 @@ from benchmarks.figures import Figure
 SERIES = (("apply from nothing", "apply"), ("no change", "plan"))
 """Part and name of what is drawn, each with what it stands beside, and the peers."""
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 420, 60, 260, 20, 40
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 820, 420, 60, 320, 20, 40
 _COLOURS = ("#0b5fa5", "#7fb2dd", "#b3541e", "#e0a77f", "#3d7a3d", "#7a3d78", "#808000", "#555555")
 
 _Points = dict[int, float]

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.figures import Figure, short
+from benchmarks.figures import Figure
 from benchmarks.plot import plot
 
-SHORT = "**falls short**"
+_VERDICTS = {None: "**not judged**", True: "met", False: "**falls short**"}
 _LARGE = 100
 
 
@@ -35,12 +35,13 @@ def write(
 
 
 def _markdown(name: str, machine: Mapping[str, str], absent: Sequence[str], figures: Sequence[Figure]) -> str:
-    judged = [figure for figure in figures if figure.met is not None]
-    failed = short(figures)
+    verdicts = [figure.met for figure in figures if figure.target is not None]
+    holes = sum(not figure.values for figure in figures)
     lines = [
         "# Benchmark",
         "",
-        f"{len(judged) - len(failed)} of {len(judged)} targets are met. Medians, with the least and the most of the repeats; only the ratios mean anything on another machine.",
+        f"Of {len(verdicts)} targets {verdicts.count(True)} are met, {verdicts.count(False)} fall short and {verdicts.count(None)} could not be judged; {holes} parts or figures could not be measured.",
+        "Medians, with the least and the most of the repeats. On another machine only the ratios mean anything.",
         "",
         *(f"- {key}: {value}" for key, value in machine.items()),
         *(f"- not measured, because absent: {what}" for what in absent),
@@ -114,7 +115,7 @@ def _target(figure: Figure) -> str:
 
 
 def _verdict(figure: Figure) -> str:
-    return {None: "", True: "met", False: SHORT}[figure.met]
+    return "" if figure.target is None else _VERDICTS[figure.met]
 
 
 def _range(values: Iterable[float]) -> str:

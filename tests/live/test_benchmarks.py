@@ -26,11 +26,11 @@ def test_the_floor_makes_and_reads_what_apply_would_make(server: EmbeddedServer,
         assert not scene.plan(scene.wish(SMALL))
 
 
-def test_a_hole_meets_no_target_and_is_not_drawn() -> None:
+def test_a_hole_is_neither_judged_nor_drawn() -> None:
     hole = Figure("no change", "plan", 7, "s", target=1.5, note="no server")
     slow = Figure("no change", "plan", 100, "s", (2.0, 4.0, 3.0), "floor", (1.0, 2.0), 1.5)
     assert [(each.median, each.ratio, each.met) for each in (hole, slow)] == [
-        (None, None, False),
+        (None, None, None),
         (3.0, 2.0, False),
     ]
     assert "polyline" not in plot([hole, slow])
