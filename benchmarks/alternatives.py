@@ -22,7 +22,6 @@ from cyborg_infra.live.embedded import EmbeddedServer
 
 SHARDS = 16
 _LARGE = "max_payload: 8MB\n"
-_PATIENCE = 900.0  # seconds for one reply
 _NOTICES = "$JS.EVENT.ADVISORY.CONSUMER"
 _WILDCARDS = [f"{_NOTICES}.MAX_DELIVERIES.>", f"{_NOTICES}.MSG_TERMINATED.>"]
 
@@ -91,12 +90,12 @@ def _dead_letters(place: Workplace, shown: Any, roles: int) -> Iterator[Measurem
     config = {**json.loads(letters.body), "description": "changed"}
     update = Request("$JS.API.STREAM.UPDATE.DEAD_LETTERS", json.dumps(config).encode())
     yield "size of its configuration", "MB", len(letters.body) / 1e6
-    with place.server(_LARGE) as server, Wire(server.url, _PATIENCE) as wire:
+    with place.server(_LARGE) as server, Wire(server.url) as wire:
         yield "create everything else", "s", _seconds(wire, others)
         yield "create the stream", "s", _seconds(wire, [letters])
         yield "update the stream", "s", _seconds(wire, [update])
         yield from _living(server, roles)
-    with place.server(_LARGE) as server, Wire(server.url, _PATIENCE) as wire:
+    with place.server(_LARGE) as server, Wire(server.url) as wire:
         yield "create the stream first, then everything else", "s", _seconds(wire, [letters, *others])
 
 
@@ -105,7 +104,7 @@ def _inboxes(place: Workplace, shown: Any, roles: int) -> Iterator[Measurement]:
     requests = creates(shown)
     inboxes = [each for each in requests if ".AGENT_INBOXES" in each.subject]
     others = [each for each in requests if ".AGENT_INBOXES" not in each.subject]
-    with place.server(_LARGE) as server, Wire(server.url, _PATIENCE) as wire:
+    with place.server(_LARGE) as server, Wire(server.url) as wire:
         yield "create everything else", "s", _seconds(wire, others)
         yield "create the inboxes", "s", _seconds(wire, inboxes)
         yield from _living(server, roles)

@@ -23,11 +23,15 @@ from urllib.parse import urlsplit
 CREATES_IN_FLIGHT = 32
 REPLICATED_CREATES_IN_FLIGHT = 8  # more only makes a cluster slower
 READS_IN_FLIGHT = 128
-PATIENCE = 15.0  # seconds without any reply before what is unanswered is sent again; an election takes 4 to 9
+PATIENCE = 600.0  # seconds for a reply; one server loses none, but may need minutes for one large stream
+REPLICATED_PATIENCE = 15.0  # a cluster that elects loses requests: after this silence they are sent again
 TRIES = 20
 PAGE = 256  # what a listing has at most
 
 _CHUNK = 1 << 18
+
+_Message = tuple[int, bytes]
+"""The number at the end of its subject, 0 for none, and its body without headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +89,7 @@ class Wire:
                 sent += 1
             self._socket.sendall(out)
             try:
-                number, reply = self._message()
-                while True:
-                    _refuse_error(reply)
-                    if answered := unanswered.pop(number, None):
-                        ready.extend(answered.then)
-                    if b"\r\n" not in self._arrived:
-                        break
-                    number, reply = self._message()
+                arrived: _Message | None = self._message()
             except TimeoutError:
                 if (silences := silences + 1) == TRIES:
                     raise
@@ -100,30 +97,49 @@ class Wire:
                     self._publication(each.subject, each.body, index) for index, each in unanswered.items()
                 )
                 self._socket.sendall(b"".join(again))
+                continue
+            while arrived is not None:
+                number, reply = arrived
+                _refuse_error(reply)
+                if answered := unanswered.pop(number, None):
+                    ready.extend(answered.then)
+                arrived = self._next()
         return sent
 
     def _publication(self, subject: str, body: bytes, number: int) -> bytes:
         return b"PUB %s %s.%d %d\r\n%s\r\n" % (subject.encode(), self._inbox, number, len(body), body)
 
-    def _message(self) -> tuple[int, bytes]:
-        """The next message: the number in its subject, 0 for none, and its body without headers."""
-        while True:
-            words = self._line().split()
+    def _message(self) -> _Message:
+        """The next message, awaited."""
+        while (message := self._next()) is None:
+            self._receive()
+        return message
+
+    def _next(self) -> _Message | None:
+        """The next message, if all of it is here."""
+        while (end := self._arrived.find(b"\r\n")) >= 0:
+            words = bytes(self._arrived[:end]).split()
+            start = end + 2
             match words[0]:
                 case b"MSG" | b"HMSG":
-                    total, head = int(words[-1]), int(words[-2]) if words[0] == b"HMSG" else 0
-                    while len(self._arrived) < total + 2:
-                        self._receive()
-                    headers, body = bytes(self._arrived[:head]), bytes(self._arrived[head:total])
-                    del self._arrived[: total + 2]
+                    head, size = int(words[-2]) if words[0] == b"HMSG" else 0, int(words[-1])
+                    if len(self._arrived) < start + size + 2:
+                        return None
+                    headers, body = (
+                        self._arrived[start : start + head],
+                        self._arrived[start + head : start + size],
+                    )
+                    del self._arrived[: start + size + 2]
                     if headers.startswith(b"NATS/1.0 503"):
                         raise RuntimeError("nobody answers")
                     number = words[1].rpartition(b".")[2]
-                    return int(number) if number.isdigit() else 0, body
+                    return int(number) if number.isdigit() else 0, bytes(body)
                 case b"PING":
                     self._socket.sendall(b"PONG\r\n")
                 case b"-ERR":
                     raise RuntimeError(b" ".join(words).decode())
+            del self._arrived[:start]
+        return None
 
     def _line(self) -> bytes:
         while (end := self._arrived.find(b"\r\n")) < 0:
@@ -179,15 +195,15 @@ def main(arguments: Sequence[str]) -> None:
     """One floor, measured."""
     verb, url, shown = arguments
     content = json.loads(Path(shown).read_bytes())
-    requests = {"create": creates, "read": reads}[verb](content)
-    window = READS_IN_FLIGHT
-    if verb == "create":
-        replicated = any(row["config"]["num_replicas"] > 1 for row in content["streams"])
-        window = REPLICATED_CREATES_IN_FLIGHT if replicated else CREATES_IN_FLIGHT
+    replicated = any(row["config"]["num_replicas"] > 1 for row in content["streams"])
+    if verb == "read":
+        requests, window = reads(content), READS_IN_FLIGHT
+    else:
+        requests, window = creates(content), REPLICATED_CREATES_IN_FLIGHT if replicated else CREATES_IN_FLIGHT
     del content
     gc.disable()
     start = time.perf_counter()
-    with Wire(url) as wire:
+    with Wire(url, REPLICATED_PATIENCE if replicated else PATIENCE) as wire:
         try:
             wire.exchange(requests, window)
         except (OSError, RuntimeError) as error:

@@ -134,7 +134,8 @@ def _await_leader(servers: Sequence[EmbeddedServer]) -> None:
     """Returns when a stream with a copy on every server can be made."""
     probe = {"name": "PROBE", "subjects": ["probe"], "num_replicas": len(servers)}
     _insist(servers[0], "$JS.API.STREAM.CREATE.PROBE", _ELECTION, json.dumps(probe).encode())
-    _insist(servers[0], "$JS.API.STREAM.DELETE.PROBE", _ELECTION)
+    with Wire(servers[0].url, _ELECTION) as wire:
+        wire.ask("$JS.API.STREAM.DELETE.PROBE")
 
 
 def _insist(server: EmbeddedServer, subject: str, seconds: float, body: bytes = b"") -> None:
