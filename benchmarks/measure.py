@@ -94,6 +94,8 @@ def _name(command: Sequence[str]) -> str:
 
 
 def _said(errors: Path, home: Path) -> str:
-    """The first lines of what a command said, without its traceback: the results tell of no machine's paths."""
-    lines = errors.read_text(encoding="utf-8", errors="replace").replace(f"{home}/", "").splitlines()
-    return " ".join([line for line in lines if line and not line.startswith((" ", "Traceback"))][:3])[:300]
+    """What a command said of its failure, without its traceback: the results tell of no machine's paths."""
+    text = errors.read_text(encoding="utf-8", errors="replace").replace(f"{home}/", "")
+    lines = [line for line in text.splitlines() if line and not line.startswith((" ", "Traceback"))]
+    telling = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]
+    return " ".join((telling or lines)[:3])[:300]
