@@ -23,6 +23,7 @@ from cyborg_infra.model.state import (
     Resource,
     State,
     digest_of,
+    encoded,
 )
 from cyborg_infra.model.units import DAY, HOUR, MINUTE
 
@@ -145,16 +146,23 @@ class _Common:
     def __init__(self, org: Org, level: int) -> None:
         self.org = org
         self.level = level
-        self._own = set_alone(org)
-        self._found: dict[StreamKind | ConsumerKind, _Settings] = {}
+        self._alone = set_alone(org)
+        self._found: dict[tuple[StreamKind | ConsumerKind, bytes], _Settings] = {}
 
     def of(self, kind: StreamKind | ConsumerKind, member: Member | None) -> _Settings:
         """The settings of one member, or of the one stream or consumer of this kind."""
-        if isinstance(member, Bucket) or (member and (kind, member.name) in self._own):
+        if isinstance(member, Bucket):
             return self._settings(kind, member)
-        if kind not in self._found:
-            self._found[kind] = self._settings(kind, None)
-        return self._found[kind]
+        alone = member if member and (kind, member.name) in self._alone else None
+        key = (
+            kind,
+            encoded([layer.roles.get(alone.name, {}).get(kind) for layer in self.org.layers])
+            if alone
+            else b"",
+        )
+        if key not in self._found:
+            self._found[key] = self._settings(kind, alone)
+        return self._found[key]
 
     def _settings(self, kind: StreamKind | ConsumerKind, member: Member | None) -> _Settings:
         settings = explicit(self.org, kind, member)

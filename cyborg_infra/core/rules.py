@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cyborg_infra.core.namespace import ephemeral, stream_name
-from cyborg_infra.core.settings import admitted, explicit, kind_of, member_of, place, set_anywhere
+from cyborg_infra.core.settings import admitted, explicit, kind_of, member_of, place, set_with
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.org import ADMISSION, Fields, Org, StreamKind
 from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
@@ -19,14 +19,34 @@ TOLD_EACH = 3
 
 def check(org: Org, state: State) -> None:
     """Nothing, or ManifestInvalid with every problem of every rule; one line that concerns many roles is told once."""
-    rules = (*(RULES_OF_SUBJECTS if _has_subjects_of_its_own(org) else ()), *RULES)
-    found = told_once(problem for rule in rules for problem in rule(org, state))
+    found = told_once(
+        (*_of_subjects(org, state), *(problem for rule in RULES for problem in rule(org, state)))
+    )
     if found:
         raise ManifestInvalid(*found)
 
 
-def _has_subjects_of_its_own(org: Org) -> bool:
-    return set_anywhere(org, "subjects", "filter_subject", "filter_subjects", "mirror", "subject_transform")
+def _of_subjects(org: Org, state: State) -> Iterator[Problem]:
+    """What the rules of subjects have against those that somebody set: the naming scheme keeps them by itself."""
+    kinds, alone = set_with(org, *_SUBJECT_SETTINGS)
+    by_hand = {
+        ref
+        for ref, found in state.resources.items()
+        if kinds or alone
+        if (kind := kind_of(found)) in kinds or (kind, found.role) in alone
+    }
+    if not by_hand:
+        return
+    streams = {ref.stream for ref in by_hand if not ref.consumer}
+    near = by_hand | {Ref(ref.stream) for ref in by_hand}
+    part = State(
+        {ref: found for ref, found in state.resources.items() if ref in near or ref.stream in streams}
+    )
+    for rule in RULES_OF_SUBJECTS:
+        yield from rule(org, state if rule is streams_do_not_overlap else part)
+
+
+_SUBJECT_SETTINGS = ("subjects", "filter_subject", "filter_subjects", "mirror", "subject_transform")
 
 
 def told_once(problems: Iterable[Problem]) -> list[Problem]:
@@ -292,7 +312,7 @@ RULES_OF_SUBJECTS: tuple[Rule, ...] = (
     filters_are_inside,
     one_way_to_filter,
 )
-"""What the naming scheme keeps by itself, as a property in the tests says: no word of these where nobody set a subject."""
+"""What the naming scheme keeps by itself, as a property in the tests says: asked only of what somebody set."""
 
 RULES: tuple[Rule, ...] = (
     names_fit,

@@ -47,18 +47,23 @@ def set_alone(org: Org) -> frozenset[tuple[StreamKind | ConsumerKind, str]]:
     )
 
 
-def set_anywhere(org: Org, *names: str) -> bool:
-    """Whether somebody set one of these fields, of whatever stream or consumer."""
-    return any(
-        name in fields
-        for layer in org.layers
-        for fields in (
-            *layer.streams.values(),
-            *layer.consumers.values(),
-            *(own for kinds in layer.roles.values() for own in kinds.values()),
-        )
-        for name in names
-    )
+def set_with(
+    org: Org, *names: str
+) -> tuple[set[StreamKind | ConsumerKind], set[tuple[StreamKind | ConsumerKind, str]]]:
+    """The kinds for which somebody set one of these fields, and those with a role for which it was set alone."""
+    kinds: set[StreamKind | ConsumerKind] = set()
+    alone: set[tuple[StreamKind | ConsumerKind, str]] = set()
+    wanted = frozenset(names)
+    for layer in org.layers:
+        kinds |= {kind for kind, fields in layer.streams.items() if not wanted.isdisjoint(fields)}
+        kinds |= {kind for kind, fields in layer.consumers.items() if not wanted.isdisjoint(fields)}
+        alone |= {
+            (kind, role)
+            for role, own in layer.roles.items()
+            for kind, fields in own.items()
+            if not wanted.isdisjoint(fields)
+        }
+    return kinds, alone
 
 
 def admitted(admission: Fields) -> dict[str, Any]:

@@ -32,11 +32,12 @@ _CONSTANTS = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
+_DOUBTFUL_WORDS = ("yes", "no", "on", "off", "y", "n")
 _TRUTH, _NUMBER = "true or false", "a whole decimal number"
 # What YAML 1.1 and 1.2 read differently, or what no field takes: (pattern, what it is, what to write instead).
 _SURPRISES = (
     (
-        re.compile(r"yes|no|on|off|y|n", re.IGNORECASE),
+        re.compile("|".join(_DOUBTFUL_WORDS), re.IGNORECASE),
         "true or false to some YAML readers and text to others",
         _TRUTH,
     ),
@@ -129,6 +130,8 @@ def is_plain(text: str) -> bool:
 
 def _surprise(text: str) -> tuple[str, str] | None:
     """What is in doubt about the plain scalar `text`, and what to write instead."""
+    if text[:1].isalpha() and text.lower() not in _DOUBTFUL_WORDS:
+        return None  # all others begin with a sign or a digit
     return next(((what, instead) for pattern, what, instead in _SURPRISES if pattern.fullmatch(text)), None)
 
 
