@@ -77,6 +77,8 @@ def _written(resource: Resource, name: str) -> str:
             return format_duration(value)
         case Unit.DURATIONS:
             return ", ".join(format_duration(each) for each in value)
+        case Unit.SUBJECTS:
+            return f"({len(value):,} of them)"
         case Unit.SIZE:
             return format_size(value)
         case Unit.FLAG:

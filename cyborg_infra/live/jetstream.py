@@ -60,9 +60,14 @@ class JetStream:
         *,
         doing: str,
         timeout: float | None = None,  # noqa: ASYNC109 - part of the request, and named in its error
+        longer: float = 0.0,
     ) -> dict[str, Any]:
-        """The API's answer to one request. Raises ApiError for an error in it, and whatever `Connection.request` raises."""
-        return await self._ask(f"{self._target.api_prefix}.{verb}", body, {}, doing, timeout)
+        """The API's answer to one request. Raises ApiError for an error in it, and whatever `Connection.request` raises.
+
+        It may take `timeout` seconds, or those of most requests and `longer`.
+        """
+        seconds = timeout or self._timeout + longer
+        return await self._ask(f"{self._target.api_prefix}.{verb}", body, {}, doing, seconds)
 
     async def insist(self, verb: str, body: Mapping[str, Any] | None = None, *, doing: str) -> dict[str, Any]:
         """As `call`, for what may be done twice, as reading may: asked again where a cluster needs time to elect.
