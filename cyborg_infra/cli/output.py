@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cyborg_infra.cli.options import MANIFEST, PlanFormat
+from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
+from cyborg_infra.model.state import Facts
 
 
 def put_json(value: dict[str, Any]) -> None:
@@ -94,6 +96,13 @@ def confirm(question: str, word: str, *, yes: bool) -> None:
     if sys.stdin.readline().strip() != word:
         raise UsageInvalid(Problem("cancelled", "cancelled; nothing was changed"))
     sys.stderr.write("\n")
+
+
+def say_where(org: Org, facts: Facts) -> None:
+    """On which server a command works is a line on stderr, before anything is done."""
+    from cyborg_infra.render import console, differences, layout
+
+    console.stderr().print(layout.Page((layout.line(differences.place(org.name, org.environment, facts)),)))
 
 
 def warn(*warnings: str) -> None:

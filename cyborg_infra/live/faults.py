@@ -100,6 +100,20 @@ class TooLarge(ServerFault):
         )
 
 
+class NotStored(ServerFault):
+    """A stream with replicas refused a message, and takes its id for that of one it has (2.10.26: `seq` 0, `duplicate`)."""
+
+    def __init__(self, doing: str) -> None:
+        super().__init__(
+            Problem(
+                "not-stored",
+                f"{doing}: the server refused it a moment ago, remembers its id, and says that it has it, which it has not",
+                None,
+                "try again after the stream's duplicate_window (2m by default)",
+            )
+        )
+
+
 class Retry(Enum):
     """Whether asking again can help."""
 

@@ -11,7 +11,15 @@ from typing import Any
 
 from cyborg_infra.live.again import Outage, Result, may_pass
 from cyborg_infra.live.connect import Connection, connect
-from cyborg_infra.live.faults import ApiError, ConnectionLost, NoLeader, Retry, Unanswered, raise_for_error
+from cyborg_infra.live.faults import (
+    ApiError,
+    ConnectionLost,
+    NoLeader,
+    NotStored,
+    Retry,
+    Unanswered,
+    raise_for_error,
+)
 from cyborg_infra.live.rows import limits, resource
 from cyborg_infra.live.target import Target
 from cyborg_infra.model.dead_letter import Headers
@@ -97,11 +105,14 @@ class JetStream:
         return await self._ask(subject, body, headers, doing)
 
     async def store(self, subject: str, data: bytes, headers: Headers, *, doing: str) -> dict[str, Any]:
-        """The stream's acknowledgement of a message that is stored as it is. Raises as `call` does."""
+        """The stream's acknowledgement of a message that is stored as it is. Raises as `call` does, and NotStored."""
         # A dict has each name once; nats-py strips names, so that spaces tell them apart until then.
         unique = {f"{name}{' ' * number}": value for number, (name, value) in enumerate(headers)}
         reply = await self._connection.request(subject, data, headers=unique, timeout=self._timeout)
-        return self._understood(reply, doing)
+        answer = self._understood(reply, doing)
+        if not answer.get("seq"):
+            raise NotStored(doing)
+        return answer
 
     async def _ask(
         self,

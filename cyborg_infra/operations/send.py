@@ -12,6 +12,7 @@ from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.outgoing import Channel, Outgoing, Sent
 from cyborg_infra.model.problems import CyborgError, Problem, ServerFault
+from cyborg_infra.operations.place import Meet, meet
 from cyborg_infra.operations.status import known_role
 
 
@@ -39,8 +40,10 @@ def post(
     return Post(org, channel, role, tuple(core.outgoing(org, channel, role, found)))
 
 
-def send(post: Post, target: Target, *, over_limit: bool = False, dry_run: bool = False) -> list[Sent]:
-    """One result per message, in order. After the first that fails nothing more is sent.
+def send(
+    post: Post, target: Target, told: Meet, *, over_limit: bool = False, dry_run: bool = False
+) -> list[Sent]:
+    """One result per message, in order; `told` hears of the server before. After the first that fails nothing more is sent.
 
     A dry run sends nothing and has sequence 0 for all. Raises SendRefused, with nothing sent, if more would wait for
     the role than its limit allows, unless `over_limit`; and ServerFault if what has to store them is not there.
@@ -52,6 +55,7 @@ def send(post: Post, target: Target, *, over_limit: bool = False, dry_run: bool 
 
     async def run() -> list[Sent]:
         async with opened(target) as server:
+            await meet(server, post.org, told)
             await _refuse_if_unfit(server)
             results = [Sent(message) for message in post.messages]
             for position, message in enumerate(() if dry_run else post.messages):

@@ -75,7 +75,7 @@ def task(number: int, **members: Any) -> dict[str, Any]:
 
 
 def test_a_task_is_stored_once_however_often_it_is_sent(send: Sender) -> None:
-    assert send("task cto", TASK).err.startswith("Error: AGENT_CTO_TASKS is not on the server")
+    assert "Error: AGENT_CTO_TASKS is not on the server" in send("task cto", TASK).err
     send.applies(MANIFEST)
     assert send("task cto", TASK, more="--dry-run").out.startswith(
         "Would be sent: task t-1 to acme.agents.cto"
@@ -151,7 +151,7 @@ def test_a_message_may_come_on_standard_input(server: EmbeddedServer, tmp_path: 
         ended = subprocess.run(
             command, cwd=project, input=json.dumps(POLICY), capture_output=True, text=True, check=False
         )
-    assert ended.stderr == ""
+    assert ended.stderr.startswith(f"Organisation acme on {server.url} (from --server), account $G")
     assert ended.stdout.startswith("Sent: broadcast sha256:")
 
 
@@ -167,3 +167,21 @@ def test_a_subject_that_another_stream_stores_gets_nothing(
         scene.ask("STREAM.CREATE.THEIRS", {"name": "THEIRS", "subjects": ["acme.agents.cto.tasks"]})
         assert send("task cto", TASK).code == 1
         assert send.holds("THEIRS") == 0
+
+
+def test_nothing_is_done_on_a_server_that_the_manifest_does_not_expect(
+    server: EmbeddedServer, tmp_path: Path, cli: Cli, project: Path
+) -> None:
+    """Neither sending nor looking nor deleting: production's dead letters are not those of the laptop."""
+    with Scene(server.url, tmp_path) as scene:
+        send = Sender(scene, cli, project)
+        send.applies(MANIFEST)
+        (project / "org.yaml").write_text(MANIFEST + "server: {account: ACME}\n", encoding="utf-8")
+        for ended in (
+            send("broadcast", POLICY),
+            cli("status", "--server", server.url),
+            cli("dlq", "drop", "--all", "--yes", "--server", server.url),
+        ):
+            assert (ended.code, ended.out) == (1, "")
+            assert "org.yaml:3:19: the manifest expects account 'ACME', and this server has '$G'" in ended.err
+        assert send.holds("ORG_BROADCASTS") == 0
