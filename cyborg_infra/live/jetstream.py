@@ -104,10 +104,13 @@ class JetStream:
         """The stream's acknowledgement of one stored message. Raises as `call` does."""
         return await self._ask(subject, body, headers, doing)
 
-    async def store(self, subject: str, data: bytes, headers: Headers, *, doing: str) -> dict[str, Any]:
-        """The stream's acknowledgement of a message that is stored as it is. Raises as `call` does, and NotStored."""
+    async def store(
+        self, subject: str, data: bytes, headers: Headers, *, doing: str, stream: str
+    ) -> dict[str, Any]:
+        """The acknowledgement of a message that this stream, and no other, has stored. Raises as `call` does, and NotStored."""
+        told = (*headers, ("Nats-Expected-Stream", stream))
         # A dict has each name once; nats-py strips names, so that spaces tell them apart until then.
-        unique = {f"{name}{' ' * number}": value for number, (name, value) in enumerate(headers)}
+        unique = {f"{name}{' ' * number}": value for number, (name, value) in enumerate(told)}
         reply = await self._connection.request(subject, data, headers=unique, timeout=self._timeout)
         answer = self._understood(reply, doing)
         if not answer.get("seq"):

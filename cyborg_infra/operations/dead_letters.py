@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -100,6 +100,7 @@ class _Letters:
     server: JetStream
     org: Org
     repeat: bool = False
+    _workqueues: dict[str, bool] = field(default_factory=dict)  # stream -> whether it is one, asked once
 
     @property
     def stream(self) -> str:
@@ -172,7 +173,9 @@ class _Letters:
         copy = core.copy(letter, org_subject(self.org, "deadletter"), replaying)
         await self._refuse_to_push_out(letter, copy)
         doing = f"keeping dead letter {letter.number}"
-        answer = await self.server.store(copy.subject, copy.data, copy.headers, doing=doing)
+        answer = await self.server.store(
+            copy.subject, copy.data, copy.headers, doing=doing, stream=self.stream
+        )
         entry = await messages.message(self.server, self.stream, answer["seq"])
         if entry is None:
             hint = "somebody else may have handled it: look again with `cyborg-infra dlq list`"
@@ -199,10 +202,10 @@ class _Letters:
         """Published, to this stream and no other. What was certainly not stored is not noted as replayed any more."""
         from cyborg_infra.live.faults import ApiError, NoResponders, NotStored
 
-        headers = (*again.headers, ("Nats-Expected-Stream", stream))
+        doing = f"replaying dead letter {letter.number}"
         try:
             answer = await self.server.store(
-                again.subject, again.data, headers, doing=f"replaying dead letter {letter.number}"
+                again.subject, again.data, again.headers, doing=doing, stream=stream
             )
         except (ApiError, NoResponders, NotStored) as refused:
             under_way = isinstance(refused, ApiError) and refused.err_code == UNDER_WAY
@@ -251,8 +254,11 @@ class _Letters:
         return found.counts.last_seq if found and isinstance(found.counts, StreamCounts) else 0
 
     async def _is_workqueue(self, letter: DeadLetter) -> bool:
-        stream = await self.server.info(Ref(core.home(letter, self.org)))
-        return stream is not None and stream.config.get("retention") == "workqueue"
+        home = core.home(letter, self.org)
+        if home not in self._workqueues:
+            stream = await self.server.info(Ref(home))
+            self._workqueues[home] = stream is not None and stream.config.get("retention") == "workqueue"
+        return self._workqueues[home]
 
 
 def _org(path: str, env: str | None, wanted: Selection) -> Org:
