@@ -332,6 +332,18 @@ def test_no_dead_letter_is_lost_for_another_one(scene: Scene, dlq: Dlq) -> None:
     assert handled(dlq("replay", "2", "3")) == [f"{TASKS}/3", f"{TASKS}/4"]
 
 
+def test_a_message_too_large_to_be_copied_is_told_and_holds_up_no_other(scene: Scene, dlq: Dlq) -> None:
+    """Its headers count as well: the server would end the connection."""
+    for size in (scene.api.info["max_payload"] - 100, 1):
+        publish(scene.api, SUBJECT, b"x" * size)
+        give_up(scene.api, WORKER)
+    until(lambda: held(scene)[0] == 2)
+    ended = dlq("replay", "--all")
+    codes = [(result["problem"] or {}).get("code") for result in ended.json["results"]]
+    assert (ended.code, codes) == (1, ["too-large", None])
+    assert [letter["number"] for letter in listed(dlq)] == [1]
+
+
 def test_a_server_that_goes_away_ends_it_and_what_was_not_reached_is_told(
     scene: Scene, dlq: Dlq, any_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
