@@ -134,6 +134,14 @@ def test_a_workqueue_with_admission_refuses_by_itself_and_what_was_sent_before_i
     assert "maximum messages exceeded (err_code 10077)" in refused.err
 
 
+def test_with_admission_the_server_counts_and_the_lag_does_not(send: Sender) -> None:
+    """And what is there already is so, however full the role is."""
+    send.applies(MANIFEST + "streams: {tasks: {admission: {max_pending: 7}}}\n")
+    assert send("task cto", *(task(number) for number in range(7))).code == 0
+    assert send("task cto", task(7)).code == 3
+    assert send("task cto", task(6)).out == "Already there: task t-6: AGENT_CTO_TASKS, sequence 7\n"
+
+
 def test_the_same_words_are_one_broadcast_and_one_message_for_each_inbox(send: Sender) -> None:
     send.applies(MANIFEST)
     for _ in range(2):
