@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # asyncio and nats cost 100 ms
 
 __all__ = ["Selection", "find", "handle"]
 
-UNDER_WAY = 10158  # somebody else is storing a message with this id, in a cluster
+UNDER_WAY = 10158  # in a cluster: somebody else is storing a message with this id
 
 NOT_REACHED = Problem("not-reached", "not reached: nobody answers any more")
 
@@ -200,16 +200,13 @@ class _Letters:
 
     async def _publish(self, letter: DeadLetter, again: Publication, stream: str) -> str:
         """Published, to this stream and no other. What was certainly not stored is not noted as replayed any more."""
-        from cyborg_infra.live.faults import ApiError, NoResponders, NotStored
-
         doing = f"replaying dead letter {letter.number}"
         try:
             answer = await self.server.store(
                 again.subject, again.data, again.headers, doing=doing, stream=stream
             )
-        except (ApiError, NoResponders, NotStored) as refused:
-            under_way = isinstance(refused, ApiError) and refused.err_code == UNDER_WAY
-            if not under_way:
+        except ServerFault as fault:
+            if not _may_be_stored(fault):
                 with contextlib.suppress(ServerFault):  # else the next replay looks for it
                     await self.kept(letter)
             raise
@@ -266,3 +263,11 @@ def _org(path: str, env: str | None, wanted: Selection) -> Org:
     if wanted.role and wanted.role not in [role.name for role in org.roles]:
         raise UsageInvalid(Problem("unknown-role", f"--role: {wanted.role} is no role of {org.name}"))
     return org
+
+
+def _may_be_stored(fault: ServerFault) -> bool:
+    """Whether what was answered so may be in its stream all the same."""
+    from cyborg_infra.live.faults import ApiError, ConnectionLost, NoReply
+
+    under_way = isinstance(fault, ApiError) and fault.err_code == UNDER_WAY
+    return under_way or isinstance(fault, NoReply | ConnectionLost)
