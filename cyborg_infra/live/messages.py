@@ -12,7 +12,7 @@ from cyborg_infra.live.jetstream import STREAM_NOT_FOUND, JetStream
 from cyborg_infra.model.dead_letter import Headers, Held, Message
 from cyborg_infra.model.problems import Problem, ServerFault
 
-NO_MESSAGE = (10037, 10057)  # not found, to a reader and to a deleter
+NO_MESSAGE = (10037, 10043, 10057)  # not found: to a reader, to a deleter beyond the end or in a gap
 READS_IN_FLIGHT = 64
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from agents import fetch, give_back, give_up, nothing_comes, publish, until
-from command import Cli, Ended, assert_fits
+from command import Cli, Ended, assert_fits, spawn
 from scene import Request, Scene
 
 from cyborg_infra.live.embedded import EmbeddedServer
@@ -333,6 +333,21 @@ def test_no_dead_letter_is_lost_for_another_one(scene: Scene, dlq: Dlq) -> None:
         assert [result["problem"]["code"] for result in refused.json["results"]] == ["dead-letters-full"]
         assert [letter["number"] for letter in listed(dlq)] == [2, 3]
     assert handled(dlq("replay", "2", "3")) == [f"{TASKS}/3", f"{TASKS}/4"]
+
+
+def test_two_who_replay_at_once_publish_everything_once(scene: Scene, dlq: Dlq, project: Path) -> None:
+    failed(scene, *(f"t{number}" for number in range(10)))
+    both = [spawn("dlq", "replay", "--all", "--server", scene.url, cwd=project) for _ in range(2)]
+    for process in both:
+        with process:
+            process.communicate(timeout=60)
+    assert listed(dlq) == []
+    assert held(scene) == (0, 20)
+    got = [fetch(scene.api, WORKER) for _ in range(5)]
+    for message in got:
+        scene.api.ask(message.reply, b"+ACK")
+    got += [fetch(scene.api, WORKER) for _ in range(5)]
+    assert len({message.data for message in got}) == 10
 
 
 def test_a_message_too_large_to_be_copied_is_told_and_holds_up_no_other(scene: Scene, dlq: Dlq) -> None:
