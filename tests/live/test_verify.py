@@ -300,11 +300,19 @@ def test_what_the_server_is_too_old_for_is_said(start_server: StartServer, cli: 
     assert "allow_msg_ttl needs API level 1" in ended.json["results"][0]["seen"]
 
 
-@pytest.mark.parametrize("check", ["restart-loses-nothing", "no-such-check"])
-def test_a_check_that_cannot_be_asked_for_is_refused(check: str, cli: Cli) -> None:
-    ended = cli("verify", "--check", check)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--check", "restart-loses-nothing"),
+        ("--check", "no-such-check"),
+        ("--clean", "--check", "order-is-kept"),
+        ("--clean", "--format", "json"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(words: tuple[str, ...], cli: Cli) -> None:
+    ended = cli("verify", *words)
     assert ended.code == 1
-    assert "--check" in ended.err
+    assert words[-2] in ended.err
 
 
 def test_what_does_not_fit_the_account_is_said_before_anything_is_written(
