@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from cyborg_infra.core.namespace import names, org_subject, stream_name
 from cyborg_infra.model import dead_letter as headers
@@ -14,6 +15,7 @@ from cyborg_infra.model.namespace import tasks_stream
 from cyborg_infra.model.org import Org, StreamKind
 from cyborg_infra.model.plan import HazardName
 from cyborg_infra.model.problems import Problem, ServerFault, UsageInvalid
+from cyborg_infra.model.subjects import is_name, is_pattern
 
 PERHAPS = HazardName.REPEATS_WORK.value
 """The code of the refusal to replay what may have been replayed; the word that `--allow` takes."""
@@ -27,13 +29,12 @@ def read(entry: Message, org: Org) -> DeadLetter:
     """What one message of DEAD_LETTERS says; of a pointer it is not known yet whether the original is there."""
     if entry.subject == org_subject(org, "deadletter"):
         return _whole(entry, org)
-    try:
-        notice = json.loads(entry.data)
-        stream, consumer = str(notice["stream"]), str(notice["consumer"])
-        sequence, deliveries = int(notice["stream_seq"]), int(notice.get("deliveries", 0))
-    except (ValueError, KeyError, TypeError):  # not the server's: whatever it is, it is all there is
+    notice = _members(entry.data)
+    stream, sequence = _text(notice, "stream"), _count(notice, "stream_seq")
+    if not is_name(stream) or not sequence:  # not the server's: whatever it is, it is all there is
         return _whole(entry, org)
-    ended = str(notice.get("type", "")).rpartition(".")[2] == "terminated"
+    ended = _text(notice, "type").rpartition(".")[2] == "terminated"
+    consumer = _text(notice, "consumer")
     return DeadLetter(
         entry.sequence,
         entry.time,
@@ -43,15 +44,17 @@ def read(entry: Message, org: Org) -> DeadLetter:
         sequence,
         consumer,
         _role(org, stream, consumer),
-        deliveries,
-        str(notice.get("reason", "")),
+        _count(notice, "deliveries"),
+        _text(notice, "reason"),
     )
 
 
 def _whole(entry: Message, org: Org) -> DeadLetter:
-    """A message that is in DEAD_LETTERS itself: kept by us, or handed in by an agent."""
+    """A message that is in DEAD_LETTERS itself: kept by us, or handed in by an agent, which may say why in the message."""
+    said = {} if entry.header(headers.STREAM) else _members(entry.data)
     stream, consumer = entry.header(headers.STREAM), entry.header(headers.CONSUMER)
     kind = entry.header(headers.TYPE)
+    assigned = [role.name for role in org.roles if role.name == said.get("assigned_to")]
     return DeadLetter(
         entry.sequence,
         _time(entry.header(headers.FAILED)) or entry.time,
@@ -60,9 +63,9 @@ def _whole(entry: Message, org: Org) -> DeadLetter:
         stream,
         _number(entry.header(headers.SEQUENCE)),
         consumer,
-        _role(org, stream, consumer),
+        _role(org, stream, consumer) or "".join(assigned),
         _number(entry.header(headers.DELIVERIES)),
-        entry.header(headers.REASON),
+        entry.header(headers.REASON) or _text(said, "reason"),
         entry,
         stored_at=entry.header(headers.STORED) or ("" if stream else entry.time),
         replaying=_position(entry.header(headers.REPLAYING)),
@@ -246,8 +249,9 @@ def replay_id(letter: DeadLetter) -> str:
 
 
 def _subject(letter: DeadLetter, message: Message) -> str:
-    """Where it was published; empty for a message that an agent handed in without a word on that."""
-    return message.header(headers.SUBJECT) if letter.original is Original.KEPT else message.subject
+    """Where it was published; empty for a message that an agent handed in without a word on that that makes sense."""
+    subject = message.header(headers.SUBJECT) if letter.original is Original.KEPT else message.subject
+    return subject if is_pattern(subject) and not {"*", ">"} & {*subject.split(".")} else ""
 
 
 ENVELOPE = 256
@@ -299,6 +303,27 @@ def _role(org: Org, stream: str, consumer: str) -> str:
 
 
 _CONSUMERS = ("worker", "inbox-reader", "broadcast-reader", "event-reader")
+
+
+def _members(data: bytes) -> Mapping[str, Any]:
+    """Of a JSON object; none of anything else."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(members: Mapping[str, Any], name: str) -> str:
+    """A member that is text, as UTF-8 can hold it; empty for anything else."""
+    found = members.get(name)
+    return found.encode("utf-8", "replace").decode() if isinstance(found, str) else ""
+
+
+def _count(members: Mapping[str, Any], name: str) -> int:
+    """A member that is a number of something; 0 for anything else."""
+    found = members.get(name)
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 def _time(text: str) -> str:

@@ -148,8 +148,8 @@ def _pretty(payload: bytes) -> str:
     except UnicodeDecodeError:
         return f"({len(payload):,} bytes that are no text)"
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False).encode().decode()
+    except (ValueError, RecursionError):  # no JSON, or nothing that can be printed
         return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -103,15 +104,49 @@ def test_every_way_to_fail_is_listed_with_its_message(scene: Scene, dlq: Dlq) ->
     give_up(scene.api, "AGENT_INBOXES/cso-inbox-reader", "not for me")
     until(lambda: scene.info("DEAD_LETTERS")["state"]["messages"] == 2)
     publish(scene.api, "acme.org.deadletter", b"handed in")
+    publish(scene.api, "acme.org.deadletter", b'{"assigned_to": "cso", "reason": "no such repository"}')
     letters = listed(dlq)
     told = ("number", "type", "role", "consumer", "deliveries", "reason", "original")
     assert [tuple(letter[name] for name in told) for letter in letters] == [
         (1, "max_deliver", "cto", "cto-worker", 3, None, "stored"),
         (2, "terminated", "cso", "cso-inbox-reader", 1, "not for me", "stored"),
         (3, "given_up", None, None, None, None, "kept"),
+        (4, "given_up", "cso", None, None, "no such repository", "kept"),
     ]
-    assert [letter["message"]["encoding"] for letter in letters] == ["utf-8", "base64", "utf-8"]
+    assert [letter["message"]["encoding"] for letter in letters] == ["utf-8", "base64", "utf-8", "utf-8"]
     assert letters[0]["message"]["headers"][0] == {"name": "Nats-Msg-Id", "value": "t1"}
+
+
+def test_whatever_is_handed_in_can_be_listed_and_shown(scene: Scene, dlq: Dlq) -> None:
+    """Nothing that somebody publishes keeps a person from looking; what says nonsense is not replayed."""
+    hostile = [
+        b"[" * 100_000,
+        b'{"reason": "\\ud800", "assigned_to": ["cto"]}',
+        b'{"reason": 7}',
+        b"\x1b[31m\x00\r\n\xc2\x85",
+        b"",
+    ]
+    for data in hostile:
+        publish(scene.api, "acme.org.deadletter", data)
+    notice = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.AGENT_CTO_TASKS.cto-worker"
+    for told in (
+        {"stream": "A B", "stream_seq": 1},
+        {"stream": "A", "stream_seq": -1},
+        {"stream_seq": 1e999},
+    ):
+        scene.api.ask(notice, json.dumps(told).encode())
+    headers = {
+        "Cyborg-Infra-Subject": "acme b",
+        "Cyborg-Infra-Failed": "never",
+        "Cyborg-Infra-Replaying": "x/y",
+    }
+    scene.api.publish("acme.org.deadletter", b"spoofed", headers=headers)
+    until(lambda: held(scene)[0] == 9)
+    assert [letter["original"] for letter in listed(dlq)] == ["kept"] * 9
+    for number in range(1, 10):
+        assert dlq("show", str(number), "--format", "text").code == 0
+    ended = dlq("replay", "--all")
+    assert {result["problem"]["code"] for result in ended.json["results"]} == {"no-subject"}
 
 
 def test_a_list_fits_a_terminal_and_show_prints_the_message(scene: Scene, dlq: Dlq) -> None:
