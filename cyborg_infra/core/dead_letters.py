@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from cyborg_infra.core.namespace import names, org_subject, stream_name
+from cyborg_infra.core.namespace import names, org_subject, shared_names, stream_name
 from cyborg_infra.model import dead_letter as headers
 from cyborg_infra.model.dead_letter import DeadLetter, DeathType, Headers, Held, Message, Original
 from cyborg_infra.model.namespace import tasks_stream
@@ -122,12 +123,21 @@ def _one(entries: Sequence[DeadLetter]) -> DeadLetter:
 
 
 def home(letter: DeadLetter, org: Org) -> str:
-    """The stream that has the original now: a renamed role's has what the former one had, under the same numbers."""
+    """The stream that has the original now: what was renamed has what it had before, under the same numbers."""
+    bare = _bare(letter.stream, org)
     for role in org.roles:
-        former = [tasks_stream(org.stream_prefix, name) for name in names(role)]
-        if letter.stream in former:
+        if bare in [tasks_stream("", name) for name in names(role)]:
             return stream_name(org, StreamKind.TASKS, role)
-    return letter.stream
+    shared = f"{org.stream_prefix}{bare}"
+    return shared if shared in shared_names(org) else letter.stream
+
+
+def _bare(stream: str, org: Org) -> str:
+    """Its name without the stream_prefix of now, or another one that it had then."""
+    if org.stream_prefix and stream.startswith(org.stream_prefix):
+        return stream.removeprefix(org.stream_prefix)
+    found = re.search("(AGENT|ORG)_.*", stream)
+    return found.group() if found else stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +307,7 @@ def _role(org: Org, stream: str, consumer: str) -> str:
     for role in org.roles:
         for name in names(role):
             own = consumer.startswith(f"{name}-") and consumer.removeprefix(f"{name}-") in _CONSUMERS
-            if own or stream == tasks_stream(org.stream_prefix, name):
+            if own or _bare(stream, org) == tasks_stream("", name):
                 return role.name
     return ""
 

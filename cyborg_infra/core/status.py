@@ -189,7 +189,7 @@ def _broadcasts(org: Org, ours: State, seen: Observed) -> tuple[BroadcastStatus,
         found for found in ours.consumers() if found.metadata.get(KIND) == ConsumerKind.BROADCAST_READER
     ]
     letters = [dead_letters.read(entry, org) for entry in seen.letters]
-    given_up = {(Ref(letter.stream, letter.consumer), letter.sequence) for letter in letters}
+    given_up = {(Ref(dead_letters.home(letter, org), letter.consumer), letter.sequence) for letter in letters}
     order = {role.name: position for position, role in enumerate(org.roles)}
     readers.sort(key=lambda reader: order[reader.role or ""])
     found = []

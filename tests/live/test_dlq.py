@@ -15,6 +15,7 @@ import pytest
 from agents import fetch, give_back, give_up, nothing_comes, publish, until
 from command import Cli, Ended, assert_fits, spawn
 from scene import Request, Scene
+from servers import StartServer
 
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.jetstream import JetStream
@@ -414,13 +415,32 @@ def test_a_server_that_goes_away_ends_it_and_what_was_not_reached_is_told(
     assert (ended.code, codes) == (1, ["connection-lost", "not-reached", "not-reached"])
 
 
-def test_a_renamed_role_s_dead_letters_are_found_in_its_new_stream(scene: Scene, dlq: Dlq) -> None:
-    failed(scene, "t1")
-    if scene.api.info["version"].startswith("2.15"):
-        scene.converge("org: acme\nroles: {cso: , tech: {renamed_from: cto}}\n")
-        (letter,) = listed(dlq)
-        assert (letter["role"], letter["original"]) == ("tech", "stored")
-        assert handled(dlq("replay", "1")) == ["AGENT_TECH_TASKS/2"]
+@pytest.mark.parametrize(
+    ("renamed", "role", "stream"),
+    [
+        ("roles: {cso: , tech: {renamed_from: cto}}\n", "tech", "AGENT_TECH_TASKS"),
+        ("roles: [cto, cso]\nnaming: {stream_prefix: NEW_}\n", "cto", "NEW_AGENT_CTO_TASKS"),
+    ],
+    ids=["role", "prefix"],
+)
+def test_dead_letters_are_found_in_a_stream_that_was_renamed(
+    start_server: StartServer, project: Path, cli: Cli, renamed: str, role: str, stream: str
+) -> None:
+    server = start_server()
+    with Scene(server.url, project) as scene:
+        scene.converge(MANIFEST)
+        failed(scene, "t1")
+        publish(scene.api, "acme.agents.cso.inbox", b"nonsense")
+        give_up(scene.api, "AGENT_INBOXES/cso-inbox-reader")
+        until(lambda: held(scene)[0] == 2)
+        scene.converge(f"org: acme\n{renamed}")
+        words = ("--server", server.url, "--format", "json")
+        letters = cli("dlq", "list", *words).json["dead_letters"]
+        assert [(letter["role"], letter["original"]) for letter in letters] == [
+            (role, "stored"),
+            ("cso", "stored"),
+        ]
+        assert handled(cli("dlq", "replay", "1", *words)) == [f"{stream}/2"]
 
 
 def test_without_dead_letters_it_says_so(scene: Scene, dlq: Dlq) -> None:
