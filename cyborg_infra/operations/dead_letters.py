@@ -19,9 +19,10 @@ from cyborg_infra.live.target import Target
 from cyborg_infra.manifest.load import load
 from cyborg_infra.model.dead_letter import DeadLetter, Handled, Handling, Original
 from cyborg_infra.model.org import Org, StreamKind
-from cyborg_infra.model.problems import Problem, ServerFault, UsageInvalid
+from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import Ref, StreamCounts
 from cyborg_infra.operations.place import Meet, meet
+from cyborg_infra.operations.status import known_role
 
 if TYPE_CHECKING:  # asyncio and nats cost 100 ms
     from cyborg_infra.live.jetstream import JetStream
@@ -260,8 +261,8 @@ class _Letters:
 
 def _org(path: str, env: str | None, wanted: Selection) -> Org:
     org = load(path, env)
-    if wanted.role and wanted.role not in [role.name for role in org.roles]:
-        raise UsageInvalid(Problem("unknown-role", f"--role: {wanted.role} is no role of {org.name}"))
+    if wanted.role:
+        known_role(org, wanted.role)
     return org
 
 

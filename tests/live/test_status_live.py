@@ -338,3 +338,8 @@ def test_watch_needs_a_terminal_for_itself(project: Path, arguments: str) -> Non
     ended = run_process("status", *arguments.split(), "--server", "nats://127.0.0.1:1", cwd=project)
     assert ended.code == 1
     assert ended.err.startswith("Error: --watch ")
+
+
+def test_watch_does_not_look_all_the_time(cli: Cli) -> None:
+    ended = cli("status", "--interval", "0", "--server", "nats://127.0.0.1:1")
+    assert (ended.code, ended.err) == (1, "Error: --interval: at least 0.1s\n")
