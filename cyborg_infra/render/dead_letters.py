@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cyborg_infra.model.dead_letter import DeadLetter, Handled, Handling, Message, Original
-from cyborg_infra.render.data import SCHEMA_VERSION
+from cyborg_infra.render.data import SCHEMA_VERSION, dead_letter, told
 from cyborg_infra.render.layout import Block, Page, Table, line
 from cyborg_infra.render.values import plural
 
@@ -91,13 +91,7 @@ def results(handling: Handling, handled: Sequence[Handled]) -> dict[str, Any]:
             {
                 "number": each.letter.number,
                 "place": each.place or None,
-                "problem": {
-                    "code": each.problem.code,
-                    "message": each.problem.message,
-                    "hint": each.problem.hint,
-                }
-                if each.problem
-                else None,
+                "problem": told(each.problem),
             }
             for each in handled
         ],
@@ -105,15 +99,7 @@ def results(handling: Handling, handled: Sequence[Handled]) -> dict[str, Any]:
 
 
 def _letter(letter: DeadLetter) -> dict[str, Any]:
-    return {
-        "number": letter.number,
-        "time": letter.time,
-        "type": letter.type.value,
-        "reason": letter.reason or None,
-        "role": letter.role or None,
-        "stream": letter.stream or None,
-        "sequence": letter.sequence or None,
-        "consumer": letter.consumer or None,
+    return dead_letter(letter) | {
         "deliveries": letter.deliveries or None,
         "original": letter.original.value,
         "replaying": letter.replaying or None,

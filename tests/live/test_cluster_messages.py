@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agents import fetch, give_back, nothing_comes, publish, until
+from agents import TASK, fetch, give_back, nothing_comes, publish, until
 from cluster import running_cluster
 from command import Cli
 from scene import Scene
@@ -74,15 +74,3 @@ def test_what_a_full_role_refused_is_never_said_to_be_stored(scene: Scene, cli: 
     assert again[0].code == 1
     assert len(cli("dlq", "list", *server, "--format", "json").json["dead_letters"]) == 1
     assert fetch(scene.api, WORKER).data == b"in the way"
-
-
-TASK = {
-    "task_id": "t-1",
-    "type": "feature_implementation",
-    "title": "Add passkeys to the login",
-    "description": "Users can register a passkey and log in with it.",
-    "assigned_by": "cso",
-    "assigned_to": "cto",
-    "priority": "high",
-    "lifecycle": {"status": "assigned", "assigned_at": "2026-01-31T00:00:00Z"},
-}

@@ -9,23 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import fetch
+from agents import TASK, fetch
 from command import COMMAND, Cli, Ended, assert_fits
 from scene import Scene
 
 from cyborg_infra.live.embedded import EmbeddedServer
 
 MANIFEST = "org: acme\nroles: [cto, cso]\n"
-TASK = {
-    "task_id": "t-1",
-    "type": "feature_implementation",
-    "title": "Add passkeys to the login",
-    "description": "Users can register a passkey and log in with it.",
-    "assigned_by": "cso",
-    "assigned_to": "cto",
-    "priority": "high",
-    "lifecycle": {"status": "assigned", "assigned_at": "2026-01-31T00:00:00Z"},
-}
 POLICY = {
     "type": "policy_update",
     "policy": "Reviews by two.",
