@@ -18,6 +18,8 @@ from scene import Scene, applied, published, stream
 from servers import StartServer
 
 from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.faults import ApiError
+from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.manifest.messages import checked
 from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.operations import verify as operation
@@ -244,6 +246,29 @@ def test_text_and_junit_say_the_same(cli: Cli, scene: Scene, project: Path) -> N
         "cto",
         "dev",
     ]
+
+
+def test_the_copy_is_removed_though_a_server_still_answers_for_what_is_deleted(
+    cli: Cli, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a cluster does for a moment while another one is down: here, for ever."""
+    real, seen = JetStream.call, dict[str, dict[str, Any]]()
+
+    async def call(server: JetStream, verb: str, *args: Any, **named: Any) -> dict[str, Any]:
+        try:
+            answer = await real(server, verb, *args, **named)
+        except ApiError:
+            if verb not in seen:
+                raise
+            return seen[verb]
+        if "CONSUMER.LIST" in verb:
+            rows = answer["consumers"] or ()
+            seen.update({f"CONSUMER.INFO.{row['stream_name']}.{row['name']}": row for row in rows})
+        return answer
+
+    monkeypatch.setattr(JetStream, "call", call)
+    ended = cli("verify", "--check", "status-wildcard-sees-every-role", "--server", scene.url)
+    assert (ended.code, scene.refs()) == (0, []), ended.err
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
