@@ -16,7 +16,15 @@ from cyborg_infra.model.state import START, State
 
 DRAIN = 0.2  # seconds; nobody in these tests acknowledges while a consumer waits for it
 EVERY_HAZARD = tuple(HazardName)
-READS = ("INFO", "STREAM.INFO.", "STREAM.LIST", "STREAM.MSG.GET.", "CONSUMER.INFO.", "CONSUMER.LIST.")
+READS = (
+    "INFO",
+    "STREAM.INFO.",
+    "STREAM.LIST",
+    "STREAM.NAMES",
+    "STREAM.MSG.GET.",
+    "CONSUMER.INFO.",
+    "CONSUMER.LIST.",
+)
 # What a server leaves out of its answer, or fills in, for a field that says nothing.
 SAYS_NOTHING: tuple[object, ...] = (None, "", 0, False, [], {}, "none", "default")
 

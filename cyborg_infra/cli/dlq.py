@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import MANIFEST, Env, Format, NoColor, Output, Yes, connected
-from cyborg_infra.cli.output import confirm, put_json, warn
+from cyborg_infra.cli.output import confirm, put_json, say_where, warn
 from cyborg_infra.model.dead_letter import DeadLetter, DeathType, Handling
-from cyborg_infra.model.problems import EXIT_ERROR, Problem, UsageInvalid
+from cyborg_infra.model.plan import HazardName
+from cyborg_infra.model.problems import EXIT_ERROR, EXIT_REFUSED, Problem, UsageInvalid
 from cyborg_infra.model.units import parse_duration
 from cyborg_infra.operations import dead_letters as operation
 from cyborg_infra.operations.dead_letters import Selection
+from cyborg_infra.operations.place import Meet
 
 File = Annotated[
     str, typer.Option("--manifest", "-f", help="The manifest.", metavar="MANIFEST", show_default=True)
@@ -36,6 +39,22 @@ OlderThan = Annotated[
 ]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
 
+
+class Allowance(StrEnum):
+    """What `--allow` takes."""
+
+    REPEATS_WORK = HazardName.REPEATS_WORK.value
+
+
+Allow = Annotated[
+    list[Allowance] | None,
+    typer.Option(
+        "--allow",
+        help="repeats-work: publish again also what an interrupted replay may have published.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
 
 HELP = "Look at the dead letters, and replay, keep or drop them."
 
@@ -92,13 +111,14 @@ def replay(
     type_: Type = None,
     older_than: OlderThan = "",
     all_: All = False,
+    allow: Allow = None,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
     flags: pipeline.Flags,
 ) -> None:
     """Publish the messages again, each once: a dead letter that was replayed is gone."""
     wanted = _chosen(numbers, _selection(role, type_, older_than), all_=all_)
-    _handle(Handling.REPLAY, manifest, env, flags, wanted, output, no_color=no_color)
+    _handle(Handling.REPLAY, manifest, env, flags, wanted, output, repeat=bool(allow), no_color=no_color)
 
 
 @connected
@@ -139,7 +159,9 @@ def drop(
     if found:
         confirm(f"Delete {len(found)} dead letters for good?", "yes", yes=yes)
     chosen = Selection(tuple(letter.number for letter in found))
-    _handle(Handling.DROP, manifest, env, flags, chosen, output, no_color=no_color)
+    _handle(
+        Handling.DROP, manifest, env, flags, chosen, output, told=lambda _org, _facts: None, no_color=no_color
+    )
 
 
 COMMANDS = {
@@ -174,7 +196,7 @@ def _chosen(numbers: list[int] | None, wanted: Selection, *, all_: bool) -> Sele
 
 
 def _found(manifest: str, env: str | None, flags: pipeline.Flags, wanted: Selection) -> list[DeadLetter]:
-    return operation.find(manifest, env, _target(flags), wanted)
+    return operation.find(manifest, env, _target(flags), wanted, say_where)
 
 
 def _handle(
@@ -185,9 +207,11 @@ def _handle(
     wanted: Selection,
     output: Format,
     *,
+    told: Meet = say_where,
+    repeat: bool = False,
     no_color: bool,
 ) -> None:
-    """Each is told on stderr as it is done, and all of them on stdout. Exits 1 if one failed."""
+    """Each is told on stderr as it is done, and all of them on stdout. Exits 1 if one failed, 3 if that is a refusal."""
     from cyborg_infra.render import console, dead_letters
 
     talk = console.stderr(no_color=no_color)
@@ -197,14 +221,16 @@ def _handle(
         env,
         _target(flags),
         wanted,
+        told,
         lambda handled: talk.print(dead_letters.outcome(handling, handled)),
+        repeat=repeat,
     )
     if output is Format.JSON:
         put_json(dead_letters.results(handling, results))
     else:
         console.stdout(no_color=no_color).print(dead_letters.summary(handling, results))
-    if any(result.problem for result in results):
-        raise typer.Exit(EXIT_ERROR)
+    if codes := {result.problem.code for result in results if result.problem}:
+        raise typer.Exit(EXIT_REFUSED if codes <= {*Allowance} else EXIT_ERROR)
 
 
 def _target(flags: pipeline.Flags) -> pipeline.Target:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from cyborg_infra.cli.options import MANIFEST, PlanFormat
 from cyborg_infra.model.problems import Problem, UsageInvalid
 
-if TYPE_CHECKING:  # a plan that is printed was made where it is imported
+if TYPE_CHECKING:  # what is printed was made where these are imported
+    from cyborg_infra.model.org import Org
     from cyborg_infra.model.plan import Plan
+    from cyborg_infra.model.state import Facts
 
 
 def put_json(value: dict[str, Any]) -> None:
@@ -96,6 +98,13 @@ def confirm(question: str, word: str, *, yes: bool) -> None:
     if sys.stdin.readline().strip() != word:
         raise UsageInvalid(Problem("cancelled", "cancelled; nothing was changed"))
     sys.stderr.write("\n")
+
+
+def say_where(org: Org, facts: Facts) -> None:
+    """On which server a command works is a line on stderr, before anything is done."""
+    from cyborg_infra.render import console, differences, layout
+
+    console.stderr().print(layout.Page((layout.line(differences.place(org.name, org.environment, facts)),)))
 
 
 def warn(*warnings: str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import MANIFEST, Env, Format, NoColor, Output, connected
-from cyborg_infra.cli.output import put_json, warn
+from cyborg_infra.cli.output import put_json, say_where, warn
 from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.outgoing import Channel
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_REFUSED
@@ -127,7 +127,7 @@ def _send(
 
     server = pipeline.resolve(flags, os.environ)
     warn(*server.warnings)
-    results = operation.send(post, server, over_limit=bool(allow), dry_run=dry_run)
+    results = operation.send(post, server, say_where, over_limit=bool(allow), dry_run=dry_run)
     if output is Format.JSON:
         put_json(outgoing.data(results, dry_run=dry_run))
     else:

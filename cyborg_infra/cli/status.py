@@ -17,6 +17,9 @@ from cyborg_infra.model.status import Status
 from cyborg_infra.model.units import SECOND
 from cyborg_infra.operations import status as operation
 
+SHORTEST = 0.1
+"""Seconds between two looks of --watch: a server has other things to do."""
+
 EXAMPLES = "Example: cyborg-infra status --check --lag 20"
 
 
@@ -88,7 +91,8 @@ def command(
     """
     if watch:
         _refuse_unless_watchable(output, check=check)
-    every = seconds("--interval", interval)
+    if (every := seconds("--interval", interval)) < SHORTEST:
+        raise UsageInvalid(Problem("usage", f"--interval: at least {SHORTEST:g}s"))
     limit = None if broadcast_ack is None else int(seconds("--broadcast-ack", broadcast_ack) * SECOND)
     server = pipeline.resolve(flags, os.environ)
     warn(*server.warnings)

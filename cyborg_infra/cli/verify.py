@@ -11,8 +11,8 @@ import typer
 
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor, connected
-from cyborg_infra.cli.output import put_json, warn
-from cyborg_infra.model.problems import EXIT_ERROR
+from cyborg_infra.cli.output import put_json, say_where, warn
+from cyborg_infra.model.problems import EXIT_ERROR, Problem, UsageInvalid
 from cyborg_infra.model.verification import CheckName, Result, Stage
 from cyborg_infra.operations import verify as operation
 
@@ -65,10 +65,12 @@ def command(
     """Prove that the patterns work: try a scratch copy of the manifest on the server, and remove it. Exits 1 if one fails."""
     from cyborg_infra.render import console, verification
 
+    if clean and (embedded or checks or output is not VerifyFormat.TEXT):
+        raise UsageInvalid(Problem("usage", "--clean goes neither with --embedded nor --check nor --format"))
     target = pipeline.resolve(flags, os.environ)
     warn(*target.warnings)
     if clean:
-        removed = operation.clean(manifest, env, target)
+        removed = operation.clean(manifest, env, target, say_where)
         console.stdout(no_color=no_color).print(verification.cleaned(removed))
         return
     talk = console.stderr(no_color=no_color)
@@ -77,7 +79,7 @@ def command(
         if (page := verification.progress(value)) is not None:
             talk.print(page)
 
-    found = operation.verify(manifest, env, target, checks or (), embedded=embedded, tell=tell)
+    found = operation.verify(manifest, env, target, say_where, checks or (), embedded=embedded, tell=tell)
     match output:
         case VerifyFormat.JSON:
             put_json(verification.data(found))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from cyborg_infra.model.buckets import bucket_stream, task_state_bucket
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.org import ROLE_CONSUMERS, ConsumerKind, Org, StreamKind
 from cyborg_infra.model.state import KIND
@@ -45,6 +46,9 @@ DAYS_WORK: Mapping[str, int] = {
 
 WEEKEND: Mapping[str, int] = {**DAYS_WORK, "max_age": 72 * HOUR}
 """A day's work may fail on a Friday, and a person looks on Monday; 64 hours, and a few to get to it."""
+
+LONGEST_TASK = 144 * HOUR
+"""72 hours in its stream, and as a dead letter over a weekend."""
 
 _PRODUCTION = {"production", "prod", "live"}
 
@@ -167,6 +171,29 @@ def no_limit(config: Config, _org: Org) -> Iterator[str]:
         yield "max_msgs" if config["metadata"][KIND] == StreamKind.DEAD_LETTERS else "max_age"
 
 
+def endless_bucket(config: Config, org: Org) -> Iterator[str]:
+    """No value is ever deleted. Of task documents that is meant: a lost one would be a lost task."""
+    if not _of_tasks(config, org) and config["max_age"] <= 0 and config["max_bytes"] <= 0:
+        yield "max_bytes"
+
+
+def short_task_state(config: Config, org: Org) -> Iterator[str]:
+    """Task documents end before the tasks."""
+    if _of_tasks(config, org) and 0 < config["max_age"] < LONGEST_TASK:
+        yield "max_age"
+
+
+def bounded_task_state(config: Config, org: Org) -> Iterator[str]:
+    """There is room for so many task documents and no more."""
+    if _of_tasks(config, org) and config["max_bytes"] > 0:
+        yield "max_bytes"
+
+
+def _of_tasks(config: Config, org: Org) -> bool:
+    """Whether it is the bucket of task documents."""
+    return bool(config["name"] == bucket_stream(task_state_bucket(org.name)))
+
+
 def single_replica(config: Config, org: Org) -> Iterator[str]:
     """One copy, in an environment that is called production, prod or live, alone or as a part of its name."""
     words = set(re.split(r"[^a-z]+", (org.environment or "").lower()))
@@ -176,6 +203,7 @@ def single_replica(config: Config, org: Org) -> Iterator[str]:
 
 _MAIL = (StreamKind.TASKS, StreamKind.INBOXES)  # what is sent to one role, which nobody else reads
 _KEPT = (*_MAIL, StreamKind.EVENTS, StreamKind.DEAD_LETTERS)  # what is stored for somebody who is away
+_STREAMS = tuple(kind for kind in StreamKind if kind is not StreamKind.KEY_VALUE)
 _MAIL_READERS = (ConsumerKind.WORKER, ConsumerKind.INBOX_READER)
 
 LINTS: tuple[Lint, ...] = (
@@ -319,8 +347,41 @@ LINTS: tuple[Lint, ...] = (
         "a stream without `max_age`, `max_msgs`, `max_bytes` and `max_msgs_per_subject`",
         "it grows until the account's storage is full, and then no stream of the account stores anything",
         "set one of them",
-        tuple(StreamKind),
+        _STREAMS,
         no_limit,
+    ),
+    Lint(
+        "memory-bucket",
+        "`storage` memory of a bucket",
+        "its values are gone when its servers stop; a single server forgets even the bucket",
+        "use storage: file, except for a cache",
+        (StreamKind.KEY_VALUE,),
+        memory_storage,
+    ),
+    Lint(
+        "endless-bucket",
+        "a bucket without `ttl` and `max_bytes`, other than that of `task_state`",
+        "it grows with every new key until the account's storage is full,"
+        " and then no stream of the account stores anything",
+        "set one of them",
+        (StreamKind.KEY_VALUE,),
+        endless_bucket,
+    ),
+    Lint(
+        "short-task-state",
+        "`ttl` under 144h of the bucket of `task_state`",
+        "a task that waits for longer, as a dead letter over a weekend, has no document when somebody gets to it",
+        "leave ttl out, or take one that is longer than any task waits",
+        (StreamKind.KEY_VALUE,),
+        short_task_state,
+    ),
+    Lint(
+        "bounded-task-state",
+        "`max_bytes` of the bucket of `task_state`",
+        "a full bucket refuses every put: no task can change its state any more",
+        "leave max_bytes out, and watch the account's storage",
+        (StreamKind.KEY_VALUE,),
+        bounded_task_state,
     ),
     Lint(
         "single-replica",

@@ -9,6 +9,7 @@ from cyborg_infra.core.costly import LINTS
 from cyborg_infra.core.namespace import STREAM_OF
 from cyborg_infra.core.rules import told_once
 from cyborg_infra.core.settings import kind_of, member_of, set_alone, set_at
+from cyborg_infra.model.buckets import WORD_OF
 from cyborg_infra.model.fields import FIELDS, Unit
 from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
 from cyborg_infra.model.problems import Mark, Problem
@@ -46,7 +47,7 @@ def _found(org: Org, state: State) -> Iterator[tuple[str | None, Problem]]:
         if not found and resource.role and (kind, resource.role) not in alone:
             clean.add(kind)
         for row, name in found:
-            setting = f"{name} {_written(resource, name)} of {resource.ref}"
+            setting = f"{_word(resource, name)} {_written(resource, name)} of {resource.ref}"
             where = _place(org, resource, name)
             yield resource.role, Problem(row.code, f"{setting}: {row.reason}", where, row.advice)
 
@@ -67,6 +68,11 @@ def _place(org: Org, resource: Resource, name: str) -> Mark | None:
     if not found and isinstance(kind, ConsumerKind):
         found = set_at(org, STREAM_OF[kind], member, "consumer_limits")
     return found or org.marks.get(("environments", org.environment or "")) or resource.origin
+
+
+def _word(resource: Resource, name: str) -> str:
+    """What the manifest calls the field."""
+    return WORD_OF.get(name, name) if kind_of(resource) is StreamKind.KEY_VALUE else name
 
 
 def _written(resource: Resource, name: str) -> str:

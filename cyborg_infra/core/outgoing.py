@@ -63,6 +63,16 @@ def queue(org: Org, channel: Channel, role: str) -> Ref | None:
     return Ref(_place(org, channel, role)[1].stream, namespace.consumer_name(kind, found))
 
 
+def admits(stream: Resource) -> bool:
+    """Whether the server itself refuses what is too much: a workqueue that takes so many unfinished tasks and no more."""
+    config = stream.config
+    return (
+        config.get("retention") == "workqueue"
+        and config.get("discard") == "new"
+        and config.get("max_msgs", -1) > 0
+    )
+
+
 def refuse_over_limit(role: str, reader: Resource, more: int, limit: int) -> None:
     """Returns if at most `limit` messages wait after `more` of them were stored. Raises SendRefused if not."""
     waiting = reader.counts.num_pending if isinstance(reader.counts, ConsumerCounts) else 0

@@ -35,7 +35,7 @@ NEAR = 0.9
 """The share of a limit that is an alarm: there is still time to do something."""
 
 _SEVERITY = {state: rank for rank, state in enumerate(QueueState)}
-_NAMED = 6  # of what is missing; more say no more
+_NAMED = 7  # of what is missing or late; more say no more
 
 
 def status(
@@ -189,7 +189,7 @@ def _broadcasts(org: Org, ours: State, seen: Observed) -> tuple[BroadcastStatus,
         found for found in ours.consumers() if found.metadata.get(KIND) == ConsumerKind.BROADCAST_READER
     ]
     letters = [dead_letters.read(entry, org) for entry in seen.letters]
-    given_up = {(Ref(letter.stream, letter.consumer), letter.sequence) for letter in letters}
+    given_up = {(Ref(dead_letters.home(letter, org), letter.consumer), letter.sequence) for letter in letters}
     order = {role.name: position for position, role in enumerate(org.roles)}
     readers.sort(key=lambda reader: order[reader.role or ""])
     found = []
@@ -236,7 +236,7 @@ def _broadcast_alarms(
         if wanting:
             yield Alarm(
                 AlarmCode.BROADCAST_ACK,
-                f"broadcast {found.seq}, {format_age(found.age)} old, is not acknowledged by {', '.join(wanting)}",
+                f"broadcast {found.seq}, {format_age(found.age)} old, is not acknowledged by {_some(wanting)}",
             )
     for reader in ours.consumers():
         unknown = [
@@ -325,10 +325,7 @@ def _missing(ours: State, seen: Observed) -> Iterator[Alarm]:
         if not {ref, Ref(ref.stream)} & seen.unread.keys() and ref not in seen.live.resources
     ]
     if gone:
-        more = f" and {len(gone) - _NAMED:,} more" if len(gone) > _NAMED else ""
-        yield Alarm(
-            AlarmCode.MISSING, f"not on the server: {', '.join(gone[:_NAMED])}{more}; see cyborg-infra plan"
-        )
+        yield Alarm(AlarmCode.MISSING, f"not on the server: {_some(gone)}; see cyborg-infra plan")
 
 
 def _paused(ours: State, seen: Observed) -> Iterator[Alarm]:
@@ -339,6 +336,12 @@ def _paused(ours: State, seen: Observed) -> Iterator[Alarm]:
             yield Alarm(
                 AlarmCode.PAUSED, f"{reader.ref}: nothing is delivered{f' until {until}' if until else ''}"
             )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few by name."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _percent(share: float) -> str:

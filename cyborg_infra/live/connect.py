@@ -92,7 +92,7 @@ class Connection:
             NoResponders: nobody listens on the subject.
             PermissionDenied: the user may not publish to it, or not receive replies.
             ConnectionLost: the connection ended before the reply; the request may have been executed.
-            TooLarge: the payload is more than the server accepts; nothing was sent.
+            TooLarge: headers and payload are more than the server accepts; nothing was sent.
         """
         if isinstance(self._link.broken, ConnectionLost):
             await self._relink()

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 from cyborg_infra.live.target import Target
 from cyborg_infra.model.problems import Problem, ServerFault
 
+STREAM_NOT_FOUND = 10059
+CONSUMER_NOT_FOUND = 10014
+
 
 class Unanswered(ServerFault):
     """Nobody answered. Once a server is there again, asking again can help: after reading what was executed."""
@@ -97,6 +100,20 @@ class TooLarge(ServerFault):
         self.subject = subject
         super().__init__(
             Problem("too-large", f"the request on {subject} has {size} bytes; the server accepts {limit}")
+        )
+
+
+class NotStored(ServerFault):
+    """A stream with replicas refused a message, and takes its id for that of one it has (2.10.26: `seq` 0, `duplicate`)."""
+
+    def __init__(self, doing: str) -> None:
+        super().__init__(
+            Problem(
+                "not-stored",
+                f"{doing}: the server refused it a moment ago, remembers its id, and says that it has it, which it has not",
+                None,
+                "try again after the stream's duplicate_window (2m by default)",
+            )
         )
 
 

@@ -11,7 +11,16 @@ import orjson
 
 from cyborg_infra.live.again import Outage, Result, may_pass
 from cyborg_infra.live.connect import Connection, connect
-from cyborg_infra.live.faults import ApiError, ConnectionLost, NoLeader, Retry, Unanswered, raise_for_error
+from cyborg_infra.live.faults import (
+    ApiError,
+    ConnectionLost,
+    NoLeader,
+    NotStored,
+    Retry,
+    Unanswered,
+    raise_for_error,
+)
+from cyborg_infra.live.listing import ChangedMeanwhile, Rows, every_row
 from cyborg_infra.live.rows import limits, resource
 from cyborg_infra.live.target import Target
 from cyborg_infra.model.dead_letter import Headers
@@ -21,21 +30,10 @@ from cyborg_infra.model.state import Facts, Ref, Resource, State
 
 READS_IN_FLIGHT = 128  # measured: the server drops its whole queue at 10,000; beyond 128 nothing is gained
 CLUSTER_TIMEOUT = 10.0  # seconds; an election takes 4 to 9, and LIST waits 4 for what does not answer
-PAGE = 256  # rows of a listing
-ENOUGH_PAGES = 8  # for a listing that moves while it is read, besides four times as many as it has
 READINGS = 3  # a listing that changed while it was read is read again
 
 NO_META_LEADER = 10008
-STREAM_NOT_FOUND = 10059
-CONSUMER_NOT_FOUND = 10014
 NO_MESSAGE = 10037
-
-
-_Rows = dict[str, dict[str, Any]]  # by name
-
-
-class _ChangedMeanwhile(Exception):
-    """The account changed while it was listed."""
 
 
 class JetStream:
@@ -103,12 +101,18 @@ class JetStream:
         """The stream's acknowledgement of one stored message. Raises as `call` does."""
         return await self._ask(subject, body, headers, doing)
 
-    async def store(self, subject: str, data: bytes, headers: Headers, *, doing: str) -> dict[str, Any]:
-        """The stream's acknowledgement of a message that is stored as it is. Raises as `call` does."""
+    async def store(
+        self, subject: str, data: bytes, headers: Headers, *, doing: str, stream: str
+    ) -> dict[str, Any]:
+        """The acknowledgement of a message that this stream, and no other, has stored. Raises as `call` does, and NotStored."""
+        told = (*headers, ("Nats-Expected-Stream", stream))
         # A dict has each name once; nats-py strips names, so that spaces tell them apart until then.
-        unique = {f"{name}{' ' * number}": value for number, (name, value) in enumerate(headers)}
+        unique = {f"{name}{' ' * number}": value for number, (name, value) in enumerate(told)}
         reply = await self._connection.request(subject, data, headers=unique, timeout=self._timeout)
-        return self._understood(reply, doing)
+        answer = self._understood(reply, doing)
+        if not answer.get("seq"):
+            raise NotStored(doing)
+        return answer
 
     async def _ask(
         self,
@@ -193,7 +197,7 @@ class JetStream:
             try:
                 unread: dict[Ref, Problem] = {}
                 return await self._listing(facts, owner, frozenset(names), unread, patient=patient), unread
-            except _ChangedMeanwhile:
+            except ChangedMeanwhile:
                 continue
         raise SnapshotIncomplete(
             Problem(
@@ -219,7 +223,7 @@ class JetStream:
         info = await self.insist(f"STREAM.INFO.{stream}", doing=f"reading {stream}")
         try:
             _, rows, missing = await self._consumers(stream.stream, info)
-        except _ChangedMeanwhile:
+        except ChangedMeanwhile:
             raise ServerFault(
                 Problem(
                     "unstable", f"the consumers of {stream} change while they are read", None, "try again"
@@ -250,7 +254,7 @@ class JetStream:
         patient: bool,
     ) -> State:
         one = self._stream_row if patient else _unanswered
-        streams, missing = await self._all("STREAM.LIST", "streams", "listing the streams", one)
+        streams, missing = await every_row(self.insist, "STREAM.LIST", "streams", "listing the streams", one)
         unread |= {Ref(name): problem for name, problem in missing.items()}
         found = {Ref(name): resource(Ref(name), row) for name, row in streams.items()}
         ours = [ref.stream for ref, stream in found.items() if ref.stream in names or stream.owner == owner]
@@ -268,7 +272,7 @@ class JetStream:
 
     async def _consumers(
         self, stream: str, row: Mapping[str, Any], *, patient: bool = True
-    ) -> tuple[str, _Rows, dict[str, Problem]]:
+    ) -> tuple[str, Rows, dict[str, Problem]]:
         """The consumers of one stream. In a cluster a stream that is gone lists as empty, without an error."""
 
         async def read(name: str) -> dict[str, Any]:
@@ -276,7 +280,8 @@ class JetStream:
 
         async with self._reading:
             try:
-                rows, missing = await self._all(
+                rows, missing = await every_row(
+                    self.insist,
                     f"CONSUMER.LIST.{stream}",
                     "consumers",
                     f"listing the consumers of {stream}",
@@ -284,66 +289,11 @@ class JetStream:
                 )
             except ApiError as error:
                 if error.err_code == STREAM_NOT_FOUND:
-                    raise _ChangedMeanwhile from None
+                    raise ChangedMeanwhile from None
                 raise
         if not rows and not missing and _readers(row):
-            raise _ChangedMeanwhile
+            raise ChangedMeanwhile
         return stream, rows, missing
-
-    async def _all(
-        self, verb: str, member: str, doing: str, one: Callable[[str], Awaitable[dict[str, Any]]]
-    ) -> tuple[_Rows, dict[str, Problem]]:
-        """Every row by name, over all pages, and why a row is missing; what a page only names is asked for by itself.
-
-        Pages are cut from a list that is sorted by name, so what comes and goes between two of them moves the next
-        one. Each begins with the last row of the one before: where it does not, something may have been passed over,
-        and it is asked for from further up. So whatever is there all the time is found, in an account that is busy.
-        """
-        rows: _Rows = {}
-        missing: dict[str, str] = {}
-        begin = pages = 0
-        while True:
-            page = await self.insist(verb, {"offset": begin}, doing=doing)
-            total, pages = page["total"], pages + 1
-            listed = {_name(row): row for row in page.get(member) or ()}
-            absent = dict.fromkeys(page.get("missing") or (), "no answer") | (page.get("offline") or {})
-            covered, known = listed.keys() | absent.keys(), rows.keys() | missing.keys()
-            if pages > ENOUGH_PAGES + 4 * total // PAGE:
-                raise _ChangedMeanwhile
-            if begin and covered.isdisjoint(known):
-                begin = max(begin - PAGE, 0)
-                continue
-            goes_on = begin + len(covered) < total
-            if goes_on and not (covered - known if begin else covered):
-                raise _ChangedMeanwhile
-            rows |= listed
-            missing |= absent
-            if not goes_on:
-                break
-            begin += len(covered) - 1
-        looked, problems = await self._missing(missing, doing, one)
-        # A listing may have all zeroes for what it also names as missing.
-        return {name: row for name, row in rows.items() if name not in problems} | looked, problems
-
-    async def _missing(
-        self, names: Mapping[str, str], doing: str, one: Callable[[str], Awaitable[dict[str, Any]]]
-    ) -> tuple[_Rows, dict[str, Problem]]:
-        """Rows that a listing did not have. A list without them would say that they do not exist: never plan from that."""
-        found: _Rows = {}
-        problems: dict[str, Problem] = {}
-        for name, reason in sorted(names.items()):
-            try:
-                found[name] = await one(name)
-            except ServerFault as fault:
-                if isinstance(fault, ApiError) and fault.err_code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND):
-                    raise _ChangedMeanwhile from None  # the listing still knew what is being deleted
-                problems[name] = Problem(
-                    "missing",
-                    f"{doing}: {name} could not be read ({reason}): {fault.problems[0].message}",
-                    None,
-                    "its servers are down, or it was written by a newer server version: bring it back before planning",
-                )
-        return found, problems
 
     async def _stream_row(self, name: str) -> dict[str, Any]:
         return await self.insist(f"STREAM.INFO.{name}", doing=f"reading {name}")
@@ -369,11 +319,6 @@ def _leaderless(answer: Mapping[str, Any]) -> bool:
     """Whether this is about a stream or consumer that has no leader: what it says may be old (measured 2.15.1)."""
     members = answer.get("cluster")
     return members is not None and not members.get("leader")
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    name: str = row["name"] if "stream_name" in row else row["config"]["name"]
-    return name
 
 
 def _peers(told: int, streams: Mapping[str, Mapping[str, Any]]) -> int:

@@ -17,8 +17,8 @@ from getpass import getuser
 from os import getpid
 from typing import Any
 
-from cyborg_infra.live.faults import ApiError, Unanswered
-from cyborg_infra.live.jetstream import NO_MESSAGE, STREAM_NOT_FOUND, JetStream
+from cyborg_infra.live.faults import STREAM_NOT_FOUND, ApiError, Unanswered
+from cyborg_infra.live.jetstream import NO_MESSAGE, JetStream
 from cyborg_infra.live.write import write
 from cyborg_infra.model.buckets import LEASES, bucket_stream, bucket_subject
 from cyborg_infra.model.problems import CyborgError, Problem

@@ -80,10 +80,11 @@ class Link:
             NoResponders: nobody listens on the subject.
             PermissionDenied: the user may not publish to it, or not receive replies.
             ConnectionLost: the connection ended before the reply; the request may have been executed.
-            TooLarge: the payload is more than the server accepts; nothing was sent.
+            TooLarge: headers and payload are more than the server accepts; nothing was sent.
         """
-        if len(payload) > self.max_payload:
-            raise TooLarge(subject, len(payload), self.max_payload)
+        size = _size(headers) + len(payload)
+        if size > self.max_payload:  # the server would end the connection
+            raise TooLarge(subject, size, self.max_payload)
         reply_to = f"{self._inbox}.{next(self._ids)}"
         pending = _Pending(subject, asyncio.get_running_loop().create_future())
         self._pending[reply_to] = pending
@@ -174,6 +175,14 @@ class Link:
         self.broken = self.broken or fault
         for pending in self._pending.values():
             pending.end(self.broken)
+
+
+def _size(headers: Mapping[str, str] | None) -> int:
+    """Of the header block as nats-py writes it, in bytes."""
+    if not headers:
+        return 0
+    lines = (f"{name.strip()}: {value.strip()}\r\n" for name, value in headers.items())
+    return len(b"NATS/1.0\r\n\r\n") + sum(len(text.encode()) for text in lines)
 
 
 def client_options(target: Target) -> dict[str, Any]:

@@ -5,23 +5,56 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from cyborg_infra.live.faults import ApiError
-from cyborg_infra.live.jetstream import STREAM_NOT_FOUND, JetStream
-from cyborg_infra.model.dead_letter import Headers, Message
+from cyborg_infra.live.faults import STREAM_NOT_FOUND, ApiError
+from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.model.dead_letter import Headers, Held, Message
+from cyborg_infra.model.problems import Problem, ServerFault
 
-NO_MESSAGE = (10037, 10057)  # not found, to a reader and to a deleter
+NO_MESSAGE = (10037, 10043, 10057)  # not found: to a reader, to a deleter beyond the end or in a gap
 READS_IN_FLIGHT = 64
 
 
-async def sequences(server: JetStream, stream: str) -> list[int]:
-    """The sequence numbers of all messages. Raises ApiError 10059 where there is no such stream."""
+class Stored(NamedTuple):
+    """The numbers of the messages of a stream; `whole` if none that came behind a given one is gone."""
+
+    numbers: Sequence[int]
+    whole: bool
+
+
+async def sequences(server: JetStream, stream: str, *, after: int = 0) -> Stored:
+    """The messages behind number `after`. Raises ApiError 10059 where there is no such stream."""
     doing = f"reading {stream}"
-    row = await server.call(f"STREAM.INFO.{stream}", {"deleted_details": True}, doing=doing)
+    row = await server.insist(f"STREAM.INFO.{stream}", {"deleted_details": True}, doing=doing)
     state = row["state"]
     gaps = frozenset(state.get("deleted") or ())
-    return [number for number in range(state["first_seq"], state["last_seq"] + 1) if number not in gaps]
+    first, last = max(state["first_seq"], after + 1), state["last_seq"]
+    numbers = [number for number in range(first, last + 1) if number not in gaps]
+    return Stored(numbers, len(numbers) == last - after)
+
+
+async def held(server: JetStream, stream: str, subject: str) -> Held:
+    """How full the stream is, and of how many messages on this subject. Raises ApiError 10059 where there is none."""
+    body = {"subjects_filter": subject}
+    row = await server.insist(f"STREAM.INFO.{stream}", body, doing=f"reading {stream}")
+    state = row["state"]
+    on_subject = (state.get("subjects") or {}).get(subject, 0)
+    return Held(row["config"], state["messages"], state["bytes"], state["first_seq"], on_subject)
+
+
+async def stream_of(server: JetStream, subject: str) -> str:
+    """The stream that stores what is published there. Raises ServerFault if there is none."""
+    row = await server.insist(
+        "STREAM.NAMES", {"subject": subject}, doing=f"looking for the stream of {subject}"
+    )
+    names = row.get("streams") or ()
+    if not names:
+        raise ServerFault(
+            Problem("no-stream", f"no stream stores {subject}", None, "cyborg-infra apply makes it")
+        )
+    name: str = names[0]
+    return name
 
 
 async def messages(server: JetStream, places: Sequence[tuple[str, int]]) -> list[Message | None]:

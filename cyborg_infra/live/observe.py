@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cyborg_infra.live.faults import ApiError, NoReply, NoResponders, PermissionDenied
+from cyborg_infra.live.faults import ApiError, NoLeader, NoReply, NoResponders, PermissionDenied
 from cyborg_infra.live.jetstream import READS_IN_FLIGHT, JetStream
-from cyborg_infra.live.messages import as_message
+from cyborg_infra.live.messages import as_message, sequences
 from cyborg_infra.model.dead_letter import Message
 from cyborg_infra.model.problems import SnapshotIncomplete
 from cyborg_infra.model.state import ConsumerCounts, Ref, Resource, State, StreamCounts
@@ -74,13 +74,22 @@ class _Messages:
         return message
 
     async def newest(self, stream: Resource | None, number: int) -> list[Mapping[str, Any]]:
-        """Up to `number` messages at the end of the stream, oldest first; fewer where some were deleted."""
-        if stream is None or not isinstance(stream.counts, StreamCounts) or not stream.counts.messages:
+        """The last `number` messages of the stream, oldest first; fewer where some cannot be read now."""
+        if stream is None or not isinstance(stream.counts, StreamCounts):
             return []
-        last = stream.counts.last_seq
-        span = range(max(stream.counts.first_seq, last - number + 1), last + 1)
-        found = await asyncio.gather(*(self.get(stream.ref, {"seq": seq}) for seq in span))
+        numbers = (await self._numbers(stream.ref, stream.counts))[-number:]
+        found = await asyncio.gather(*(self.get(stream.ref, {"seq": seq}) for seq in numbers))
         return [message for message in found if message is not None]
+
+    async def _numbers(self, stream: Ref, counts: StreamCounts) -> Sequence[int]:
+        """The sequence numbers of its messages; asked for only where some in between were deleted."""
+        span = range(counts.first_seq, counts.last_seq + 1) if counts.messages else range(0)
+        if counts.messages == len(span):
+            return span
+        try:
+            return (await sequences(self._server, stream.stream)).numbers
+        except (*_UNANSWERED, NoLeader):
+            return ()
 
 
 async def _oldest(reading: _Messages, desired: State, live: State) -> dict[Ref, Stored]:
@@ -130,8 +139,9 @@ async def _letters(reading: _Messages, live: State, stream: Ref) -> tuple[tuple[
     rows = await reading.newest(held, LETTERS)
     letters = tuple(as_message(row) for row in reversed(rows))
     counts = held.counts if held else None
-    whole = not isinstance(counts, StreamCounts) or len(letters) >= counts.messages
-    return letters, "" if whole or not letters else letters[-1].time
+    if not isinstance(counts, StreamCounts) or len(letters) >= counts.messages:
+        return letters, ""
+    return letters, letters[-1].time if letters else _now(live)
 
 
 async def _given_up(server: JetStream, desired: State, live: State) -> dict[Ref, int]:

@@ -19,10 +19,12 @@ async def send(server: JetStream, message: Outgoing) -> Sent:
         ServerFault: the stream is not there, or another one has the subject; or, for NoReply and ConnectionLost,
             the message may be stored all the same.
     """
-    headers = (("Nats-Msg-Id", message.id), ("Nats-Expected-Stream", message.stream.stream))
+    headers = (("Nats-Msg-Id", message.id),)
     doing = f"sending to {message.subject}"
     try:
-        answer = await server.store(message.subject, message.data, headers, doing=doing)
+        answer = await server.store(
+            message.subject, message.data, headers, doing=doing, stream=message.stream.stream
+        )
     except NoResponders:
         raise ServerFault(
             Problem(

@@ -22,7 +22,7 @@ from cyborg_infra.model.state import KIND, Ref, State
 from cyborg_infra.model.units import SECOND
 
 PATIENCE = 3.0  # seconds for what is expected at once; only a check that fails takes so long
-_LOOK = 0.05  # seconds between two looks at the dead letters
+LOOK = 0.05  # seconds between two looks at what is about to happen
 
 Notice = Mapping[str, Any]
 
@@ -170,7 +170,7 @@ class Trial:
         """
         deadline = self.clock() + PATIENCE
         while (found := self.letters.get((str(ref), sequence))) is None:
-            if again := await self.agent.take(ref, _LOOK):
+            if again := await self.agent.take(ref, LOOK):
                 raise Unmet(f"{ref} handed out {named(again)} once more")
             if self.clock() > deadline:
                 letters = self.reader(ConsumerKind.DEAD_LETTER_ALERTS)

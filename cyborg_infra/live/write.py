@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from cyborg_infra.live.faults import ApiError, Unanswered
+from cyborg_infra.live.faults import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, Unanswered
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.fields import SERVER_METADATA
 from cyborg_infra.model.problems import ServerFault
@@ -67,13 +67,20 @@ async def update_consumer(server: JetStream, wanted: Resource, doing: str) -> Ma
 
 
 async def delete(server: JetStream, ref: Ref, doing: str = "") -> None:
-    """There is no such stream or consumer, and if there was none already. Raises as `write` does."""
+    """There is no such stream or consumer, and if there was none already. Raises as `write` does.
+
+    Whoever decides in a cluster knows it first: another server may still answer for what is gone (seen on 2.15.1).
+    """
     name = f"CONSUMER.DELETE.{ref.stream}.{ref.consumer}" if ref.consumer else f"STREAM.DELETE.{ref}"
 
     async def gone() -> bool:
         return await server.info(ref) is None
 
-    await write(server, name, doing=doing or f"deleting {ref}", holds=gone)
+    try:
+        await write(server, name, doing=doing or f"deleting {ref}", holds=gone)
+    except ApiError as error:
+        if error.err_code not in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND):
+            raise
 
 
 def labels(resource: Resource) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cyborg_infra.model.fields import Config
 from cyborg_infra.model.problems import Problem
 
 STREAM = "Cyborg-Infra-Stream"
@@ -14,7 +15,12 @@ CONSUMER = "Cyborg-Infra-Consumer"
 DELIVERIES = "Cyborg-Infra-Deliveries"
 TYPE = "Cyborg-Infra-Type"
 REASON = "Cyborg-Infra-Reason"
-"""The headers of a message that is kept in DEAD_LETTERS: where it was, and how it failed."""
+STORED = "Cyborg-Infra-Stored"
+FAILED = "Cyborg-Infra-Failed"
+"""The headers of a message that is kept in DEAD_LETTERS: where it was, how it failed, when it was stored and when it failed."""
+
+REPLAYING = "Cyborg-Infra-Replaying"
+"""The header of a kept message that is about to be published again: `STREAM/481`, the last message there before."""
 
 REPLAYS = "Cyborg-Infra-Replays"
 """The header of a message that is published again: the stream and sequence number of the first one."""
@@ -56,10 +62,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One entry of DEAD_LETTERS; `number` is its sequence number there, and what the commands take.
+    """A message that failed, by an entry of DEAD_LETTERS; `number` is its sequence number there, and what the commands take.
 
     `stream` and `sequence` are where the message was; empty and 0 where an agent handed it in. `message` is the
-    message itself, unless it is gone.
+    message itself, unless it is gone. `stored_at` is when its stream took it, empty where nothing tells.
     """
 
     number: int
@@ -73,6 +79,21 @@ class DeadLetter:
     deliveries: int = 0
     reason: str = ""
     message: Message | None = None
+    stored_at: str = ""
+    stored: bool = False  # its stream has it, perhaps beside a copy here
+    replaying: str = ""  # `STREAM/481`: it may have been published again, behind this message
+    others: tuple[int, ...] = ()  # further entries of the same message
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What DEAD_LETTERS holds: in all, on the subject of copies, and the number of its first entry."""
+
+    config: Config
+    messages: int
+    bytes: int
+    first: int
+    copies: int
 
 
 class Handling(StrEnum):
@@ -85,8 +106,12 @@ class Handling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """One dead letter and what became of it. `place` is where the message is now, empty where it is nowhere."""
+    """One dead letter and what became of it. `place` is where the message is now, empty where it is nowhere.
+
+    `gone`: it is a problem because nobody answers any more.
+    """
 
     letter: DeadLetter
     place: str = ""
     problem: Problem | None = None
+    gone: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cyborg_infra.core import outgoing as core
 from cyborg_infra.live.target import Target
@@ -12,7 +13,12 @@ from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.outgoing import Channel, Outgoing, Sent
 from cyborg_infra.model.problems import CyborgError, Problem, ServerFault
+from cyborg_infra.model.state import Ref, Resource
+from cyborg_infra.operations.place import Meet, meet
 from cyborg_infra.operations.status import known_role
+
+if TYPE_CHECKING:  # asyncio and nats cost 100 ms
+    from cyborg_infra.live.jetstream import JetStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +45,23 @@ def post(
     return Post(org, channel, role, tuple(core.outgoing(org, channel, role, found)))
 
 
-def send(post: Post, target: Target, *, over_limit: bool = False, dry_run: bool = False) -> list[Sent]:
-    """One result per message, in order. After the first that fails nothing more is sent.
+def send(
+    post: Post, target: Target, told: Meet, *, over_limit: bool = False, dry_run: bool = False
+) -> list[Sent]:
+    """One result per message, in order; `told` hears of the server before. After the first that fails nothing more is sent.
 
     A dry run sends nothing and has sequence 0 for all. Raises SendRefused, with nothing sent, if more would wait for
-    the role than its limit allows, unless `over_limit`; and ServerFault if what has to store them is not there.
+    the role than `alerts.lag`, unless `over_limit` or its stream itself counts what is unfinished; and ServerFault if
+    what has to store them is not there.
     """
     import asyncio
 
-    from cyborg_infra.live.jetstream import JetStream, opened
+    from cyborg_infra.live.jetstream import opened
     from cyborg_infra.live.send import send as store
 
     async def run() -> list[Sent]:
         async with opened(target) as server:
+            await meet(server, post.org, told)
             await _refuse_if_unfit(server)
             results = [Sent(message) for message in post.messages]
             for position, message in enumerate(() if dry_run else post.messages):
@@ -65,13 +75,21 @@ def send(post: Post, target: Target, *, over_limit: bool = False, dry_run: bool 
             return results
 
     async def _refuse_if_unfit(server: JetStream) -> None:
+        stream = await _present(server, post.messages[0].stream)
         reader = core.queue(post.org, post.channel, post.role)
-        for ref in (post.messages[0].stream, *([reader] if reader else [])):
-            found = await server.info(ref)
-            if found is None:
-                hint = "cyborg-infra apply makes it"
-                raise ServerFault(Problem("no-stream", f"{ref} is not on the server", None, hint))
-            if ref == reader and not over_limit:
-                core.refuse_over_limit(post.role, found, len(post.messages), post.org.alerts.lag)
+        if reader is None:
+            return
+        found = await _present(server, reader)
+        if not (over_limit or core.admits(stream)):
+            core.refuse_over_limit(post.role, found, len(post.messages), post.org.alerts.lag)
 
     return asyncio.run(run())
+
+
+async def _present(server: JetStream, ref: Ref) -> Resource:
+    """It is on the server. Raises ServerFault if it is not."""
+    if (found := await server.info(ref)) is None:
+        raise ServerFault(
+            Problem("no-stream", f"{ref} is not on the server", None, "cyborg-infra apply makes it")
+        )
+    return found

@@ -16,6 +16,7 @@ from cyborg_infra.model.org import Alerts, Org, StreamKind
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.state import Ref, State
 from cyborg_infra.model.status import Status
+from cyborg_infra.operations.place import refuse_unless_expected
 
 if TYPE_CHECKING:  # asyncio and nats cost 100 ms: a wrong command line needs neither
     from cyborg_infra.live.jetstream import JetStream
@@ -103,4 +104,6 @@ async def _status(server: JetStream, subject: Watched) -> Status:
         broadcast=org_subject(org, "broadcasts"),
         dead_letters=Ref(stream_name(org, StreamKind.DEAD_LETTERS)),
     )
+    if seen.live.facts is not None:
+        refuse_unless_expected(org, seen.live.facts)
     return judge.status(org, subject.desired, seen, org.alerts, subject.roles)

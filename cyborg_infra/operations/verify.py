@@ -27,6 +27,7 @@ from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid
 from cyborg_infra.model.state import Facts, Resource, State
 from cyborg_infra.model.subjects import overlap
 from cyborg_infra.model.verification import CheckName, Result, Stage, Verdict, Verification
+from cyborg_infra.operations.place import Meet, meet
 
 if TYPE_CHECKING:  # asyncio and nats cost 100 ms
     from cyborg_infra.live.embedded import EmbeddedServer
@@ -45,12 +46,13 @@ def verify(
     path: str,
     env: str | None,
     target: Target,
+    told: Meet,
     wanted: Collection[CheckName] = (),
     *,
     embedded: bool = False,
     tell: Tell = lambda _: None,
 ) -> Verification:
-    """What became of each wanted check, or of all; `tell` hears of each as it ends.
+    """What became of each wanted check, or of all; `told` hears of the server before, `tell` of each as it ends.
 
     With `embedded` on a nats-server of our own instead of `target`, which is restarted as well. Raises CyborgError
     where the copy could not be provisioned or not be removed, the server went away, or the user interrupted.
@@ -63,14 +65,14 @@ def verify(
     with ExitStack() as stack:
         own = _own_server(stack) if embedded else None
         where = Target(urls=(own.url,)) if own else target
-        run = _Run(org, core.scratch(org, secrets.token_hex(3), alone=embedded), where, tell, own)
+        run = _Run(org, core.scratch(org, secrets.token_hex(3), alone=embedded), where, told, tell, own)
         try:
             return asyncio.run(run.verification(set(wanted) or set(CheckName)))
         except (KeyboardInterrupt, asyncio.CancelledError):
             raise CyborgError(*run.interrupted()) from None
 
 
-def clean(path: str, env: str | None, target: Target) -> list[str]:
+def clean(path: str, env: str | None, target: Target, told: Meet) -> list[str]:
     """Removes the copies that runs which were killed have left, and returns their names. Raises CyborgError."""
     import asyncio
 
@@ -80,6 +82,7 @@ def clean(path: str, env: str | None, target: Target) -> list[str]:
         from cyborg_infra.live.jetstream import opened
 
         async with opened(target) as server:
+            await meet(server, org, told)
             found = sorted({name for name, _ in _copies(await server.snapshot(org.name, ()), org)})
         for name in found:
             await _remove(target, name)
@@ -95,6 +98,7 @@ class _Run:
     org: Org
     copy: Org
     target: Target
+    told: Meet
     tell: Tell
     own: EmbeddedServer | None = None
     there: bool = field(default=False, init=False)
@@ -104,12 +108,13 @@ class _Run:
         from cyborg_infra.live.jetstream import opened
 
         _cancel_on_sigterm()
-        self.tell(Stage.PROVISIONING)
         async with opened(self.target) as server:
             account = await server.snapshot(self.copy.name, ())
             facts = account.facts
             if facts is None:
                 raise ValueError("a snapshot has the facts of its server")
+            self.told(self.org, facts)
+            self.tell(Stage.PROVISIONING)
             desired, known = self._desired(facts)
             plan = make_plan(account, desired, owner=self.copy.name, org=self.copy)
             _refuse_unless_new(plan)

@@ -165,7 +165,7 @@ def status(status: Status) -> dict[str, Any]:
         "dead_letters": {
             "count": status.dead_letters.count,
             "newest_age": status.dead_letters.newest_age,
-            "newest": _newest(status.dead_letters.newest),
+            "newest": dead_letter(status.dead_letters.newest) if status.dead_letters.newest else None,
         },
         "streams": [asdict(stream) | {"ref": str(stream.ref)} for stream in status.streams],
         "alarms": [asdict(alarm) for alarm in status.alarms],
@@ -173,10 +173,8 @@ def status(status: Status) -> dict[str, Any]:
     }
 
 
-def _newest(letter: DeadLetter | None) -> dict[str, Any] | None:
-    """As `dlq list` has it, without the message."""
-    if letter is None:
-        return None
+def dead_letter(letter: DeadLetter) -> dict[str, Any]:
+    """One, without its message."""
     return {
         "number": letter.number,
         "time": letter.time,
@@ -187,6 +185,13 @@ def _newest(letter: DeadLetter | None) -> dict[str, Any] | None:
         "role": letter.role or None,
         "reason": letter.reason or None,
     }
+
+
+def told(problem: Problem | None) -> dict[str, Any] | None:
+    """A problem that has no place in a file, in the results of several."""
+    if problem is None:
+        return None
+    return {"code": problem.code, "message": problem.message, "hint": problem.hint}
 
 
 def problems(error: CyborgError) -> dict[str, Any]:

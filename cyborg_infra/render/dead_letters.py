@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from cyborg_infra.model.dead_letter import DeadLetter, Handled, Handling, Message, Original
-from cyborg_infra.render.data import SCHEMA_VERSION
+from cyborg_infra.render.data import SCHEMA_VERSION, dead_letter, told
 from cyborg_infra.render.layout import Block, Page, Table, line
 from cyborg_infra.render.values import plural
 
@@ -17,7 +17,7 @@ _DONE = {Handling.REPLAY: "replayed", Handling.KEEP: "kept", Handling.DROP: "dro
 
 
 def listed(letters: Sequence[DeadLetter]) -> Page:
-    """A table, the oldest first; what it takes to act on one below."""
+    """A table, by number; what it takes to act on one below."""
     if not letters:
         return Page((line(("No dead letters.", "bold green")),))
     rows = tuple(
@@ -27,19 +27,19 @@ def listed(letters: Sequence[DeadLetter]) -> Page:
             letter.role or "-",
             letter.consumer or "-",
             str(letter.deliveries or "-"),
-            letter.type.value,
             _whereabouts(letter),
+            f"{letter.type}: {letter.reason}" if letter.reason else letter.type.value,
         )
         for letter in letters
     )
-    head = ("N", "WHEN", "ROLE", "CONSUMER", "TRIES", "WHY", "MESSAGE")
+    head = ("N", "WHEN (UTC)", "ROLE", "CONSUMER", "TRIES", "MESSAGE", "WHY")
     return Page((Table(head, rows, indent=2), line(), line(f"{plural(len(letters), 'dead letter')}.")))
 
 
 def shown(letter: DeadLetter) -> Page:
     """All there is to know of one: how it failed, where it is, its headers and its content."""
     facts = {
-        "when": _moment(letter.time),
+        "when": f"{_moment(letter.time)} UTC",
         "role": letter.role,
         "consumer": f"{letter.stream}/{letter.consumer}" if letter.consumer else "",
         "deliveries": str(letter.deliveries or ""),
@@ -91,13 +91,7 @@ def results(handling: Handling, handled: Sequence[Handled]) -> dict[str, Any]:
             {
                 "number": each.letter.number,
                 "place": each.place or None,
-                "problem": {
-                    "code": each.problem.code,
-                    "message": each.problem.message,
-                    "hint": each.problem.hint,
-                }
-                if each.problem
-                else None,
+                "problem": told(each.problem),
             }
             for each in handled
         ],
@@ -105,17 +99,10 @@ def results(handling: Handling, handled: Sequence[Handled]) -> dict[str, Any]:
 
 
 def _letter(letter: DeadLetter) -> dict[str, Any]:
-    return {
-        "number": letter.number,
-        "time": letter.time,
-        "type": letter.type.value,
-        "reason": letter.reason or None,
-        "role": letter.role or None,
-        "stream": letter.stream or None,
-        "sequence": letter.sequence or None,
-        "consumer": letter.consumer or None,
+    return dead_letter(letter) | {
         "deliveries": letter.deliveries or None,
         "original": letter.original.value,
+        "replaying": letter.replaying or None,
         "message": _message(letter.message) if letter.message else None,
     }
 
@@ -134,7 +121,7 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _content(message: Message) -> list[Block]:
-    blocks: list[Block] = [line(), line((message.subject, "bold"), f", stored {_moment(message.time)}")]
+    blocks: list[Block] = [line(), line((message.subject, "bold"), f", stored {_moment(message.time)} UTC")]
     blocks += [line(f"{name}: {value}", indent=2) for name, value in message.headers]
     blocks += [line(), *(line(text, indent=2) for text in _pretty(message.data).splitlines())]
     return blocks
@@ -147,19 +134,19 @@ def _pretty(payload: bytes) -> str:
     except UnicodeDecodeError:
         return f"({len(payload):,} bytes that are no text)"
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False).encode().decode()
+    except (ValueError, RecursionError):  # no JSON, or nothing that can be printed
         return text
 
 
 def _whereabouts(letter: DeadLetter) -> str:
     match letter.original:
         case Original.STORED:
-            return f"in {letter.stream}/{letter.sequence}"
+            return f"{letter.stream}/{letter.sequence}"
         case Original.KEPT:
-            return "kept here"
+            return "perhaps replayed" if letter.replaying else "kept here"
     return f"gone from {letter.stream}"
 
 
 def _moment(time: str) -> str:
-    return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M")

@@ -8,7 +8,7 @@ from cyborg_infra.model.plan import Action, Change, Plan
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.state import Resource
 from cyborg_infra.render import differences as tell
-from cyborg_infra.render.values import clean, few, holds, plural
+from cyborg_infra.render.values import clean, few, holds, in_short, plural
 
 # More rows than this, and a change is folded away.
 _LONG = 12
@@ -109,7 +109,7 @@ def _created(changes: Sequence[Change]) -> str:
 
 def _settings(resource: Resource) -> Iterator[str]:
     for name, subjects in tell.members(resource):
-        yield code(f"{name}: {', '.join(few(subjects))}")
+        yield code(f"{name}: {in_short(subjects)}")
     for name, value in tell.settings(resource):
         yield code(f"{name}: {value}")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cyborg_infra.model.outgoing import Sent
-from cyborg_infra.render.data import SCHEMA_VERSION
+from cyborg_infra.render.data import SCHEMA_VERSION, told
 from cyborg_infra.render.layout import Block, Page, line
 
 
@@ -43,13 +43,7 @@ def data(results: Sequence[Sent], *, dry_run: bool) -> dict[str, Any]:
                 "stream": str(result.message.stream),
                 "sequence": result.sequence or None,
                 "duplicate": result.duplicate,
-                "problem": {
-                    "code": result.problem.code,
-                    "message": result.problem.message,
-                    "hint": result.problem.hint,
-                }
-                if result.problem
-                else None,
+                "problem": told(result.problem),
             }
             for result in results
         ],

@@ -13,7 +13,7 @@ from cyborg_infra.model.org import Org
 from cyborg_infra.model.state import Resource, State
 from cyborg_infra.render.findings import environment
 from cyborg_infra.render.layout import Block, Flow, Page, Table, line
-from cyborg_infra.render.values import few, human
+from cyborg_infra.render.values import human, in_short
 
 
 def show(org: Org, subjects: Sequence[Subject], state: State) -> Page:
@@ -135,4 +135,4 @@ def _captures(resource: Resource) -> str:
     config = resource.config
     subjects = config.get("subjects") or config.get("filter_subjects") or [config.get("filter_subject")]
     nothing = "none" if resource.ref.kind is Kind.STREAM else "all subjects"
-    return ", ".join(few([subject for subject in subjects if subject])) or nothing
+    return in_short([subject for subject in subjects if subject]) or nothing

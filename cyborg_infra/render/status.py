@@ -17,7 +17,7 @@ from cyborg_infra.model.status import (
 from cyborg_infra.model.units import format_age
 from cyborg_infra.render import differences as tell
 from cyborg_infra.render.layout import Block, Page, Table, line
-from cyborg_infra.render.values import few, plural
+from cyborg_infra.render.values import in_short, plural
 
 _ROLES = 20
 """More roles than these are shown only where something is going on."""
@@ -97,7 +97,7 @@ def _broadcasts(status: Status) -> Iterator[Block]:
 
 def _answers(found: BroadcastStatus) -> tuple[str, str]:
     wanting = [
-        f"{', '.join(few(roles))}{note}"
+        f"{in_short(roles)}{note}"
         for answer, note in (
             (Answer.OPEN, ""),
             (Answer.GIVEN_UP, " (given up)"),

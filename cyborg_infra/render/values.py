@@ -112,7 +112,14 @@ def few(members: Sequence[str]) -> list[str]:
     if len(members) <= _FEW:
         return list(members)
     shown = members[: _FEW // 2]
-    return [*shown, f"(and {len(members) - len(shown)} more)"]
+    return [*shown, f"(and {len(members) - len(shown):,} more)"]
+
+
+def in_short(members: Sequence[str]) -> str:
+    """The same in one text: `ceo, cto, cso (and 4 more)`."""
+    *shown, last = few(members) or [""]
+    glue = " " if len(members) > _FEW else ", "
+    return f"{', '.join(shown)}{glue}{last}" if shown else last
 
 
 def plural(count: int, noun: str) -> str:

@@ -10,6 +10,17 @@ from collections.abc import Callable
 from raw import Api, Message
 
 SECOND = 1_000_000_000  # in the server's nanoseconds
+TASK = {
+    "task_id": "t-1",
+    "type": "feature_implementation",
+    "title": "Add passkeys to the login",
+    "description": "Users can register a passkey and log in with it.",
+    "assigned_by": "cso",
+    "assigned_to": "cto",
+    "priority": "high",
+    "lifecycle": {"status": "assigned", "assigned_at": "2026-01-31T00:00:00Z"},
+}
+"""A whole task of an organisation with these roles."""
 _fetches = itertools.count(1)
 
 

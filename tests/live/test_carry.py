@@ -162,8 +162,8 @@ def test_a_consumer_that_has_not_heard_of_its_pause_is_waited_for(
         worked, real, late = work(scene, 2), JetStream.call, list[asyncio.Task[Any]]()
 
         async def call(server: JetStream, verb: str, body: Any = None, **named: Any) -> dict[str, Any]:
-            if "CONSUMER.PAUSE" in verb and not late:
-                late.append(asyncio.create_task(later(real(server, verb, body, **named))))
+            if "CONSUMER.PAUSE" in verb and not (late and late[0].done()):
+                late[:] = late or [asyncio.create_task(later(real(server, verb, body, **named)))]
                 return {}
             answer = await real(server, verb, body, **named)
             if "CONSUMER.INFO" in verb and late and not late[0].done():

@@ -45,6 +45,10 @@ def test_the_reasons_of_warnings_are_facts(any_server: EmbeddedServer) -> None:
         made(api, "each", discard="new", max_msgs_per_subject=2)
         assert [api.request("each.a").get("error") for _ in range(5)] == [None] * 5
         assert messages(api, "each") == 2
+        # bounded-task-state
+        made(api, "bucket", discard="new", max_bytes=1000, max_msgs_per_subject=1)
+        assert "error" not in api.request("bucket.a", "x" * 400)
+        assert api.request("bucket.b", "x" * 600)["error"]["err_code"] == 10077
         # push-to-all
         reader(api, "plain", "pushed", deliver_subject="out")
         heard = api.subscribe("out"), other.subscribe("out")

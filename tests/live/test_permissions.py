@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from agents import give_up, publish, until
 from command import SMALL, Cli
 from raw import Api
 from servers import StartServer
 from transcript import BLOCK
 
 DOCUMENT = Path(__file__).parents[2] / "docs/how-to/permissions.md"
-READER, WRITER = (
+READER, WRITER, OPERATOR = (
     text for language, text in BLOCK.findall(DOCUMENT.read_text(encoding="utf-8")) if language == "text"
 )
 
@@ -21,6 +23,7 @@ def config(reader: str = READER, writer: str = WRITER) -> str:
       authorization {{ users: [
         {{ user: reader, password: reader, {reader} }}
         {{ user: writer, password: writer, {writer} }}
+        {{ user: operator, password: operator, {OPERATOR} }}
         {{ user: admin, password: admin }}
       ] }}
     """
@@ -62,3 +65,29 @@ def test_a_missing_permission_is_named_at_once(cli: Cli, start_server: StartServ
     ended = cli("plan", "--server", server.url, "--user", "reader", "--password", "reader")
     assert ended.code == 1
     assert subject.removesuffix("*") in ended.err
+
+
+def test_an_operator_sends_looks_and_handles_dead_letters(
+    cli: Cli, start_server: StartServer, project: Path
+) -> None:
+    server = start_server(config=config())
+    assert cli("apply", "--yes", "--server", server.url, "--user", "writer", "--password", "writer").code == 0
+    operator = ("--server", server.url, "--user", "operator", "--password", "operator")
+    policy = {
+        "type": "policy_update",
+        "policy": "Reviews by two.",
+        "effective_immediately": True,
+        "issued_by": "cto",
+    }
+    (project / "policy.json").write_text(json.dumps(policy), encoding="utf-8")
+    assert cli("send", "broadcast", "policy.json", *operator).code == 0
+    with Api(server.url, user="admin", **{"pass": "admin"}) as api:
+        for _ in range(3):
+            publish(api, "acme.agents.cto.tasks", b"{}")
+            give_up(api, "AGENT_CTO_TASKS/cto-worker")
+        until(lambda: api.request("$JS.API.STREAM.INFO.DEAD_LETTERS")["state"]["messages"] == 3)
+    status = cli("status", "--format", "json", *operator).json
+    assert (status["dead_letters"]["count"], status["notes"]) == (3, [])
+    for words in (("replay", "1"), ("keep",), ("drop", "--all", "--yes")):
+        assert cli("dlq", *words, *operator).code == 0
+    assert cli("dlq", "list", *operator).out == "No dead letters.\n"

@@ -9,23 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import fetch
+from agents import TASK, fetch
 from command import COMMAND, Cli, Ended, assert_fits
 from scene import Scene
 
 from cyborg_infra.live.embedded import EmbeddedServer
 
 MANIFEST = "org: acme\nroles: [cto, cso]\n"
-TASK = {
-    "task_id": "t-1",
-    "type": "feature_implementation",
-    "title": "Add passkeys to the login",
-    "description": "Users can register a passkey and log in with it.",
-    "assigned_by": "cso",
-    "assigned_to": "cto",
-    "priority": "high",
-    "lifecycle": {"status": "assigned", "assigned_at": "2026-01-31T00:00:00Z"},
-}
 POLICY = {
     "type": "policy_update",
     "policy": "Reviews by two.",
@@ -75,7 +65,7 @@ def task(number: int, **members: Any) -> dict[str, Any]:
 
 
 def test_a_task_is_stored_once_however_often_it_is_sent(send: Sender) -> None:
-    assert send("task cto", TASK).err.startswith("Error: AGENT_CTO_TASKS is not on the server")
+    assert "Error: AGENT_CTO_TASKS is not on the server" in send("task cto", TASK).err
     send.applies(MANIFEST)
     assert send("task cto", TASK, more="--dry-run").out.startswith(
         "Would be sent: task t-1 to acme.agents.cto"
@@ -134,6 +124,14 @@ def test_a_workqueue_with_admission_refuses_by_itself_and_what_was_sent_before_i
     assert "maximum messages exceeded (err_code 10077)" in refused.err
 
 
+def test_with_admission_the_server_counts_and_the_lag_does_not(send: Sender) -> None:
+    """And what is there already is so, however full the role is."""
+    send.applies(MANIFEST + "streams: {tasks: {admission: {max_pending: 7}}}\n")
+    assert send("task cto", *(task(number) for number in range(7))).code == 0
+    assert send("task cto", task(7)).code == 3
+    assert send("task cto", task(6)).out == "Already there: task t-6: AGENT_CTO_TASKS, sequence 7\n"
+
+
 def test_the_same_words_are_one_broadcast_and_one_message_for_each_inbox(send: Sender) -> None:
     send.applies(MANIFEST)
     for _ in range(2):
@@ -151,7 +149,7 @@ def test_a_message_may_come_on_standard_input(server: EmbeddedServer, tmp_path: 
         ended = subprocess.run(
             command, cwd=project, input=json.dumps(POLICY), capture_output=True, text=True, check=False
         )
-    assert ended.stderr == ""
+    assert ended.stderr.startswith(f"Organisation acme on {server.url} (from --server), account $G")
     assert ended.stdout.startswith("Sent: broadcast sha256:")
 
 
@@ -167,3 +165,21 @@ def test_a_subject_that_another_stream_stores_gets_nothing(
         scene.ask("STREAM.CREATE.THEIRS", {"name": "THEIRS", "subjects": ["acme.agents.cto.tasks"]})
         assert send("task cto", TASK).code == 1
         assert send.holds("THEIRS") == 0
+
+
+def test_nothing_is_done_on_a_server_that_the_manifest_does_not_expect(
+    server: EmbeddedServer, tmp_path: Path, cli: Cli, project: Path
+) -> None:
+    """Neither sending nor looking nor deleting: production's dead letters are not those of the laptop."""
+    with Scene(server.url, tmp_path) as scene:
+        send = Sender(scene, cli, project)
+        send.applies(MANIFEST)
+        (project / "org.yaml").write_text(MANIFEST + "server: {account: ACME}\n", encoding="utf-8")
+        for ended in (
+            send("broadcast", POLICY),
+            cli("status", "--server", server.url),
+            cli("dlq", "drop", "--all", "--yes", "--server", server.url),
+        ):
+            assert (ended.code, ended.out) == (1, "")
+            assert "org.yaml:3:19: the manifest expects account 'ACME', and this server has '$G'" in ended.err
+        assert send.holds("ORG_BROADCASTS") == 0

@@ -259,6 +259,25 @@ def test_a_stream_without_a_leader_is_an_alarm_beside_what_can_be_read(
         assert watcher.queue()["waiting"] == 1
 
 
+def test_the_newest_dead_letters_and_broadcasts_are_found_behind_those_that_were_deleted(
+    watcher: Watcher,
+) -> None:
+    """Whoever has dealt with a hundred leaves a hundred numbers without a message."""
+    watcher.applies(SLOW)
+    publish(watcher.api, BROADCASTS)
+    give_up(watcher.api, "ORG_BROADCASTS/cto-broadcast-reader")
+    for role in ("cso", "ceo"):
+        watcher.api.ask(fetch(watcher.api, f"ORG_BROADCASTS/{role}-broadcast-reader").reply, b"+ACK")
+    until(lambda: watcher.scene.info("DEAD_LETTERS")["state"]["messages"] == 1)
+    for subject, stream in (("acme.org.deadletter", "DEAD_LETTERS"), (BROADCASTS, "ORG_BROADCASTS")):
+        for number in [publish(watcher.api, subject) for _ in range(60)]:
+            watcher.scene.ask(f"STREAM.MSG.DELETE.{stream}", {"seq": number})
+    found = watcher("--format", "json").json
+    assert (found["dead_letters"]["count"], found["dead_letters"]["newest"]["type"]) == (1, "terminated")
+    (broadcast,) = found["broadcasts"]
+    assert (broadcast["given_up"], broadcast["acknowledged"]) == (["cto"], ["cso", "ceo"])
+
+
 def test_without_leave_to_read_messages_the_rest_is_told(
     start_server: StartServer, cli: Cli, tmp_path: Path, project: Path
 ) -> None:
@@ -319,3 +338,8 @@ def test_watch_needs_a_terminal_for_itself(project: Path, arguments: str) -> Non
     ended = run_process("status", *arguments.split(), "--server", "nats://127.0.0.1:1", cwd=project)
     assert ended.code == 1
     assert ended.err.startswith("Error: --watch ")
+
+
+def test_watch_does_not_look_all_the_time(cli: Cli) -> None:
+    ended = cli("status", "--interval", "0", "--server", "nats://127.0.0.1:1")
+    assert (ended.code, ended.err) == (1, "Error: --interval: at least 0.1s\n")
