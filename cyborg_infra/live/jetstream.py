@@ -12,6 +12,8 @@ import orjson
 from cyborg_infra.live.again import Outage, Result, may_pass
 from cyborg_infra.live.connect import Connection, connect
 from cyborg_infra.live.faults import (
+    CONSUMER_NOT_FOUND,
+    STREAM_NOT_FOUND,
     ApiError,
     ConnectionLost,
     NoLeader,
