@@ -35,13 +35,14 @@ GRACE = 30  # seconds that a pause outlives the drain, so that it ends by itself
 class Manner:
     """How to replace: on which server, how many seconds to wait for work under way, whether it may come again instead.
 
-    `waits` hears of what takes long.
+    `waits` hears of what takes long. `sized`: the account takes no stream without max_bytes.
     """
 
     version: Version
     drain: float = 60.0
     repeats_work: bool = False
     waits: Callable[[str], None] = lambda _: None
+    sized: bool = False
 
 
 async def replace(server: JetStream, place: Ref, desired: Resource, manner: Manner) -> None:

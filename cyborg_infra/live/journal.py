@@ -19,6 +19,7 @@ INGEST = (
     "subject_transform",
     "republish",
     "no_ack",
+    "discard",
     "max_msg_size",
     "allow_atomic",
     "allow_batched",

@@ -40,6 +40,9 @@ BECOMES = "cyborg-infra.becomes"
 JOURNAL = "cyborg-infra.journal"
 """On such a stream: what is needed to go on, or back, after an interruption."""
 
+COPY_OVERHEAD = 512
+"""Bytes by which a message may be larger in a copy: a file takes more than memory, and sources add a header."""
+
 _START_FIELDS = {"by_start_sequence": "opt_start_seq", "by_start_time": "opt_start_time"}
 
 
@@ -192,6 +195,16 @@ class Resource:
     def digest(self) -> str:
         """A short digest of the managed configuration; equal for two resources that are configured alike."""
         return digest_of(self.canonical())
+
+
+def copy_size(origin: Resource, desired: Resource) -> int:
+    """The max_bytes of a copy of this stream, in an account that requires one: twice what it or the new one may hold.
+
+    What is copied may be larger than it was, and what the origin has forgotten meanwhile is in the copy still.
+    """
+    held = origin.counts if isinstance(origin.counts, StreamCounts) else StreamCounts()
+    largest: int = max(held.bytes, *(stream.config.get("max_bytes", -1) for stream in (origin, desired)))
+    return 2 * largest + COPY_OVERHEAD * held.messages
 
 
 def start_of(config: Config) -> str:
