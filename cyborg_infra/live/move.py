@@ -36,7 +36,7 @@ from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.follow import caught_up, nearly
 from cyborg_infra.live.jetstream import JetStream
-from cyborg_infra.live.journal import INGEST, Journal, Stage, has_begun, runs_ahead, stage
+from cyborg_infra.live.journal import INGEST, LIMITS, Journal, Stage, has_begun, runs_ahead, stage
 from cyborg_infra.live.parking import is_parked, parked, unmark
 from cyborg_infra.live.routes import Route, present, stream_counts
 from cyborg_infra.live.standing import Standing
@@ -150,11 +150,11 @@ class _Move:
         if journal is not None and is_parked(stream):
             with contextlib.suppress(ApiError):  # deny_purge: then a mark stays
                 await unmark(self.server, stream.ref)
-            await self._update(stream.ref, {**stream.config, **journal.ingest}, "putting it back")
+            await self._update(stream.ref, {**stream.config, **journal.open}, "putting it back")
         noted = journal.standing if journal is not None else None
         await standing.served(self.server, stream, noted, self.manner.version)
         if journal is not None and journal.labels:  # the journal itself: last
-            config = {**stream.config, **journal.ingest, "metadata": journal.labels}
+            config = {**stream.config, **journal.open, "metadata": journal.labels}
             await self._update(stream.ref, config, "putting it back")
 
     async def _look(self) -> tuple[Resource | None, Resource | None]:
@@ -327,7 +327,9 @@ class _Move:
         return routes.route_of(self.manner.version)
 
     async def _park(self, stream: Resource) -> None:
-        await self._update(stream.ref, parked(stream), "parking it")
+        """It takes nothing in but marks, which are beside its limits: else one would take the place of the oldest message."""
+        unlimited = {name: -1 for name in LIMITS if name != "max_bytes" or not self.manner.sized}
+        await self._update(stream.ref, {**parked(stream), **unlimited}, "parking it")
 
     def _creation(self, route: Route) -> dict[str, Any]:
         names = (*STORED, *FIXED, *route.creation)

@@ -18,7 +18,8 @@ from cyborg_infra.live import perform
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.settle import at_rest, settled
 from cyborg_infra.model.plan import Action, Cause
-from cyborg_infra.model.state import Resource
+from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.state import TEMPORARY, Resource
 
 TASKS, WORKER = "AGENT_CTO_TASKS", "AGENT_CTO_TASKS/cto-worker"
 
@@ -134,3 +135,30 @@ def test_a_move_that_is_interrupted_halfway_goes_on_at_the_next_apply(
     again = [name for name, times in busy.deliveries.items() if any(one.heard for one in times[:-1])]
     if scene.api.info["version"] != OLDEST:  # it forgets acknowledgements when it scales, interrupted or not
         assert again == []
+
+
+def test_a_full_stream_whose_replace_is_undone_has_not_forgotten_its_oldest_message(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With copies its end is marked while it is parked: that takes no message's place."""
+    full = manifest("undone", 3) + "streams: {tasks: {max_msgs: 5, storage: file}}\n"
+    tasks, original = f"undone_{TASKS}", JetStream.call
+    scene.converge(full)
+    published("undone.agents.cto.tasks", 7)(scene)
+    before = scene.config(tasks)
+    marked = False
+
+    async def call(server: JetStream, verb: str, *args: Any, **named: Any) -> dict[str, Any]:
+        nonlocal marked
+        marked = marked or scene.info(tasks)["state"]["last_seq"] > 7
+        if marked and verb.startswith(f"STREAM.UPDATE.{TEMPORARY}"):
+            raise ServerFault(Problem("api-error", "the server would not"))
+        return await original(server, verb, *args, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JetStream, "call", call)
+        scene.apply(scene.wish(full.replace("storage: file", "storage: memory")))
+    assert marked
+    assert scene.config(tasks) == before
+    state = scene.info(tasks)["state"]
+    assert (state["messages"], state["first_seq"]) == (5, 3)
