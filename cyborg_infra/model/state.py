@@ -31,6 +31,9 @@ START = "cyborg-infra.start"
 PLACEHOLDER = "cyborg-infra-placeholder-"
 """Begins the name of a consumer that keeps the position of one being replaced; also such a consumer's kind."""
 
+POSITION = "cyborg-infra.position"
+"""On such a consumer: where the new one shall go on, if that is further than what the placeholder waits for."""
+
 TEMPORARY = "cyborg-infra-temporary-"
 """Begins the name of a stream that holds the messages of one being replaced; also such a stream's kind."""
 
@@ -65,6 +68,11 @@ class Ref:
 
     def __str__(self) -> str:
         return f"{self.stream}/{self.consumer}" if self.consumer else self.stream
+
+
+def unused_subject(consumer: Ref) -> str:
+    """What a stopped consumer waits for. Each has its own: two of a workqueue may not wait for the same (10100)."""
+    return f"_parked.{consumer.stream}.{consumer.consumer}"
 
 
 def temporary(stream: Ref) -> Ref:
@@ -173,6 +181,11 @@ class Resource:
     def role(self) -> str | None:
         """The role that this resource belongs to, or None if it is shared."""
         return self.metadata.get(ROLE)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it is a consumer that a replace has stopped, where none can be paused: it goes on only as a new one."""
+        return bool(self.ref.consumer) and self.config.get("filter_subject") == unused_subject(self.ref)
 
     def canonical(self) -> dict[str, Any]:
         """The managed configuration without the marks: what is compared, and what `digest` is taken of."""
