@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from agents import until
 from cluster import running_cluster
-from scene import Scene, fetched, published
+from scene import Scene, fetched, published, worked
 from servers import OLDEST, VERSIONS
 from traffic import Publisher, Worker, eventually
 
@@ -98,6 +98,27 @@ def test_a_stream_moves_and_scales_in_one_apply(scene: Scene) -> None:
         if copies == 1:
             assert members(scene, f"moves_{TASKS}")["leader"] == "n2"
     assert scene.info(f"moves_{TASKS}")["state"]["messages"] == 5
+
+
+@pytest.mark.parametrize("scene", [OLDEST], indirect=True)
+def test_what_a_move_may_hand_out_again_is_counted(scene: Scene) -> None:
+    """It forgets where a consumer stands about every fourth time: then all that is stored comes again, as the plan has said."""
+    worker, waiting = f"counts_{WORKER}", 4
+
+    def at(home: str) -> str:
+        return manifest("counts", 1) + f"streams: {{tasks: {{placement: {{tags: [{home}]}}}}}}\n"
+
+    scene.converge(at("n0"))
+    published("counts.agents.cto.tasks", 9)(scene)
+    worked(worker, 9 - waiting)(scene)
+    for home in ("n1", "n2"):
+        plan = scene.plan(scene.wish(at(home)))
+        before = scene.info(worker)["num_pending"]
+        costs = {hazard.name: hazard.count for hazard in plan.hazards}
+        assert costs == ({"repeats-work": 9 - before} if before < 9 else {})
+        scene.converge(at(home))
+        assert scene.info(f"counts_{TASKS}")["cluster"]["leader"] == home
+        assert scene.info(worker)["num_pending"] in (before, 9)
 
 
 def test_a_move_that_is_interrupted_halfway_goes_on_at_the_next_apply(
