@@ -92,6 +92,11 @@ class Desk:
                 found.setdefault(name, []).extend(times)
         return found
 
+    def places(self, name: str) -> set[tuple[str, int]]:
+        """The streams and numbers under which a message has been: before 2.12 a stream that is replaced numbers anew."""
+        published = {(stream, self.publisher.acknowledged[name]) for stream in self.streams}
+        return published.union(*(worker.places.get(name, ()) for worker in self._workers))
+
     def given_up(self) -> dict[str, float]:
         """What a worker refused to do, and when last."""
         return {name: when for worker in self._workers for name, when in list(worker.given_up.items())}
@@ -121,11 +126,7 @@ class Letters:
 
     def of(self, desk: Desk) -> set[str]:
         """Those of its messages that are dead letters."""
-        return {
-            name
-            for name, sequence in desk.acknowledged.items()
-            if any(self.found[stream, sequence] for stream in desk.streams)
-        }
+        return {name for name in desk.acknowledged if any(self.found[place] for place in desk.places(name))}
 
 
 def unaccounted(desk: Desk, letters: Letters) -> set[str]:
@@ -210,6 +211,11 @@ class Report:
             self.dead += len((stored & dead) - worked)
             self.unnoticed += len(silent)
             self.lost += sorted(missing - silent)
+            given_up = desk.given_up()
+            self.log += [
+                (given_up[name], f"{name} given up, without a notice")
+                for name in missing & given_up.keys() - silent
+            ]
             for name, times in desk.deliveries().items():
                 for before, after in itertools.pairwise(times):
                     self._again(desk, name, before, after)

@@ -102,6 +102,7 @@ class Worker(Agent):
         self._numbers = itertools.count()
         self.worked: Counter[str] = Counter()
         self.given_up: dict[str, float] = {}  # when last
+        self.places: dict[str, set[tuple[str, int]]] = {}  # of what it gave up: under which numbers it came
         self.deliveries: dict[str, list[Delivery]] = {}
 
     def act(self, api: Api) -> None:
@@ -134,6 +135,8 @@ class Worker(Agent):
                 self.worked[name] += 1
             else:
                 self.given_up[name] = delivery.received
+                tokens = message.reply.split(".")  # $JS.ACK.stream.consumer.deliveries.sequence. ...
+                self.places.setdefault(name, set()).add((tokens[2], int(tokens[5])))
             number = next(self._numbers)
             self._owed[number] = (message.reply, answer, delivery)
             self._tell(api, number, heard)
