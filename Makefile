@@ -17,7 +17,7 @@ empty :=
 space := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-servers chaos check fmt cases bench docs build
+.PHONY: help setup demo test test-servers chaos check fmt cases bench bench-full docs build
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -52,8 +52,11 @@ fmt: $(TOOLS) ## Format the code and fix what can be fixed
 cases: $(TOOLS) ## Write the golden texts anew; review them as a diff
 	$(BIN)/pytest -p no:randomly --update-cases tests/unit
 
-bench: $(PACKAGE) ## Measure plan and apply beside their floors
-	$(BIN)/python benchmarks/ratios.py
+bench: $(PACKAGE) ## Measure the commands beside their floors and other tools; a few minutes
+	$(BIN)/python -m benchmarks
+
+bench-full: $(PACKAGE) ## The same up to ten thousand roles, with what servers carry; half an hour
+	$(BIN)/python -m benchmarks --full
 
 docs: $(TOOLS) ## Write the generated references and schemas
 	$(BIN)/python docs/generate.py

@@ -9,34 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyborg_infra.core import imports
 from cyborg_infra.core.expand import expand
 from cyborg_infra.core.guard import refuse_unless_allowed, refuse_unless_same, unread, verified
-from cyborg_infra.core.lint import lint
-from cyborg_infra.core.namespace import subjects
 from cyborg_infra.core.plan import make_plan
-from cyborg_infra.core.unsaid import unsaid
 from cyborg_infra.live.target import Flags, Target, resolve
-from cyborg_infra.manifest import messages
-from cyborg_infra.manifest.load import load, loads
+from cyborg_infra.manifest.load import load
 from cyborg_infra.manifest.saved import is_saved, load_saved
-from cyborg_infra.manifest.starter import starter
-from cyborg_infra.manifest.text import text
 from cyborg_infra.model.fields import NEWEST_LEVEL, Version
-from cyborg_infra.model.messages import Message, MessageKind
-from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Cause, Done, Outcome, Plan
-from cyborg_infra.model.problems import (
-    CyborgError,
-    ManifestInvalid,
-    Problem,
-    ServerFault,
-    SnapshotIncomplete,
-    UsageInvalid,
-)
+from cyborg_infra.model.problems import ServerFault, SnapshotIncomplete
 from cyborg_infra.model.state import State
-from cyborg_infra.model.subjects import is_name, is_token
 
 if TYPE_CHECKING:  # asyncio and nats cost 100 ms: `show` and `validate` need neither
     import asyncio
@@ -53,14 +36,9 @@ __all__ = [
     "destruction",
     "drifted",
     "embedded",
-    "imported",
-    "lint",
-    "messages_in",
     "plan",
     "refuse_unless_allowed",
     "resolve",
-    "show",
-    "starter",
     "unlock",
     "wish",
 ]
@@ -96,30 +74,15 @@ def destruction(path: str, env: str | None = None) -> Wish:
     return Wish(load(path, env).name, State(), prune=True)
 
 
-def show(path: str, env: str | None = None) -> tuple[Org, Sequence[Subject], State]:
-    """The organisation, its namespace, its streams and consumers. Needs no server. Raises ManifestInvalid."""
-    org = load(path, env)
-    state = expand(org)
-    return org, subjects(org, state), state
-
-
-def messages_in(path: str, kind: MessageKind | None = None) -> Sequence[Message]:
-    """The messages in the file at `path`, or on standard input if it is `-`, checked. Needs no server.
-
-    Raises MessageInvalid.
-    """
-    return messages.read(path, kind)
-
-
 def plan(wanted: Wish, target: Target) -> Plan:
     """The plan from what the server holds now to what is wanted. Writes nothing. Raises PlanStale for a stale saved plan."""
-    import asyncio
+    from cyborg_infra.live.run import run
 
-    async def run() -> Plan:
+    async def planned() -> Plan:
         async with _server(target) as server:
             return await _plan(server, wanted)
 
-    return asyncio.run(run())
+    return run(planned())
 
 
 def apply(
@@ -142,13 +105,12 @@ def apply(
     be lost and is not in `allow`; nothing is written then. At the end it reads back: what the server does not
     hold after all has failed. Ctrl-C lets what is under way finish.
     """
-    import asyncio
-
     from cyborg_infra.live.apply import apply as run_plan
     from cyborg_infra.live.carry import Manner
     from cyborg_infra.live.lease import lease
+    from cyborg_infra.live.run import run
 
-    async def run() -> list[Outcome]:
+    async def applied() -> list[Outcome]:
         stop = _stop_on_interrupt()
         async with _server(target) as server, lease(server, wanted.owner, wait=lock, lost=stop):
             now = await _plan(server, wanted)
@@ -167,75 +129,19 @@ def apply(
             except (ServerFault, SnapshotIncomplete) as error:
                 return unread(outcomes, error)
 
-    return asyncio.run(run())
-
-
-def imported(org: str, stream_prefix: str, target: Target) -> tuple[str, list[str]]:
-    """A manifest of what the organisation has on the server, and in sentences what it does not say. Writes nothing.
-
-    A plan of it adopts, and changes only what the sentences tell. Raises UsageInvalid for a name that no
-    organisation can have, and CyborgError where no role of it is found.
-    """
-    import asyncio
-
-    for what, name, usable in (
-        ("--org", org, is_token(org) and is_name(org)),
-        ("--stream-prefix", stream_prefix, not stream_prefix or is_name(stream_prefix)),
-    ):
-        if not usable:
-            raise UsageInvalid(Problem("usage", f"{what}: {name!r} cannot be part of a subject or a name"))
-    blank = Org(org, (), stream_prefix=stream_prefix)
-
-    async def run() -> State:
-        async with _server(target) as server:
-            account = await server.snapshot(org, ())
-            names = {found.ref.stream for found in account.streams() if imports.follows_scheme(found, blank)}
-            return await server.snapshot(org, names)
-
-    live = asyncio.run(run())
-    found = imports.described(live, blank)
-    if not found.roles:
-        raise CyborgError(_nothing_found(live, org))
-    head = f"The organisation {org} as `cyborg-infra import` found it. `cyborg-infra plan` tells what apply would do."
-    return text(found, head, notes := _unsaid(text(found, head), live)), notes
-
-
-def _unsaid(manifest: str, live: State) -> list[str]:
-    """What the manifest does not say of `live`; or why it cannot be used as it stands."""
-    try:
-        org = loads(manifest)
-        desired = expand(org, live.facts.level if live.facts else NEWEST_LEVEL)
-    except ManifestInvalid as invalid:
-        return [f"this manifest cannot be applied as it stands: {problem}" for problem in invalid.problems]
-    return unsaid(make_plan(live, desired, owner=org.name, org=org), live, org)
-
-
-def _nothing_found(live: State, org: str) -> Problem:
-    subjects = [
-        subject.split(".") for found in live.streams() for subject in found.config.get("subjects") or ()
-    ]
-    others = sorted({tokens[0] for tokens in subjects if tokens[1:2] == ["agents"] and is_token(tokens[0])})
-    return Problem(
-        "nothing-to-import",
-        f"no stream or consumer is named as one of a role of {org}",
-        None,
-        f"there are subjects of {', '.join(others)}"
-        if others
-        else "the names must follow the naming scheme; see `cyborg-infra show`",
-    )
+    return run(applied())
 
 
 def unlock(wanted: Wish, target: Target) -> Holder | None:
     """The organisation's lease is free; returns who held it, or None if nobody did."""
-    import asyncio
-
     from cyborg_infra.live import lease
+    from cyborg_infra.live.run import run
 
-    async def run() -> Holder | None:
+    async def freed() -> Holder | None:
         async with _server(target) as server:
             return await lease.unlock(server, wanted.owner)
 
-    return asyncio.run(run())
+    return run(freed())
 
 
 def drifted(found: Plan) -> bool:

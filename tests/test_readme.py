@@ -14,7 +14,7 @@ import yaml
 from command import Cli
 from transcript import BLOCK, matches, run, steps
 
-from cyborg_infra import pipeline
+from cyborg_infra import offline
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -65,8 +65,8 @@ def test_the_smallest_manifest_comes_to_what_the_worked_example_comes_to(project
         if language == "yaml" and "roles" in text
     ]
     (project / "org.yaml").write_text(smallest, encoding="utf-8")
-    _, _, small = pipeline.show("org.yaml")
-    _, _, worked = pipeline.show(str(ROOT / "org.yaml"))
+    _, _, small = offline.show("org.yaml")
+    _, _, worked = offline.show(str(ROOT / "org.yaml"))
     assert small.resources.keys() == worked.resources.keys()
     assert [
         ref for ref, found in small.resources.items() if found.digest() != worked.resources[ref].digest()

@@ -107,7 +107,7 @@ def test_the_sdist_can_be_tested_and_holds_nothing_of_the_machine(built: tuple[P
     for expected in (
         *("pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "org.yaml"),
         *("cyborg_infra/pipeline.py", "schemas/org.schema.json", "tests/conftest.py", "docs/tutorial.md"),
-        *("examples/demo.py", "benchmarks/ratios.py"),
+        *("examples/demo.py", "benchmarks/floor.py"),
     ):
         assert expected in names
     assert [entry for entry in names if set(entry.split("/")) & set(DEVELOPMENT)] == []

@@ -5,30 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from itertools import pairwise
+from keyword import iskeyword
 from types import ModuleType
 from typing import Any
 
 import typer
 
-from cyborg_infra.cli import (
-    apply,
-    destroy,
-    dev,
-    dlq,
-    drift,
-    import_,
-    init,
-    message,
-    plan,
-    send,
-    show,
-    status,
-    unlock,
-    validate,
-    verify,
-)
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Problem, UsageInvalid
 
 # What a wrong command line raises. Some versions of typer carry a click of their own: this is theirs, or click's.
@@ -36,49 +21,49 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
-COMMANDS: Mapping[str, ModuleType] = {
-    "init": init,
-    "import": import_,
-    "validate": validate,
-    "show": show,
-    "plan": plan,
-    "apply": apply,
-    "drift": drift,
-    "status": status,
-    "destroy": destroy,
-    "unlock": unlock,
-    "dlq": dlq,
-    "verify": verify,
-    "message": message,
-    "send": send,
-    "dev": dev,
-}
-"""Each module has a `command` with EXAMPLES, or several in its COMMANDS."""
-
-app = typer.Typer(
-    name="cyborg-infra",
-    help="Declarative provisioner for the NATS JetStream backbone of an organisation of AI agents.",
-    epilog="Exit codes: 0 done or in sync, 1 error, 2 differences (drift, plan --detailed-exitcode) or alarms (status --check), 3 refused.",
-    rich_markup_mode=None,  # importing rich for --help alone costs 50 ms at every start
-    pretty_exceptions_enable=False,  # they would print local variables, and with them secrets
-    context_settings={"help_option_names": ["-h", "--help"]},
+COMMANDS = (
+    *("init", "import", "validate", "show", "plan", "apply", "drift", "status", "destroy", "unlock"),
+    *("dlq", "verify", "message", "send", "dev"),
 )
-for name, module in COMMANDS.items():
-    if hasattr(module, "COMMANDS"):
-        group = typer.Typer(help=module.HELP, rich_markup_mode=None)
-        for word, (command, example) in module.COMMANDS.items():
-            group.command(name=word, epilog=example)(command)
-        app.add_typer(group, name=name)
-    else:
-        app.command(name=name, epilog=module.EXAMPLES)(module.command)
+"""What can be typed; each is a module with a `command` and its EXAMPLES, or with several in its own COMMANDS.
+
+A module is imported when its command is run, and what it needs with it: start-up is the whole cost of a small plan.
+"""
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"cyborg_infra.cli.{name}{'_' * iskeyword(name)}")
+
+
+def _app(wanted: Iterable[str]) -> typer.Typer:
+    """The command line, as far as it has the commands that are `wanted`."""
+    app = typer.Typer(
+        name="cyborg-infra",
+        help="Declarative provisioner for the NATS JetStream backbone of an organisation of AI agents.",
+        epilog="Exit codes: 0 done or in sync, 1 error, 2 differences (drift, plan --detailed-exitcode) or alarms (status --check), 3 refused.",
+        rich_markup_mode=None,  # importing rich for --help alone costs 50 ms at every start
+        pretty_exceptions_enable=False,  # they would print local variables, and with them secrets
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(main)
+    for name in wanted:
+        module = _module(name)
+        if hasattr(module, "COMMANDS"):
+            group = typer.Typer(help=module.HELP, rich_markup_mode=None)
+            for word, (command, example) in module.COMMANDS.items():
+                group.command(name=word, epilog=example)(command)
+            app.add_typer(group, name=name)
+        else:
+            app.command(name=name, epilog=module.EXAMPLES)(module.command)
+    return app
 
 
 def names() -> list[str]:
     """What can be typed after `cyborg-infra`, with the words of a group after its own name."""
     return [
         full
-        for name, module in COMMANDS.items()
-        for full in (name, *(f"{name} {word}" for word in getattr(module, "COMMANDS", ())))
+        for name in COMMANDS
+        for full in (name, *(f"{name} {word}" for word in getattr(_module(name), "COMMANDS", ())))
     ]
 
 
@@ -90,7 +75,6 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
         raise typer.Exit
 
 
-@app.callback()
 def main(
     *,
     _show_version: bool = typer.Option(
@@ -102,7 +86,10 @@ def main(
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code. Nothing but a bug of ours prints a traceback."""
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    others = () if "--version" in arguments else COMMANDS
     try:
+        app = _app([command] if command in COMMANDS else others)
         code = app(args=list(arguments) or ["--help"], standalone_mode=False, prog_name="cyborg-infra")
         if code == _INTERRUPTED:
             raise KeyboardInterrupt  # noqa: TRY301 - as it was before typer caught it
@@ -132,11 +119,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _report(error: CyborgError, arguments: Sequence[str]) -> int:
-    from cyborg_infra.render import console, data, text
+    from cyborg_infra.render import console, findings
 
     if _wants_json(arguments):
+        from cyborg_infra.render import data
+
         sys.stdout.write(json.dumps(data.problems(error), indent=2) + "\n")
-    console.stderr(no_color="--no-color" in arguments).print(text.problems(error))
+    console.stderr(no_color="--no-color" in arguments).print(findings.problems(error))
     return error.exit_code
 
 

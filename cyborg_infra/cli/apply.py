@@ -11,7 +11,6 @@ import typer
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import (
     MANIFEST,
-    Allow,
     Drain,
     Env,
     Format,
@@ -27,7 +26,7 @@ from cyborg_infra.cli.options import (
     seconds,
 )
 from cyborg_infra.cli.output import confirm, put_plan, warn
-from cyborg_infra.cli.run import perform
+from cyborg_infra.cli.run import Allow, perform
 from cyborg_infra.model.problems import Problem, UsageInvalid
 
 EXAMPLES = "Example: cyborg-infra apply tonight.plan --yes"

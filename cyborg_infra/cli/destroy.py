@@ -10,7 +10,6 @@ import typer
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import (
     MANIFEST,
-    Allow,
     Env,
     Format,
     LockTimeout,
@@ -23,7 +22,7 @@ from cyborg_infra.cli.options import (
     seconds,
 )
 from cyborg_infra.cli.output import confirm, put_plan, warn
-from cyborg_infra.cli.run import perform
+from cyborg_infra.cli.run import Allow, perform
 from cyborg_infra.model.plan import HazardName
 
 EXAMPLES = "Example: cyborg-infra destroy org.yaml --allow deletes-messages --allow stops-capture"

@@ -12,6 +12,7 @@ import typer
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import connected
 from cyborg_infra.cli.output import create, warn
+from cyborg_infra.operations.imports import imported
 
 EXAMPLES = "Example: cyborg-infra import --org acme --out org.yaml"
 
@@ -33,7 +34,7 @@ def command(*, org: Org, stream_prefix: Prefix = "", out: Out = None, flags: pip
     """Write a manifest of the streams and consumers that a server has, for `plan` to adopt."""
     server = pipeline.resolve(flags, os.environ)
     warn(*server.warnings)
-    text, notes = pipeline.imported(org, stream_prefix, server)
+    text, notes = imported(org, stream_prefix, server)
     if out is None:
         sys.stdout.write(text)
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
+from cyborg_infra import offline
 from cyborg_infra.cli.options import MANIFEST
 from cyborg_infra.cli.output import create
 
@@ -32,7 +32,7 @@ To = Annotated[Path, typer.Argument(help="The file to write.", metavar="MANIFEST
 
 def command(manifest: To = Path(MANIFEST), *, org: Org = "genbrain", role: Roles = None) -> None:
     """Write a commented manifest to start from; an existing file stays as it is."""
-    text = pipeline.starter(org, role or ["ceo", "cto", "backend"])
+    text = offline.starter(org, role or ["ceo", "cto", "backend"])
     create(manifest, text)
     sys.stderr.write(
         f"Wrote {manifest}. Next: cyborg-infra show {manifest}, then cyborg-infra plan {manifest}\n"

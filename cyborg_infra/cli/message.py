@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
+from cyborg_infra import offline
 from cyborg_infra.cli.options import Format, Output
 from cyborg_infra.cli.output import put_json
 from cyborg_infra.model.messages import MessageKind
@@ -31,7 +31,7 @@ def check(file: File, *, kind: Kind = None, output: Output = Format.TEXT) -> Non
     """Check messages, and that the statuses of a task follow one another. Needs no server."""
     from cyborg_infra.render import console, data, messages
 
-    found = pipeline.messages_in(file, kind)
+    found = offline.messages_in(file, kind)
     if output is Format.JSON:
         put_json(data.checked(found))
     else:

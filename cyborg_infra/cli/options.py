@@ -10,10 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cyborg_infra.model.plan import HazardName
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.units import SECOND, parse_duration
-from cyborg_infra.pipeline import Flags
 
 
 class Format(StrEnum):
@@ -71,15 +69,6 @@ PlanOutput = Annotated[
 ]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colour [NO_COLOR].")]
 
-Allow = Annotated[
-    list[HazardName] | None,
-    typer.Option(
-        "--allow",
-        help="Accept a hazard, by the name that the plan gives it; may be repeated.",
-        metavar="HAZARD",
-        show_default=False,
-    ),
-]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Drain = Annotated[
     str,
@@ -162,6 +151,8 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_flags(**given: Any) -> None:
+        from cyborg_infra.pipeline import Flags
+
         flags = Flags(**{name: given.pop(name) for name in _FLAGS})
         command(flags=flags, **given)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyborg_infra.cli.options import MANIFEST, PlanFormat
-from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
+
+if TYPE_CHECKING:  # a plan that is printed was made where it is imported
+    from cyborg_infra.model.plan import Plan
 
 
 def put_json(value: dict[str, Any]) -> None:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from cyborg_infra import pipeline
 from cyborg_infra.cli.options import Format
 from cyborg_infra.cli.output import put_json
-from cyborg_infra.model.plan import Done, Outcome, Plan
+from cyborg_infra.model.plan import Done, HazardName, Outcome, Plan
 from cyborg_infra.model.problems import EXIT_ERROR
+
+Allow = Annotated[
+    list[HazardName] | None,
+    typer.Option(
+        "--allow",
+        help="Accept a hazard, by the name that the plan gives it; may be repeated.",
+        metavar="HAZARD",
+        show_default=False,
+    ),
+]
 
 
 def perform(

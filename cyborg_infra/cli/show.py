@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyborg_infra import pipeline
+from cyborg_infra import offline
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, NoColor, Output
 from cyborg_infra.cli.output import put_json
 
@@ -13,10 +13,12 @@ def command(
     manifest: Manifest = MANIFEST, *, env: Env = None, output: Output = Format.TEXT, no_color: NoColor = False
 ) -> None:
     """Show the namespace, streams and consumers that a manifest expands to. Needs no server."""
-    from cyborg_infra.render import console, data, show
-
-    org, subjects, state = pipeline.show(manifest, env)
+    org, subjects, state = offline.show(manifest, env)
     if output is Format.JSON:
+        from cyborg_infra.render import data
+
         put_json(data.show(org, subjects, state))
     else:
+        from cyborg_infra.render import console, show
+
         console.stdout(no_color=no_color).print(show.show(org, subjects, state))

@@ -135,6 +135,6 @@ def _watch(subject: operation.Watched, server: pipeline.Target, every: float, *,
 
     with (
         suppress(KeyboardInterrupt),
-        Live(console=console.stdout(no_color=no_color), auto_refresh=False) as screen,
+        Live(console=console.screen(no_color=no_color), auto_refresh=False) as screen,
     ):
         operation.watch(subject, server, every, lambda found: screen.update(text.status(found), refresh=True))

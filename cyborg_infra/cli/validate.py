@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
+from cyborg_infra import offline
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, Output
 from cyborg_infra.cli.output import put_json
 from cyborg_infra.model.problems import EXIT_ERROR
@@ -23,15 +23,17 @@ def command(
 
     What is legal and will cost something is a warning, which the manifest can ignore by its code, with a reason.
     """
-    from cyborg_infra.render import console, data, text
+    from cyborg_infra.render import console, findings
 
-    org, _, state = pipeline.show(manifest, env)
-    warnings = pipeline.lint(org, state)
+    org, state = offline.expanded(manifest, env)
+    warnings = offline.lint(org, state)
     if output is Format.JSON:
+        from cyborg_infra.render import data
+
         put_json(data.valid(org, state, warnings))
     else:
-        console.stdout().print(text.valid(manifest, org, state))
+        console.stdout().print(findings.valid(manifest, org, state))
     if warnings:
-        console.stderr().print(text.warnings(warnings))
+        console.stderr().print(findings.warnings(warnings))
     if warnings and strict:
         raise typer.Exit(EXIT_ERROR)

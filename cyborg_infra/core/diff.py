@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from cyborg_infra.model.fields import FIELDS, Kind, Update, Version
+from cyborg_infra.model.fields import FIELDS, Kind, Unit, Update, Version
 from cyborg_infra.model.plan import FieldChange
 from cyborg_infra.model.state import MARKS, Resource
 
@@ -15,13 +16,16 @@ def diff(live: Resource, desired: Resource, version: Version) -> tuple[FieldChan
     A change that the server of this version would not make on the living resource carries its reason.
     """
     before, after = live.canonical(), desired.canonical()
-    labels = _labels(before.pop("metadata", {}), after.pop("metadata", {}))
+    marks = _labels(_marks(live), _marks(desired))
+    if before == after:
+        return tuple(marks)
+    labels = _labels(before.get("metadata", {}), after.get("metadata", {}))
     changes = []
     for name, field in FIELDS[live.ref.kind].items():
         old, new = before.get(name, field.default), after.get(name, field.default)
-        if old != new:
+        if old != new and field.unit is not Unit.METADATA:
             changes.append(FieldChange(name, old, new, _reason(live.ref.kind, name, old, new, version)))
-    return (*changes, *labels, *_labels(_marks(live), _marks(desired)))
+    return (*changes, *labels, *marks)
 
 
 def is_mark(change: FieldChange) -> bool:
@@ -47,7 +51,9 @@ def _marks(resource: Resource) -> dict[str, str]:
     return {key: text for key, text in resource.metadata.items() if key in MARKS}
 
 
-def _labels(before: dict[str, str], after: dict[str, str]) -> list[FieldChange]:
+def _labels(before: Mapping[str, str], after: Mapping[str, str]) -> list[FieldChange]:
+    if before == after:
+        return []
     keys = sorted(before.keys() | after.keys())
     return [
         FieldChange(f"metadata.{key}", before.get(key), after.get(key))

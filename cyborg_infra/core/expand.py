@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cyborg_infra.core import namespace, rules
-from cyborg_infra.core.settings import explicit, place
+from cyborg_infra.core.settings import explicit, place, set_alone
 from cyborg_infra.model import buckets
-from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Kind
+from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Kind, canonical
 from cyborg_infra.model.org import ADMISSION, Bucket, ConsumerKind, Member, Org, Role, StreamKind
 from cyborg_infra.model.state import (
     APPLIED,
     BUCKETS,
     KIND,
+    MARKS,
     OWNER,
     RENAMED_FROM,
     ROLE,
     Ref,
     Resource,
     State,
+    digest_of,
+    encoded,
 )
 from cyborg_infra.model.units import DAY, HOUR, MINUTE
 
@@ -77,43 +81,171 @@ def expand(org: Org, level: int = NEWEST_LEVEL) -> State:
 
 def drafted(org: Org, level: int = NEWEST_LEVEL) -> State:
     """The same, whether or not they can exist together."""
-    consumers = list(_consumers(org, level))
-    readers: dict[str, int] = {}
-    for consumer in consumers:
-        readers[consumer.ref.stream] = readers.get(consumer.ref.stream, 0) + 1
-    streams = {stream.ref: stream for stream in _streams(org, level, readers)}
-    placed = [_under_limits(consumer, streams[Ref(consumer.ref.stream)]) for consumer in consumers]
-    return State({resource.ref: _signed(resource) for resource in [*streams.values(), *placed]})
+    common = _Common(org, level)
+    readers = list(_readers(org))
+    count = Counter(reader.ref.stream for reader in readers)
+    streams = {
+        stream.ref: stream
+        for kind, member in _stored(org)
+        for stream in (_stream(common, kind, member, count),)
+    }
+    return State(streams | {reader.ref: _consumer(common, reader, streams) for reader in readers})
 
 
-def _streams(org: Org, level: int, readers: Mapping[str, int]) -> Iterator[Resource]:
+def _stored(org: Org) -> Iterator[tuple[StreamKind, Member | None]]:
+    """What there is a stream of."""
+    yield from ((StreamKind.TASKS, role) for role in org.roles)
+    yield from ((kind, None) for kind in namespace.shared_streams(org))
+    yield from ((StreamKind.KEY_VALUE, bucket) for bucket in org.buckets)
+
+
+class _Reader(NamedTuple):
+    """What there is a consumer of; `events` are those that an event reader is for."""
+
+    ref: Ref
+    kind: ConsumerKind
+    role: Role | None
+    events: Sequence[str] = ()
+
+
+def _readers(org: Org) -> Iterator[_Reader]:
+    events = namespace.durable_events_by_reader(org)
+    tasks, others = ConsumerKind.WORKER, (ConsumerKind.INBOX_READER, ConsumerKind.BROADCAST_READER)
+    shared = {
+        kind: namespace.stream_name(org, namespace.STREAM_OF[kind])
+        for kind in ConsumerKind
+        if kind is not tasks
+    }
     for role in org.roles:
-        yield _stream(org, level, readers, StreamKind.TASKS, role)
-    for kind in namespace.shared_streams(org):
-        yield _stream(org, level, readers, kind)
-    for bucket in org.buckets:
-        yield _stream(org, level, readers, StreamKind.KEY_VALUE, bucket)
+        yield _Reader(
+            Ref(namespace.stream_name(org, StreamKind.TASKS, role), namespace.consumer_name(tasks, role)),
+            tasks,
+            role,
+        )
+        for kind in others:
+            yield _Reader(Ref(shared[kind], namespace.consumer_name(kind, role)), kind, role)
+        if role.name in events:
+            kind = ConsumerKind.EVENT_READER
+            yield _Reader(
+                Ref(shared[kind], namespace.consumer_name(kind, role)), kind, role, events[role.name]
+            )
+    kind = ConsumerKind.DEAD_LETTER_ALERTS
+    yield _Reader(Ref(shared[kind], namespace.consumer_name(kind)), kind, None)
 
 
-def _stream(
-    org: Org, level: int, readers: Mapping[str, int], kind: StreamKind, member: Member | None = None
+class _Settings(NamedTuple):
+    """A configuration without what has the member's name in it, and its canonical form."""
+
+    config: Mapping[str, Any]
+    canonical: Mapping[str, Any]
+
+
+class _Common:
+    """What the streams and consumers of an organisation are set to. What roles have in common is worked out once."""
+
+    def __init__(self, org: Org, level: int) -> None:
+        self.org = org
+        self.level = level
+        self._alone = set_alone(org)
+        self._found: dict[tuple[StreamKind | ConsumerKind, bytes], _Settings] = {}
+
+    def of(self, kind: StreamKind | ConsumerKind, member: Member | None) -> _Settings:
+        """The settings of one member, or of the one stream or consumer of this kind."""
+        if isinstance(member, Bucket):
+            return self._settings(kind, member)
+        alone = member if member and (kind, member.name) in self._alone else None
+        key = (
+            kind,
+            encoded([layer.roles.get(alone.name, {}).get(kind) for layer in self.org.layers])
+            if alone
+            else b"",
+        )
+        if key not in self._found:
+            self._found[key] = self._settings(kind, alone)
+        return self._found[key]
+
+    def _settings(self, kind: StreamKind | ConsumerKind, member: Member | None) -> _Settings:
+        settings = explicit(self.org, kind, member)
+        if isinstance(kind, ConsumerKind):
+            found = _consumer_config(kind, settings, self.level)
+        else:
+            found = _stream_config(self.org, kind, settings, member, self.level)
+        config = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in found.items()
+            if value != {}  # how a manifest says that there is none
+        }
+        return _Settings(
+            config, canonical(Kind.CONSUMER if isinstance(kind, ConsumerKind) else Kind.STREAM, config)
+        )
+
+
+def _stream(common: _Common, kind: StreamKind, member: Member | None, readers: Mapping[str, int]) -> Resource:
+    org, settings = common.org, common.of(kind, member)
+    ref = Ref(namespace.stream_name(org, kind, member))
+    own: dict[str, Any] = {}
+    if "subjects" not in settings.config:
+        own["subjects"] = namespace.captured(org, kind, member)
+    crowded = common.level >= CONSUMER_CAP_LEVEL and readers[ref.stream] > CONSUMER_CAP
+    if crowded and "max_consumers" not in explicit(org, kind, member):
+        # Room for up to a thousand more, so that a new role does not mean a change of the stream.
+        own["max_consumers"] = (readers[ref.stream] // CONSUMER_CAP + 1) * CONSUMER_CAP
+    return _resource(org, ref, settings, own, kind, member)
+
+
+def _consumer(common: _Common, reader: _Reader, streams: Mapping[Ref, Resource]) -> Resource:
+    ref, kind, role, events = reader
+    settings = common.of(kind, role)
+    own: dict[str, Any] = {}
+    if not settings.config.keys() & {"filter_subject", "filter_subjects"}:
+        own |= _filter(namespace.delivered(common.org, kind, role, events))
+    for name, limit in (streams[Ref(ref.stream)].config.get("consumer_limits") or {}).items():
+        # The stream's limit is the default of what the consumer leaves open, as on the server.
+        default = FIELDS[Kind.CONSUMER][name].default
+        if limit and settings.config.get(name, default) == default:
+            own[name] = limit
+    return _resource(common.org, ref, settings, own, kind, role)
+
+
+def _resource(
+    org: Org,
+    ref: Ref,
+    settings: _Settings,
+    own: Mapping[str, Any],
+    kind: StreamKind | ConsumerKind,
+    member: Member | None,
 ) -> Resource:
-    name = namespace.stream_name(org, kind, member)
+    """With its marks, the digest of what it says among them: the next plan tells drift from pending by it."""
+    labels = {**(settings.config.get("metadata") or {}), OWNER: org.name, KIND: kind.value}
+    if isinstance(member, Role):
+        labels[ROLE] = member.name
+        if member.renamed_from:
+            labels[RENAMED_FROM] = member.renamed_from
+    if kind is StreamKind.DEAD_LETTERS and org.buckets:
+        labels[BUCKETS] = " ".join(sorted(bucket.name for bucket in org.buckets))
+    identity = {"name": ref.name} | ({"durable_name": ref.name} if ref.consumer else {})
+    meaning = {**settings.canonical, **canonical(ref.kind, own)}
+    if unmarked := {key: text for key, text in sorted(labels.items()) if key not in MARKS}:
+        meaning["metadata"] = unmarked
+    labels[APPLIED] = digest_of(meaning)
+    config = {**identity, **settings.config, **own, "metadata": labels}
+    return Resource.with_canonical(ref, config, place(org, kind, member), meaning)
+
+
+def _stream_config(
+    org: Org, kind: StreamKind, settings: dict[str, Any], member: Member | None, level: int
+) -> dict[str, Any]:
+    """Everything but the subjects, unless they are set."""
+    settings.pop(ADMISSION, None)
     built_in: dict[str, Any] = {
         field: value
         for field, value in STREAM_DEFAULTS[kind].items()
         if FIELDS[Kind.STREAM][field].since <= level
     }
-    built_in["subjects"] = namespace.captured(org, kind, member)
     if kind is StreamKind.DEAD_LETTERS:
         built_in["subject_transform"] = namespace.dead_letter_transform(org)
     if isinstance(member, Bucket) and member.task_state:
         built_in |= buckets.TASK_STATE
-    if level >= CONSUMER_CAP_LEVEL and readers.get(name, 0) > CONSUMER_CAP:
-        # Room for up to a thousand more, so that a new role does not mean a change of the stream.
-        built_in["max_consumers"] = (readers[name] // CONSUMER_CAP + 1) * CONSUMER_CAP
-    settings = explicit(org, kind, member)
-    settings.pop(ADMISSION, None)
     config = _filled(Kind.STREAM, level) | built_in | settings
     if config.get("mirror"):
         config |= {
@@ -128,36 +260,19 @@ def _stream(
         config |= {"allow_msg_ttl": True, "allow_rollup_hdrs": True}  # as the server would
     if config.get("allow_msg_schedules"):
         config["allow_rollup_hdrs"] = True  # as the server would
-    return _marked(org, Ref(name), config, kind, member)
+    return config
 
 
-def _consumers(org: Org, level: int) -> Iterator[Resource]:
-    events = namespace.durable_events_by_reader(org)
-    for role in org.roles:
-        yield _consumer(org, level, ConsumerKind.WORKER, role)
-        yield _consumer(org, level, ConsumerKind.INBOX_READER, role)
-        yield _consumer(org, level, ConsumerKind.BROADCAST_READER, role)
-        if role.name in events:
-            yield _consumer(org, level, ConsumerKind.EVENT_READER, role, events[role.name])
-    yield _consumer(org, level, ConsumerKind.DEAD_LETTER_ALERTS)
-
-
-def _consumer(
-    org: Org, level: int, kind: ConsumerKind, role: Role | None = None, events: Sequence[str] = ()
-) -> Resource:
-    stream = namespace.stream_name(org, namespace.STREAM_OF[kind], role)
-    settings = explicit(org, kind, role)
+def _consumer_config(kind: ConsumerKind, settings: dict[str, Any], level: int) -> dict[str, Any]:
+    """Everything but the filter, unless it is set."""
     config = {**_filled(Kind.CONSUMER, level), **CONSUMER_DEFAULTS[kind], **settings}
-    if not settings.keys() & {"filter_subject", "filter_subjects"}:
-        config |= _filter(namespace.delivered(org, kind, role, events))
     if config.get("backoff"):
         config["ack_wait"] = config["backoff"][0]  # as the server would
     if config.get("priority_policy") == "pinned_client" and not config.get("priority_timeout"):
         config["priority_timeout"] = PINNED_CLIENT_TIMEOUT  # as the server would
     if config.get("deliver_subject"):
         config = {name: value for name, value in config.items() if name not in PULL_ONLY or name in settings}
-    name = namespace.consumer_name(kind, role)
-    return _marked(org, Ref(stream, name), config, kind, role)
+    return config
 
 
 def _filled(kind: Kind, level: int) -> dict[str, Any]:
@@ -176,38 +291,4 @@ def _filter(wanted: Sequence[str]) -> dict[str, Any]:
             return {}
         case (one,):
             return {"filter_subject": one}
-    return {"filter_subjects": wanted}
-
-
-def _under_limits(consumer: Resource, stream: Resource) -> Resource:
-    """The stream's consumer_limits are the default of what the consumer leaves open, as on the server."""
-    config = dict(consumer.config)
-    for name, limit in (stream.config.get("consumer_limits") or {}).items():
-        default = FIELDS[Kind.CONSUMER][name].default
-        if limit and config.get(name, default) == default:
-            config[name] = limit
-    return Resource(consumer.ref, config, consumer.origin)
-
-
-def _marked(
-    org: Org, ref: Ref, config: Mapping[str, Any], kind: StreamKind | ConsumerKind, member: Member | None
-) -> Resource:
-    labels = {OWNER: org.name, KIND: kind.value}
-    if isinstance(member, Role):
-        labels |= {ROLE: member.name} | ({RENAMED_FROM: member.renamed_from} if member.renamed_from else {})
-    if kind is StreamKind.DEAD_LETTERS and org.buckets:
-        labels[BUCKETS] = " ".join(sorted(bucket.name for bucket in org.buckets))
-    identity = {"name": ref.name} | ({"durable_name": ref.name} if ref.consumer else {})
-    metadata = {**(config.get("metadata") or {}), **labels}
-    plain = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in config.items()
-        if value != {}  # how a manifest says that there is none
-    }
-    return Resource(ref, {**identity, **plain, "metadata": metadata}, place(org, kind, member))
-
-
-def _signed(resource: Resource) -> Resource:
-    """With the digest of what it says: the next plan tells drift from pending by it."""
-    metadata = {**resource.metadata, APPLIED: resource.digest()}
-    return Resource(resource.ref, {**resource.config, "metadata": metadata}, resource.origin)
+    return {"filter_subjects": list(wanted)}

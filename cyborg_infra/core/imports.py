@@ -264,7 +264,7 @@ def _differences(live: Resource, wanted: Resource, later: Iterable[str]) -> dict
 
 def _told(resource: Resource) -> dict[str, Any]:
     """Its canonical configuration, with the labels that a manifest can say."""
-    found = resource.canonical()
+    found = dict(resource.canonical())
     labels = _labels(found.pop("metadata", None))
     return found | ({"metadata": labels} if labels else {})
 

@@ -8,7 +8,7 @@ from typing import Any
 from cyborg_infra.core.costly import LINTS
 from cyborg_infra.core.namespace import STREAM_OF
 from cyborg_infra.core.rules import told_once
-from cyborg_infra.core.settings import kind_of, member_of, set_at
+from cyborg_infra.core.settings import kind_of, member_of, set_alone, set_at
 from cyborg_infra.model.fields import FIELDS, Unit
 from cyborg_infra.model.org import ConsumerKind, Org, StreamKind
 from cyborg_infra.model.problems import Mark, Problem
@@ -37,12 +37,18 @@ def lint(org: Org, state: State) -> list[Problem]:
 def _found(org: Org, state: State) -> Iterator[tuple[str | None, Problem]]:
     """Every warning, ignored or not, with the role whose stream or consumer it is about."""
     rows = {kind: [row for row in LINTS if kind in row.kinds] for kind in (*StreamKind, *ConsumerKind)}
+    alone, clean = set_alone(org), set[StreamKind | ConsumerKind]()
     for resource in state.resources.values():
-        for row in rows[kind_of(resource)]:
-            for name in row.find(resource.config, org):
-                setting = f"{name} {_written(resource, name)} of {resource.ref}"
-                where = _place(org, resource, name)
-                yield resource.role, Problem(row.code, f"{setting}: {row.reason}", where, row.advice)
+        kind = kind_of(resource)
+        if kind in clean and (kind, resource.role) not in alone:
+            continue  # set as one that was looked at, for a role as well
+        found = [(row, name) for row in rows[kind] for name in row.find(resource.config, org)]
+        if not found and resource.role and (kind, resource.role) not in alone:
+            clean.add(kind)
+        for row, name in found:
+            setting = f"{name} {_written(resource, name)} of {resource.ref}"
+            where = _place(org, resource, name)
+            yield resource.role, Problem(row.code, f"{setting}: {row.reason}", where, row.advice)
 
 
 def _unneeded(org: Org, found: set[tuple[str, str | None]]) -> Iterator[Problem]:
@@ -71,6 +77,8 @@ def _written(resource: Resource, name: str) -> str:
             return format_duration(value)
         case Unit.DURATIONS:
             return ", ".join(format_duration(each) for each in value)
+        case Unit.SUBJECTS:
+            return f"({len(value):,} of them)"
         case Unit.SIZE:
             return format_size(value)
         case Unit.FLAG:

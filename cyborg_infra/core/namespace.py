@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from cyborg_infra.model.buckets import bucket_stream, bucket_subject
 from cyborg_infra.model.namespace import Subject, tasks_stream
@@ -197,7 +196,7 @@ def _agents(org: Org, state: State) -> list[Subject]:
         ]  # fmt: skip
         if role.renamed_from:  # what is still sent to the old name reaches the role
             rows += [
-                replace(row, subject=agent_subject(org, role.renamed_from, row.channel))
+                row._replace(subject=agent_subject(org, role.renamed_from, row.channel))
                 for row in rows[-len(channels) :]
                 if row.durable
             ]

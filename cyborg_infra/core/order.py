@@ -32,7 +32,10 @@ def ordered(
     for ref, earlier in (*_moved_subjects(changes), *first):
         needs[ref].add(earlier)
     try:
-        sequence = [replace(by_ref[ref], needs=tuple(sorted(needs[ref]))) for ref in _sorted(needs)]
+        sequence = [
+            replace(by_ref[ref], needs=tuple(sorted(needs[ref]))) if needs[ref] else by_ref[ref]
+            for ref in _sorted(needs)
+        ]
     except CycleError as cycle:
         names = " -> ".join(str(ref) for ref in cycle.args[1])
         problem = Problem(
@@ -123,7 +126,7 @@ def _moved_subjects(changes: Sequence[Change]) -> Iterator[tuple[Ref, Ref]]:
             names[change.ref.stream] = change.ref
             for subject in _subjects(change.before):
                 held.add(subject, change.ref.stream)
-    for change in changes:
+    for change in changes if names else ():
         if change.after and change.ref.kind is Kind.STREAM:
             gained = set(_subjects(change.after)) - set(_subjects(change.before))
             for subject in gained:

@@ -17,9 +17,10 @@ from cyborg_infra.core import (
     room,
 )
 from cyborg_infra.core.diff import diff, is_mark
+from cyborg_infra.core.fingerprint import fingerprint
 from cyborg_infra.core.known import Known
 from cyborg_infra.core.namespace import watched
-from cyborg_infra.model.fields import OLDEST, SERVER_METADATA, Kind
+from cyborg_infra.model.fields import OLDEST, Kind
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Cause, Change, FieldChange, Hazard, Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
@@ -31,7 +32,6 @@ from cyborg_infra.model.state import (
     Ref,
     Resource,
     State,
-    digest_of,
 )
 from cyborg_infra.model.subjects import SubjectIndex
 
@@ -75,24 +75,23 @@ def make_plan(
             )
         )
 
-    known = Known.of(
-        State({ref: found for ref, found in owned.resources.items() if ref in desired.resources})
-    )
+    known = Known(found for ref, found in owned.resources.items() if ref in desired.resources)
     changes = [
         change
         for ref, wanted in desired_part.resources.items()
-        if (change := _change(_found(ref, places, live), wanted, owner, facts, ever=known.applied(wanted)))
+        if (change := _change(_found(ref, places, live), wanted, owner, facts, known))
     ]
     if prune:
         changes += [
             Change(Action.DELETE, orphan, None, reason="no longer in the manifest") for orphan in orphans
         ]
     changes = interrupted.of_moves(changes, carried, live, desired_part)
-    changes = interrupted.of_consumers(changes, carried)
-    changes = _with_moves(changes, carried, places, live, desired, facts)
-    changes = _with_replaced_streams(changes, places, live, desired_part)
-    changes = _with_problems(changes, going_on, live, desired, facts)
-    changes = _with_hazards(changes, carried, live, desired)
+    if changes:  # what each costs is seen in the light of the whole account
+        changes = interrupted.of_consumers(changes, carried)
+        changes = _with_moves(changes, carried, places, live, desired, facts)
+        changes = _with_replaced_streams(changes, places, live, desired_part)
+        changes = _with_problems(changes, going_on, live, desired, facts)
+        changes = _with_hazards(changes, carried, live, desired)
     ordered, tangled = order.ordered(changes, room.pairs(changes, live, facts))
     return Plan(
         org=owner,
@@ -116,20 +115,6 @@ def make_plan(
     )
 
 
-def fingerprint(live: State, desired: State, owned: State) -> dict[Ref, str]:
-    """A digest of every live resource that a plan is about: its configuration with its metadata, and when it was created."""
-    return {
-        ref: digest_of([found.canonical(), _written(found), found.created])
-        for ref, found in live.resources.items()
-        if ref in desired.resources or ref in owned.resources
-    }
-
-
-def _written(found: Resource) -> list[tuple[str, str]]:
-    """The metadata that somebody wrote: of its own the server tells more in one answer than in another."""
-    return sorted(item for item in found.metadata.items() if not item[0].startswith(SERVER_METADATA))
-
-
 def _of_roles(state: State, targets: Sequence[str]) -> State:
     if not targets:
         return state
@@ -137,10 +122,11 @@ def _of_roles(state: State, targets: Sequence[str]) -> State:
 
 
 def _change(
-    live: Resource | None, desired: Resource, owner: str, facts: Facts, *, ever: bool
+    live: Resource | None, desired: Resource, owner: str, facts: Facts, known: Known
 ) -> Change | None:
     """The one change of one desired resource, still without hazards and order; None if there is nothing to do."""
     if live is None:
+        ever = known.applied(desired)
         cause = Cause.DRIFT if ever else Cause.PENDING
         return Change(
             Action.CREATE, None, desired, cause=cause, reason="deleted on the server" if ever else ""
@@ -152,7 +138,7 @@ def _change(
             desired.origin,
             preflight.way_apart(desired),
         )
-        cause = Cause.DRIFT if ever else Cause.PENDING
+        cause = Cause.DRIFT if known.applied(desired) else Cause.PENDING
         return Change(Action.IMPOSSIBLE, live, desired, cause=cause, problems=(problem,))
     if live.ref == desired.ref and (becomes := live.metadata.get(BECOMES)):
         problem = Problem(
@@ -167,7 +153,7 @@ def _change(
         return Change(Action.REPLACE, live, desired, fields, reason=f"renamed from {live.ref}")
     if not fields:
         return None
-    cause = _cause(live, desired, fields, ever=ever)
+    cause = _cause(live, desired, fields, ever=known.applied(desired))
     return Change(_action(live, fields), live, desired, fields, cause=cause, reason=_how(fields))
 
 
@@ -279,6 +265,7 @@ def _with_problems(
         if change.after is not None:
             problems += preflight.of_fields(change.after, facts)
             problems += preflight.of_replicas(change.after, facts)
+            problems += preflight.of_size(change.after, facts)
             problems += room.of_account(change.after, facts)
             problems += preflight.of_consumer_limits(change, live, desired, facts)
         if change.after is not None and change.action in (Action.CREATE, Action.REPLACE):
@@ -293,7 +280,8 @@ def _with_hazards(
     changes: Sequence[Change], carried: Container[Ref], live: State, desired: State
 ) -> list[Change]:
     """Each change with what it costs in the light of all the others."""
-    stored = _stored(changes, live, desired)
+    living = any(change.before for change in changes)
+    stored = _stored(changes, live, desired) if living else SubjectIndex()
     lost = {
         change.place
         for change in changes
@@ -303,19 +291,18 @@ def _with_hazards(
     }
     met = moves.as_read(changes, live)
     planned = {*desired.resources, *(change.ref for change in changes), *(change.place for change in changes)}
-    return [
-        change  # what an interrupted replace costs was allowed when it began
-        if Ref(change.ref.stream) in carried
-        else replace(
-            change,
-            hazards=tuple(
-                _hazards(change, lost, met, planned, stored, live)
-                if change.before
-                else _creation_hazards(change, live)
-            ),
+    costly = []
+    for change in changes:
+        if Ref(change.ref.stream) in carried:
+            costly.append(change)  # what an interrupted replace costs was allowed when it began
+            continue
+        found = tuple(
+            _hazards(change, lost, met, planned, stored, live)
+            if change.before
+            else _creation_hazards(change, live)
         )
-        for change in changes
-    ]
+        costly.append(replace(change, hazards=found) if found else change)
+    return costly
 
 
 def _stored(changes: Sequence[Change], live: State, desired: State) -> SubjectIndex:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from cyborg_infra.core.namespace import advisories_of
 from cyborg_infra.model.fields import FIELDS, OLDEST, Field, Unit, Version
 from cyborg_infra.model.org import Org, StreamKind
 from cyborg_infra.model.plan import Action, Change
 from cyborg_infra.model.problems import Problem
-from cyborg_infra.model.state import KIND, Facts, Ref, Resource, State
+from cyborg_infra.model.state import KIND, Facts, Ref, Resource, State, encoded
 from cyborg_infra.model.subjects import SubjectIndex
 
 # Measured: 2.14.0 and before refuse consumer_limits without a member that some consumer has; 2.14.6 does not.
@@ -75,8 +76,26 @@ def of_replicas(desired: Resource, facts: Facts) -> Iterator[Problem]:
         )
 
 
+def of_size(desired: Resource, facts: Facts) -> Iterator[Problem]:
+    """A configuration that fits into no request (max_payload): with 7,000 roles and two notices each, that of DEAD_LETTERS."""
+    size = len(encoded(desired.config))
+    if 0 < facts.max_payload < size:
+        way = "raise max_payload on the server"
+        if desired.metadata[KIND] == StreamKind.DEAD_LETTERS:
+            subjects = ", ".join((desired.config["subjects"][0], *advisories_of("*")))
+            way += f", or, in an account that nobody else uses, set streams.dead_letters.subjects to [{subjects}]"
+        yield Problem(
+            "max-payload",
+            f"{desired.ref}: its configuration has {size:,} bytes, and the server takes requests of {facts.max_payload:,}",
+            desired.origin,
+            way,
+        )
+
+
 def overlaps(desired: State, in_the_way: Sequence[Resource]) -> Mapping[Ref, list[Problem]]:
     """Per desired stream, the live streams outside the plan that already store one of its subjects (10065)."""
+    if not in_the_way:
+        return {}
     index = SubjectIndex()
     for stream in in_the_way:
         for subject in stream.config.get("subjects") or ():

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from cyborg_infra.core.namespace import ephemeral, stream_name
-from cyborg_infra.core.settings import admitted, explicit, kind_of, member_of, place
+from cyborg_infra.core.settings import admitted, explicit, kind_of, member_of, place, set_with
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.org import ADMISSION, Fields, Org, StreamKind
 from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
 from cyborg_infra.model.state import Ref, Resource, State
-from cyborg_infra.model.subjects import MAX_NAME, SubjectIndex, is_name, is_pattern
+from cyborg_infra.model.subjects import MAX_NAME, SubjectIndex, covers, is_name, is_pattern
 from cyborg_infra.model.units import format_duration
 
 TOLD_EACH = 3
@@ -20,9 +19,34 @@ TOLD_EACH = 3
 
 def check(org: Org, state: State) -> None:
     """Nothing, or ManifestInvalid with every problem of every rule; one line that concerns many roles is told once."""
-    found = told_once(problem for rule in RULES for problem in rule(org, state))
+    found = told_once(
+        (*_of_subjects(org, state), *(problem for rule in RULES for problem in rule(org, state)))
+    )
     if found:
         raise ManifestInvalid(*found)
+
+
+def _of_subjects(org: Org, state: State) -> Iterator[Problem]:
+    """What the rules of subjects have against those that somebody set: the naming scheme keeps them by itself."""
+    kinds, alone = set_with(org, *_SUBJECT_SETTINGS)
+    by_hand = {
+        ref
+        for ref, found in state.resources.items()
+        if kinds or alone
+        if (kind := kind_of(found)) in kinds or (kind, found.role) in alone
+    }
+    if not by_hand:
+        return
+    streams = {ref.stream for ref in by_hand if not ref.consumer}
+    near = by_hand | {Ref(ref.stream) for ref in by_hand}
+    part = State(
+        {ref: found for ref, found in state.resources.items() if ref in near or ref.stream in streams}
+    )
+    for rule in RULES_OF_SUBJECTS:
+        yield from rule(org, state if rule is streams_do_not_overlap else part)
+
+
+_SUBJECT_SETTINGS = ("subjects", "filter_subject", "filter_subjects", "mirror", "subject_transform")
 
 
 def told_once(problems: Iterable[Problem]) -> list[Problem]:
@@ -36,7 +60,7 @@ def told_once(problems: Iterable[Problem]) -> list[Problem]:
 def _first_of(alike: Sequence[Problem]) -> Sequence[Problem]:
     if len(alike) <= TOLD_EACH:
         return alike
-    return [replace(alike[0], message=f"{alike[0].message} (and {len(alike) - 1} more like it)")]
+    return [alike[0]._replace(message=f"{alike[0].message} (and {len(alike) - 1} more like it)")]
 
 
 def names_fit(_org: Org, state: State) -> Iterator[Problem]:
@@ -104,10 +128,10 @@ def filters_are_inside(org: Org, state: State) -> Iterator[Problem]:
         stored = stream.config.get("subjects", ())
         if not stored or stream.config.get("subject_transform"):
             continue  # a mirror or sourced stream, or one that stores under other subjects: it cannot be known here
-        index = SubjectIndex((subject, "") for subject in stored)
+        index = SubjectIndex((subject, "") for subject in stored) if len(stored) > 1 else None
         for consumer in state.consumers(stream.ref.stream):
             for subject in _subjects(consumer):
-                if index.covers(subject):
+                if index.covers(subject) if index else covers(stored[0], subject):
                     continue
                 yield Problem(
                     "filter",
@@ -279,13 +303,19 @@ def mirrors_stand_alone(org: Org, state: State) -> Iterator[Problem]:
             )
 
 
-RULES: tuple[Callable[[Org, State], Iterator[Problem]], ...] = (
-    names_fit,
+Rule = Callable[[Org, State], Iterator[Problem]]
+
+RULES_OF_SUBJECTS: tuple[Rule, ...] = (
     subjects_are_valid,
     streams_do_not_overlap,
     requests_are_not_captured,
     filters_are_inside,
     one_way_to_filter,
+)
+"""What the naming scheme keeps by itself, as a property in the tests says: asked only of what somebody set."""
+
+RULES: tuple[Rule, ...] = (
+    names_fit,
     windows_fit,
     discard_per_subject_is_complete,
     backoff_fits,

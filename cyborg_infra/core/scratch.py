@@ -38,7 +38,7 @@ def scratch(org: Org, token: str, *, alone: bool = False) -> Org:
         org,
         name=f"{org.name}-verify-{token}",
         stream_prefix=f"VERIFY_{token.upper()}_",
-        roles=tuple(replace(role, renamed_from="") for role in org.roles),
+        roles=tuple(role._replace(renamed_from="") for role in org.roles),
         buckets=(),
         server=ExpectedServer() if alone else org.server,
     )

@@ -40,6 +40,32 @@ def explicit(org: Org, kind: StreamKind | ConsumerKind, member: Member | None) -
     return found
 
 
+def set_alone(org: Org) -> frozenset[tuple[StreamKind | ConsumerKind, str]]:
+    """The kinds and roles for which somebody set a field for this role alone."""
+    return frozenset(
+        (kind, name) for layer in org.layers for name, kinds in layer.roles.items() for kind in kinds
+    )
+
+
+def set_with(
+    org: Org, *names: str
+) -> tuple[set[StreamKind | ConsumerKind], set[tuple[StreamKind | ConsumerKind, str]]]:
+    """The kinds for which somebody set one of these fields, and those with a role for which it was set alone."""
+    kinds: set[StreamKind | ConsumerKind] = set()
+    alone: set[tuple[StreamKind | ConsumerKind, str]] = set()
+    wanted = frozenset(names)
+    for layer in org.layers:
+        kinds |= {kind for kind, fields in layer.streams.items() if not wanted.isdisjoint(fields)}
+        kinds |= {kind for kind, fields in layer.consumers.items() if not wanted.isdisjoint(fields)}
+        alone |= {
+            (kind, role)
+            for role, own in layer.roles.items()
+            for kind, fields in own.items()
+            if not wanted.isdisjoint(fields)
+        }
+    return kinds, alone
+
+
 def admitted(admission: Fields) -> dict[str, Any]:
     """The stream fields by which the server itself refuses a task beyond max_pending unfinished ones.
 
@@ -61,12 +87,12 @@ def member_of(org: Org, resource: Resource) -> Member | None:
     """The role or the bucket that this is of, or None if it is shared."""
     if kind_of(resource) is StreamKind.KEY_VALUE:
         return next(one for one in org.buckets if bucket_stream(one.name) == resource.ref.stream)
-    return next((role for role in org.roles if role.name == resource.role), None)
+    return org.role(resource.role)
 
 
 def place(org: Org, kind: StreamKind | ConsumerKind, member: Member | None, *names: str) -> Mark | None:
     """Where the winning value of one of `names` stands; without one, where the resource comes from."""
-    if found := set_at(org, kind, member, *names):
+    if names and (found := set_at(org, kind, member, *names)):
         return found
     if member is not None:
         return member.mark

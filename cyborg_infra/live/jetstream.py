@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
 from typing import Any
+
+import orjson
 
 from cyborg_infra.live.again import Outage, Result, may_pass
 from cyborg_infra.live.connect import Connection, connect
@@ -21,6 +21,8 @@ from cyborg_infra.model.state import Facts, Ref, Resource, State
 
 READS_IN_FLIGHT = 128  # measured: the server drops its whole queue at 10,000; beyond 128 nothing is gained
 CLUSTER_TIMEOUT = 10.0  # seconds; an election takes 4 to 9, and LIST waits 4 for what does not answer
+PAGE = 256  # rows of a listing
+ENOUGH_PAGES = 8  # for a listing that moves while it is read, besides four times as many as it has
 READINGS = 3  # a listing that changed while it was read is read again
 
 NO_META_LEADER = 10008
@@ -58,9 +60,14 @@ class JetStream:
         *,
         doing: str,
         timeout: float | None = None,  # noqa: ASYNC109 - part of the request, and named in its error
+        longer: float = 0.0,
     ) -> dict[str, Any]:
-        """The API's answer to one request. Raises ApiError for an error in it, and whatever `Connection.request` raises."""
-        return await self._ask(f"{self._target.api_prefix}.{verb}", body, {}, doing, timeout)
+        """The API's answer to one request. Raises ApiError for an error in it, and whatever `Connection.request` raises.
+
+        It may take `timeout` seconds, or those of most requests and `longer`.
+        """
+        seconds = timeout or self._timeout + longer
+        return await self._ask(f"{self._target.api_prefix}.{verb}", body, {}, doing, seconds)
 
     async def insist(self, verb: str, body: Mapping[str, Any] | None = None, *, doing: str) -> dict[str, Any]:
         """As `call`, for what may be done twice, as reading may: asked again where a cluster needs time to elect.
@@ -111,7 +118,7 @@ class JetStream:
         doing: str,
         timeout: float | None = None,  # noqa: ASYNC109 - as in `call`
     ) -> dict[str, Any]:
-        payload = json.dumps(body, separators=(",", ":")).encode() if body is not None else b""
+        payload = orjson.dumps(body) if body is not None else b""
         try:
             reply = await self._connection.request(
                 subject, payload, headers=headers, timeout=timeout or self._timeout
@@ -123,7 +130,7 @@ class JetStream:
 
     def _understood(self, reply: bytes, doing: str) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = json.loads(reply)
+            answer: dict[str, Any] = orjson.loads(reply)
         except ValueError:
             raise ServerFault(
                 Problem(
@@ -158,6 +165,7 @@ class JetStream:
             context=self._target.context,
             source=self._target.source,
             limits=limits(info),
+            max_payload=self._connection.max_payload,
         )
 
     async def snapshot(self, owner: str, names: Collection[str]) -> State:
@@ -256,7 +264,7 @@ class JetStream:
         for stream, rows, absent in listed:
             found |= {Ref(stream, name): resource(Ref(stream, name), row) for name, row in rows.items()}
             unread |= {Ref(stream, name): problem for name, problem in absent.items()}
-        return State(found, replace(facts, peers=_peers(facts.peers, streams)))
+        return State(found, facts._replace(peers=_peers(facts.peers, streams)))
 
     async def _consumers(
         self, stream: str, row: Mapping[str, Any], *, patient: bool = True
@@ -285,23 +293,34 @@ class JetStream:
     async def _all(
         self, verb: str, member: str, doing: str, one: Callable[[str], Awaitable[dict[str, Any]]]
     ) -> tuple[_Rows, dict[str, Problem]]:
-        """Every row by name, over all pages, and why a row is missing; what a page only names is asked for by itself."""
+        """Every row by name, over all pages, and why a row is missing; what a page only names is asked for by itself.
+
+        Pages are cut from a list that is sorted by name, so what comes and goes between two of them moves the next
+        one. Each begins with the last row of the one before: where it does not, something may have been passed over,
+        and it is asked for from further up. So whatever is there all the time is found, in an account that is busy.
+        """
         rows: _Rows = {}
         missing: dict[str, str] = {}
-        offset, totals = 0, set()
+        begin = pages = 0
         while True:
-            page = await self.insist(verb, {"offset": offset}, doing=doing)
+            page = await self.insist(verb, {"offset": begin}, doing=doing)
+            total, pages = page["total"], pages + 1
             listed = {_name(row): row for row in page.get(member) or ()}
             absent = dict.fromkeys(page.get("missing") or (), "no answer") | (page.get("offline") or {})
-            covered = listed.keys() | absent.keys()
-            if not covered - rows.keys() - missing.keys():  # past the end, or the same page again
-                break
-            totals.add(page["total"])
+            covered, known = listed.keys() | absent.keys(), rows.keys() | missing.keys()
+            if pages > ENOUGH_PAGES + 4 * total // PAGE:
+                raise _ChangedMeanwhile
+            if begin and covered.isdisjoint(known):
+                begin = max(begin - PAGE, 0)
+                continue
+            goes_on = begin + len(covered) < total
+            if goes_on and not (covered - known if begin else covered):
+                raise _ChangedMeanwhile
             rows |= listed
             missing |= absent
-            offset += len(covered)
-        if len(totals) > 1 or (totals and offset != totals.pop()):
-            raise _ChangedMeanwhile
+            if not goes_on:
+                break
+            begin += len(covered) - 1
         looked, problems = await self._missing(missing, doing, one)
         # A listing may have all zeroes for what it also names as missing.
         return {name: row for name, row in rows.items() if name not in problems} | looked, problems

@@ -111,9 +111,9 @@ async def _resources(
 def _still(resources: Iterable[Resource]) -> list[object]:
     """What must not change while one moment's counts are read: all that is about messages."""
     return [
-        replace(found.counts, oldest_age=0)
+        found.counts._replace(oldest_age=0)
         if isinstance(found.counts, StreamCounts)
-        else replace(found.counts, num_waiting=0)
+        else found.counts._replace(num_waiting=0)
         for found in resources
         if found.counts is not None
     ]

@@ -232,10 +232,10 @@ def _alerts(
     """What one layer says of thresholds; `others` for what it leaves open."""
     said = _section(data, "alerts")
     lag, acknowledged = said.get("lag"), said.get("broadcast_ack")
-    found = others if lag is None else replace(others, lag=lag)
+    found = others if lag is None else others._replace(lag=lag)
     try:
         return (
-            found if acknowledged is None else replace(found, broadcast_ack=parse_duration(str(acknowledged)))
+            found if acknowledged is None else found._replace(broadcast_ack=parse_duration(str(acknowledged)))
         )
     except ValueError as error:
         problems.append(_unusable(source, (*path, "alerts", "broadcast_ack"), error))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from cyborg_infra.manifest import rules, schema, source
@@ -23,14 +20,12 @@ def load(path: str | os.PathLike[str], env: str | None = None) -> Org:
     Raises:
         ManifestInvalid: with every problem found, in the order of their places.
     """
-    with _collector_paused():
-        return _load(source.read(path), env)
+    return _load(source.read(path), env)
 
 
 def loads(text: str, *, file: str = "org.yaml", env: str | None = None) -> Org:
     """The same from a manifest's text; `file` is the name that problems and marks carry."""
-    with _collector_paused():
-        return _load(source.parse(text, file), env)
+    return _load(source.parse(text, file), env)
 
 
 def _load(found: Source, env: str | None) -> Org:
@@ -75,15 +70,3 @@ def _no_environment(found: Source, env: str | None, known: list[str]) -> Problem
         found.key(("environments",)),
         f"did you mean {meant}?" if meant else known_ones,
     )
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Without garbage collection, which takes half the time of a large manifest and finds nothing in it."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()

@@ -276,25 +276,10 @@ SERVER_METADATA = "_nats."
 
 def normal(field: Field, value: Any) -> Any:
     """`value` as it is compared: what the server fills in, leaves out or reorders makes no difference."""
-    match field.unit:
-        case Unit.SUBJECTS:
-            return tuple(sorted(set(value or ())))
-        case Unit.OBJECT:
-            return _object(field, value or {}) or None
-        case Unit.OBJECTS:
-            return tuple(sorted((_object(field, item) for item in value or ()), key=repr)) or None
-        case Unit.TIME:
-            return _in_utc(value) if value else field.default
-        case Unit.DURATIONS | Unit.NAMES:
-            return tuple(value or ()) or None
-        case Unit.METADATA:
-            return {
-                key: text
-                for key, text in sorted((value or {}).items())
-                if not key.startswith(SERVER_METADATA)
-            } or None
-        case Unit.COUNT | Unit.SIZE if field.default == -1 and (value is None or value <= 0):
-            return -1  # 0 and everything below mean unlimited
+    if shape := _SHAPES.get(field.unit):
+        return shape(field, value)
+    if field.default == -1 and (value is None or value <= 0):
+        return -1  # 0 and everything below mean unlimited
     return value or field.default
 
 
@@ -327,20 +312,39 @@ def _without_defaults(value: Any) -> Any:
     return value
 
 
+def _metadata(_field: Field, value: Mapping[str, str] | None) -> dict[str, str] | None:
+    kept = {key: text for key, text in (value or {}).items() if not key.startswith(SERVER_METADATA)}
+    return dict(sorted(kept.items())) or None
+
+
+_SHAPES: Mapping[Unit, Callable[[Field, Any], Any]] = {
+    Unit.SUBJECTS: lambda _, value: tuple(sorted(set(value or ()))),
+    Unit.OBJECT: lambda field, value: _object(field, value or {}) or None,
+    Unit.OBJECTS: lambda field, value: (
+        tuple(sorted((_object(field, item) for item in value or ()), key=repr)) or None
+    ),
+    Unit.TIME: lambda field, value: _in_utc(value) if value else field.default,
+    Unit.DURATIONS: lambda _, value: tuple(value or ()) or None,
+    Unit.NAMES: lambda _, value: tuple(value or ()) or None,
+    Unit.METADATA: _metadata,
+}
+"""What is more than a plain value."""
+
+
 def canonical(kind: Kind, config: Config) -> dict[str, Any]:
     """The managed fields of `config` that differ from their default, normalised.
 
     Two configurations mean the same exactly if their canonical forms are equal, whatever the server filled
     in; and a row that a later version of this table adds changes no canonical form.
     """
-    found = {}
-    for name, field in FIELDS[kind].items():
-        value = config.get(name)
-        if value is None or value == field.default:
+    table, found = FIELDS[kind], {}
+    for name, value in config.items():
+        field = table.get(name)
+        if field is None or value is None or value == field.default:
             continue  # most fields say nothing; this is where a large organisation spends its time
-        value = normal(field, value)
-        if value != field.default:
-            found[name] = value
+        said = normal(field, value)
+        if said != field.default:
+            found[name] = said
     return _as_copy(found, config) if kind is Kind.STREAM else _with_one_filter(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from cyborg_infra.model.problems import Mark
 from cyborg_infra.model.units import MINUTE
@@ -56,8 +56,7 @@ ADMISSION = "admission"
 """The one setting that is no JetStream field: `{"max_pending": 5}`, or {} for none. `core.settings` says what it means."""
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(NamedTuple):
     """A position in the organisation. `renamed_from` is the name that it had before; empty if it has always had this one."""
 
     name: str
@@ -66,8 +65,7 @@ class Role:
     mark: Mark | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """`<domain>.<event>`, who publishes it and who reads it; durable ones are stored in ORG_EVENTS."""
 
     name: str
@@ -78,8 +76,7 @@ class Event:
     mark: Mark | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ignore:
+class Ignore(NamedTuple):
     """A warning that `validate` shall not give: its code, why, and the one role that is meant; None is all of them."""
 
     code: str
@@ -88,8 +85,7 @@ class Ignore:
     mark: Mark | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """A key-value bucket, by the name that clients open it with; `task_state` if it keeps the task documents."""
 
     name: str
@@ -113,16 +109,14 @@ class Overrides:
     buckets: Mapping[str, Fields] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedServer:
+class ExpectedServer(NamedTuple):
     """Where this manifest may be applied; None means anywhere."""
 
     account: str | None = None
     cluster: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Alerts:
+class Alerts(NamedTuple):
     """What `status` calls too much: messages waiting for one role, and nanoseconds until every role has read a broadcast."""
 
     lag: int = 5
@@ -139,8 +133,16 @@ class Org:
     description: str = ""
     layers: tuple[Overrides, ...] = ()
     stream_prefix: str = ""
-    server: ExpectedServer = ExpectedServer()
-    alerts: Alerts = Alerts()
+    server: ExpectedServer = field(default_factory=ExpectedServer)
+    alerts: Alerts = field(default_factory=Alerts)
     environment: str | None = None
     marks: Mapping[Path, Mark] = field(default_factory=dict)
     buckets: tuple[Bucket, ...] = ()
+    _roles: Mapping[str, Role] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_roles", {role.name: role for role in reversed(self.roles)})
+
+    def role(self, name: str | None) -> Role | None:
+        """The role of this name, the first if there are several, or None."""
+        return self._roles.get(name or "")

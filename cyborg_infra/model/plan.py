@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.state import Facts, Question, Ref, Resource, State
@@ -55,8 +55,7 @@ class Hazard:
     questions: tuple[Question, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FieldChange:
+class FieldChange(NamedTuple):
     """One field, before and after, in wire form; None where the field is absent. `reason` if it forces more than an update."""
 
     field: str

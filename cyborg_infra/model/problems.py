@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 EXIT_OK = 0
 EXIT_ERROR = 1
@@ -10,8 +10,7 @@ EXIT_DIFFERENCES = 2
 EXIT_REFUSED = 3
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Mark:
+class Mark(NamedTuple):
     """A place in a file; line and column count from 1. Prints as `org.yaml:12:5`."""
 
     file: str
@@ -22,8 +21,7 @@ class Mark:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong: a stable `code`, a sentence, a place if there is one, and what to do."""
 
     code: str

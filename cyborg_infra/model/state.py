@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple, Self
+
+import orjson
 
 from cyborg_infra.model.fields import Config, Kind, Version, canonical
 from cyborg_infra.model.problems import Mark
@@ -46,11 +47,17 @@ JOURNAL = "cyborg-infra.journal"
 COPY_OVERHEAD = 512
 """Bytes by which a message may be larger in a copy: a file takes more than memory, and sources add a header."""
 
+_WRITTEN = frozenset((*MARKS, START))
 _START_FIELDS = {"by_start_sequence": "opt_start_seq", "by_start_time": "opt_start_time"}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Ref:
+_STREAM, _CONSUMER = (
+    Kind.STREAM,
+    Kind.CONSUMER,
+)  # to look a member up in its enumeration takes longer than the rest
+
+
+class Ref(NamedTuple):
     """A stream, or a consumer of one. Sorts a stream before its consumers; prints `STREAM` or `STREAM/consumer`."""
 
     stream: str
@@ -59,7 +66,7 @@ class Ref:
     @property
     def kind(self) -> Kind:
         """Stream or consumer."""
-        return Kind.CONSUMER if self.consumer else Kind.STREAM
+        return _CONSUMER if self.consumer else _STREAM
 
     @property
     def name(self) -> str:
@@ -80,8 +87,7 @@ def temporary(stream: Ref) -> Ref:
     return Ref(f"{TEMPORARY}{stream.stream}")
 
 
-@dataclass(frozen=True, slots=True)
-class StreamCounts:
+class StreamCounts(NamedTuple):
     """What a live stream holds. Times are RFC 3339 as the server writes them, empty where there is no message."""
 
     messages: int = 0
@@ -95,8 +101,7 @@ class StreamCounts:
     consumers: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerCounts:
+class ConsumerCounts(NamedTuple):
     """Where a live consumer stands: not yet delivered, being worked on, delivered and acknowledged up to."""
 
     num_pending: int = 0
@@ -107,8 +112,7 @@ class ConsumerCounts:
     ack_floor_stream_seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
+class Activity(NamedTuple):
     """When a live stream or consumer was read and last moved; RFC 3339 by the server's clock.
 
     `delivered_at` moves with a delivery and with an agent's "in progress" (measured 2.10.26 and 2.15.1). The server
@@ -135,8 +139,7 @@ class Measure(StrEnum):
     WAITING = "in the stream beyond that, and below sequence `limit` if there is one"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """Which messages of a live stream or consumer a closer reading shall count."""
 
     ref: Ref
@@ -146,8 +149,7 @@ class Question:
     without: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(NamedTuple):
     """So many messages, exactly; bytes as the server counts them, 0 where they are not known."""
 
     messages: int = 0
@@ -165,6 +167,7 @@ class Resource:
     created: str = ""
     measured: Mapping[Question, Amount] = field(default_factory=dict, repr=False)
     activity: Activity = field(default=Activity(), repr=False, compare=False)
+    _canonical: Mapping[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -187,18 +190,30 @@ class Resource:
         """Whether it is a consumer that a replace has stopped, where none can be paused: it goes on only as a new one."""
         return bool(self.ref.consumer) and self.config.get("filter_subject") == unused_subject(self.ref)
 
-    def canonical(self) -> dict[str, Any]:
+    @classmethod
+    def with_canonical(
+        cls, ref: Ref, config: Config, origin: Mark | None, canonical: Mapping[str, Any]
+    ) -> Self:
+        """The desired resource, whose canonical form somebody has worked out already."""
+        made = cls(ref, config, origin)
+        object.__setattr__(made, "_canonical", canonical)
+        return made
+
+    def canonical(self) -> Mapping[str, Any]:
         """The managed configuration without the marks: what is compared, and what `digest` is taken of."""
-        found = canonical(self.ref.kind, self._as_wished())
-        written = (*MARKS, START)
-        labels = {
-            key: text for key, text in (found.pop("metadata", None) or {}).items() if key not in written
-        }
-        return found | ({"metadata": labels} if labels else {})
+        if self._canonical is None:
+            found = canonical(self.ref.kind, self._as_wished())
+            labels = found.pop("metadata", {})
+            if own := {key: text for key, text in labels.items() if key not in _WRITTEN}:
+                found["metadata"] = own
+            object.__setattr__(self, "_canonical", found)
+        return self._canonical or {}
 
     def _as_wished(self) -> Config:
         """The configuration with the start that was asked for, where a replace had to write another one."""
-        policy, _, value = self.metadata.get(START, "").partition(" ")
+        if START not in self.metadata:
+            return self.config
+        policy, _, value = self.metadata[START].partition(" ")
         if not policy or bool(value) != (policy in _START_FIELDS):
             return self.config
         rest = {name: found for name, found in self.config.items() if name not in _START_FIELDS.values()}
@@ -228,12 +243,15 @@ def start_of(config: Config) -> str:
 
 def digest_of(value: object) -> str:
     """A short, stable digest of any JSON value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(encoded(value)).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+def encoded(value: object) -> bytes:
+    """A JSON value in its one spelling: keys sorted, no spaces, UTF-8."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+class Limits(NamedTuple):
     """What the account may have; -1 is unlimited. From `$JS.API.INFO`."""
 
     max_streams: int = -1
@@ -250,8 +268,7 @@ class Limits:
     memory: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of the server and account that a State was read from. Holds no secret."""
 
     version: Version  # the oldest that answers for the API: see live.jetstream
@@ -265,6 +282,7 @@ class Facts:
     context: str = ""
     source: str = ""  # where url and context came from
     limits: Limits = Limits()
+    max_payload: int = 0  # bytes that a request may have; 0 is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,23 +291,28 @@ class State:
 
     resources: Mapping[Ref, Resource] = field(default_factory=dict)
     facts: Facts | None = None
-    _readers: Mapping[str, list[Resource]] = field(init=False, repr=False, compare=False)
+    _streams: Sequence[Resource] = field(init=False, repr=False, compare=False)
+    _readers: Mapping[str, Sequence[Resource]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        streams: list[Resource] = []
         readers: dict[str, list[Resource]] = {}
-        ordered = dict(sorted(self.resources.items()))
+        ordered = {ref: self.resources[ref] for ref in sorted(self.resources)}
         for ref, resource in ordered.items():
             if ref.consumer:
                 readers.setdefault(ref.stream, []).append(resource)
+            else:
+                streams.append(resource)
         object.__setattr__(self, "resources", ordered)
+        object.__setattr__(self, "_streams", streams)
         object.__setattr__(self, "_readers", readers)
 
-    def streams(self) -> list[Resource]:
+    def streams(self) -> Sequence[Resource]:
         """The streams, sorted by name."""
-        return [resource for ref, resource in self.resources.items() if ref.kind is Kind.STREAM]
+        return self._streams
 
-    def consumers(self, stream: str | None = None) -> list[Resource]:
+    def consumers(self, stream: str | None = None) -> Sequence[Resource]:
         """The consumers, of one stream or of all, sorted."""
         if stream is not None:
-            return self._readers.get(stream, [])
+            return self._readers.get(stream, ())
         return [consumer for readers in self._readers.values() for consumer in readers]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 # Measured on 2.10 to 2.15: tokens split by '.', none of these in a token; '*' and '>' are wildcards only alone.
+_FORBIDDEN_IN_PATTERN = re.compile(r"[\s\x00-\x1f\x7f]")
 _FORBIDDEN_IN_TOKEN = re.compile(r"[\s.*>\x00-\x1f\x7f]")
 # Names of streams and consumers additionally become directories (10127, 10128).
 _FORBIDDEN_IN_NAME = re.compile(r"[\s.*>/\\\x00-\x1f\x7f]")
@@ -25,10 +26,7 @@ def is_name(text: str) -> bool:
 def is_pattern(text: str) -> bool:
     """Whether `text` is a subject, with or without wildcards: no empty token, `>` only as the last one."""
     tokens = text.split(".")
-    return (
-        all(token and not re.search(r"[\s\x00-\x1f\x7f]", token) for token in tokens)
-        and ">" not in tokens[:-1]
-    )
+    return "" not in tokens and ">" not in tokens[:-1] and not _FORBIDDEN_IN_PATTERN.search(text)
 
 
 def covers(pattern: str, subject: str) -> bool:
@@ -67,48 +65,39 @@ class SubjectIndex:
         """Holds `value` under `pattern` from now on."""
         node = self._root
         for token in pattern.split("."):
-            node = node.children.setdefault(token, _Node())
+            child = node.children.get(token)
+            if child is None:
+                child = node.children[token] = _Node()
+            node = child
         node.found.append((pattern, value))
 
     def overlapping(self, pattern: str) -> list[tuple[str, str]]:
         """Every (pattern, value) that has a subject in common with `pattern`."""
-        tokens = pattern.split(".")
         found: list[tuple[str, str]] = []
-        stack = [(self._root, 0)]
-        while stack:
-            node, position = stack.pop()
-            if position == len(tokens):
-                found += node.found
-                continue
-            token = tokens[position]
+        nodes = [self._root]
+        for token in pattern.split("."):
             if token == ">":
-                found += [hit for child in node.children.values() for hit in child.everything()]
-                continue
-            if ">" in node.children:
-                found += node.children[">"].found
-            nexts = node.children if token == "*" else {token, "*"}
-            stack += [
-                (node.children[name], position + 1) for name in nexts if name in node.children and name != ">"
-            ]
-        return found
+                return found + [
+                    hit for node in nodes for child in node.children.values() for hit in child.everything()
+                ]
+            found += [hit for node in nodes if ">" in node.children for hit in node.children[">"].found]
+            nodes = [child for node in nodes for child in node.matched_by(token)]
+        return found + [hit for node in nodes for hit in node.found]
 
     def covers(self, subject: str) -> bool:
         """Whether one of the patterns covers `subject` alone."""
-        tokens = subject.split(".")
-        stack = [(self._root, 0)]
-        while stack:
-            node, position = stack.pop()
-            if position == len(tokens):
-                if node.found:
-                    return True
-                continue
-            if ">" in node.children:
+        nodes = [self._root]
+        for token in subject.split("."):
+            if any(">" in node.children for node in nodes):
                 return True
-            if (token := tokens[position]) != ">":
-                stack += [
-                    (node.children[name], position + 1) for name in {token, "*"} if name in node.children
-                ]
-        return False
+            names = ("*",) if token == "*" else (token, "*")
+            nodes = [
+                node.children[name]
+                for node in nodes
+                for name in names
+                if token != ">" and name in node.children
+            ]
+        return any(node.found for node in nodes)
 
 
 class _Node:
@@ -119,6 +108,13 @@ class _Node:
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
         self.found: list[tuple[str, str]] = []
+
+    def matched_by(self, token: str) -> list[_Node]:
+        """What comes below for `token`, apart from what takes all the rest."""
+        children = self.children
+        if token == "*":
+            return [child for name, child in children.items() if name != ">"]
+        return [children[name] for name in (token, "*") if name in children]
 
     def everything(self) -> list[tuple[str, str]]:
         """Whatever is held here and below."""

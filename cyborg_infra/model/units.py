@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from fractions import Fraction
 
 MAX_INT64 = 2**63 - 1
 
@@ -35,7 +34,9 @@ _DURATION_UNITS = {
     "y": 365 * DAY,
     "Y": 365 * DAY,
 }
-_DURATION_PART = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(ns|us|ms|[smhdDwWMyY])")
+_FRACTION_DIGITS = 20
+_WHOLE: int = 10**_FRACTION_DIGITS
+_DURATION_PART = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?(ns|us|ms|[smhdDwWMyY])")
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _FORMAT_UNITS = (
     ("h", HOUR),
@@ -69,15 +70,16 @@ def parse_duration(text: str) -> int:
         raise ValueError(
             f"{text!r} is no duration; write a number with ns, us, ms, s, m, h, d, w, M or y, such as 72h or 2m30s"
         )
-    total = sum(
-        (Fraction(number) * _DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(text)),
-        Fraction(0),
+    parts = sum(
+        int(whole + fraction.ljust(_FRACTION_DIGITS, "0")) * _DURATION_UNITS[unit]
+        for whole, fraction, unit in _DURATION_PART.findall(text)
     )
-    if total.denominator != 1:
+    total, rest = divmod(parts, _WHOLE)
+    if rest:
         raise ValueError(f"{text!r} is no whole number of nanoseconds")
     if total > MAX_INT64:
         raise ValueError(f"{text!r} is longer than the server can hold (about 292 years)")
-    return int(total)
+    return total
 
 
 def format_duration(nanoseconds: int) -> str:

@@ -1,40 +1,57 @@
-"""The two consoles: data on stdout, talk on stderr. Decides colour and wrapping once, and nothing else."""
+"""The two consoles: data on stdout, talk on stderr. Decides colour and wrapping once, and nothing else.
+
+rich (60 ms) is imported where there is a terminal to write to.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+
+from cyborg_infra.render.layout import Page
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def stdout(*, no_color: bool = False) -> Console:
+class Plain:
+    """A pipe or a file: lines are never broken, have no styles, and are written as they are made."""
+
+    is_terminal = False
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def print(self, page: Page) -> None:
+        """The page is written, and on its way."""
+        self._stream.writelines(f"{line}\n" for line in page.plain())
+        self._stream.flush()
+
+
+def stdout(*, no_color: bool = False) -> Console | Plain:
     """The console for data. Without colour if so asked, for NO_COLOR, TERM=dumb and anything but a terminal.
 
     On a terminal lines wrap at its width; into a pipe or a file a line is never broken.
     """
-    return _console(stderr=False, no_color=no_color)
+    return screen(no_color=no_color) if sys.stdout.isatty() else Plain(sys.stdout)
 
 
-def stderr(*, no_color: bool = False) -> Console:
+def stderr(*, no_color: bool = False) -> Console | Plain:
     """The console for talk: errors, notes, progress. The same rules as for stdout."""
-    return _console(stderr=True, no_color=no_color)
+    return screen(stderr=True, no_color=no_color) if sys.stderr.isatty() else Plain(sys.stderr)
 
 
-def _console(*, stderr: bool, no_color: bool) -> Console:
+def screen(*, stderr: bool = False, no_color: bool = False) -> Console:
+    """The terminal on stdout or stderr, which somebody has made sure that there is."""
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    terminal = stream.isatty()
-    plain = no_color or not terminal or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    plain = no_color or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     # No colour system at all: rich's own no_color keeps bold and italic sequences.
     return Console(
         stderr=stderr,
         color_system=None if plain else "auto",
-        force_terminal=terminal,
-        soft_wrap=not terminal,
+        force_terminal=True,
         highlight=False,
         markup=False,
         emoji=False,

@@ -82,7 +82,7 @@ def show(org: Org, subjects: Sequence[Subject], state: State) -> dict[str, Any]:
             for role in org.roles
         ],
         "subjects": [
-            asdict(subject) | {"publishers": list(subject.publishers), "readers": list(subject.readers)}
+            subject._asdict() | {"publishers": list(subject.publishers), "readers": list(subject.readers)}
             for subject in subjects
         ],
         "streams": [_resource(stream) for stream in state.streams()],
@@ -146,7 +146,7 @@ def status(status: Status) -> dict[str, Any]:
         "environment": status.environment,
         "server": _server(status.facts) if status.facts else None,
         "time": status.now,
-        "thresholds": asdict(status.alerts),
+        "thresholds": status.alerts._asdict(),
         "roles": [
             {
                 "name": role.name,
@@ -255,14 +255,14 @@ def _hazard(hazard: Hazard) -> dict[str, Any]:
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
-    return asdict(problem)
+    return problem._asdict() | {"where": problem.where._asdict() if problem.where else None}
 
 
 def _resource(resource: Resource) -> dict[str, Any]:
     return _ref(resource.ref) | {
         "role": resource.role,
         "config": _json(resource.config),
-        "counts": asdict(resource.counts) if resource.counts else None,
+        "counts": resource.counts._asdict() if resource.counts else None,
     }
 
 

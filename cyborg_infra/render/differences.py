@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Unit
+from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Kind, Unit
 from cyborg_infra.model.plan import Action, Cause, Change, Done, FieldChange, Hazard, Outcome, Plan
 from cyborg_infra.model.state import MARKS, Facts, Resource
 from cyborg_infra.render.values import both, plural, quoted
@@ -39,8 +39,7 @@ _CAUSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """One line about one field. Sets tell what came and what went, everything else before and after."""
 
     name: str
@@ -102,7 +101,8 @@ def settings(resource: Resource) -> list[tuple[str, str]]:
     """Every field that is not at the server's default, of a resource that is created; without those of `members`."""
     kind = resource.ref.kind
     told = []
-    for name, value in resource.canonical().items():
+    found = resource.canonical()
+    for name, value in ((name, found[name]) for name in FIELDS[kind] if name in found):
         unit = FIELDS[kind][name].unit
         if unit is Unit.METADATA:
             told += [(f"{_LABEL}{key}", quoted(text)) for key, text in value.items()]
@@ -117,8 +117,8 @@ def members(resource: Resource) -> list[tuple[str, tuple[str, ...]]]:
     """The sets of subjects of a resource, in the manifest's order."""
     return [
         (name, tuple(resource.config[name]))
-        for name in resource.canonical()
-        if FIELDS[resource.ref.kind][name].unit is Unit.SUBJECTS
+        for name, field in FIELDS[resource.ref.kind].items()
+        if field.unit is Unit.SUBJECTS and name in resource.canonical()
     ]
 
 
@@ -137,6 +137,16 @@ def summary(plan: Plan) -> str:
     adopt = plan.count(Action.ADOPT)
     adopted = f", {adopt} to adopt" if adopt else ""
     return f"Plan: {add} to add, {plan.count(Action.UPDATE)} to change, {destroy} to destroy{adopted}."
+
+
+def costs(changes: Sequence[Change], action: Action, kind: Kind) -> str:
+    """What these changes of this kind cost in all, as a clause behind them; empty if nothing."""
+    found = Counter[str]()
+    for change in changes:
+        if (change.action, change.ref.kind) == (action, kind):
+            for each in change.hazards:
+                found[each.name.value] += each.count
+    return "".join(f"; {name}: {count:,} in all" for name, count in sorted(found.items()))
 
 
 def refusal(plan: Plan) -> str:

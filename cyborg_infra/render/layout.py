@@ -1,4 +1,4 @@
-"""Lines that wrap with their indent on a terminal, and never when piped. Knows no plans.
+"""Lines that wrap with their indent on a terminal, and never when piped; rich is needed for the terminal alone. Knows no plans.
 
 Every text passes `clean` here and is never read as markup, so that nothing a stranger named reaches the terminal as
 a control sequence.
@@ -6,9 +6,8 @@ a control sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from cyborg_infra.render.values import clean
 
@@ -20,20 +19,25 @@ Span = str | tuple[str, str]
 """Text, or text with a style of rich's (`green`, `bold`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line of spans; where it does not fit it goes on `hang` columns further to the right."""
 
     spans: tuple[Span, ...] = ()
     indent: int = 0
     hang: int = 4
 
-    def rows(self, console: Console, width: int | None) -> Iterator[Text]:
-        """The rows that this line takes in `width` columns; one row without a width."""
+    def lines(self, _width: int | None) -> Iterator[Line]:
+        """Itself."""
+        yield self
+
+    def plain(self) -> str:
+        """The line in one piece, without its styles."""
+        text = "".join(clean(span if isinstance(span, str) else span[0]) for span in self.spans)
+        return " " * self.indent + text if text else ""
+
+    def rows(self, console: Console, width: int) -> Iterator[Text]:
+        """The rows that this line takes in `width` columns."""
         text = _text(self.spans)
-        if width is None:
-            yield _indented(text, self.indent)
-            return
         margin = min(self.indent, max(width - 20, 0))
         while True:
             row = next(iter(text.wrap(console, width - margin, overflow="fold")), text)
@@ -46,8 +50,7 @@ class Line:
             margin = min(self.indent + self.hang, max(width - 20, 0))
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(NamedTuple):
     """Items one after the other, broken between items, never inside one that fits. `broken` ends an unfinished row."""
 
     items: tuple[str, ...]
@@ -56,24 +59,23 @@ class Flow:
     glue: str = ", "
     broken: str = ","
 
-    def rows(self, console: Console, width: int | None) -> Iterator[Text]:
-        """As many items in a row as fit."""
+    def lines(self, width: int | None) -> Iterator[Line]:
+        """As many items in a line as fit; all of them without a width."""
         indent = self.indent
         row = ""
         for item in self.items:
             longer = f"{row}{self.glue}{item}" if row else item
             if row and width is not None and indent + len(longer) + len(self.broken) > width:
-                yield from Line((row + self.broken,), indent).rows(console, width)
+                yield Line((row + self.broken,), indent)
                 indent = self.indent + self.hang
                 row = item
             else:
                 row = longer
         if row:
-            yield from Line((row,), indent).rows(console, width)
+            yield Line((row,), indent)
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Aligned columns under a head. No cell is ever shortened.
 
     Where the terminal is too narrow, the last column wraps in its place; where not even its words fit there, it
@@ -84,7 +86,7 @@ class Table:
     body: tuple[tuple[str, ...], ...]
     indent: int = 0
 
-    def rows(self, console: Console, width: int | None) -> Iterator[Text]:
+    def lines(self, width: int | None) -> Iterator[Line]:
         """Head and body."""
         flat = [tuple(cell.replace("\n", "") for cell in self.head)]
         start = self.indent + sum(size + 2 for size in _sizes([*flat, *self.body])[:-1])
@@ -95,15 +97,15 @@ class Table:
         heads = _broken(self.head) if below and width is not None and start > width else flat
         sizes = _sizes([*heads, *self.body])
         for row in heads:
-            yield from self._row(row, sizes, "bold", below=below).rows(console, width)
+            yield self._row(row, sizes, "bold", below=below)
         for row in self.body:
             if len(row) == 1:
-                yield from Line(((row[0], "bold"),), self.indent - 2).rows(console, width)
+                yield Line(((row[0], "bold"),), self.indent - 2)
                 continue
-            yield from self._row(row, sizes, "", below=below).rows(console, width)
+            yield self._row(row, sizes, "", below=below)
             if below:
                 label = f"{self.head[-1].lower()}: "
-                yield from Line((label, row[-1]), self.indent + 4, hang=2).rows(console, width)
+                yield Line((label, row[-1]), self.indent + 4, hang=2)
 
     def _row(self, row: tuple[str, ...], sizes: Sequence[int], style: str, *, below: bool) -> Line:
         beside = [clean(cell) for cell in (row[:-1] if below else row)]
@@ -127,28 +129,29 @@ def _broken(head: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 def cell_width(text: str) -> int:
     """How many columns a terminal gives to `text`."""
+    if text.isascii():
+        return len(text)
     from rich.cells import cell_len
 
     return cell_len(text)
 
 
-@dataclass(frozen=True, slots=True)
-class OnTerminal:
-    """A block that only a person at a terminal is told."""
+class Either(NamedTuple):
+    """What a person at a terminal is told, and what a pipe or a file gets; made when it is known which it is."""
 
-    block: Line
+    on_terminal: Callable[[], Iterable[Block]]
+    elsewhere: Callable[[], Iterable[Block]] = tuple
 
-    def rows(self, console: Console, width: int | None) -> Iterator[Text]:
-        """The block's rows on a terminal, nothing elsewhere."""
-        if console.is_terminal:
-            yield from self.block.rows(console, width)
-
-
-Block = Line | Flow | Table | OnTerminal
+    def lines(self, width: int | None) -> Iterator[Line]:
+        """The lines of one of the two: without a width there is no terminal."""
+        for block in self.elsewhere() if width is None else self.on_terminal():
+            yield from block.lines(width)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+Block = Line | Flow | Table | Either
+
+
+class Page(NamedTuple):
     """What `console.print` takes: blocks from top to bottom."""
 
     blocks: tuple[Block, ...]
@@ -156,11 +159,17 @@ class Page:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.segment import Segment
 
-        width = None if options.no_wrap else options.max_width
         for block in self.blocks:
-            for row in block.rows(console, width):
-                yield from row.render(console)
-                yield Segment.line()
+            for each in block.lines(options.max_width):
+                for row in each.rows(console, options.max_width):
+                    yield from row.render(console)
+                    yield Segment.line()
+
+    def plain(self) -> Iterator[str]:
+        """The lines as they are where there is no terminal: whole, and without styles."""
+        for block in self.blocks:
+            for each in block.lines(None):
+                yield each.plain()
 
 
 def line(*spans: Span, indent: int = 0, hang: int = 4) -> Line:

@@ -8,27 +8,49 @@ from typing import TYPE_CHECKING
 
 from cyborg_infra.model.plan import Done, Outcome
 from cyborg_infra.render import text
+from cyborg_infra.render.console import Plain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 @contextmanager
-def bar(console: Console, total: int) -> Iterator[tuple[Callable[[Outcome], None], Callable[[str], None]]]:
+def bar(
+    console: Console | Plain, total: int
+) -> Iterator[tuple[Callable[[Outcome], None], Callable[[str], None]]]:
     """A function to tell of every outcome, and one of what is waited for. The bar is gone afterwards; failures stay."""
-    if not console.is_terminal:
+    if isinstance(console, Plain):
         yield (
             lambda outcome: console.print(text.outcome(outcome)),
             lambda sentence: console.print(text.wait(sentence)),
         )
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Changes per second, over the last half minute."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
     columns = (
         TextColumn("Applying"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("left"),
         TextColumn("{task.fields[waits]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as shown:

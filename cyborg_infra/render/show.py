@@ -11,8 +11,8 @@ from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.namespace import Subject
 from cyborg_infra.model.org import Org
 from cyborg_infra.model.state import Resource, State
+from cyborg_infra.render.findings import environment
 from cyborg_infra.render.layout import Block, Flow, Page, Table, line
-from cyborg_infra.render.text import environment
 from cyborg_infra.render.values import few, human
 
 

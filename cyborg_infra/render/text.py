@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
-from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Action, Cause, Change, Done, Hazard, Outcome, Plan
-from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.state import Ref, Resource, State
 from cyborg_infra.render import differences as tell
-from cyborg_infra.render.layout import Block, Flow, OnTerminal, Page, Span, line
+from cyborg_infra.render.findings import finding
+from cyborg_infra.render.layout import Block, Either, Flow, Page, Span, line
 from cyborg_infra.render.values import few, holds, plural
+
+_READABLE = 100
+"""So many changes, and so many of what was not reached, a terminal gets one by one."""
 
 _COLOURS = {"+": "green", "~": "yellow", "-": "red", "-/+": "red", "!": "red"}
 _LEGEND = (
@@ -57,10 +59,10 @@ def _differences_of(plan: Plan, *, acting: bool = True) -> Iterator[Block]:
     yield from (line(tell.target(plan)), line())
     if plan.changes:
         yield from _legend(plan, acting=acting)
-        yield from _changes(plan.changes)
+        yield Either(lambda: _readable(plan.changes), lambda: _changes(plan.changes))
     yield from _orphans(plan)
     for problem in plan.problems:
-        yield from _problem(problem)
+        yield from finding(problem)
     yield from (line(("Note: ", "bold"), note) for note in plan.notes)
     if plan.orphans or plan.problems or plan.notes:
         yield line()
@@ -75,6 +77,28 @@ def _legend(plan: Plan, *, acting: bool) -> Iterator[Block]:
     would = not acting or plan.impossible
     yield line(f"cyborg-infra {'would' if would else 'will'} perform the following actions:")
     yield line()
+
+
+def _readable(changes: Sequence[Change]) -> Iterator[Block]:
+    """As many changes as a person reads, the weightiest of them, and what the others come to."""
+    shown = set(map(id, sorted(changes, key=_weight)[:_READABLE]))
+    yield from _changes([change for change in changes if id(change) in shown])
+    rest = [change for change in changes if id(change) not in shown]
+    if not rest:
+        return
+    yield line((f"And {len(rest):,} more:", "bold"))
+    for (action, kind), count in sorted(Counter((change.action, change.ref.kind) for change in rest).items()):
+        what = f"{tell.SYMBOLS[action]} {plural(count, kind)} {tell.VERBS[action]}"
+        yield line(what + tell.costs(rest, action, kind), indent=2)
+    yield line("A pipe or a file gets every one of them, and so does --format json.")
+    yield line()
+
+
+def _weight(change: Change) -> int:
+    """What costs something, cannot be done or was not expected comes before what changes, and that before what is new."""
+    if change.hazards or change.problems or change.cause is not Cause.PENDING:
+        return 0
+    return {Action.REPLACE: 0, Action.DELETE: 0, Action.CREATE: 2}.get(change.action, 1)
 
 
 def _changes(changes: Sequence[Change]) -> Iterator[Block]:
@@ -102,7 +126,7 @@ def _change(change: Change) -> Iterator[Block]:
         yield line(f"# {holds(change.before)}", indent=6)
     yield from (_hazard(hazard, indent=6) for hazard in change.hazards)
     for problem in change.problems:
-        yield from _problem(problem, indent=6)
+        yield from finding(problem, indent=6)
 
 
 def _settings(resource: Resource) -> Iterator[Block]:
@@ -147,14 +171,6 @@ def _hazard(hazard: Hazard, indent: int = 0) -> Block:
     return line(("!", "red"), " ", (hazard.name.value, "bold red"), f": {tell.hazard(hazard)}", indent=indent)
 
 
-def _problem(problem: Problem, indent: int = 0, word: str = "Error") -> Iterator[Block]:
-    where = f"{problem.where}: " if problem.where else ""
-    label = (f"{word}: ", "bold red" if word == "Error" else "bold yellow")
-    yield line(label, f"{where}{problem.message}", indent=indent, hang=len(label[0]))
-    if problem.hint:
-        yield line(problem.hint, indent=indent + len(label[0]), hang=0)
-
-
 def _ending(plan: Plan, saved_to: str | None, command: tuple[str, ...]) -> Iterator[Block]:
     if tell.refusal(plan):
         yield line()
@@ -173,8 +189,7 @@ def _ending(plan: Plan, saved_to: str | None, command: tuple[str, ...]) -> Itera
             yield line("To perform exactly these actions, run:")
         yield Flow(command, indent=4, hang=4, glue=" ", broken=" \\")
     elif plan:
-        yield OnTerminal(line())
-        yield OnTerminal(line(_NOT_SAVED, hang=0))
+        yield Either(lambda: (line(), line(_NOT_SAVED, hang=0)))
 
 
 _NOT_SAVED = (
@@ -249,34 +264,14 @@ def applied(outcomes: Sequence[Outcome]) -> Page:
             ]
     if waiting:
         blocks.append(line(f"Not reached ({plural(len(waiting), 'change')}):"))
-        blocks += [
-            line(f"{tell.SYMBOLS[each.change.action]} {each.change.ref}", indent=2) for each in waiting
-        ]
+        blocks.append(
+            Either(
+                lambda: _not_reached(waiting[:_READABLE], len(waiting)),
+                lambda: _not_reached(waiting, len(waiting)),
+            )
+        )
     blocks += [line(), line("What was done stays done. Run apply again to go on from there.")]
     return Page(tuple(blocks))
-
-
-def problems(error: CyborgError) -> Page:
-    """Every problem of the error, each `Error: place: message` with its hint beneath."""
-    return Page(tuple(block for problem in error.problems for block in _problem(problem)))
-
-
-def warnings(found: Sequence[Problem]) -> Page:
-    """Each `Warning: place: message [code]` with its hint beneath; the code is what a manifest ignores it by."""
-    return Page(
-        tuple(
-            block
-            for each in found
-            for block in _problem(replace(each, message=f"{each.message} [{each.code}]"), word="Warning")
-        )
-    )
-
-
-def valid(path: str, org: Org, state: State) -> Page:
-    """That the manifest holds, and what it comes to."""
-    sizes = (plural(len(org.roles), "role"), plural(len(state.streams()), "stream"))
-    counts = f"{', '.join(sizes)} and {plural(len(state.consumers()), 'consumer')}"
-    return Page((line(f"{path} is valid: organisation {org.name}{environment(org.environment)}, {counts}."),))
 
 
 def dev(url: str, state: State, *, kept_in: str | None) -> Page:
@@ -301,6 +296,8 @@ def dev(url: str, state: State, *, kept_in: str | None) -> Page:
     )
 
 
-def environment(name: str | None) -> str:
-    """Which environment's settings hold, in brackets; empty for none."""
-    return f" (environment {name})" if name else ""
+def _not_reached(some: Sequence[Outcome], of: int) -> Iterator[Block]:
+    for each in some:
+        yield line(f"{tell.SYMBOLS[each.change.action]} {each.change.ref}", indent=2)
+    if len(some) < of:
+        yield line(f"and {of - len(some):,} more", indent=2)

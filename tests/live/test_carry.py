@@ -329,13 +329,13 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, *, before: bool) -> It
     """The tool dies at its `step`-th write: before it is sent, or after it was answered."""
     real, written = JetStream.call, list[str]()
 
-    async def call(self: JetStream, verb: str, body: Any = None, *, doing: str) -> dict[str, Any]:
+    async def call(self: JetStream, verb: str, body: Any = None, **named: Any) -> dict[str, Any]:
         if not _writes(verb):
-            return await real(self, verb, body, doing=doing)
+            return await real(self, verb, body, **named)
         written.append(verb)
         if before and len(written) == step:
             raise Killed(verb)
-        answer = await real(self, verb, body, doing=doing)
+        answer = await real(self, verb, body, **named)
         if len(written) == step:
             raise Killed(verb)
         return answer

@@ -64,6 +64,21 @@ def test_a_terminated_message_is_a_dead_letter_with_its_reason(example: Api) -> 
     assert letter == {"type": "terminated", "stream_seq": sequence, "deliveries": 1, "reason": "not for me"}
 
 
+def test_in_an_account_of_ones_own_two_subjects_route_every_dead_letter(scene: Scene) -> None:
+    """What docs/scale.md advises from 1,000 roles on; coming from one pair for each stream, nothing stops being kept."""
+    scene.converge(WORKERS % ("200ms", 3))
+    notices = [f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.*.*" for kind in ("MAX_DELIVERIES", "MSG_TERMINATED")]
+    routed = f"streams: {{dead_letters: {{subjects: {['genbrain.org.deadletter', *notices]}}}}}\n"
+    wish = scene.wish(WORKERS % ("200ms", 3) + routed)
+    assert not scene.plan(wish).hazards
+    scene.converge(WORKERS % ("200ms", 3) + routed)
+    sequence = publish(scene.api, TASKS, b"too hard")
+    give_back(scene.api, WORKER, times=3)
+    assert nothing_comes(scene.api, WORKER)
+    letter = the_dead_letter(scene.api, WORKER)
+    assert letter == {"type": "max_deliver", "stream_seq": sequence, "deliveries": 3}
+
+
 def test_a_durable_event_that_fails_in_an_event_reader_is_a_dead_letter(scene: Scene) -> None:
     scene.converge("""
 org: genbrain

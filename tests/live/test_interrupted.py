@@ -57,12 +57,12 @@ class Meanwhile:
         original, waiting, first = JetStream.call, [steps], asyncio.Lock()
 
         async def call(
-            server: JetStream, asked: str, body: Mapping[str, Any] | None = None, *, doing: str
+            server: JetStream, asked: str, body: Mapping[str, Any] | None = None, **more: Any
         ) -> dict[str, Any]:
             async with first:
                 for step in waiting.pop() if asked.startswith(verb) and waiting else ():
                     await asyncio.to_thread(step, self._scene)
-            return await original(server, asked, body, doing=doing)
+            return await original(server, asked, body, **more)
 
         self._monkeypatch.setattr(JetStream, "call", call)
 
@@ -340,12 +340,12 @@ def test_what_cannot_be_read_back_is_not_called_done(scene: Scene, monkeypatch: 
     original, listings = JetStream.call, []
 
     async def call(
-        server: JetStream, verb: str, body: Mapping[str, Any] | None = None, *, doing: str
+        server: JetStream, verb: str, body: Mapping[str, Any] | None = None, **more: Any
     ) -> dict[str, Any]:
         listings.append(verb)
         if verb == "INFO" and listings.count(verb) > 1:
             await server._connection.close()  # noqa: SLF001 - as if the network had gone
-        return await original(server, verb, body, doing=doing)
+        return await original(server, verb, body, **more)
 
     monkeypatch.setattr(JetStream, "call", call)
     outcomes = scene.apply(wish, plan)

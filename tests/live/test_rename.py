@@ -13,11 +13,11 @@ from servers import NEWEST, OLDEST, StartServer
 from test_move import Killed, die_at
 from traffic import Publisher, Worker, eventually
 
-from cyborg_infra import pipeline
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.plan import Action, Done, Plan
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import JOURNAL
+from cyborg_infra.operations.imports import imported
 
 OLD = "org: acme\nroles: [ceo, backend]\n"
 NEW = "org: acme\nroles: {ceo: , core: {renamed_from: backend}}\n"
@@ -252,6 +252,6 @@ def test_a_role_that_goes_while_another_comes_may_be_the_same(scene: Scene) -> N
 def test_a_renamed_role_is_imported_as_one(scene: Scene) -> None:
     scene.converge(OLD)
     scene.converge(NEW)
-    manifest, unsaid = pipeline.imported("acme", "", scene.target)
+    manifest, unsaid = imported("acme", "", scene.target)
     assert "renamed_from: backend" in manifest
     assert (list(unsaid), bool(scene.plan(scene.wish(manifest)))) == ([], False)

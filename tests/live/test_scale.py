@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,25 @@ def test_two_hundred_roles_are_applied(server: EmbeddedServer, tmp_path: Path) -
         scene.converge(manifest)
         assert not scene.plan(scene.wish(manifest))
         assert len(scene.ask("STREAM.NAMES")["streams"]) == 203
+
+
+def test_a_plan_asks_for_each_stream_once_and_an_apply_writes_each_resource_once(
+    server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """Counted for as many roles and for twice as many: what is not there for every role is there once."""
+    with Scene(server.url, tmp_path) as scene:
+        for roles in (20, 40):
+            manifest = f"org: genbrain\nroles: {[f'role{number}' for number in range(roles)]}\n"
+            wish = scene.wish(manifest)
+            missing = len(scene.plan(wish).changes)
+            with scene.requests() as requests:
+                scene.apply(wish)
+            changed = Counter(request.verb for request in requests if ".CREATE." in request.verb)
+            assert (changed.total(), set(changed.values())) == (missing - (1 if roles > 20 else 0), {1})
+            with scene.requests() as requests:
+                assert not scene.plan(wish)
+            asked = Counter(request.verb.rpartition(".LIST")[0] or request.verb for request in requests)
+            assert asked == {"INFO": 1, "STREAM": 1, "CONSUMER": roles + 3}
 
 
 def calls(work: Callable[[], Any]) -> int:

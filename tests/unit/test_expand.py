@@ -94,7 +94,7 @@ def test_buckets_have_the_settings_of_all_streams_and_of_their_environment_and_n
 def test_a_bucket_has_no_dead_letters_and_no_readers() -> None:
     found = state("task_state: true\n")
     assert not [subject for subject in found.resources[LETTERS].config["subjects"] if "KV_" in subject]
-    assert found.consumers(DOCUMENTS.stream) == []
+    assert not found.consumers(DOCUMENTS.stream)
 
 
 def test_admission_stands_where_it_is_set_and_a_narrower_one_replaces_it() -> None:

@@ -214,7 +214,7 @@ def test_what_a_role_that_goes_gives_up_meanwhile_is_told_to_become_no_dead_lett
 
 def test_a_cluster_of_which_too_few_servers_are_known_is_no_reason_to_refuse() -> None:
     """Those that are down are not counted; if there are really too few, the server says so."""
-    facts = replace(FACTS, cluster="c", peers=2)
+    facts = FACTS._replace(cluster="c", peers=2)
     plan = planned(State(facts=facts), wished("defaults: {replicas: 3}\n"))
     assert plan.impossible == ()
     assert [note.partition(":")[0] for note in plan.notes] == [

@@ -9,18 +9,21 @@ from rich.console import Console
 from cyborg_infra.model.plan import Action, Change, Done, Outcome
 from cyborg_infra.model.state import Ref, Resource
 from cyborg_infra.render import progress
+from cyborg_infra.render.console import Plain
 
 WAITS = "waiting for S: 1 of 3 copies current"
 
 
 def shown(*, terminal: bool) -> str:
     """What is written of one wait and the outcome after it."""
-    console = Console(file=StringIO(), force_terminal=terminal, width=120, _environ={})
+    written = StringIO()
+    console: Console | Plain = Plain(written)
+    if terminal:
+        console = Console(file=written, force_terminal=True, width=120, _environ={})
     with progress.bar(console, 2) as (tell, waits):
         waits(WAITS)
         tell(Outcome(Change(Action.UPDATE, None, Resource(Ref("S"), {})), Done.DONE))
-    assert isinstance(console.file, StringIO)
-    return console.file.getvalue()
+    return written.getvalue()
 
 
 def test_elsewhere_a_wait_is_a_line_before_the_outcome() -> None:

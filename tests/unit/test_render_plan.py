@@ -15,7 +15,9 @@ from rich.console import Console
 
 from cyborg_infra.model.plan import Action, Change, Done, FieldChange, Hazard, HazardName, Outcome, Plan
 from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
-from cyborg_infra.render import data, markdown, text
+from cyborg_infra.model.units import HOUR
+from cyborg_infra.render import data, findings, markdown, text
+from cyborg_infra.render.console import Plain
 from cyborg_infra.render.layout import Page
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -24,14 +26,15 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 def printed(page: Page, *, width: int = 80, terminal: bool = True, colour: bool = False) -> str:
     """What a console of this kind gets."""
     file = io.StringIO()
-    console = Console(
-        file=file,
-        width=width,
-        force_terminal=terminal,
-        soft_wrap=not terminal,
-        color_system="standard" if colour else None,
-        highlight=False,
-    )
+    console: Console | Plain = Plain(file)
+    if terminal:
+        console = Console(
+            file=file,
+            width=width,
+            force_terminal=True,
+            color_system="standard" if colour else None,
+            highlight=False,
+        )
     console.print(page)
     return file.getvalue()
 
@@ -200,9 +203,48 @@ def test_problems_are_told_one_by_one_with_place_and_hint() -> None:
         Problem("schema", "max_age: '72' has no unit", Mark("org.yaml", 12, 5), "write 72h"),
         Problem("rule", "two roles meet in AGENT_A_TASKS"),
     )
-    assert printed(text.problems(error)) == (
+    assert printed(findings.problems(error)) == (
         "Error: org.yaml:12:5: max_age: '72' has no unit\n"
         "       write 72h\n"
         "Error: two roles meet in AGENT_A_TASKS\n"
     )
     validate("problems", data.problems(error))
+
+
+def large() -> Plan:
+    """Many new streams, and last of all a change in place and one that costs something."""
+    new = [Change(Action.CREATE, None, tasks(f"role{number:03}")) for number in range(300)]
+    hazard = Hazard(HazardName.DELETES_MESSAGES, "7 messages older than 1h", 7)
+    field = FieldChange("max_age", 2 * HOUR, HOUR)
+    costly = Change(Action.UPDATE, tasks("zoe"), tasks("zoe"), (field,), (hazard,))
+    plain = Change(Action.UPDATE, tasks("zed"), tasks("zed"), (field,))
+    return Plan("genbrain", (*new, plain, costly))
+
+
+def test_a_terminal_gets_as_many_changes_as_a_person_reads_and_first_what_costs_something() -> None:
+    shown = printed(text.plan(large()))
+    assert shown.count(" stream AGENT_") == 100
+    assert "deletes-messages: 7 messages older than 1h" in shown
+    assert "~ stream AGENT_ZED_TASKS" in shown
+    assert "And 202 more:\n  + 202 streams will be created\n" in shown
+    assert "Plan: 300 to add, 2 to change, 0 to destroy." in shown
+
+
+def test_what_is_not_shown_one_by_one_tells_what_it_costs_in_all() -> None:
+    hazard = Hazard(HazardName.DELETES_MESSAGES, "7 messages", 7)
+    gone = [Change(Action.DELETE, tasks(f"r{n:03}"), None, hazards=(hazard,)) for n in range(150)]
+    shown = printed(text.plan(Plan("genbrain", tuple(gone))))
+    assert "  - 50 streams will be destroyed; deletes-messages: 350 in all\n" in shown
+
+
+def test_a_pipe_and_json_get_every_change() -> None:
+    piped = printed(text.plan(large()), terminal=False)
+    assert all(f"stream AGENT_ROLE{number:03}_TASKS" in piped for number in range(300))
+    assert "more" not in piped
+    assert len(data.plan(large())["changes"]) == 302
+
+
+def test_a_terminal_is_not_told_of_thousands_that_were_not_reached() -> None:
+    outcomes = [Outcome(change, Done.NOT_REACHED) for change in large().changes]
+    assert "  and 202 more\n" in printed(text.applied(outcomes))
+    assert "more" not in printed(text.applied(outcomes), terminal=False)

@@ -10,7 +10,10 @@ import pytest
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.units import HOUR, MINUTE
 from cyborg_infra.render import console
+from cyborg_infra.render.layout import Page, line
 from cyborg_infra.render.values import both, clean, few, human
+
+BOLD = Page((line(("x", "bold red")),))
 
 
 @pytest.mark.parametrize(
@@ -98,25 +101,25 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> _Terminal:
 
 def test_a_terminal_has_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_terminal(monkeypatch)
-    console.stdout().print("x", style="bold red")
+    console.stdout().print(BOLD)
     assert "\x1b[" in terminal.text
 
 
 def test_no_color_means_no_sequence_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_terminal(monkeypatch)
-    console.stdout(no_color=True).print("x", style="bold red")
+    console.stdout(no_color=True).print(BOLD)
     monkeypatch.setenv("NO_COLOR", "1")
-    console.stdout().print("x", style="bold red")
+    console.stdout().print(BOLD)
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
-    console.stdout().print("x", style="bold red")
+    console.stdout().print(BOLD)
     assert terminal.text == "x\nx\nx\n"
 
 
 def test_what_is_no_terminal_gets_whole_lines_without_colour(capsys: pytest.CaptureFixture[str]) -> None:
-    line = "word " * 100
-    console.stdout().print(line, style="red")
-    console.stderr().print(":smile: [bold]12[/bold]")
+    long = "word " * 100
+    console.stdout().print(Page((line((long, "red")),)))
+    console.stderr().print(Page((line(":smile: [bold]12[/bold]"),)))
     captured = capsys.readouterr()
-    assert captured.out == f"{line}\n"
+    assert captured.out == f"{long}\n"
     assert captured.err == ":smile: [bold]12[/bold]\n"

@@ -1,0 +1,44 @@
+"""What tells whether the server is still as a plan saw it. Compares nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from cyborg_infra.model.fields import SERVER_METADATA
+from cyborg_infra.model.state import Ref, Resource, State, digest_of
+
+
+def fingerprint(live: State, desired: State, owned: State) -> Mapping[Ref, str]:
+    """What tells whether the server is still as this plan saw it."""
+    return _Fingerprint(
+        {
+            ref: found
+            for ref, found in live.resources.items()
+            if ref in desired.resources or ref in owned.resources
+        }
+    )
+
+
+class _Fingerprint(Mapping[Ref, str]):
+    """A digest of every live resource that a plan is about: its configuration with its metadata, and when it was created.
+
+    Made when it is asked for: most plans are neither saved nor applied.
+    """
+
+    def __init__(self, resources: Mapping[Ref, Resource]) -> None:
+        self._resources = resources
+
+    def __getitem__(self, ref: Ref) -> str:
+        found = self._resources[ref]
+        return digest_of([found.canonical(), _written(found), found.created])
+
+    def __iter__(self) -> Iterator[Ref]:
+        return iter(self._resources)
+
+    def __len__(self) -> int:
+        return len(self._resources)
+
+
+def _written(found: Resource) -> list[tuple[str, str]]:
+    """The metadata that somebody wrote: of its own the server tells more in one answer than in another."""
+    return sorted(item for item in found.metadata.items() if not item[0].startswith(SERVER_METADATA))
