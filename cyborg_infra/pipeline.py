@@ -117,7 +117,8 @@ def apply(
             refuse_unless_same(plan, now)
             refuse_unless_allowed(now, allow)
             outcomes = []
-            manner = Manner(_version(now), drain, "repeats-work" in allow, waits)
+            sized = now.facts is not None and now.facts.limits.max_bytes_required
+            manner = Manner(_version(now), drain, "repeats-work" in allow, waits, sized)
             async for outcome in run_plan(server, now, stop, manner):
                 tell(outcome)
                 outcomes.append(outcome)

@@ -1,8 +1,9 @@
 """Chaos: a living organisation is changed at random while agents work and things break; nothing may be lost.
 
 A publisher with message ids and a worker for each role run all the time. Random manifests are applied, roles come
-and go, the tool dies at random steps, servers are killed and come back, connections are cut. In the end every
-acknowledged publish was worked on exactly once, or is a dead letter, or is still pending, and the plan is empty.
+and go and get other names, the tool dies at random steps, servers are killed and come back, connections are cut.
+In the end every acknowledged publish was worked on exactly once, or is a dead letter, or is still pending, and the
+plan is empty.
 
 Run at length: `make chaos`. The seed of a round is printed; `--seed` makes the same choices of manifests and faults
 again, given the same options. Timing is the machine's: what a fault meets under way may be something else.
@@ -25,7 +26,19 @@ from typing import NamedTuple
 
 from chaos_books import ELECTION, Desk, Letters, Report, connected, unaccounted
 from chaos_faults import Killed, Servers, broken, moment
-from chaos_manifests import MOST_GUESTS, Place, Step, Wish, changed, first, manifest, new_role, step
+from chaos_manifests import (
+    MOST_GUESTS,
+    Place,
+    Step,
+    Wish,
+    changed,
+    first,
+    manifest,
+    new_role,
+    renamed,
+    step,
+    stream_of,
+)
 from servers import NEWEST, OLDEST
 from traffic import eventually
 
@@ -107,10 +120,13 @@ class Chaos:
             self._remove(guests[0], next_step)
         elif next_step.deed == "both":
             self._both(next_step)
+        elif next_step.deed == "rename" and not self._behind:
+            self._rename(next_step)
         else:
             self._disturbed(changed(self._wish, self.place, next_step.chance), next_step)
 
     _behind = False  # whether the last apply was interrupted
+    _deaf_since = 0.0  # when DEAD_LETTERS began to get another name, which it may not have yet
 
     def _disturbed(self, wish: Wish, next_step: Step) -> Ended:
         """One apply into which something breaks."""
@@ -133,16 +149,42 @@ class Chaos:
             return
         self._wish, self._behind = ended.wish, not ended.held
         if ended.held:
-            for role in ended.wish["roles"].keys() - self._desks.keys():
-                self._desks[role] = self._staff.enter_context(Desk(self.servers.urls, role))
-            for role in self._desks.keys() - ended.wish["roles"].keys():
-                self._left.append(self._desks.pop(role))
+            self._staff_of(ended.wish)
+
+    def _staff_of(self, wish: Wish) -> None:
+        """Everybody in a wish that holds is at work under the present name, and nobody else."""
+        before, self._desks = self._desks, {}
+        for role, body in wish["roles"].items():
+            desk = before.pop(role, None) or before.pop(body.get("renamed_from", ""), None)
+            if desk is None:
+                desk = self._staff.enter_context(Desk(self.servers.urls, wish, role))
+            desk.moved(wish, role)
+            self._desks[role] = desk
+        self._left += before.values()
+        if self._deaf_since:
+            self.report.deaf.append((self._deaf_since, time.monotonic()))
+            self._deaf_since = 0.0
+
+    def _rename(self, next_step: Step) -> None:
+        """A role is called otherwise, or every stream is; or a role's former name is dropped, which its publisher knows."""
+        wish = renamed(self._wish, next_step.chance)
+        for role, body in wish["roles"].items():
+            before = role if role in self._desks else body["renamed_from"]
+            self._desks[before].hire(stream_of(wish, role), role)
+            if "renamed_from" not in body:
+                self._desks[role].tell()
+        prefix = self._wish["prefix"]
+        if wish["prefix"] != prefix:
+            self._deaf_since = time.monotonic()
+        self._disturbed(wish, next_step)
+        if self._wish["prefix"] == prefix:  # it was not begun, or concerns a role
+            self._deaf_since = 0.0
 
     def _remove(self, role: str, next_step: Step) -> None:
         """A role goes: refused while messages wait, and allowed once all of them are accounted for."""
         wish = copy.deepcopy(self._wish)
         wish["roles"].pop(role, None)
-        desk = self._desks[role]
+        desk, start = self._desks[role], time.monotonic()
         ended = self._apply(wish)
         if ended.word == "refused":
             counted = [problem.code for problem in ended.problems]
@@ -151,8 +193,9 @@ class Chaos:
             desk.publisher.stop()
             if not eventually(lambda: not self._missing([desk]), 20):
                 return  # its consumer waits for another apply
-            self._drained.add(desk.stream)
+            self._drained.update(desk.streams)
             ended = self._apply(wish, next_step)
+        self.report.deaf.append((start, time.monotonic()))
         self._settle(ended)
 
     def _both(self, next_step: Step) -> None:
@@ -216,7 +259,8 @@ class Chaos:
         self._note(f"{change.action} {change.ref} {outcome.done}: {outcome.problem or change.reason}")
         self._announce([change])
         if outcome.done is Done.DONE:
-            replaced = "stream replaced" if change.ref.kind is Kind.STREAM else "consumer replaced"
+            kind = "stream" if change.ref.kind is Kind.STREAM else "consumer"
+            replaced = f"{kind} {'renamed' if change.place != change.ref else 'replaced'}"
             self.report.changes[NAMES.get(change.action, replaced)] += 1
 
     def _note(self, what: str) -> None:
@@ -273,13 +317,13 @@ class Chaos:
         for desk in desks:
             desk.publisher.stop()
         for desk in desks:
-            desk.workers[-1].stop()
+            desk.dismiss()
         pending = self._missing(desks)
-        for desk in desks:
-            desk.hire()
+        for role, desk in self._desks.items():
+            desk.moved(self._wish, role)
         eventually(lambda: not self._missing(desks), 60)
         for desk in desks:
-            desk.workers[-1].stop()
+            desk.dismiss()
         self.report.audit([*desks, *self._left], self._letters, pending)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 ORG = "chaos"
 ROLES = ("ceo", "cto", "dev")
 MOST_GUESTS = 2
+PREFIX = "P_"  # that the streams get, and lose again
 
 Wish = dict[str, Any]
 Knobs = dict[str, list[Any]]
@@ -83,7 +84,7 @@ class Place:
 class Step:
     """What is done next: `deed` to the organisation, while `fault` happens at a `moment` of the apply from 0 to 1."""
 
-    deed: str  # change, add, remove, both
+    deed: str  # change, add, remove, both, rename
     fault: str  # or none
     moment: float
     executed: bool  # whether what the tool asked for when it died still reached the server
@@ -95,7 +96,7 @@ class Step:
 def step(seed: int, number: int, place: Place) -> Step:
     """The same for the same seed, whatever happened before."""
     chance = random.Random(f"{seed}/{number}")  # noqa: S311 - not for secrets
-    deed = chance.choices(["change", "add", "remove", "both"], [7, 1.5, 1.5, 1])[0]
+    deed = chance.choices(["change", "add", "remove", "both", "rename"], [7, 1.5, 1.5, 1, 2])[0]
     fault = chance.choice(place.faults) if chance.random() < 0.6 else "none"
     return Step(
         deed,
@@ -110,7 +111,7 @@ def step(seed: int, number: int, place: Place) -> Step:
 
 def first() -> Wish:
     """The organisation as it begins."""
-    return {"roles": {role: new_role() for role in ROLES}, "durable": False}
+    return {"roles": {role: new_role() for role in ROLES}, "durable": False, "prefix": ""}
 
 
 def new_role() -> dict[str, Any]:
@@ -120,15 +121,40 @@ def new_role() -> dict[str, Any]:
 
 def manifest(wish: Wish, place: Place) -> str:
     """The text of the manifest."""
-    events = {"deploy.complete": {"publishers": ["dev"], "subscribers": ["cto"], "durable": wish["durable"]}}
+    dev, cto = (role if role in wish["roles"] else other_name(role) for role in ("dev", "cto"))
+    events = {"deploy.complete": {"publishers": [dev], "subscribers": [cto], "durable": wish["durable"]}}
     return json.dumps(
         {
             "org": ORG,
+            "naming": {"stream_prefix": wish["prefix"]},
             "defaults": {"replicas": place.replicas},
             "roles": wish["roles"],
             "events": events,
         }
     )
+
+
+def renamed(wish: Wish, chance: random.Random) -> Wish:
+    """A wish in which every stream, or one role, is called otherwise; or a role's former name is forgotten."""
+    after = copy.deepcopy(wish)
+    role = chance.choice(list(after["roles"]))
+    if chance.random() < 0.3:
+        after["prefix"] = "" if after["prefix"] else PREFIX
+    elif "renamed_from" in after["roles"][role] and chance.random() < 0.5:
+        del after["roles"][role]["renamed_from"]
+    else:
+        after["roles"][other_name(role)] = {**after["roles"].pop(role), "renamed_from": role}
+    return after
+
+
+def other_name(role: str) -> str:
+    """A role has two names, by turns."""
+    return role.removesuffix("-two") if role.endswith("-two") else f"{role}-two"
+
+
+def stream_of(wish: Wish, role: str) -> str:
+    """The name of the stream of a role's tasks."""
+    return f"{wish['prefix']}AGENT_{role.replace('-', '_').upper()}_TASKS"
 
 
 def changed(wish: Wish, place: Place, chance: random.Random) -> Wish:

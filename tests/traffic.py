@@ -59,7 +59,7 @@ class Publisher(Agent):
 
     def __init__(self, url: str, subject: str, name: str = "live", pause: float = 0.001) -> None:
         super().__init__(url)
-        self._subject, self._name, self._pause = subject, name, pause
+        self.subject, self._name, self._pause = subject, name, pause
         self._next = 1
         self.acknowledged: dict[str, int] = {}
 
@@ -70,7 +70,7 @@ class Publisher(Agent):
             if self._stop.is_set():
                 return
             name, reply = f"{self._name}-{self._next}", f"{inbox}.{attempt}"
-            api.publish(self._subject, name.encode(), reply=reply, headers={"Nats-Msg-Id": name})
+            api.publish(self.subject, name.encode(), reply=reply, headers={"Nats-Msg-Id": name})
             answer = answers.next(ANSWER)
             if "NATS/1.0 503" not in answer.headers and "error" not in answer.json:  # with "seq": 0 beside it
                 if answer.json["seq"]:  # 0: a cluster of 2.10 knows the id of a message that it never stored
@@ -102,6 +102,7 @@ class Worker(Agent):
         self._numbers = itertools.count()
         self.worked: Counter[str] = Counter()
         self.given_up: dict[str, float] = {}  # when last
+        self.places: dict[str, set[tuple[str, int]]] = {}  # of what it gave up: under which numbers it came
         self.deliveries: dict[str, list[Delivery]] = {}
 
     def act(self, api: Api) -> None:
@@ -134,6 +135,8 @@ class Worker(Agent):
                 self.worked[name] += 1
             else:
                 self.given_up[name] = delivery.received
+                tokens = message.reply.split(".")  # $JS.ACK.stream.consumer.deliveries.sequence. ...
+                self.places.setdefault(name, set()).add((tokens[2], int(tokens[5])))
             number = next(self._numbers)
             self._owed[number] = (message.reply, answer, delivery)
             self._tell(api, number, heard)

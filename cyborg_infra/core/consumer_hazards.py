@@ -36,7 +36,8 @@ def of_replace(live: Resource, desired: Resource, found: State, version: Version
     if workqueue:
         yield from _given_up(live, found)
     yield from _of_later_start(live, desired, version)
-    yield from _of_filter_change(live, desired, found, starts_over=workqueue)
+    if not live.is_stopped:  # its filter is not its own
+        yield from _of_filter_change(live, desired, found, starts_over=workqueue)
 
 
 def _given_up(live: Resource, found: State) -> Iterator[Hazard]:

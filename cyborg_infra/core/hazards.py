@@ -28,6 +28,9 @@ from cyborg_infra.model.units import format_duration, format_size
 
 EMPTIES_SINCE = Version(2, 15, 0)  # a stream without consumers that turns to interest; before, it keeps all
 
+REMEMBERS_ON_THE_WAY = Version(2, 11, 0)
+"""Measured in clusters of three: moved alone to another server, a consumer of 2.10.26 may begin again; see decision 18."""
+
 MASS_OF_AT_LEAST = 10
 MASS_SHARE = 0.3
 
@@ -88,8 +91,32 @@ def of_update(
     yield from _shrinks(live, desired, changed)
     if "subjects" in changed:
         yield from _uncaptured(_subjects(live), stored_after)
+    if "placement" in changed and value(desired, "placement"):
+        yield from _forgotten_on_the_way(live, found)
     if "sealed" in changed:
         yield Hazard(HazardName.STOPS_CAPTURE, "a sealed stream stores nothing more", len(_subjects(live)))
+
+
+def _forgotten_on_the_way(live: Resource, found: State) -> Iterator[Hazard]:
+    """A stream that moves takes its consumers along, on old servers not always with what they know. A workqueue itself knows."""
+    facts = found.facts
+    if facts is None or not facts.cluster or facts.version >= REMEMBERS_ON_THE_WAY:
+        return
+    if value(live, "retention") == "workqueue":
+        return
+    for reader in found.consumers(live.ref.stream):
+        question = all_passed(reader)
+        most = Amount(min(stream_counts(live).messages, consumer_counts(reader).delivered_stream_seq))
+        amount = reader.measured.get(question, most)
+        if amount.messages:
+            yield hazard(
+                HazardName.REPEATS_WORK,
+                f"{counted(amount.messages, 'message')} could be handed out again: "
+                f"nats-server {facts.version} may forget where {reader.ref.consumer} stands when its stream moves",
+                amount,
+                question,
+                exact=False,
+            )
 
 
 def _unwanted(live: Resource, readers: Sequence[Resource], *, empties: bool) -> Iterator[Hazard]:

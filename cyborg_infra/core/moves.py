@@ -18,9 +18,11 @@ from cyborg_infra.model.state import (
     Resource,
     State,
     StreamCounts,
+    copy_size,
     temporary,
 )
 from cyborg_infra.model.subjects import SubjectIndex
+from cyborg_infra.model.units import format_size
 
 LONGEST_NAME = 255
 LARGEST_JOURNAL = 96 * 1024  # of the 128 KiB of metadata that a stream may have
@@ -157,8 +159,8 @@ def _of_room(before: Resource, after: Resource, live: State, desired: State, fac
     if 0 < limits.max_streams <= limits.streams:
         yield "the account may have no second stream beside it"
     if limits.max_bytes_required:
-        yield "the account requires a max_bytes, and a complete copy has none"
-    if 0 < limits.max_storage < limits.storage + 2 * size:
+        yield from _of_reserved_room(before, after, facts)
+    elif 0 < limits.max_storage < limits.storage + 2 * size:
         yield "the account has no room for a second copy"
     readers = desired.consumers(after.ref.stream)
     most = after.config.get("max_consumers", -1)
@@ -170,6 +172,21 @@ def _of_room(before: Resource, after: Resource, live: State, desired: State, fac
     noted = live.consumers(before.ref.stream)
     if sum(_noted(consumer, facts.version) for consumer in noted) > LARGEST_JOURNAL:
         yield f"it has too many consumers ({len(noted):,})"
+
+
+def _of_reserved_room(before: Resource, after: Resource, facts: Facts) -> Iterator[str]:
+    """Where a copy has to say how large it may become: the temporary stream, in a file, and the new one are there at once."""
+    limits, size = facts.limits, copy_size(before, after)
+    replicas = max(stream.config.get("num_replicas", 1) for stream in (before, after))
+    places = [after.config["storage"], *(["file"] if before.ref == after.ref else [])]
+    for storage, largest, most, reserved in (
+        ("file", limits.max_file_stream, limits.max_storage, limits.storage),
+        ("memory", limits.max_memory_stream, limits.max_memory, limits.memory),
+    ):
+        if storage in places and 0 < largest < size:
+            yield f"the account requires a max_bytes, and a copy needs one of {format_size(size)}"
+        if 0 < most < reserved + places.count(storage) * size * replicas:
+            yield f"the account requires a max_bytes, and has no room for a copy with one of {format_size(size)}"
 
 
 def _noted(consumer: Resource, version: Version) -> int:

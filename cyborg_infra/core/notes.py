@@ -66,6 +66,18 @@ def _of_dead_letters(changes: Sequence[Change]) -> Iterator[str]:
     for change in changes:
         if change.carried and change.after and change.after.metadata.get(KIND) == StreamKind.DEAD_LETTERS:
             yield f"notices of messages that fail for good while {change.place} is replaced become no dead letters"
+        elif (
+            change.action is Action.UPDATE
+            and change.after
+            and change.after.metadata.get(KIND) == StreamKind.DEAD_LETTERS
+        ):
+            gone = [
+                found.ref.stream
+                for found in changes
+                if found.action is Action.DELETE and not found.ref.consumer
+            ]
+            if gone:
+                yield f"notices of messages that fail for good while {_some(gone)} is deleted become no dead letters"
 
 
 def _of_admission(changes: Sequence[Change]) -> Iterator[str]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from cyborg_infra.core import consumer_hazards, hazards, moves, notes, order, preflight, renames, room
+from cyborg_infra.core import (
+    consumer_hazards,
+    hazards,
+    interrupted,
+    moves,
+    notes,
+    order,
+    preflight,
+    renames,
+    room,
+)
 from cyborg_infra.core.diff import diff, is_mark
 from cyborg_infra.core.fingerprint import fingerprint
 from cyborg_infra.core.known import Known
@@ -75,8 +85,9 @@ def make_plan(
         changes += [
             Change(Action.DELETE, orphan, None, reason="no longer in the manifest") for orphan in orphans
         ]
-    changes = _with_interrupted(changes, carried, live, desired_part)
+    changes = interrupted.of_moves(changes, carried, live, desired_part)
     if changes:  # what each costs is seen in the light of the whole account
+        changes = interrupted.of_consumers(changes, carried)
         changes = _with_moves(changes, carried, places, live, desired, facts)
         changes = _with_replaced_streams(changes, places, live, desired_part)
         changes = _with_problems(changes, going_on, live, desired, facts)
@@ -187,22 +198,6 @@ def _successor(found: Resource) -> Ref | None:
 def _found(ref: Ref, places: Mapping[Ref, Ref], live: State) -> Resource | None:
     """What lives under this name, or what shall go on under it."""
     return live.resources.get(ref) or live.resources.get(places.get(ref, ref))
-
-
-def _with_interrupted(
-    changes: Sequence[Change], carried: Mapping[Ref, Ref], live: State, desired: State
-) -> list[Change]:
-    """What an interrupted replace left: each goes on, with a change of its own if it had none."""
-    changed = {change.ref: change for change in changes}
-    for ref, wanted in desired.resources.items():
-        if ref not in carried and Ref(ref.stream) not in carried:
-            continue
-        before = live.resources.get(ref)
-        known = changed.get(ref, Change(Action.UPDATE, before, wanted, cause=Cause.DRIFT))
-        changed[ref] = replace(
-            known, carried=True, via=carried.get(ref), reason="goes on where an interrupted replace stopped"
-        )
-    return list(changed.values())
 
 
 def _with_moves(

@@ -18,7 +18,18 @@ from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.write import create_consumer, delete, update_consumer, write
 from cyborg_infra.model.fields import PAUSE_SINCE, RESET_SINCE, Version
 from cyborg_infra.model.problems import Problem, ServerFault
-from cyborg_infra.model.state import KIND, OWNER, PLACEHOLDER, START, ConsumerCounts, Ref, Resource, start_of
+from cyborg_infra.model.state import (
+    KIND,
+    OWNER,
+    PLACEHOLDER,
+    POSITION,
+    START,
+    ConsumerCounts,
+    Ref,
+    Resource,
+    start_of,
+    unused_subject,
+)
 
 PARKED = "2200-01-01T00:00:00Z"
 """A new consumer is paused until then while it does not stand where it shall: dead or alive, nobody is served."""
@@ -35,13 +46,14 @@ GRACE = 30  # seconds that a pause outlives the drain, so that it ends by itself
 class Manner:
     """How to replace: on which server, how many seconds to wait for work under way, whether it may come again instead.
 
-    `waits` hears of what takes long.
+    `waits` hears of what takes long. `sized`: the account takes no stream without max_bytes.
     """
 
     version: Version
     drain: float = 60.0
     repeats_work: bool = False
     waits: Callable[[str], None] = lambda _: None
+    sized: bool = False
 
 
 async def replace(server: JetStream, place: Ref, desired: Resource, manner: Manner) -> None:
@@ -52,10 +64,13 @@ async def replace(server: JetStream, place: Ref, desired: Resource, manner: Mann
     """
     old = await server.info(place)
     if old is not None and old.config.get("pause_until") != PARKED:
+        idle = manner.version < PAUSE_SINCE and not manner.repeats_work and not old.is_stopped
+        if manner.version < PAUSE_SINCE and not idle:
+            await _stop_safely(server, old, desired)
         position = await settled(server, old, manner)
         if await _needs_place(server, desired, position):
             await keep(server, desired, position)
-        if manner.version < PAUSE_SINCE and not manner.repeats_work:
+        if idle:
             await _refuse_if_at_work(server, old.ref, desired.ref, position)
     await delete(server, place)
     await finish(server, desired, manner.version)
@@ -65,7 +80,7 @@ async def finish(server: JetStream, desired: Resource, version: Version) -> None
     """The consumer exists, stands where its placeholder stands, and is served; the placeholder is gone."""
     ref, mark = desired.ref, placeholder(desired.ref)
     created, held = await server.info(ref) is not None, await server.info(mark)
-    position = held.config["opt_start_seq"] if held else 0
+    position = _kept(held) if held else 0
     if not matters(desired, position):
         position = 0  # it begins there by itself
     resettable = version >= RESET_SINCE and desired.config["deliver_policy"] in RESETTABLE
@@ -87,11 +102,18 @@ def placeholder(ref: Ref) -> Ref:
 
 
 async def keep(server: JetStream, desired: Resource, position: int) -> None:
-    """The consumer's placeholder stands at `position`, whatever it said before."""
-    mark = placeholder(desired.ref)
-    await delete(server, mark)  # one from an earlier run may stand behind by now
-    standing = Resource(mark, _standing(desired, mark, position))
-    await create_consumer(server, standing, f"keeping the position of {desired.ref}")
+    """The consumer's placeholder says `position`, whatever it said before.
+
+    One that waits for enough is left waiting: without it an interest stream would forget what it waits for.
+    """
+    mark, doing = placeholder(desired.ref), f"keeping the position of {desired.ref}"
+    standing, held = Resource(mark, _standing(desired, mark, position)), await server.info(mark)
+    if held is not None and _waits_for(held, standing):
+        metadata = {**standing.metadata, POSITION: str(position)}
+        await update_consumer(server, Resource(mark, {**held.config, "metadata": metadata}), doing)
+        return
+    await delete(server, mark)
+    await create_consumer(server, standing, doing)
 
 
 async def begin(server: JetStream, desired: Resource) -> None:
@@ -115,18 +137,18 @@ async def settled(server: JetStream, old: Resource, manner: Manner, until: str |
     clock = asyncio.get_running_loop().time
     deadline, since, counts = clock() + manner.drain, clock(), ConsumerCounts()
     while True:
-        now = await server.info(old.ref)
+        now = await _alive(server, old.ref)
         before, counts = counts, _counts(now)
         idle = not counts.num_ack_pending
         if not idle or counts.delivered_stream_seq != before.delivered_stream_seq:
             since = clock()
         if idle and clock() >= since + steady:
-            return (counts.ack_floor_stream_seq if is_stopped(now) else counts.delivered_stream_seq) + 1
+            return (floor(now) if now.is_stopped else counts.delivered_stream_seq) + 1
         if clock() >= deadline + (steady if idle else 0):
             break
         await asyncio.sleep(POLL)
     if manner.repeats_work:
-        return counts.ack_floor_stream_seq + 1
+        return floor(now) + 1
     if pauses:
         await resume(server, old.ref)
     raise ServerFault(
@@ -152,18 +174,14 @@ async def stop(server: JetStream, old: Resource) -> None:
     }
     if rest.get("ack_policy", "none") != "none":
         rest["max_ack_pending"] = 1
-    config = {**rest, "filter_subject": _nothing(old.ref)}
+    config = {**rest, "filter_subject": unused_subject(old.ref)}
     await update_consumer(server, Resource(old.ref, config), f"stopping {old.ref}")
 
 
-def is_stopped(consumer: Resource | None) -> bool:
-    """Whether `stop` has been here."""
-    return consumer is not None and consumer.config.get("filter_subject") == _nothing(consumer.ref)
-
-
 def floor(consumer: Resource) -> int:
-    """Everything up to this number is finished."""
-    return _counts(consumer).ack_floor_stream_seq
+    """Everything up to this number is finished. Until its first acknowledgement a consumer of 2.10 says 0, wherever it began."""
+    start: int = consumer.config.get("opt_start_seq", 0)
+    return max(_counts(consumer).ack_floor_stream_seq, start - 1)
 
 
 async def resume(server: JetStream, ref: Ref) -> None:
@@ -203,11 +221,6 @@ def matters(desired: Resource, position: int) -> bool:
     return policy not in ("all", "by_start_sequence") or position > max(start, 1)
 
 
-def _nothing(ref: Ref) -> str:
-    """A subject of its own: two consumers of a workqueue may not wait for the same (10100)."""
-    return f"_parked.{ref.stream}.{ref.consumer}"
-
-
 async def _reset(server: JetStream, ref: Ref, position: int) -> None:
     """Stands at `position` and is served. Only a consumer that is still parked is moved: another one has been at work."""
     live = await server.info(ref)
@@ -215,7 +228,7 @@ async def _reset(server: JetStream, ref: Ref, position: int) -> None:
         return
 
     async def holds() -> bool:
-        return _counts(await server.info(ref)).delivered_stream_seq + 1 == position
+        return _counts(await _alive(server, ref)).delivered_stream_seq + 1 == position
 
     verb, doing = f"CONSUMER.RESET.{ref.stream}.{ref.consumer}", f"moving {ref} to {position}"
     try:
@@ -226,9 +239,17 @@ async def _reset(server: JetStream, ref: Ref, position: int) -> None:
     await resume(server, ref)
 
 
+async def _stop_safely(server: JetStream, old: Resource, desired: Resource) -> None:
+    """The consumer is stopped, and what an interest stream still has for it is waited for all the same."""
+    if await _retention(server, desired.ref) == "interest":
+        await keep(server, desired, floor(old) + 1)
+    if not old.is_stopped:
+        await stop(server, old)
+
+
 async def _refuse_if_at_work(server: JetStream, place: Ref, desired: Ref, position: int) -> None:
     """Before 2.11 nothing keeps a worker from coming after the plan was made, which said that there is none."""
-    counts = _counts(await server.info(place))
+    counts = _counts(await _alive(server, place))
     if counts.num_waiting or counts.num_ack_pending or counts.delivered_stream_seq >= position:
         await delete(server, placeholder(desired))
         raise ServerFault(
@@ -247,9 +268,26 @@ async def _needs_place(server: JetStream, desired: Resource, position: int) -> b
     On an interest stream always: what nobody waits for is deleted, also where nothing was handed out yet. On a
     workqueue never: what is acknowledged is gone, so the stream itself is the position, and refuses a placeholder.
     """
-    stream = await server.info(Ref(desired.ref.stream))
-    retention = stream.config.get("retention") if stream else None
+    retention = await _retention(server, desired.ref)
     return retention != "workqueue" and (retention == "interest" or matters(desired, position))
+
+
+async def _retention(server: JetStream, consumer: Ref) -> str | None:
+    stream = await server.info(Ref(consumer.stream))
+    return stream.config.get("retention") if stream else None
+
+
+def _kept(mark: Resource) -> int:
+    """The position that a placeholder says."""
+    start: int = mark.config["opt_start_seq"]
+    return int(mark.metadata.get(POSITION, start))
+
+
+def _waits_for(held: Resource, wanted: Resource) -> bool:
+    """Whether a placeholder waits for all that another one would."""
+    filters = ("filter_subject", "filter_subjects")
+    alike = all(held.config.get(name) == wanted.config.get(name) for name in filters)
+    return alike and held.config["opt_start_seq"] <= wanted.config["opt_start_seq"]
 
 
 def _standing(desired: Resource, mark: Ref, position: int) -> dict[str, Any]:
@@ -279,9 +317,14 @@ def _noted(desired: Resource, position: int) -> dict[str, Any]:
     return {**rest, "deliver_policy": "by_start_sequence", "opt_start_seq": position, "metadata": metadata}
 
 
-def _counts(consumer: Resource | None) -> ConsumerCounts:
-    if consumer is None or not isinstance(consumer.counts, ConsumerCounts):
+async def _alive(server: JetStream, ref: Ref) -> Resource:
+    live = await server.info(ref)
+    if live is None:
         raise ServerFault(
             Problem("gone", "the consumer was deleted while it was replaced", None, "plan again")
         )
-    return consumer.counts
+    return live
+
+
+def _counts(consumer: Resource) -> ConsumerCounts:
+    return consumer.counts if isinstance(consumer.counts, ConsumerCounts) else ConsumerCounts()

@@ -230,6 +230,9 @@ ADVICE: Mapping[int, Advice] = {
 """What a provisioner meets, by err_code; the HTTP-like `code` says too little to decide by."""
 
 
+NO_SUITABLE_PEERS = 10005
+
+
 class ApiError(ServerFault):
     """JetStream answered with an error; `retry` says whether asking again can help.
 
@@ -245,6 +248,10 @@ class ApiError(ServerFault):
         advice = _STORE if unwritten else ADVICE.get(err_code)
         self.unwritten = advice is _STORE
         self.retry = advice.retry if advice else Retry.NONE
+        if err_code == NO_SUITABLE_PEERS and "offline" in description:
+            self.retry = (
+                Retry.RETRY
+            )  # it may be back, and not heard of yet: 1.5s after its start (measured 2.15.1)
         lookup = f"nats errors lookup {err_code}"
         super().__init__(
             Problem(

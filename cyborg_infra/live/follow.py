@@ -65,8 +65,9 @@ class _Look(NamedTuple):
 async def _fence(server: JetStream, origin: Ref) -> None:
     """The origin stores nothing any more that it took in before it was parked, however slow its copies are.
 
-    They are stored in order: once it has acknowledged one more message, it has all that came before. A stream that is
-    full takes nothing in, and in an interest stream a message that nobody waits for would leave nothing but a gap.
+    They are stored in order: once it has acknowledged one more message, it has all that came before. One that is full of
+    bytes, where it must keep its max_bytes, may refuse it, and has taken in nothing either. In an interest stream a
+    message that nobody waits for would leave nothing but a gap: the copy does, but not while it looks for its origin.
     """
     stream = await server.info(origin)
     if stream is None or stream.config.get("num_replicas", 1) == 1:

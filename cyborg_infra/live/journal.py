@@ -19,6 +19,7 @@ INGEST = (
     "subject_transform",
     "republish",
     "no_ack",
+    "discard",
     "max_msg_size",
     "allow_atomic",
     "allow_batched",
@@ -26,6 +27,10 @@ INGEST = (
     "duplicate_window",
 )
 """What says how a stream takes messages in. A copy has its own, or none."""
+
+
+LIMITS = ("max_msgs", "max_bytes")
+"""What lets a message take the place of the oldest one."""
 
 
 class Stage(Enum):
@@ -73,12 +78,21 @@ class Journal:
         default_factory=dict
     )  # of a stream that is renamed: the metadata it had
     route: str = MIRROR.name
+    limits: Config = field(default_factory=dict)  # which it has not while it is parked
 
     @classmethod
     def started(cls, stream: Resource, route: Route, labels: Mapping[str, str] | None = None) -> Self:
         """Of a stream that is still as it was."""
-        ingest = {name: stream.config[name] for name in INGEST if name in stream.config}
-        return cls(ingest, stream.config["retention"], labels=labels or {}, route=route.name)
+        ingest, limits = (
+            {name: stream.config[name] for name in names if name in stream.config}
+            for names in (INGEST, LIMITS)
+        )
+        return cls(ingest, stream.config["retention"], labels=labels or {}, route=route.name, limits=limits)
+
+    @property
+    def open(self) -> Config:
+        """What a parked stream gets back that takes messages in again."""
+        return {**self.ingest, **self.limits}
 
     @property
     def by(self) -> Route:

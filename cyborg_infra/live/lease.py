@@ -17,7 +17,7 @@ from getpass import getuser
 from os import getpid
 from typing import Any
 
-from cyborg_infra.live.faults import STREAM_NOT_FOUND, ApiError, Unanswered
+from cyborg_infra.live.faults import NO_SUITABLE_PEERS, STREAM_NOT_FOUND, ApiError, Unanswered
 from cyborg_infra.live.jetstream import NO_MESSAGE, JetStream
 from cyborg_infra.live.write import write
 from cyborg_infra.model.buckets import LEASES, bucket_stream, bucket_subject
@@ -31,7 +31,6 @@ RENEWALS = 3  # in a lifetime
 POLL = 0.5  # seconds between two tries while waiting
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
-_NO_SUITABLE_PEERS = 10005
 _STREAM = bucket_stream(LEASES)
 
 
@@ -111,7 +110,7 @@ async def _bucket(server: JetStream) -> None:
         try:
             await _create(server, config)
         except ApiError as error:
-            if error.err_code != _NO_SUITABLE_PEERS:
+            if error.err_code != NO_SUITABLE_PEERS:
                 raise
             await _create(server, config | {"num_replicas": 1})  # a cluster of two, or too many are down
     except ApiError as error:

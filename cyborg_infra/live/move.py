@@ -36,14 +36,14 @@ from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.follow import caught_up, nearly
 from cyborg_infra.live.jetstream import JetStream
-from cyborg_infra.live.journal import INGEST, Journal, Stage, has_begun, runs_ahead, stage
+from cyborg_infra.live.journal import INGEST, LIMITS, Journal, Stage, has_begun, runs_ahead, stage
 from cyborg_infra.live.parking import is_parked, parked, unmark
 from cyborg_infra.live.routes import Route, present, stream_counts
 from cyborg_infra.live.standing import Standing
 from cyborg_infra.live.write import create_stream, delete, update_stream, write
 from cyborg_infra.model.fields import PAUSE_SINCE, Config, sendable
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
-from cyborg_infra.model.state import APPLIED, KIND, OWNER, Ref, Resource, temporary
+from cyborg_infra.model.state import APPLIED, KIND, OWNER, Ref, Resource, copy_size, temporary
 
 STORED = (
     "num_replicas",
@@ -150,11 +150,11 @@ class _Move:
         if journal is not None and is_parked(stream):
             with contextlib.suppress(ApiError):  # deny_purge: then a mark stays
                 await unmark(self.server, stream.ref)
-            await self._update(stream.ref, {**stream.config, **journal.ingest}, "putting it back")
+            await self._update(stream.ref, {**stream.config, **journal.open}, "putting it back")
         noted = journal.standing if journal is not None else None
         await standing.served(self.server, stream, noted, self.manner.version)
         if journal is not None and journal.labels:  # the journal itself: last
-            config = {**stream.config, **journal.ingest, "metadata": journal.labels}
+            config = {**stream.config, **journal.open, "metadata": journal.labels}
             await self._update(stream.ref, config, "putting it back")
 
     async def _look(self) -> tuple[Resource | None, Resource | None]:
@@ -202,7 +202,7 @@ class _Move:
             journal = journal.noting(await self._drained(self.ref, parked=False))
         config = {name: stream.config[name] for name in STORED if name in stream.config}
         config |= {"metadata": journal.metadata(self.desired), **journal.by.declared(self.ref, waiting=waits)}
-        await self._create(self.via, config)
+        await self._create(self.via, config | self._limit(stream))
 
     async def _leave(self, stream: Resource, copy: Resource) -> None:
         """The consumers of S wait and are noted, and S takes nothing in; T is so near that this lasts milliseconds."""
@@ -269,8 +269,8 @@ class _Move:
             if first > 1:  # with 1 it is a purge of everything (measured 2.10.26 and 2.12.8, not 2.15.1)
                 await self._leave_out(first)
         metadata = {OWNER: self.desired.owner, KIND: self.desired.metadata.get(KIND, "")}
-        source = journal.by.declared(self.via)
-        await self._create(self.ref, {**self._creation(journal.by), "metadata": metadata, **source})
+        config = {**self._creation(journal.by), "metadata": metadata, **journal.by.declared(self.via)}
+        await self._create(self.ref, config | self._limit(copy))
 
     async def _arrive(self, stream: Resource, copy: Resource) -> None:
         """S takes messages in, still without limits. An S that the manifest no longer wants is begun anew."""
@@ -327,12 +327,21 @@ class _Move:
         return routes.route_of(self.manner.version)
 
     async def _park(self, stream: Resource) -> None:
-        await self._update(stream.ref, parked(stream), "parking it")
+        """It takes nothing in but marks, which are beside its limits: else one would take the place of the oldest message."""
+        unlimited = {name: -1 for name in LIMITS if name != "max_bytes" or not self.manner.sized}
+        await self._update(stream.ref, {**parked(stream), **unlimited}, "parking it")
 
     def _creation(self, route: Route) -> dict[str, Any]:
         names = (*STORED, *FIXED, *route.creation)
         config = {name: self.desired.config[name] for name in names if name in self.desired.config}
         return config | ({"retention": "limits"} if config["retention"] == "interest" else {})
+
+    def _limit(self, origin: Resource) -> dict[str, Any]:
+        """Where the account asks for it, a copy has a limit, beyond what it is going to hold. Full all the same, it forgets nothing: it stops."""
+        if not self.manner.sized:
+            return {}
+        known = origin.config.get("max_bytes", -1) if origin.ref == temporary(self.ref) else -1
+        return {"max_bytes": known if known > 0 else copy_size(origin, self.desired), "discard": "new"}
 
     def _fits(self, stream: Resource, route: Route) -> bool:
         """Whether S, as it was created, can become what the manifest wants now."""

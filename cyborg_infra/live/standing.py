@@ -59,7 +59,7 @@ async def served(server: JetStream, stream: Resource, noted: Standing | None, ve
 
     async def put_back(was: Resource, position: int) -> None:
         old = alive.get(was.ref.consumer)
-        if old is None or carry.is_stopped(old):
+        if old is None or old.is_stopped:
             position = max(position, carry.floor(old) + 1 if old else 0)
             if stream.config["retention"] != "workqueue" and carry.matters(was, position):
                 await carry.keep(server, was, position)
@@ -109,7 +109,7 @@ def _to_stop(consumers: Iterable[Resource]) -> list[Resource]:
     return [
         found
         for found in consumers
-        if not found.ref.consumer.startswith(PLACEHOLDER) and not carry.is_stopped(found)
+        if not found.ref.consumer.startswith(PLACEHOLDER) and not found.is_stopped
     ]
 
 

@@ -32,6 +32,9 @@ START = "cyborg-infra.start"
 PLACEHOLDER = "cyborg-infra-placeholder-"
 """Begins the name of a consumer that keeps the position of one being replaced; also such a consumer's kind."""
 
+POSITION = "cyborg-infra.position"
+"""On such a consumer: where the new one shall go on, if that is further than what the placeholder waits for."""
+
 TEMPORARY = "cyborg-infra-temporary-"
 """Begins the name of a stream that holds the messages of one being replaced; also such a stream's kind."""
 
@@ -40,6 +43,9 @@ BECOMES = "cyborg-infra.becomes"
 
 JOURNAL = "cyborg-infra.journal"
 """On such a stream: what is needed to go on, or back, after an interruption."""
+
+COPY_OVERHEAD = 512
+"""Bytes by which a message may be larger in a copy: a file takes more than memory, and sources add a header."""
 
 _WRITTEN = frozenset((*MARKS, START))
 _START_FIELDS = {"by_start_sequence": "opt_start_seq", "by_start_time": "opt_start_time"}
@@ -69,6 +75,11 @@ class Ref(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.stream}/{self.consumer}" if self.consumer else self.stream
+
+
+def unused_subject(consumer: Ref) -> str:
+    """What a stopped consumer waits for. Each has its own: two of a workqueue may not wait for the same (10100)."""
+    return f"_parked.{consumer.stream}.{consumer.consumer}"
 
 
 def temporary(stream: Ref) -> Ref:
@@ -174,6 +185,11 @@ class Resource:
         """The role that this resource belongs to, or None if it is shared."""
         return self.metadata.get(ROLE)
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it is a consumer that a replace has stopped, where none can be paused: it goes on only as a new one."""
+        return bool(self.ref.consumer) and self.config.get("filter_subject") == unused_subject(self.ref)
+
     @classmethod
     def with_canonical(
         cls, ref: Ref, config: Config, origin: Mark | None, canonical: Mapping[str, Any]
@@ -207,6 +223,16 @@ class Resource:
     def digest(self) -> str:
         """A short digest of the managed configuration; equal for two resources that are configured alike."""
         return digest_of(self.canonical())
+
+
+def copy_size(origin: Resource, desired: Resource) -> int:
+    """The max_bytes of a copy of this stream, in an account that requires one: twice what it or the new one may hold.
+
+    What is copied may be larger than it was, and what the origin has forgotten meanwhile is in the copy still.
+    """
+    held = origin.counts if isinstance(origin.counts, StreamCounts) else StreamCounts()
+    largest: int = max(held.bytes, *(stream.config.get("max_bytes", -1) for stream in (origin, desired)))
+    return 2 * largest + COPY_OVERHEAD * held.messages
 
 
 def start_of(config: Config) -> str:

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from scene import Scene
 from servers import NEWEST, OLDEST, StartServer
+from traffic import BATCH, Publisher, Worker, eventually
 
 from cyborg_infra import pipeline
 from cyborg_infra.live.jetstream import JetStream
-from cyborg_infra.model.plan import Action, Done, Outcome
+from cyborg_infra.model.plan import Action, Done, HazardName, Outcome
 from cyborg_infra.model.state import PLACEHOLDER
 
 TASKS = "g.agents.a.tasks"
@@ -152,6 +153,96 @@ def test_a_worker_who_comes_after_the_plan_is_not_handed_anything_twice(
         assert work(scene) == list(range(5, 10))
 
 
+def busily_replaced(scene: Scene, text: str) -> int:
+    """Applied, while somebody works, until it holds; how many messages the plans said could come again."""
+    wish, announced = scene.wish(text), 0
+    while plan := scene.plan(wish):
+        announced += sum(hazard.count for hazard in plan.hazards)
+        assert {hazard.name for hazard in plan.hazards} <= {HazardName.REPEATS_WORK}
+        outcomes = pipeline.apply(plan, wish, scene.target, allow=["repeats-work"], drain=20)
+        problems = {outcome.problem.code for outcome in outcomes if outcome.problem}
+        assert problems <= {"at-work"}  # between two pulls it seemed to be idle
+    return announced
+
+
+@contextlib.contextmanager
+def at_work(scene: Scene) -> Iterator[list[int]]:
+    """One publishes and one works, and in the end all is done, and no more twice than the numbers in the list allow."""
+    announced: list[int] = []
+    with Worker(scene.url, WORKER) as worker:
+        with Publisher(scene.url, TASKS) as publisher:
+            assert eventually(lambda: len(publisher.acknowledged) > BATCH)
+            yield announced
+        assert eventually(lambda: publisher.acknowledged.keys() <= worker.worked.keys())
+    repeated = [name for name, times in worker.worked.items() if times > 1]
+    assert len(repeated) <= sum(announced), len(repeated)
+    assert leftovers(scene) == []
+
+
+@pytest.mark.parametrize("retention", ["limits", "interest", "workqueue"])
+def test_before_2_11_no_more_comes_again_than_announced_however_long_it_takes(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: str
+) -> None:
+    """Nothing pauses a consumer there: one that somebody works with is stopped by a filter that nothing matches."""
+    real = JetStream.call
+
+    async def call(server: JetStream, verb: str, *given: Any, **named: Any) -> dict[str, Any]:
+        if _writes(verb):
+            await asyncio.sleep(0.1)  # as in a cluster that elects; workers go on
+        return await real(server, verb, *given, **named)
+
+    with Scene(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest(retention, max_ack_pending=BATCH))
+        with at_work(scene) as announced, monkeypatch.context() as patched:
+            patched.setattr(JetStream, "call", call)
+            announced.append(
+                busily_replaced(scene, manifest(retention, max_ack_pending=BATCH, max_waiting=9))
+            )
+
+
+@pytest.mark.parametrize("retention", ["limits", "interest", "workqueue"])
+def test_before_2_11_a_replace_under_way_that_dies_goes_on_or_back(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: str
+) -> None:
+    """At any step, also with the manifest that was there before: a stopped consumer cannot simply be what it was."""
+
+    def text(size: int) -> str:
+        return manifest(retention, max_ack_pending=BATCH, max_waiting=size)
+
+    with Scene(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(text(512))
+        with at_work(scene) as announced:
+            for step in itertools.count(1):
+                assert eventually(lambda: bool(scene.plan(scene.wish(text(511))).hazards))
+                announced.append(BATCH * 2)
+                ended: list[Outcome] = []
+                with killed_at(step, monkeypatch, before=True), contextlib.suppress(Killed):
+                    ended = scene.apply(scene.wish(text(511)))
+                announced.append(busily_replaced(scene, text(512)))
+                if ended and all(outcome.done is Done.DONE for outcome in ended):
+                    break
+        assert step > (3 if retention == "workqueue" else 5)
+
+
+def test_before_2_11_a_consumer_that_is_replaced_again_before_it_has_worked_stays_where_it_began(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """Until its first acknowledgement its floor is 0 there, wherever it started (measured 2.10.26; 2.15.1 tells the start)."""
+    with Scene(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest())
+        publish(scene, range(10))
+        assert work(scene) == list(range(10))
+        verb, waiting = f"$JS.API.CONSUMER.MSG.NEXT.{WORKER.replace('/', '.')}", b'{"expires": 60000000000}'
+        for size in (100, 50):
+            scene.api.publish(verb, waiting, reply=scene.api.subscribe(f"waiting.{size}").subject)
+            assert eventually(lambda: bool(scene.info(WORKER)["num_waiting"]))
+            assert scene.plan(scene.wish(manifest(max_waiting=size))).hazards
+            (outcome,) = replaced(scene, manifest(max_waiting=size))
+            assert outcome.done is Done.DONE
+        publish(scene, range(10, 12))
+        assert work(scene) == [10, 11]
+
+
 def test_a_consumer_that_has_not_heard_of_its_pause_is_waited_for(
     start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,8 +253,8 @@ def test_a_consumer_that_has_not_heard_of_its_pause_is_waited_for(
         worked, real, late = work(scene, 2), JetStream.call, list[asyncio.Task[Any]]()
 
         async def call(server: JetStream, verb: str, body: Any = None, **named: Any) -> dict[str, Any]:
-            if "CONSUMER.PAUSE" in verb and not (late and late[0].done()):
-                late[:] = late or [asyncio.create_task(later(real(server, verb, body, **named)))]
+            if "CONSUMER.PAUSE" in verb and not late:
+                late.append(asyncio.create_task(later(real(server, verb, body, **named))))
                 return {}
             answer = await real(server, verb, body, **named)
             if "CONSUMER.INFO" in verb and late and not late[0].done():
@@ -238,13 +329,13 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, *, before: bool) -> It
     """The tool dies at its `step`-th write: before it is sent, or after it was answered."""
     real, written = JetStream.call, list[str]()
 
-    async def call(self: JetStream, verb: str, body: Any = None, **more: Any) -> dict[str, Any]:
+    async def call(self: JetStream, verb: str, body: Any = None, **named: Any) -> dict[str, Any]:
         if not _writes(verb):
-            return await real(self, verb, body, **more)
+            return await real(self, verb, body, **named)
         written.append(verb)
         if before and len(written) == step:
             raise Killed(verb)
-        answer = await real(self, verb, body, **more)
+        answer = await real(self, verb, body, **named)
         if len(written) == step:
             raise Killed(verb)
         return answer

@@ -9,14 +9,14 @@ from chaos import Chaos, place_of
 from chaos_manifests import Place, changed, first, step
 from servers import NEWEST, OLDEST
 
-EVERY_KIND = {"created", "updated", "consumer replaced", "stream replaced", "deleted"}
+EVERY_KIND = {"created", "updated", "consumer replaced", "stream replaced", "stream renamed", "deleted"}
 
 
 @pytest.mark.parametrize(
     ("place", "seed", "kinds"),
     [
-        (Place(NEWEST, mortal=True), 136, EVERY_KIND),
-        (Place(OLDEST, mortal=False), 136, EVERY_KIND - {"stream replaced"}),
+        (Place(NEWEST, mortal=True), 140, EVERY_KIND),
+        (Place(OLDEST, mortal=False), 138, EVERY_KIND - {"stream replaced"}),
     ],
     ids=["newest", "oldest"],
 )

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scene import Request, Scene
+from scene import Request, Scene, published, worked
+from servers import NEWEST, StartServer
+from test_move import PROMOTING
 
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.jetstream import JetStream
@@ -79,3 +81,28 @@ def test_a_stream_that_turns_to_interest_keeps_what_a_new_consumer_shall_have(
         assert scene.info(STREAM)["state"]["messages"] == 5
         assert scene.info(WORKER)["num_pending"] == 5
         assert not scene.plan(scene.wish(manifest()))
+
+
+@pytest.mark.parametrize("version", [NEWEST, PROMOTING])
+def test_a_mark_at_the_end_is_stored_although_every_consumer_filters_it_out(
+    start_server: StartServer, tmp_path: Path, version: str
+) -> None:
+    """The mirror that waits for the end waits for every message, so the stream keeps the mark until it has it."""
+
+    def events(storage: str) -> str:
+        return (
+            "org: acme\nroles: [cto, dev]\n"
+            "events: {job.seen: {publishers: [dev], subscribers: [cto], durable: true}, job.unseen: {publishers: [dev], durable: true}}\n"
+            f"streams: {{events: {{retention: interest, storage: {storage}}}}}\n"
+        )
+
+    with Scene(start_server(version=version).url, tmp_path) as scene:
+        scene.converge(events("file"))
+        published("acme.events.job.seen", 5)(scene)
+        worked("ORG_EVENTS/cto-event-reader", 3)(scene)
+        published("acme.events.job.unseen", 3)(scene)  # gone at once: the last number is of no message
+        assert scene.config("ORG_EVENTS/cto-event-reader")["filter_subject"] == "acme.events.job.seen"
+        scene.converge(events("memory"))
+        state = scene.info("ORG_EVENTS")["state"]
+        assert (state["messages"], state["last_seq"]) == (2, 9)  # and one number for the mark
+        assert scene.info("ORG_EVENTS/cto-event-reader")["num_pending"] == 2

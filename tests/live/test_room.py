@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from acceptance import account
-from scene import Scene, consumer, deleted, stream
-from servers import StartServer
+from scene import Scene, consumer, deleted, published, stream
+from servers import NEWEST, OLDEST, StartServer
 from test_move import (
     STREAM,
     SUBJECT,
@@ -24,6 +24,8 @@ from traffic import Publisher, Worker, eventually
 
 CONSUMERS = 3
 LIMITS = account(f"max_streams: 6, max_consumers: {CONSUMERS}, max_file: 4MB")
+SIZED = account("max_bytes_required: true, max_file: 80MB, max_mem: 25MB")
+MOST = 10  # MB that a stream may have there if it shall be copied
 
 
 def manifest(retention: str) -> str:
@@ -109,3 +111,62 @@ def test_room_that_somebody_takes_during_a_replace_costs_nothing_but_time(
             assert [said in (problem.hint or "") for problem in problems] == [True], problems
             give_back(scene)
             apply_until_done(scene, wish)
+
+
+def sized(role: str, tasks: str, *, most: int = MOST) -> str:
+    """Every stream has a max_bytes."""
+    small = ", ".join(f"{kind}: {{max_bytes: 1MB}}" for kind in ("inboxes", "broadcasts", "dead_letters"))
+    return (
+        f"org: acme\nroles: [{role}]\n"
+        f"streams: {{tasks: {{max_bytes: {most}MB, {tasks}}}, {small}}}\n"
+        "consumers: {worker: {max_ack_pending: 20, ack_wait: 5s}}\n"
+    )
+
+
+@pytest.mark.parametrize("version", [NEWEST, OLDEST])
+def test_where_every_stream_needs_a_max_bytes_a_copy_has_one_as_well(
+    start_server: StartServer, tmp_path: Path, version: str
+) -> None:
+    """There and back, and under another name."""
+    with Scene(start_server(config=SIZED, version=version).url, tmp_path) as scene:
+        scene.converge(sized("cto", "storage: file"))
+        with agents(scene, sized("cto", "storage: file")):
+            for storage in ("memory", "file"):
+                apply_until_done(scene, scene.wish(sized("cto", f"storage: {storage}")))
+                assert scene.config(STREAM)["max_bytes"] == MOST * 1024 * 1024
+        held = scene.info(STREAM)["state"]["messages"]
+        scene.converge(sized("{name: core, renamed_from: cto}", "storage: file"))
+        assert scene.info("AGENT_CORE_TASKS")["state"]["messages"] == held
+
+
+@pytest.mark.parametrize(("tasks", "most"), [("storage: memory", MOST + 3), ("deny_delete: false", 2 * MOST)])
+def test_where_a_copy_has_no_room_for_its_max_bytes_the_plan_says_so(
+    start_server: StartServer, tmp_path: Path, tasks: str, most: int
+) -> None:
+    with Scene(start_server(config=SIZED).url, tmp_path) as scene:
+        scene.converge(sized("cto", "deny_delete: true", most=most))
+        published(SUBJECT, 5)(scene)
+        plan = scene.plan(scene.wish(sized("cto", tasks, most=most)))
+        (change,) = [change for change in plan.changes if str(change.ref) == STREAM]
+        assert "the account requires a max_bytes, and has no room for a copy" in change.reason
+        assert [(hazard.name, hazard.count) for hazard in plan.hazards] == [("deletes-messages", 5)]
+
+
+@pytest.mark.parametrize("version", [NEWEST, OLDEST])
+def test_a_copy_that_is_full_forgets_nothing_and_is_given_up(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr("cyborg_infra.live.follow.STALLED", 0.5)
+    with Scene(start_server(config=SIZED, version=version).url, tmp_path) as scene:
+        scene.converge(sized("cto", "storage: file"))
+        published(SUBJECT, 50)(scene)
+        before = scene.config(STREAM)
+        monkeypatch.setattr("cyborg_infra.live.move.copy_size", lambda *_: 3000)
+        problems = [
+            outcome.problem
+            for outcome in scene.apply(scene.wish(sized("cto", "storage: memory")))
+            if outcome.problem
+        ]
+        assert [problem.code for problem in problems] == ["copy-stalled"]
+        assert scene.config(STREAM) == before
+        assert (scene.info(WORKER)["num_pending"], scene.info(WORKER).get("paused", False)) == (50, False)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from agents import until
 from cluster import running_cluster
-from scene import Scene, fetched, published
+from scene import Scene, fetched, published, worked
 from servers import OLDEST, VERSIONS
 from traffic import Publisher, Worker, eventually
 
@@ -18,7 +18,8 @@ from cyborg_infra.live import perform
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.settle import at_rest, settled
 from cyborg_infra.model.plan import Action, Cause
-from cyborg_infra.model.state import Resource
+from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.state import TEMPORARY, Resource
 
 TASKS, WORKER = "AGENT_CTO_TASKS", "AGENT_CTO_TASKS/cto-worker"
 
@@ -99,6 +100,27 @@ def test_a_stream_moves_and_scales_in_one_apply(scene: Scene) -> None:
     assert scene.info(f"moves_{TASKS}")["state"]["messages"] == 5
 
 
+@pytest.mark.parametrize("scene", [OLDEST], indirect=True)
+def test_what_a_move_may_hand_out_again_is_counted(scene: Scene) -> None:
+    """It forgets where a consumer stands about every fourth time: then all that is stored comes again, as the plan has said."""
+    worker, waiting = f"counts_{WORKER}", 4
+
+    def at(home: str) -> str:
+        return manifest("counts", 1) + f"streams: {{tasks: {{placement: {{tags: [{home}]}}}}}}\n"
+
+    scene.converge(at("n0"))
+    published("counts.agents.cto.tasks", 9)(scene)
+    worked(worker, 9 - waiting)(scene)
+    for home in ("n1", "n2"):
+        plan = scene.plan(scene.wish(at(home)))
+        before = scene.info(worker)["num_pending"]
+        costs = {hazard.name: hazard.count for hazard in plan.hazards}
+        assert costs == ({"repeats-work": 9 - before} if before < 9 else {})
+        scene.converge(at(home))
+        assert scene.info(f"counts_{TASKS}")["cluster"]["leader"] == home
+        assert scene.info(worker)["num_pending"] in (before, 9)
+
+
 def test_a_move_that_is_interrupted_halfway_goes_on_at_the_next_apply(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,3 +156,30 @@ def test_a_move_that_is_interrupted_halfway_goes_on_at_the_next_apply(
     again = [name for name, times in busy.deliveries.items() if any(one.heard for one in times[:-1])]
     if scene.api.info["version"] != OLDEST:  # it forgets acknowledgements when it scales, interrupted or not
         assert again == []
+
+
+def test_a_full_stream_whose_replace_is_undone_has_not_forgotten_its_oldest_message(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With copies its end is marked while it is parked: that takes no message's place."""
+    full = manifest("undone", 3) + "streams: {tasks: {max_msgs: 5, storage: file}}\n"
+    tasks, original = f"undone_{TASKS}", JetStream.call
+    scene.converge(full)
+    published("undone.agents.cto.tasks", 7)(scene)
+    before = scene.config(tasks)
+    marked = False
+
+    async def call(server: JetStream, verb: str, *args: Any, **named: Any) -> dict[str, Any]:
+        nonlocal marked
+        marked = marked or scene.info(tasks)["state"]["last_seq"] > 7
+        if marked and verb.startswith(f"STREAM.UPDATE.{TEMPORARY}"):
+            raise ServerFault(Problem("api-error", "the server would not"))
+        return await original(server, verb, *args, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JetStream, "call", call)
+        scene.apply(scene.wish(full.replace("storage: file", "storage: memory")))
+    assert marked
+    assert scene.config(tasks) == before
+    state = scene.info(tasks)["state"]
+    assert (state["messages"], state["first_seq"]) == (5, 3)

@@ -91,3 +91,9 @@ def test_a_failed_write_is_known_by_its_text_whatever_its_number(err_code: int) 
     assert fault.unwritten
     assert "make room there" in (fault.problems[0].hint or "")
     assert not refused(err_code, "deliver policy can not be updated").unwritten
+
+
+@pytest.mark.parametrize(("why", "retry"), [("peer offline", Retry.RETRY), ("tags not matched", Retry.NONE)])
+def test_a_server_that_is_back_and_not_heard_of_yet_is_waited_for(why: str, retry: Retry) -> None:
+    """What does not fit never will."""
+    assert refused(10005, f"no suitable peers for placement, {why}").retry is retry

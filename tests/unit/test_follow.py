@@ -47,8 +47,8 @@ class Consumers:
         self.asked, self._kept = 0, kept
         self.config: dict[str, Any] = {"pause_until": carry.PARKED}
 
-    async def call(self, _verb: str, body: dict[str, Any], **named: Any) -> dict[str, Any]:
-        assert named["doing"]
+    async def call(self, _verb: str, body: dict[str, Any], *, doing: str, **_more: Any) -> dict[str, Any]:
+        assert doing
         self.asked += 1
         if self.asked == self._kept:
             self.config = body

@@ -204,6 +204,14 @@ def test_marks_alone_are_no_change_of_what_a_stream_does() -> None:
     assert all(field.field.startswith("metadata.cyborg-infra.") for field in change.fields)
 
 
+def test_what_a_role_that_goes_gives_up_meanwhile_is_told_to_become_no_dead_letter() -> None:
+    """DEAD_LETTERS no longer takes its notices in before its stream is gone."""
+    plan = planned(live(wished(roles="cto, dev")), wished(), prune=True)
+    assert list(plan.notes) == [
+        "notices of messages that fail for good while AGENT_DEV_TASKS is deleted become no dead letters"
+    ]
+
+
 def test_a_cluster_of_which_too_few_servers_are_known_is_no_reason_to_refuse() -> None:
     """Those that are down are not counted; if there are really too few, the server says so."""
     facts = FACTS._replace(cluster="c", peers=2)
