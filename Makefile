@@ -2,7 +2,7 @@
 
 PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
-WORKERS ?= 2
+WORKERS ?= 3
 OLDEST_SERVER := 2.10.26
 SERVERS_BETWEEN := 2.11.11,2.12.8,2.14.6
 
@@ -28,10 +28,10 @@ demo: $(PACKAGE) ## Plan, apply, break and repair an organisation on a real serv
 	$(BIN)/python examples/demo.py
 
 test: setup ## Run every test, against real servers: the newest version and the oldest
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-servers: setup ## Run the tests of the servers against the versions in between
-	CYBORG_INFRA_TEST_SERVERS=$(SERVERS_BETWEEN) $(BIN)/pytest -n $(WORKERS) \
+	CYBORG_INFRA_TEST_SERVERS=$(SERVERS_BETWEEN) $(BIN)/pytest -n $(WORKERS) --dist worksteal \
 		-k "$(subst $(comma),$(space)or$(space),$(SERVERS_BETWEEN))"
 
 chaos: setup ## Change a living organisation while things break: at random, and every server of a cluster at every write

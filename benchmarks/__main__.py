@@ -115,14 +115,16 @@ def main() -> None:
     try:
         with workplace() as place:
             about = machine.described(in_memory=place.in_memory) | {peer.name: peer.version for peer in found}
+            name = options.name or ("full" if options.full else "short")
+            text = ""
             for title, case in cases(ALL if options.full else SOME, found, figures):
                 if options.only in title:
                     figures += measured(title, partial(case, place), place.home)
+                    text = report.write(RESULTS, name, about, absent, figures)
     except KeyboardInterrupt:
-        sys.exit("interrupted: no results are written")
+        sys.exit("interrupted: the results are those of the parts that came to their end")
     say(f"{time.monotonic() - start:.0f} seconds")
-    name = options.name or ("full" if options.full else "short")
-    sys.stdout.write(report.write(RESULTS, name, about, absent, figures))
+    sys.stdout.write(text)
 
 
 if __name__ == "__main__":

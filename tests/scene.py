@@ -84,7 +84,8 @@ class Scene:
     def converge(self, manifest: str, env: str | None = None, *, prune: bool = False) -> None:
         """The server holds what the manifest says; every change was done."""
         outcomes = self.apply(self.wish(manifest, env, prune=prune))
-        assert [outcome for outcome in outcomes if outcome.done is not Done.DONE] == []
+        missed = [f"{each.change.ref}: {each.problem}" for each in outcomes if each.done is not Done.DONE]
+        assert not missed, missed
 
     @contextlib.contextmanager
     def requests(self) -> Iterator[list[Request]]:

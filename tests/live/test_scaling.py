@@ -102,7 +102,7 @@ def test_a_stream_moves_and_scales_in_one_apply(scene: Scene) -> None:
 
 @pytest.mark.parametrize("scene", [OLDEST], indirect=True)
 def test_what_a_move_may_hand_out_again_is_counted(scene: Scene) -> None:
-    """It forgets where a consumer stands about every fourth time: then all that is stored comes again, as the plan has said."""
+    """Where it forgets how far a consumer has got, all that is stored comes again: as many messages as the plan has said."""
     worker, waiting = f"counts_{WORKER}", 4
 
     def at(home: str) -> str:
