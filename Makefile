@@ -55,7 +55,7 @@ cases: $(TOOLS) ## Write the golden texts anew; review them as a diff
 bench: $(PACKAGE) ## Measure the commands beside their floors and other tools; a few minutes
 	$(BIN)/python -m benchmarks
 
-bench-full: $(PACKAGE) ## The same up to ten thousand roles, with what servers carry; half an hour
+bench-full: $(PACKAGE) ## The same up to ten thousand roles, with what servers carry; a quarter of an hour
 	$(BIN)/python -m benchmarks --full
 
 docs: $(TOOLS) ## Write the generated references and schemas
