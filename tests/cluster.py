@@ -13,6 +13,7 @@ from raw import Api
 from servers import NEWEST, server_binary
 
 from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.model.problems import CyborgError
 
 NAME = "tests"
 SIZE = 3
@@ -20,21 +21,38 @@ _SYSTEM = (
     "system"  # the one user, of the system account; everybody else is in the global account, as without users
 )
 _POLL = 0.02  # seconds
-_PATIENCE = 60  # seconds; an election takes one or two
+_PATIENCE = 20  # seconds; an election takes one or two
+_TRIES = 3
 
 
 @contextlib.contextmanager
 def running_cluster(home: Path, version: str = NEWEST) -> Iterator[list[EmbeddedServer]]:
     """The servers n0, n1, n2, each tagged with its own name; a leader is elected and all three take part."""
-    servers = [_server(home, index, ports, version) for ports in [_free_ports()] for index in range(SIZE)]
+    servers = _joined(home, version)
     try:
-        for server in servers:
-            server.start()
-        _await_members(servers[0].url)
         yield servers
     finally:
         for server in servers:
             server.kill()
+
+
+def _joined(home: Path, version: str) -> list[EmbeddedServer]:
+    """The servers, once they have found one another; on other ports where somebody took one of theirs first."""
+    for number in range(_TRIES):
+        ports = _free_ports()
+        servers = [_server(home / f"cluster{number}", index, ports, version) for index in range(SIZE)]
+        try:
+            for server in servers:
+                server.start()
+            _await_members(servers[0].url)
+        except BaseException as error:
+            for server in servers:
+                server.kill()
+            if not isinstance(error, TimeoutError | CyborgError):
+                raise
+        else:
+            return servers
+    raise TimeoutError(f"no cluster of {SIZE} servers after {_TRIES} tries")
 
 
 def meta_leader(servers: Sequence[EmbeddedServer]) -> str:

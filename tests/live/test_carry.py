@@ -254,7 +254,7 @@ def test_a_consumer_that_has_not_heard_of_its_pause_is_waited_for(
 
         async def call(server: JetStream, verb: str, body: Any = None, **named: Any) -> dict[str, Any]:
             if "CONSUMER.PAUSE" in verb and not late:
-                late.append(asyncio.create_task(later(real(server, verb, body, **named))))
+                late.append(asyncio.create_task(later(lambda: real(server, verb, body, **named))))
                 return {}
             answer = await real(server, verb, body, **named)
             if "CONSUMER.INFO" in verb and late and not late[0].done():
@@ -268,9 +268,9 @@ def test_a_consumer_that_has_not_heard_of_its_pause_is_waited_for(
         assert worked + work(scene) == list(range(10))
 
 
-async def later(request: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+async def later(request: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
     await asyncio.sleep(0.15)
-    return await request
+    return await request()  # made only now: the apply may have ended, and with it this task
 
 
 def test_work_under_way_is_waited_for(scene: Scene) -> None:
