@@ -256,6 +256,8 @@ def test_a_consumer_that_has_not_heard_of_its_pause_is_waited_for(
             if "CONSUMER.PAUSE" in verb and not late:
                 late.append(asyncio.create_task(later(lambda: real(server, verb, body, **named))))
                 return {}
+            if "CONSUMER.PAUSE" in verb:  # nothing that is asked for later overtakes it
+                await asyncio.wait(late)
             answer = await real(server, verb, body, **named)
             if "CONSUMER.INFO" in verb and late and not late[0].done():
                 worked.extend(work(scene, 2))
