@@ -1,4 +1,4 @@
-"""The one way from plain calls to the event loop."""
+"""From a plain call to the event loop, where what comes back may be large."""
 
 from __future__ import annotations
 
