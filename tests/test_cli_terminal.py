@@ -130,6 +130,30 @@ def test_a_reader_that_leaves_early_is_no_error_of_ours(tmp_path: Path, project:
     assert errors.read_text() == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("line", ["plan", "show --format json", "--help", "validate nowhere --format json"])
+def test_output_that_cannot_be_written_is_an_error_in_words(project: Path, line: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [*COMMAND, *line.split()],
+            cwd=project,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == 1
+    assert process.stderr.startswith("Error: the output could not be written: No space left on device\n")
+
+
+@pytest.mark.parametrize(("line", "code"), [("show", 0), ("plan", 0), ("validate nowhere", 1)])
+def test_who_closes_the_output_wants_the_exit_code_only(project: Path, line: str, code: int) -> None:
+    process = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *COMMAND, *line.split()], cwd=project, check=False
+    )
+    assert process.returncode == code
+
+
 def interrupted_apply(project: Path, *arguments: str) -> Ended:
     """An apply that got a Ctrl-C after its first change."""
     (project / "org.yaml").write_text(LONG_APPLY, encoding="utf-8")

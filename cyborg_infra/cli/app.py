@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from itertools import pairwise
 from keyword import iskeyword
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +22,10 @@ from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Proble
 # What a wrong command line raises. Some versions of typer carry a click of their own: this is theirs, or click's.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
+# A full disk, quota or file system. What is wrong with a file of the user's is told where it is used.
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+_SEE_WHAT_IS_LEFT = "`cyborg-infra plan` shows what is left to do"
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 COMMANDS = (
@@ -85,7 +92,29 @@ def main(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit code. Nothing but a bug of ours prints a traceback."""
+    """Runs one command, prints all that it says, and returns its exit code. Nothing but a bug of ours prints a traceback."""
+    # Closed by whoever started us: nobody wants to read it.
+    sys.stdout, sys.stderr = (
+        stream or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as we run
+        for stream in (sys.stdout, sys.stderr)
+    )
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
+        return EXIT_ERROR
+    except Exception as error:  # noqa: BLE001 - a bug keeps its traceback and asks for a report
+        if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
+            lost = f"the output could not be written: {error.strerror}"
+            return _report(CyborgError(Problem("output", lost, None, _SEE_WHAT_IS_LEFT)), ())
+        traceback.print_exc()
+        sys.stderr.write("This is a bug in cyborg-infra. Please report it with the lines above.\n")
+        return EXIT_ERROR
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     command = next((word for word in arguments if not word.startswith("-")), None)
     others = () if "--version" in arguments else COMMANDS
     try:
@@ -102,19 +131,7 @@ def run(arguments: Sequence[str]) -> int:
             UsageInvalid(Problem("usage", error.format_message().rstrip("."), None, hint)), arguments
         )
     except (typer.Abort, KeyboardInterrupt):
-        return _report(
-            CyborgError(
-                Problem("interrupted", "interrupted", None, "`cyborg-infra plan` shows what is left to do")
-            ),
-            arguments,
-        )
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
-        return EXIT_ERROR
-    except Exception:  # noqa: BLE001 - a bug keeps its traceback and asks for a report
-        traceback.print_exc()
-        sys.stderr.write("This is a bug in cyborg-infra. Please report it with the lines above.\n")
-        return EXIT_ERROR
+        return _report(CyborgError(Problem("interrupted", "interrupted", None, _SEE_WHAT_IS_LEFT)), arguments)
     return code if isinstance(code, int) else EXIT_OK
 
 
