@@ -149,7 +149,7 @@ def test_output_that_cannot_be_written_is_an_error_in_words(project: Path, line:
 @pytest.mark.parametrize(("line", "code"), [("show", 0), ("plan", 0), ("validate nowhere", 1)])
 def test_who_closes_the_output_wants_the_exit_code_only(project: Path, line: str, code: int) -> None:
     process = subprocess.run(
-        ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *COMMAND, *line.split()], cwd=project, check=False
+        ["/bin/sh", "-c", 'exec "$@" >&- 2>&-', "sh", *COMMAND, *line.split()], cwd=project, check=False
     )
     assert process.returncode == code
 

@@ -324,7 +324,7 @@ def _shortest(settings: Mapping[Scope, Fields]) -> Overrides:
         of_roles = [fields for (own, _), fields in rest.items() if own is kind]
         if common := _taken(of_roles, lambda name: name not in _OWN):
             rest[kind, None] = common
-    return replace(_layer(rest), defaults=defaults)
+    return _layer(rest)._replace(defaults=defaults)
 
 
 def _taken(alike: list[dict[str, Any]], wanted: Callable[[str], bool]) -> dict[str, Any]:

@@ -90,8 +90,7 @@ def _layer(layer: Overrides, org: Org, copy: Org, dropped: tuple[str, ...]) -> O
             name: _translated(name, value, org, copy) for name, value in fields.items() if name not in dropped
         }
 
-    return replace(
-        layer,
+    return layer._replace(
         defaults=of(layer.defaults),
         streams={kind: of(fields) for kind, fields in layer.streams.items()},
         consumers={kind: of(fields) for kind, fields in layer.consumers.items()},

@@ -60,7 +60,7 @@ def _is_one(text: str) -> bool:
 
 def _parsed(places: _Places, begin: int, end: int) -> Iterator[Source]:
     """The message in this part of the text, and a second source for what stands after it, if anything does."""
-    source = Source(places.file, marks={(): places.mark(begin)})
+    source = Source(places.file, places.mark(begin))
     chunk = places.text[begin:end].rstrip(_BLANK)
     try:
         data, length = _DECODER.raw_decode(chunk)
@@ -81,7 +81,8 @@ def _parsed(places: _Places, begin: int, end: int) -> Iterator[Source]:
         if rest:
             yield source
             where = places.mark(begin + len(chunk) - len(rest))
-            source = Source(places.file, marks={(): where}, problems=[_syntax(_EXTRA, where)])
+            source = Source(places.file, where)
+            source.problems.append(_syntax(_EXTRA, where))
     yield source
 
 

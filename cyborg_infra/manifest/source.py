@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from cyborg_infra.manifest.files import text_of
@@ -64,7 +63,6 @@ _SURPRISES = (
 )
 
 
-@dataclass(slots=True)
 class Source:
     """A manifest's data, the place of every path in it, and what was wrong with it.
 
@@ -72,11 +70,12 @@ class Source:
     the keys' own places.
     """
 
-    file: str
-    data: dict[str, Any] = field(default_factory=dict)
-    marks: dict[Path, Mark] = field(default_factory=dict)
-    keys: dict[Path, Mark] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    def __init__(self, file: str, begin: Mark | None = None) -> None:
+        self.file = file
+        self.data: dict[str, Any] = {}
+        self.marks: dict[Path, Mark] = {(): begin} if begin else {}
+        self.keys: dict[Path, Mark] = {}
+        self.problems: list[Problem] = []
 
     def mark(self, path: Path) -> Mark:
         """The place of `path`, or of the nearest thing around it."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Any, NamedTuple
@@ -149,8 +148,7 @@ def deliver_subject_rule(before: object, after: object, _version: Version) -> Up
     return Update.IN_PLACE if before and after else Update.REFUSED
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One JetStream field: what it is, what an absent one means, who may change it, since when."""
 
     kind: Kind

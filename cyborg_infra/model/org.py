@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cyborg_infra.model.problems import Mark
@@ -52,6 +53,8 @@ ROLE_CONSUMERS = (
 Fields = Mapping[str, Any]
 """JetStream fields in wire form, only those that somebody set; and of tasks perhaps ADMISSION."""
 
+_NONE: Mapping[Any, Any] = MappingProxyType({})
+
 ADMISSION = "admission"
 """The one setting that is no JetStream field: `{"max_pending": 5}`, or {} for none. `core.settings` says what it means."""
 
@@ -97,16 +100,15 @@ Member = Role | Bucket
 """What a kind of stream or consumer has one each of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(NamedTuple):
     """One layer of settings: the manifest's own, or an environment's. Within it defaults < kind < role."""
 
-    defaults: Fields = field(default_factory=dict)  # stream fields for all: storage, num_replicas, placement
-    streams: Mapping[StreamKind, Fields] = field(default_factory=dict)
-    consumers: Mapping[ConsumerKind, Fields] = field(default_factory=dict)
-    roles: Mapping[str, Mapping[StreamKind | ConsumerKind, Fields]] = field(default_factory=dict)
+    defaults: Fields = _NONE  # stream fields for all: storage, num_replicas, placement
+    streams: Mapping[StreamKind, Fields] = _NONE
+    consumers: Mapping[ConsumerKind, Fields] = _NONE
+    roles: Mapping[str, Mapping[StreamKind | ConsumerKind, Fields]] = _NONE
     ignored: tuple[Ignore, ...] = ()
-    buckets: Mapping[str, Fields] = field(default_factory=dict)
+    buckets: Mapping[str, Fields] = _NONE
 
 
 class ExpectedServer(NamedTuple):

@@ -260,8 +260,7 @@ def test_a_field_that_the_server_drops_silently_is_a_failure(
     """As if the table said that 2.10 knows allow_atomic: 2.10 answers OK and leaves it out."""
     with Scene(start_server(version=OLDEST).url, tmp_path) as scene:
         scene.converge(ORG)
-        known = FIELDS[Kind.STREAM]["allow_atomic"]
-        older = type(known)(**{name: getattr(known, name) for name in known.__slots__} | {"since": 0})
+        older = FIELDS[Kind.STREAM]["allow_atomic"]._replace(since=0)
         monkeypatch.setitem(FIELDS[Kind.STREAM], "allow_atomic", older)
         outcomes = scene.apply(scene.wish(tasks("allow_atomic: true")))
         assert problem(outcomes, TASKS) == f"{TASKS}: the server answered OK and did not keep allow_atomic"

@@ -93,7 +93,7 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
 def ignoring(org: Org, codes: set[str]) -> Org:
     """The same, with these codes ignored in its last layer."""
     ignored = tuple(Ignore(code, "it is right here") for code in codes)
-    return replace(org, layers=(*org.layers[:-1], replace(org.layers[-1], ignored=ignored)))
+    return replace(org, layers=(*org.layers[:-1], org.layers[-1]._replace(ignored=ignored)))
 
 
 @given(manifest=manifests(), env=st.sampled_from([None, "production"]), level=st.integers(0, NEWEST_LEVEL))

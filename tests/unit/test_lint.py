@@ -36,7 +36,7 @@ def case(name: str, env: str | None = None) -> Org:
 def ignoring(org: Org, codes: set[str]) -> Org:
     """The same, with these codes ignored in its last layer."""
     ignored = tuple(Ignore(code, "it is right here") for code in sorted(codes))
-    return replace(org, layers=(*org.layers[:-1], replace(org.layers[-1], ignored=ignored)))
+    return replace(org, layers=(*org.layers[:-1], org.layers[-1]._replace(ignored=ignored)))
 
 
 @pytest.mark.parametrize("name", NAMES)
