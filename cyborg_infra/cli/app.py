@@ -106,8 +106,17 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_ERROR
     except Exception as error:  # noqa: BLE001 - a bug keeps its traceback and asks for a report
         if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
-            lost = f"the output could not be written: {error.strerror}"
-            return _report(CyborgError(Problem("output", lost, None, _SEE_WHAT_IS_LEFT)), ())
+            return _report(
+                CyborgError(
+                    Problem(
+                        "output",
+                        f"the output could not be written: {error.strerror}",
+                        None,
+                        _SEE_WHAT_IS_LEFT,
+                    )
+                ),
+                (),  # in JSON it could not be written either
+            )
         traceback.print_exc()
         sys.stderr.write("This is a bug in cyborg-infra. Please report it with the lines above.\n")
         return EXIT_ERROR
