@@ -65,7 +65,9 @@ def make_plan(
         for ref, found in _of_roles(owned, targets).resources.items()
         if ref not in desired.resources and ref not in going_on
     ]
-    if unknown := set(targets) - {found.role for found in [*desired.resources.values(), *orphans]}:
+    if targets and (
+        unknown := set(targets) - {found.role for found in [*desired.resources.values(), *orphans]}
+    ):
         raise UsageInvalid(
             Problem(
                 "target",

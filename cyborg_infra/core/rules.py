@@ -9,7 +9,7 @@ from cyborg_infra.core.settings import admitted, explicit, kind_of, member_of, p
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.org import ADMISSION, Fields, Org, StreamKind
 from cyborg_infra.model.problems import ManifestInvalid, Mark, Problem
-from cyborg_infra.model.state import Ref, Resource, State
+from cyborg_infra.model.state import KIND, Ref, Resource, State
 from cyborg_infra.model.subjects import MAX_NAME, SubjectIndex, covers, is_name, is_pattern
 from cyborg_infra.model.units import format_duration
 
@@ -27,23 +27,32 @@ def check(org: Org, state: State) -> None:
 
 
 def _of_subjects(org: Org, state: State) -> Iterator[Problem]:
-    """What the rules of subjects have against those that somebody set: the naming scheme keeps them by itself."""
+    """What the rules of subjects have against those that somebody set, and what they meet.
+
+    All others the naming scheme keeps apart by itself.
+    """
     kinds, alone = set_with(org, *_SUBJECT_SETTINGS)
+    if not kinds and not alone:
+        return
     by_hand = {
         ref
         for ref, found in state.resources.items()
-        if kinds or alone
-        if (kind := kind_of(found)) in kinds or (kind, found.role) in alone
+        if (kind := found.metadata[KIND]) in kinds or (kind, found.role) in alone
     }
-    if not by_hand:
-        return
     streams = {ref.stream for ref in by_hand if not ref.consumer}
-    near = by_hand | {Ref(ref.stream) for ref in by_hand}
+    stored = SubjectIndex(
+        (subject, "") for stream in streams for subject in _subjects(state.resources[Ref(stream)])
+    )
+    near = {
+        *by_hand,
+        *(Ref(ref.stream) for ref in by_hand),
+        *(stream.ref for stream in state.streams() if any(map(stored.overlapping, _subjects(stream)))),
+    }
     part = State(
         {ref: found for ref, found in state.resources.items() if ref in near or ref.stream in streams}
     )
     for rule in RULES_OF_SUBJECTS:
-        yield from rule(org, state if rule is streams_do_not_overlap else part)
+        yield from rule(org, part)
 
 
 _SUBJECT_SETTINGS = ("subjects", "filter_subject", "filter_subjects", "mirror", "subject_transform")

@@ -123,7 +123,9 @@ def _event(source: Source, entry: Entry) -> Event:
 
 def _marks_by_name(source: Source, entries: list[Entry]) -> dict[Path, Mark]:
     """Every path's mark, in which roles, events and buckets stand by name also where they were written as a list."""
-    names = {path: (path[0], name) for path, name, _body in entries}
+    names = {path: (path[0], name) for path, name, _body in entries if path[1] != name}
+    if not names:
+        return source.marks
     return {(*names.get(path[:2], path[:2]), *path[2:]): mark for path, mark in source.marks.items()}
 
 

@@ -79,8 +79,11 @@ def status(subject: Watched, target: Target) -> Status:
 def watch(subject: Watched, target: Target, interval: float, tell: Callable[[Status], None]) -> NoReturn:
     """`tell` hears of the status every `interval` seconds, until Ctrl-C. Raises as `status`, when the server goes away too."""
     import asyncio
+    import gc
 
     from cyborg_infra.live.jetstream import opened
+
+    gc.enable()  # see __main__: this may run for days
 
     async def run() -> NoReturn:
         async with opened(target) as server:
