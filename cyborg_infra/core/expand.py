@@ -134,10 +134,11 @@ def _readers(org: Org) -> Iterator[_Reader]:
 
 
 class _Settings(NamedTuple):
-    """A configuration without what has the member's name in it, and its canonical form."""
+    """A configuration without what has the member's name in it, its canonical form, and the labels with their marks."""
 
     config: Mapping[str, Any]
     canonical: Mapping[str, Any]
+    labels: Mapping[str, str]
 
 
 class _Common:
@@ -170,13 +171,15 @@ class _Common:
             found = _consumer_config(kind, settings, self.level)
         else:
             found = _stream_config(self.org, kind, settings, member, self.level)
-        config = {
+        config: dict[str, Any] = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in found.items()
             if value != {}  # how a manifest says that there is none
         }
         return _Settings(
-            config, canonical(Kind.CONSUMER if isinstance(kind, ConsumerKind) else Kind.STREAM, config)
+            config,
+            canonical(Kind.CONSUMER if isinstance(kind, ConsumerKind) else Kind.STREAM, config),
+            {**config.pop("metadata", {}), OWNER: self.org.name, KIND: kind.value},
         )
 
 
@@ -197,8 +200,8 @@ def _consumer(common: _Common, reader: _Reader, streams: Mapping[Ref, Resource])
     ref, kind, role, events = reader
     settings = common.of(kind, role)
     own: dict[str, Any] = {}
-    if not settings.config.keys() & {"filter_subject", "filter_subjects"}:
-        own |= _filter(namespace.delivered(common.org, kind, role, events))
+    if "filter_subject" not in settings.config and "filter_subjects" not in settings.config:
+        own = _filter(namespace.delivered(common.org, kind, role, events))
     for name, limit in (streams[Ref(ref.stream)].config.get("consumer_limits") or {}).items():
         # The stream's limit is the default of what the consumer leaves open, as on the server.
         default = FIELDS[Kind.CONSUMER][name].default
@@ -216,17 +219,18 @@ def _resource(
     member: Member | None,
 ) -> Resource:
     """With its marks, the digest of what it says among them: the next plan tells drift from pending by it."""
-    labels = {**(settings.config.get("metadata") or {}), OWNER: org.name, KIND: kind.value}
+    labels, more = dict(settings.labels), dict[str, str]()
     if isinstance(member, Role):
         labels[ROLE] = member.name
         if member.renamed_from:
-            labels[RENAMED_FROM] = member.renamed_from
+            more[RENAMED_FROM] = member.renamed_from
     if kind is StreamKind.DEAD_LETTERS and org.buckets:
-        labels[BUCKETS] = " ".join(sorted(bucket.name for bucket in org.buckets))
-    identity = {"name": ref.name} | ({"durable_name": ref.name} if ref.consumer else {})
+        more[BUCKETS] = " ".join(sorted(bucket.name for bucket in org.buckets))
+    identity = {"name": ref.name, "durable_name": ref.name} if ref.consumer else {"name": ref.name}
     meaning = {**settings.canonical, **canonical(ref.kind, own)}
-    if unmarked := {key: text for key, text in sorted(labels.items()) if key not in MARKS}:
-        meaning["metadata"] = unmarked
+    if more:
+        labels |= more
+        meaning["metadata"] = {key: text for key, text in sorted(labels.items()) if key not in MARKS}
     labels[APPLIED] = digest_of(meaning)
     config = {**identity, **settings.config, **own, "metadata": labels}
     return Resource.with_canonical(ref, config, place(org, kind, member), meaning)

@@ -22,6 +22,7 @@ _SHARED_NAMES: Mapping[StreamKind, str] = {
     StreamKind.EVENTS: "ORG_EVENTS",
     StreamKind.DEAD_LETTERS: "DEAD_LETTERS",
 }
+_SUFFIXES: Mapping[ConsumerKind, str] = {kind: kind.value.replace("_", "-") for kind in ConsumerKind}
 
 # The server's own notices of what failed for good. Plain publishes: captured like any subject.
 ADVISORIES = "$JS.EVENT.ADVISORY.CONSUMER"
@@ -47,8 +48,7 @@ def shared_names(org: Org) -> list[str]:
 
 def consumer_name(kind: ConsumerKind, role: Role | None = None) -> str:
     """`cto-worker`, `cto-inbox-reader` ..., or `dead-letter-alerts`."""
-    suffix = kind.value.replace("_", "-")
-    return f"{role.name}-{suffix}" if role else suffix
+    return f"{role.name}-{_SUFFIXES[kind]}" if role else _SUFFIXES[kind]
 
 
 def shared_streams(org: Org) -> list[StreamKind]:

@@ -80,8 +80,14 @@ class SubjectIndex:
                 return found + [
                     hit for node in nodes for child in node.children.values() for hit in child.everything()
                 ]
-            found += [hit for node in nodes if ">" in node.children for hit in node.children[">"].found]
-            nodes = [child for node in nodes for child in node.matched_by(token)]
+            below: list[_Node] = []
+            for node in nodes:
+                if rest := node.children.get(">"):
+                    found += rest.found
+                below += node.matched_by(token)
+            if not below:
+                return found
+            nodes = below
         return found + [hit for node in nodes for hit in node.found]
 
     def covers(self, subject: str) -> bool:
@@ -114,7 +120,7 @@ class _Node:
         children = self.children
         if token == "*":
             return [child for name, child in children.items() if name != ">"]
-        return [children[name] for name in (token, "*") if name in children]
+        return [child for child in (children.get(token), children.get("*")) if child]
 
     def everything(self) -> list[tuple[str, str]]:
         """Whatever is held here and below."""
