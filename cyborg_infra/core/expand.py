@@ -136,9 +136,9 @@ def _readers(org: Org) -> Iterator[_Reader]:
 class _Settings(NamedTuple):
     """A configuration without what has the member's name in it, its canonical form, and the labels with their marks."""
 
-    config: Mapping[str, Any]
-    canonical: Mapping[str, Any]
-    labels: Mapping[str, str]
+    config: dict[str, Any]
+    canonical: dict[str, Any]
+    labels: dict[str, str]
 
 
 class _Common:
@@ -176,10 +176,11 @@ class _Common:
             for name, value in found.items()
             if value != {}  # how a manifest says that there is none
         }
+        consumer = isinstance(kind, ConsumerKind)
         return _Settings(
-            config,
-            canonical(Kind.CONSUMER if isinstance(kind, ConsumerKind) else Kind.STREAM, config),
-            {**config.pop("metadata", {}), OWNER: self.org.name, KIND: kind.value},
+            dict.fromkeys(("name", "durable_name") if consumer else ("name",), "") | config,
+            canonical(Kind.CONSUMER if consumer else Kind.STREAM, config),
+            {**config.get("metadata", {}), OWNER: self.org.name, KIND: kind.value},
         )
 
 
@@ -214,25 +215,28 @@ def _resource(
     org: Org,
     ref: Ref,
     settings: _Settings,
-    own: Mapping[str, Any],
+    own: dict[str, Any],
     kind: StreamKind | ConsumerKind,
     member: Member | None,
 ) -> Resource:
     """With its marks, the digest of what it says among them: the next plan tells drift from pending by it."""
-    labels, more = dict(settings.labels), dict[str, str]()
+    labels, more = settings.labels.copy(), dict[str, str]()
     if isinstance(member, Role):
         labels[ROLE] = member.name
         if member.renamed_from:
             more[RENAMED_FROM] = member.renamed_from
     if kind is StreamKind.DEAD_LETTERS and org.buckets:
         more[BUCKETS] = " ".join(sorted(bucket.name for bucket in org.buckets))
-    identity = {"name": ref.name, "durable_name": ref.name} if ref.consumer else {"name": ref.name}
-    meaning = {**settings.canonical, **canonical(ref.kind, own)}
+    meaning = settings.canonical | canonical(ref.kind, own)
     if more:
         labels |= more
         meaning["metadata"] = {key: text for key, text in sorted(labels.items()) if key not in MARKS}
     labels[APPLIED] = digest_of(meaning)
-    config = {**identity, **settings.config, **own, "metadata": labels}
+    config = settings.config | own
+    config["name"] = ref.name
+    if ref.consumer:
+        config["durable_name"] = ref.name
+    config["metadata"] = labels
     return Resource.with_canonical(ref, config, place(org, kind, member), meaning)
 
 

@@ -32,6 +32,7 @@ _CONSTANTS = {
 }
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
 _DOUBTFUL_WORDS = ("yes", "no", "on", "off", "y", "n")
+_LONGEST_WORD = max(map(len, (*_CONSTANTS, *_DOUBTFUL_WORDS)))
 _TRUTH, _NUMBER = "true or false", "a whole decimal number"
 # What YAML 1.1 and 1.2 read differently, or what no field takes: (pattern, what it is, what to write instead).
 _SURPRISES = (
@@ -161,7 +162,17 @@ class _Reader:
     def __init__(self, text: str, file: str) -> None:
         import yaml
 
-        self.yaml = yaml
+        # Looked up for every value.
+        self.alias_event, self.scalar_event, self.sequence_event = (
+            yaml.AliasEvent,
+            yaml.ScalarEvent,
+            yaml.SequenceStartEvent,
+        )
+        self.begin, self.end, self.stream_end = (
+            yaml.CollectionStartEvent,
+            yaml.CollectionEndEvent,
+            yaml.StreamEndEvent,
+        )
         self.loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
         self.next = self.loader.get_event
         self.source = Source(file)
@@ -172,14 +183,14 @@ class _Reader:
         """The one document of the text, which must be a mapping."""
         try:
             self.next()  # the stream begins
-            if isinstance(self.next(), self.yaml.StreamEndEvent):
+            if isinstance(self.next(), self.stream_end):
                 raise _refusal(self.source.file, "manifest-empty", "the manifest is empty", hint=_SMALLEST)
             first = self.next()
             self.source.marks[()] = self.place(first)
             data = self.value(first, ())
             self.next()  # the document ends
             after = self.next()
-            if not isinstance(after, self.yaml.StreamEndEvent):
+            if not isinstance(after, self.stream_end):
                 raise self.refusal(after, "yaml-several-documents", "a second YAML document begins here")
         finally:
             self.loader.dispose()
@@ -193,17 +204,17 @@ class _Reader:
     def value(self, event: Any, path: Path) -> Any:
         """The value that begins with `event`; its mark, unless a key has set it, is the event's place."""
         self.count(event, path)
-        if isinstance(event, self.yaml.AliasEvent):
+        if isinstance(event, self.alias_event):
             return self.alias(event, path)
         if event.tag is not None:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             self.complain(event, "yaml-tag", f"the tag {tag} is not supported", "write the value plainly")
-        if isinstance(event, self.yaml.ScalarEvent):
+        if isinstance(event, self.scalar_event):
             self.source.marks[path] = self.place(event)
             found: Any = self.scalar(event)
         else:
             self.source.marks.setdefault(path, self.place(event))
-            is_list = isinstance(event, self.yaml.SequenceStartEvent)
+            is_list = isinstance(event, self.sequence_event)
             found = self.sequence(path) if is_list else self.mapping(path)
         if event.anchor:
             self.anchors[event.anchor] = (found, path)
@@ -212,12 +223,14 @@ class _Reader:
     def scalar(self, event: Any) -> str | int | bool | None:
         """What a scalar means; text where that is in doubt, with a complaint."""
         text: str = event.value
-        if _CONTROL.search(text):
+        if not text.isprintable() and _CONTROL.search(text):
             self.complain(
                 event, "manifest-control-character", f"{text!r} holds a control character", "remove it"
             )
         if event.style:
             return text
+        if len(text) > _LONGEST_WORD and text[0].isalpha():
+            return text  # most values
         if text in _CONSTANTS:
             return _CONSTANTS[text]
         if _INTEGER.fullmatch(text):
@@ -232,14 +245,14 @@ class _Reader:
     def sequence(self, path: Path) -> list[Any]:
         """The items up to the end of the sequence."""
         items: list[Any] = []
-        while not isinstance(event := self.next(), self.yaml.SequenceEndEvent):
+        while not isinstance(event := self.next(), self.end):
             items.append(self.value(event, (*path, len(items))))
         return items
 
     def mapping(self, path: Path) -> dict[str, Any]:
         """The entries up to the end of the mapping. Of two equal keys the first counts."""
         entries: dict[str, Any] = {}
-        while not isinstance(event := self.next(), self.yaml.MappingEndEvent):
+        while not isinstance(event := self.next(), self.end):
             key = self.key(event)
             here = (*path, key)
             if key in entries:
@@ -257,7 +270,7 @@ class _Reader:
 
     def key(self, event: Any) -> str:
         """A mapping's key: text, whatever stood there."""
-        if not isinstance(event, self.yaml.ScalarEvent):
+        if not isinstance(event, self.scalar_event):
             raise self.refusal(event, "key-no-text", "a key must be text")
         if event.tag is None and not event.style and event.value == "<<":
             self.complain(
@@ -312,8 +325,8 @@ class _Reader:
         depth = 0
         while True:
             event = self.next()
-            depth += isinstance(event, self.yaml.CollectionStartEvent)
-            depth -= isinstance(event, self.yaml.CollectionEndEvent)
+            depth += isinstance(event, self.begin)
+            depth -= isinstance(event, self.end)
             if not depth:
                 return
 
