@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cyborg_infra.model.fields import FIELDS, Kind, Unit, Update, Version
 from cyborg_infra.model.plan import FieldChange
 from cyborg_infra.model.state import MARKS, Resource
+
+_MARKS = sorted(MARKS)
 
 
 def diff(live: Resource, desired: Resource, version: Version) -> tuple[FieldChange, ...]:
@@ -16,10 +18,11 @@ def diff(live: Resource, desired: Resource, version: Version) -> tuple[FieldChan
     A change that the server of this version would not make on the living resource carries its reason.
     """
     before, after = live.canonical(), desired.canonical()
-    marks = _labels(_marks(live), _marks(desired))
+    marks = _labels(live.metadata, desired.metadata, _MARKS)
     if before == after:
         return tuple(marks)
-    labels = _labels(before.get("metadata", {}), after.get("metadata", {}))
+    own = before.get("metadata", {}), after.get("metadata", {})
+    labels = _labels(*own, sorted({key for labels in own for key in labels}))
     changes = []
     for name, field in FIELDS[live.ref.kind].items():
         old, new = before.get(name, field.default), after.get(name, field.default)
@@ -47,14 +50,7 @@ def _reason(kind: Kind, name: str, old: Any, new: Any, version: Version) -> str 
             return f"the server accepts it on a living {kind} and changes nothing"
 
 
-def _marks(resource: Resource) -> dict[str, str]:
-    return {key: text for key, text in resource.metadata.items() if key in MARKS}
-
-
-def _labels(before: Mapping[str, str], after: Mapping[str, str]) -> list[FieldChange]:
-    if before == after:
-        return []
-    keys = sorted(before.keys() | after.keys())
+def _labels(before: Mapping[str, str], after: Mapping[str, str], keys: Iterable[str]) -> list[FieldChange]:
     return [
         FieldChange(f"metadata.{key}", before.get(key), after.get(key))
         for key in keys

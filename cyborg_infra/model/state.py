@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from cyborg_infra.model.fields import Config, Kind, Version, canonical
+from cyborg_infra.model.fields import SERVER_METADATA, Config, Kind, Version, without_labels
 from cyborg_infra.model.problems import Mark
 
 OWNER = "cyborg-infra.org"
@@ -202,10 +202,14 @@ class Resource:
     def canonical(self) -> Mapping[str, Any]:
         """The managed configuration without the marks: what is compared, and what `digest` is taken of."""
         if self._canonical is None:
-            found = canonical(self.ref.kind, self._as_wished())
-            labels = found.pop("metadata", {})
-            if own := {key: text for key, text in labels.items() if key not in _WRITTEN}:
-                found["metadata"] = own
+            found = without_labels(self.ref.kind, self._as_wished())
+            own = {
+                key: text
+                for key, text in self.metadata.items()
+                if key not in _WRITTEN and not key.startswith(SERVER_METADATA)
+            }
+            if own:
+                found["metadata"] = dict(sorted(own.items()))
             object.__setattr__(self, "_canonical", found)
         return self._canonical or {}
 
