@@ -113,7 +113,7 @@ def apply(
     async def applied() -> list[Outcome]:
         stop = _stop_on_interrupt()
         async with _server(target) as server, lease(server, wanted.owner, wait=lock, lost=stop):
-            now = await _plan(server, wanted)
+            now = await _plan(server, wanted, known=plan)
             refuse_unless_same(plan, now)
             refuse_unless_allowed(now, allow)
             outcomes = []
@@ -162,10 +162,12 @@ def _version(plan: Plan) -> Version:
     return plan.facts.version
 
 
-async def _plan(server: JetStream, wanted: Wish, *, fresh: bool = False) -> Plan:
+async def _plan(server: JetStream, wanted: Wish, *, fresh: bool = False, known: Plan | None = None) -> Plan:
     from cyborg_infra.live.measure import measured
 
     live = await server.snapshot(wanted.owner, {stream.ref.stream for stream in wanted.desired.streams()})
+    if known is not None and known.holds_for(live):
+        return known
     desired = wanted.at(live.facts.level if live.facts else NEWEST_LEVEL)
 
     def planned(live: State) -> Plan:

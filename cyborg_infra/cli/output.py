@@ -31,14 +31,18 @@ def put_plan(
     manifest: str = MANIFEST,
 ) -> None:
     """The plan is on stdout; as text it ends with the command that applies it."""
-    from cyborg_infra.render import console, data, markdown, text
-
     match output:
         case PlanFormat.JSON:
+            from cyborg_infra.render import data
+
             put_json(data.plan(plan))
         case PlanFormat.MARKDOWN:
+            from cyborg_infra.render import markdown
+
             sys.stdout.write(markdown.plan(plan))
         case PlanFormat.TEXT:
+            from cyborg_infra.render import console, text
+
             named = manifest if manifest != MANIFEST else None
             page = text.plan(plan, saved_to=saved_to, saved_in=saved_in, manifest=named)
             console.stdout(no_color=no_color).print(page)

@@ -36,7 +36,7 @@ def perform(
     drain: float = 0.0,
 ) -> None:
     """The plan is carried out and its outcomes are on stdout. Exits 1 unless every change is done."""
-    from cyborg_infra.render import console, data, progress, text
+    from cyborg_infra.render import console, progress, text
 
     outcomes: list[Outcome] = []
     if plan:
@@ -45,6 +45,8 @@ def perform(
                 plan, wanted, target, allow=allow, drain=drain, lock=lock, tell=tell, waits=waits
             )
     if output is Format.JSON:
+        from cyborg_infra.render import data
+
         put_json(data.applied(plan, outcomes))
     elif plan:
         console.stdout(no_color=no_color).print(text.applied(outcomes))

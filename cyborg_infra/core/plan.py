@@ -109,6 +109,7 @@ def make_plan(
         base=fingerprint(live, desired_part, owned),
         desired=desired,
         facts=live.facts,
+        live=live,
         environment=org.environment if org else None,
         targets=tuple(targets),
         prune=prune,

@@ -38,20 +38,22 @@ async def _run(
     order.prepare()
     ready = deque(order.get_ready())
     running: dict[asyncio.Task[None], Change] = {}
+    ended: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
     try:
         while True:
             while ready and len(running) < limit and not stop.is_set():
                 change = waiting.pop(ready.popleft())
-                running[asyncio.create_task(perform(server, change, manner))] = change
+                task = asyncio.create_task(perform(server, change, manner))
+                task.add_done_callback(ended.put_nowait)
+                running[task] = change
             if not running:
                 break
-            ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                outcome = _outcome(running.pop(task), task)
-                yield outcome
-                if outcome.done is Done.DONE:
-                    order.done(outcome.change.ref)
-            ready += order.get_ready()
+            task = await ended.get()
+            outcome = _outcome(running.pop(task), task)
+            yield outcome
+            if outcome.done is Done.DONE:
+                order.done(outcome.change.ref)
+                ready += order.get_ready()
     finally:
         await asyncio.gather(*running, return_exceptions=True)  # even a bug of ours leaves no write half done
     for change in waiting.values():

@@ -8,16 +8,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from nats.aio.client import Client
 
 from cyborg_infra.live.faults import PlaintextOnly
 
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
 # nats-py logs tracebacks that Python would print for want of a handler; what matters comes by its callbacks.
 logging.getLogger("nats").addHandler(logging.NullHandler())
 # nats-py upgrades a plain stream to TLS, and asyncio warns at the end of such a stream.
 logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.getMessage())
+
+
+async def _nothing(_message: Msg) -> None:
+    """Never called."""
 
 
 class SafeClient(Client):
@@ -26,6 +34,15 @@ class SafeClient(Client):
     def __init__(self, *, tls_wanted: bool) -> None:
         super().__init__()
         self._tls_wanted = tls_wanted
+        self._replies: tuple[int, Callable[[str, bytes, bool], None]] | None = None
+
+    async def answer(self, inbox: str, reply: Callable[[str, bytes, bool], None]) -> None:
+        """From now on `reply` hears at once of what arrives below `inbox`: subject, payload, and whether it has headers.
+
+        nats-py would make a message of it, queue it and wake a task for it, which is most of what a reply costs.
+        """
+        subscription = await self.subscribe(f"{inbox}.*", cb=_nothing)
+        self._replies = subscription._id, reply  # noqa: SLF001 - see above
 
     @property
     def info(self) -> dict[str, Any]:
@@ -60,6 +77,12 @@ class SafeClient(Client):
                 raise PlaintextOnly
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        if self._replies is None or sid != self._replies[0]:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        self._replies[1](subject.decode(), data, bool(headers) and headers.startswith(b"NATS/1.0 503"))
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 - nats-py's signature
         """Nats-py sends what is pending first; if the peer has gone, it stops there and tells nobody that it is closed."""

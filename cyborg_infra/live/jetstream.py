@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -25,10 +25,12 @@ from cyborg_infra.live.faults import (
 from cyborg_infra.live.listing import ChangedMeanwhile, Rows, every_row
 from cyborg_infra.live.rows import limits, resource
 from cyborg_infra.live.target import Target
-from cyborg_infra.model.dead_letter import Headers
 from cyborg_infra.model.fields import LEVELS, Version, level_of
 from cyborg_infra.model.problems import Problem, ServerFault, SnapshotIncomplete
 from cyborg_infra.model.state import Facts, Ref, Resource, State
+
+if TYPE_CHECKING:
+    from cyborg_infra.model.dead_letter import Headers
 
 READS_IN_FLIGHT = 128  # measured: the server drops its whole queue at 10,000; beyond 128 nothing is gained
 CLUSTER_TIMEOUT = 10.0  # seconds; an election takes 4 to 9, and LIST waits 4 for what does not answer

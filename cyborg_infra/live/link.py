@@ -27,8 +27,6 @@ from cyborg_infra.live.target import Target
 from cyborg_infra.model.problems import ServerFault
 
 if TYPE_CHECKING:
-    from nats.aio.msg import Msg
-
     from cyborg_infra.live.client import SafeClient
 
 _CLOSE_TIMEOUT = 1.0  # seconds; a peer that is gone never ends TLS in order
@@ -139,19 +137,13 @@ class Link:
         self.headers = bool(client.info.get("headers"))
         self.max_payload = client.max_payload
         self._inbox = client.new_inbox()
-        # No limits: a reply that is dropped is a request that never ends.
-        await client.subscribe(
-            f"{self._inbox}.*", cb=self._on_reply, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        await client.answer(self._inbox, self._on_reply)
 
-    async def _on_reply(self, message: Msg) -> None:
-        pending = self._pending.get(message.subject)
+    def _on_reply(self, subject: str, payload: bytes, nobody: bool) -> None:  # noqa: FBT001
+        pending = self._pending.get(subject)
         if pending is None:
             return  # it came too late
-        if not message.data and (message.headers or {}).get("Status") == "503":
-            pending.end(NoResponders(pending.subject))
-        else:
-            pending.end(message.data)
+        pending.end(NoResponders(pending.subject) if nobody and not payload else payload)
 
     async def _on_error(self, error: Exception) -> None:
         assert self._client is not None  # noqa: S101 - set by _open

@@ -123,9 +123,16 @@ class Plan:
     prune: bool = False
     unchanged: int = 0
     whole: tuple[Hazard, ...] = ()  # hazards of the plan as a whole, not of one change
+    live: State | None = field(
+        default=None, repr=False, compare=False
+    )  # what it was made from, unless it was saved
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.problems)
+
+    def holds_for(self, live: State) -> bool:
+        """Whether the same would be planned now, known without planning it: nothing is touched, and all is as it was."""
+        return live == self.live and not any(change.before for change in self.changes)
 
     @property
     def hazards(self) -> tuple[Hazard, ...]:
