@@ -163,8 +163,6 @@ def _version(plan: Plan) -> Version:
 
 
 async def _plan(server: JetStream, wanted: Wish, *, fresh: bool = False, known: Plan | None = None) -> Plan:
-    from cyborg_infra.live.measure import measured
-
     live = await server.snapshot(wanted.owner, {stream.ref.stream for stream in wanted.desired.streams()})
     if known is not None and known.holds_for(live):
         return known
@@ -177,6 +175,8 @@ async def _plan(server: JetStream, wanted: Wish, *, fresh: bool = False, known: 
 
     now = planned(live)
     if now.questions:  # only a plan that costs something is worth a second, closer look
+        from cyborg_infra.live.measure import measured
+
         now = planned(await measured(server, live, now.questions))
     if wanted.saved is not None and not fresh:
         refuse_unless_same(wanted.saved, now)

@@ -283,6 +283,8 @@ async def _put_back(server: JetStream, live: Resource) -> None:
 def _lacking(config: Config, wanted: Resource) -> list[str]:
     """The fields of `wanted` that a configuration does not have."""
     held, asked = Resource(wanted.ref, config).canonical(), wanted.canonical()
+    if held == asked:
+        return []
     return [name for name in FIELDS[wanted.ref.kind] if held.get(name) != asked.get(name)]
 
 

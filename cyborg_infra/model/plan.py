@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from cyborg_infra.model.buckets import LEASES, bucket_stream
 from cyborg_infra.model.problems import Problem
-from cyborg_infra.model.state import Facts, Question, Ref, Resource, State
+from cyborg_infra.model.state import Facts, Limits, Question, Ref, Resource, State
 
 
 class Action(StrEnum):
@@ -87,14 +88,13 @@ class Change:
     readers: Mapping[str, Resource] = field(
         default_factory=dict
     )  # name of its consumer now -> the desired one that shall stand where it does
+    ref: Ref = field(init=False, repr=False, compare=False)  # what is changed: asked for two dozen times
 
-    @property
-    def ref(self) -> Ref:
-        """What is changed."""
+    def __post_init__(self) -> None:
         resource = self.after or self.before
         if resource is None:
             raise ValueError("a change has a before or an after")
-        return resource.ref
+        object.__setattr__(self, "ref", resource.ref)
 
     @property
     def place(self) -> Ref:
@@ -131,8 +131,20 @@ class Plan:
         return bool(self.changes or self.problems)
 
     def holds_for(self, live: State) -> bool:
-        """Whether the same would be planned now, known without planning it: nothing is touched, and all is as it was."""
-        return live == self.live and not any(change.before for change in self.changes)
+        """Whether the same would be planned now, as far as that is known without planning it.
+
+        It only creates, in an account without limits, and all there is as it was, but for the bucket of our own lease.
+        """
+        if self.live is None or any(change.before for change in self.changes):
+            return False
+        then, now = self.live.facts, live.facts
+        return (
+            then is not None
+            and now is not None
+            and then.limits.without_usage() == now.limits.without_usage() == Limits()
+            and then._replace(limits=Limits()) == now._replace(limits=Limits())
+            and _without_lease(self.live) == _without_lease(live)
+        )
 
     @property
     def hazards(self) -> tuple[Hazard, ...]:
@@ -152,6 +164,11 @@ class Plan:
     def count(self, *actions: Action) -> int:
         """How many changes have one of these actions."""
         return sum(change.action in actions for change in self.changes)
+
+
+def _without_lease(live: State) -> dict[Ref, Resource]:
+    lease = Ref(bucket_stream(LEASES))
+    return {ref: found for ref, found in live.resources.items() if ref != lease}
 
 
 class Done(StrEnum):

@@ -271,6 +271,10 @@ class Limits(NamedTuple):
     storage: int = 0
     memory: int = 0
 
+    def without_usage(self) -> Limits:
+        """What the account may have alone."""
+        return self._replace(streams=0, consumers=0, storage=0, memory=0)
+
 
 class Facts(NamedTuple):
     """What is known of the server and account that a State was read from. Holds no secret."""

@@ -99,11 +99,12 @@ def marks(change: Change) -> str:
 
 def settings(resource: Resource) -> list[tuple[str, str]]:
     """Every field that is not at the server's default, of a resource that is created; without those of `members`."""
-    kind = resource.ref.kind
+    kind, found = resource.ref.kind, resource.canonical()
     told = []
-    found = resource.canonical()
-    for name, value in ((name, found[name]) for name in FIELDS[kind] if name in found):
-        unit = FIELDS[kind][name].unit
+    for name, field in FIELDS[kind].items():
+        if name not in found:
+            continue
+        value, unit = found[name], field.unit
         if unit is Unit.METADATA:
             told += [(f"{_LABEL}{key}", quoted(text)) for key, text in value.items()]
         elif unit is Unit.SUBJECT:
@@ -115,11 +116,14 @@ def settings(resource: Resource) -> list[tuple[str, str]]:
 
 def members(resource: Resource) -> list[tuple[str, tuple[str, ...]]]:
     """The sets of subjects of a resource, in the manifest's order."""
-    return [
-        (name, tuple(resource.config[name]))
-        for name, field in FIELDS[resource.ref.kind].items()
-        if field.unit is Unit.SUBJECTS and name in resource.canonical()
-    ]
+    found = resource.canonical()
+    return [(name, tuple(resource.config[name])) for name in _SETS[resource.ref.kind] if name in found]
+
+
+_SETS = {
+    kind: [name for name, field in fields.items() if field.unit is Unit.SUBJECTS]
+    for kind, fields in FIELDS.items()
+}
 
 
 def hazard(found: Hazard) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from cyborg_infra.model import units
-from cyborg_infra.model.fields import FIELDS, Field, Kind, Unit
+from cyborg_infra.model.fields import FIELDS, Kind, Unit
 from cyborg_infra.model.state import ConsumerCounts, Resource, StreamCounts
 
 # Control and format characters (escape sequences, bidirectional overrides), line separators, halves of pairs.
@@ -63,17 +64,19 @@ def _words(kind: Kind, name: str, value: Any) -> tuple[str, str]:
         return _by_unit(Unit.TEXT, value), ""
     value = field.default if value is None else value
     if isinstance(value, int) and not isinstance(value, bool):
-        return _number(field, value)
+        return _number(kind, name, value)
     return _by_unit(field.unit, value, field.parts), ""
 
 
-def _number(field: Field, value: int) -> tuple[str, str]:
-    meaning = _MEANINGS.get((field.kind, field.name, value)) or ("unlimited" if value == -1 else None)
+@lru_cache(maxsize=1024)
+def _number(kind: Kind, name: str, value: int) -> tuple[str, str]:
+    meaning = _MEANINGS.get((kind, name, value)) or ("unlimited" if value == -1 else None)
     if meaning:
         return meaning, str(value)
-    if field.unit is Unit.SIZE:
+    unit = FIELDS[kind][name].unit
+    if unit is Unit.SIZE:
         return units.format_size(value), str(value)
-    if field.unit is Unit.DURATION:
+    if unit is Unit.DURATION:
         return units.format_duration(value), str(value)
     return str(value), ""
 

@@ -15,7 +15,17 @@ from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.fields import Version
 from cyborg_infra.model.plan import Action, Cause, Done, Outcome, Plan
 from cyborg_infra.model.problems import PlanRefused, PlanStale, UsageInvalid
-from cyborg_infra.model.state import APPLIED, OWNER, ConsumerCounts, Facts, Ref, Resource, State, StreamCounts
+from cyborg_infra.model.state import (
+    APPLIED,
+    OWNER,
+    ConsumerCounts,
+    Facts,
+    Limits,
+    Ref,
+    Resource,
+    State,
+    StreamCounts,
+)
 
 FACTS = Facts(Version(2, 15, 1), 5, account="A")
 TASKS, WORKER, LETTERS = Ref("AGENT_CTO_TASKS"), Ref("AGENT_CTO_TASKS", "cto-worker"), Ref("DEAD_LETTERS")
@@ -163,6 +173,36 @@ def test_a_plan_holds_for_the_state_that_it_was_made_from(
     refuse_unless_same(before, planned(live(wished()), wished()))
     with pytest.raises(PlanStale, match=message):
         refuse_unless_same(before, planned(live(wished(), TASKS=edit), wished()))
+
+
+LEASE = Resource(Ref("KV_cyborg-infra"), {}, counts=StreamCounts(messages=1))
+OTHER = Resource(Ref("OTHER"), {"subjects": ["gen.agents.cto.tasks"]}, counts=StreamCounts())
+BUSIER = FACTS._replace(limits=Limits(streams=1, storage=1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "holds"),
+    [
+        (State(facts=FACTS), State(facts=FACTS), True),
+        (State(facts=FACTS), State({LEASE.ref: LEASE}, BUSIER), True),
+        (State(facts=FACTS), State({OTHER.ref: OTHER}, FACTS), False),
+        (State(facts=FACTS), State(facts=FACTS._replace(account="B")), False),
+        (State(facts=FACTS), State(), False),
+        (
+            State(facts=FACTS._replace(limits=Limits(max_streams=9))),
+            State({LEASE.ref: LEASE}, FACTS._replace(limits=Limits(max_streams=9, streams=1))),
+            False,
+        ),
+        (live(wished(), TASKS=configured(max_age=1)), live(wished(), TASKS=configured(max_age=1)), False),
+    ],
+    ids=["same", "lease", "stream", "account", "unknown", "limits", "touches"],
+)
+def test_what_is_known_without_planning_would_be_planned(*, then: State, now: State, holds: bool) -> None:
+    """An apply plans again unless it only creates, in an account without limits, where nothing came but its lease."""
+    found = planned(then, wished())
+    assert found.holds_for(now) is holds
+    if holds:
+        assert planned(now, wished()).changes == found.changes
 
 
 def test_messages_make_no_plan_stale() -> None:
