@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cyborg_infra.core import namespace, rules
 from cyborg_infra.core.settings import explicit, place, set_alone
 from cyborg_infra.model import buckets
-from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Kind, canonical
+from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Kind, canonical, each_normal
 from cyborg_infra.model.org import ADMISSION, Bucket, ConsumerKind, Member, Org, Role, StreamKind
 from cyborg_infra.model.state import (
     APPLIED,
@@ -227,7 +227,7 @@ def _resource(
             more[RENAMED_FROM] = member.renamed_from
     if kind is StreamKind.DEAD_LETTERS and org.buckets:
         more[BUCKETS] = " ".join(sorted(bucket.name for bucket in org.buckets))
-    meaning = settings.canonical | canonical(ref.kind, own)
+    meaning = settings.canonical | each_normal(ref.kind, own)
     if more:
         labels |= more
         meaning["metadata"] = {key: text for key, text in sorted(labels.items()) if key not in MARKS}

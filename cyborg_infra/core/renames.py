@@ -19,7 +19,7 @@ def predecessors(live: State, desired: State, owner: str) -> Mapping[Ref, Ref]:
     left = [
         found
         for ref, found in live.resources.items()
-        if found.owner == owner and ref not in desired.resources
+        if ref not in desired.resources and found.owner == owner
     ]
     streams = [found for found in left if found.ref.kind is Kind.STREAM]
     named = [stream for stream in streams if stream.metadata.get(KIND) != StreamKind.KEY_VALUE]

@@ -345,7 +345,7 @@ def without_labels(kind: Kind, config: Config) -> dict[str, Any]:
     """The canonical form but for the metadata."""
     alike = dict(config)
     own = {name: alike.pop(name) for name in _OWN if name in alike}
-    found = {**_alike(kind, alike), **_said(kind, own)}
+    found = {**_alike(kind, alike), **each_normal(kind, own)}
     return _as_copy(found, config) if kind is Kind.STREAM else _with_one_filter(found)
 
 
@@ -357,19 +357,19 @@ _REMEMBERED = 8
 
 
 def _alike(kind: Kind, config: Config) -> Config:
-    """As `_said`, which takes most of a large plan's time: known if it is among the last few that were asked for."""
+    """As `each_normal`, which takes most of a large plan's time: known if it is among the last few that were asked for."""
     recent = _RECENT[kind]
     for known, said in recent:
         if known == config:
             return said
-    said = _said(kind, config)
+    said = each_normal(kind, config)
     recent.insert(0, (config, said))
     del recent[_REMEMBERED:]
     return said
 
 
-def _said(kind: Kind, config: Config) -> dict[str, Any]:
-    """Those fields that differ from their defaults, normalised, each by itself; no metadata."""
+def each_normal(kind: Kind, config: Config) -> dict[str, Any]:
+    """Those fields that differ from their defaults, normalised, each by itself whatever the others are; no metadata."""
     table, found = FIELDS[kind], {}
     for name, value in config.items():
         field = table.get(name)
