@@ -55,9 +55,9 @@ ALL = Sizes(
     creating={7: 7, 100: 5, 1000: 3, 5000: 1, 10_000: 1},
     printing={10_000: 1},
     one_server={1000: 2, 5000: 1, 10_000: 1},
-    cluster={100: 2},
+    cluster={100: 2, 1000: 1},
     rivalling={7: 3, 100: 1},
-    designs={1000: 1},
+    designs={1000: 1, 5000: 1},
 )
 
 
