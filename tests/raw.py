@@ -65,7 +65,7 @@ class Api:
         self._subscriptions: dict[str, Subscription] = {}
         self._pongs: queue.SimpleQueue[bool] = queue.SimpleQueue()
         settings = {"verbose": False, "headers": True, "no_responders": True, "protocol": 1, "name": "tests"}
-        self._send(f"CONNECT {json.dumps(settings | options)}\r\n".encode())
+        self.send(f"CONNECT {json.dumps(settings | options)}\r\n".encode())
         self._socket.settimeout(None)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -102,19 +102,19 @@ class Api:
         sizes = f"{len(block)} {len(block) + len(data)}" if block else f"{len(data)}"
         verb = "HPUB" if block else "PUB"
         line = " ".join(part for part in (verb, subject, reply, sizes) if part)
-        self._send(f"{line}\r\n{block}".encode() + data + b"\r\n")
+        self.send(f"{line}\r\n{block}".encode() + data + b"\r\n")
 
     def subscribe(self, subject: str) -> Subscription:
         """In force when this returns: nothing published afterwards is missed."""
         sid = str(next(self._ids))
         self._subscriptions[sid] = Subscription(self, subject)
-        self._send(f"SUB {subject} {sid}\r\n".encode())
+        self.send(f"SUB {subject} {sid}\r\n".encode())
         self.flush()
         return self._subscriptions[sid]
 
     def flush(self, timeout: float = 10) -> None:
         """The server has seen all that we sent, and we all that it sent before. Raises queue.Empty if not."""
-        self._send(b"PING\r\n")
+        self.send(b"PING\r\n")
         if not self._pongs.get(timeout=timeout):
             raise ConnectionError(f"the server closed the connection: {self.errors}")
 
@@ -132,7 +132,8 @@ class Api:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
+        """Bytes of the protocol as they are."""
         self._socket.sendall(data)
 
     def _read(self) -> None:
@@ -146,7 +147,7 @@ class Api:
     def _handle(self, line: str) -> None:
         verb, _, rest = line.partition(" ")
         if verb == "PING":
-            self._send(b"PONG\r\n")
+            self.send(b"PONG\r\n")
         elif verb == "PONG":
             self._pongs.put(True)
         elif verb == "-ERR":

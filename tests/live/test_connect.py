@@ -109,6 +109,22 @@ def test_a_reply_that_comes_too_late_reaches_nobody_else(server: EmbeddedServer,
     assert asyncio.run(ask()) == b"in time"
 
 
+def test_what_a_stranger_sends_to_our_inbox_harms_nobody(server: EmbeddedServer, api: Api) -> None:
+    """Not even a subject that is no text: the server takes any bytes."""
+    asked = api.subscribe("asked")
+
+    async def ask() -> bytes:
+        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+            request = asyncio.create_task(connection.request("asked"))
+            reply_to = (await asyncio.to_thread(asked.next)).reply
+            inbox = reply_to.rpartition(".")[0].encode()
+            api.send(b"PUB " + inbox + b".\xff 0\r\n\r\nPUB " + inbox + b".0 3\r\nour\r\n")
+            api.publish(reply_to, b"reply")
+            return await request
+
+    assert asyncio.run(ask()) == b"reply"
+
+
 @pytest.mark.parametrize("name", ["Tasks", 'with"quote', "Größe"])
 def test_a_denied_subject_is_named_as_it_was_asked_for_and_harms_nobody_else(
     start_server: StartServer, name: str
