@@ -17,10 +17,10 @@ def diff(live: Resource, desired: Resource, version: Version) -> tuple[FieldChan
 
     A change that the server of this version would not make on the living resource carries its reason.
     """
-    before, after = live.canonical(), desired.canonical()
     marks = _labels(live.metadata, desired.metadata, _MARKS)
-    if before == after:
+    if live.means(desired):
         return tuple(marks)
+    before, after = live.canonical(), desired.canonical()
     own = before.get("metadata", {}), after.get("metadata", {})
     labels = _labels(*own, sorted({key for labels in own for key in labels}))
     changes = []

@@ -22,7 +22,7 @@ from cyborg_infra.live.faults import (
     Unanswered,
     raise_for_error,
 )
-from cyborg_infra.live.listing import ChangedMeanwhile, Rows, every_row
+from cyborg_infra.live.listing import ChangedMeanwhile, every_row
 from cyborg_infra.live.rows import limits, resource
 from cyborg_infra.live.target import Target
 from cyborg_infra.model.fields import LEVELS, Version, level_of
@@ -226,7 +226,7 @@ class JetStream:
         """The consumers of one stream as they are now. Raises ServerFault if the stream is gone."""
         info = await self.insist(f"STREAM.INFO.{stream}", doing=f"reading {stream}")
         try:
-            _, rows, missing = await self._consumers(stream.stream, info)
+            found, missing = await self._consumers(stream.stream, info)
         except ChangedMeanwhile:
             raise ServerFault(
                 Problem(
@@ -235,7 +235,7 @@ class JetStream:
             ) from None
         if missing:
             raise SnapshotIncomplete(*missing.values())
-        return [resource(Ref(stream.stream, name), row) for name, row in rows.items()]
+        return list(found.values())
 
     async def members(
         self,
@@ -271,15 +271,15 @@ class JetStream:
                 if _readers(streams[name])
             )
         )
-        for stream, rows, absent in listed:
-            found |= {Ref(stream, name): resource(Ref(stream, name), row) for name, row in rows.items()}
-            unread |= {Ref(stream, name): problem for name, problem in absent.items()}
+        for consumers, absent in listed:
+            found |= consumers
+            unread |= absent
         return State(found, facts._replace(peers=_peers(facts.peers, streams)))
 
     async def _consumers(
         self, stream: str, row: Mapping[str, Any], *, patient: bool = True
-    ) -> tuple[str, Rows, dict[str, Problem]]:
-        """The consumers of one stream. In a cluster a stream that is gone lists as empty, without an error."""
+    ) -> tuple[dict[Ref, Resource], dict[Ref, Problem]]:
+        """The consumers of one stream, and why one could not be read. In a cluster a stream that is gone lists as empty, without an error."""
 
         async def read(name: str) -> dict[str, Any]:
             return await self.insist(f"CONSUMER.INFO.{stream}.{name}", doing=f"reading {stream}/{name}")
@@ -299,7 +299,11 @@ class JetStream:
                 raise
         if not rows and not missing and _readers(row):
             raise ChangedMeanwhile
-        return stream, rows, missing
+        # At once, while what was read is at hand: of all consumers together it would be half of the memory.
+        return (
+            {(ref := Ref(stream, name)): resource(ref, row) for name, row in rows.items()},
+            {Ref(stream, name): problem for name, problem in missing.items()},
+        )
 
     async def _stream_row(self, name: str) -> dict[str, Any]:
         return await self.insist(f"STREAM.INFO.{name}", doing=f"reading {name}")

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -156,6 +157,9 @@ class Amount(NamedTuple):
     bytes: int = 0
 
 
+_NOTHING: Mapping[Question, Amount] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One stream or consumer; `config` in wire form. `origin` only when desired; `counts` and what follows only when live."""
@@ -165,7 +169,7 @@ class Resource:
     origin: Mark | None = None
     counts: StreamCounts | ConsumerCounts | None = None
     created: str = ""
-    measured: Mapping[Question, Amount] = field(default_factory=dict, repr=False)
+    measured: Mapping[Question, Amount] = field(default_factory=lambda: _NOTHING, repr=False)
     activity: Activity = field(default=Activity(), repr=False, compare=False)
     _canonical: Mapping[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -212,6 +216,13 @@ class Resource:
                 found["metadata"] = dict(sorted(own.items()))
             object.__setattr__(self, "_canonical", found)
         return self._canonical or {}
+
+    def means(self, other: Resource) -> bool:
+        """Whether both are configured alike. Then one canonical form serves both: most of a large plan's resources are."""
+        alike = self.canonical() == other.canonical()
+        if alike:
+            object.__setattr__(self, "_canonical", other.canonical())
+        return alike
 
     def _as_wished(self) -> Config:
         """The configuration with the start that was asked for, where a replace had to write another one."""
