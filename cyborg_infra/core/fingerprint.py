@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 from cyborg_infra.model.fields import SERVER_METADATA
 from cyborg_infra.model.state import Ref, Resource, State, digest_of
@@ -10,13 +11,7 @@ from cyborg_infra.model.state import Ref, Resource, State, digest_of
 
 def fingerprint(live: State, desired: State, owned: State) -> Mapping[Ref, str]:
     """What tells whether the server is still as this plan saw it."""
-    return _Fingerprint(
-        {
-            ref: found
-            for ref, found in live.resources.items()
-            if ref in desired.resources or ref in owned.resources
-        }
-    )
+    return _Fingerprint(live, desired, owned)
 
 
 class _Fingerprint(Mapping[Ref, str]):
@@ -25,8 +20,13 @@ class _Fingerprint(Mapping[Ref, str]):
     Made when it is asked for: most plans are neither saved nor applied.
     """
 
-    def __init__(self, resources: Mapping[Ref, Resource]) -> None:
-        self._resources = resources
+    def __init__(self, live: State, desired: State, owned: State) -> None:
+        self._states = live, desired, owned
+
+    @cached_property
+    def _resources(self) -> Mapping[Ref, Resource]:
+        live, desired, owned = (state.resources for state in self._states)
+        return {ref: found for ref, found in live.items() if ref in desired or ref in owned}
 
     def __getitem__(self, ref: Ref) -> str:
         found = self._resources[ref]

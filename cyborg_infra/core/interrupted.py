@@ -15,6 +15,8 @@ def of_moves(
     changes: Sequence[Change], carried: Mapping[Ref, Ref], live: State, desired: State
 ) -> list[Change]:
     """Streams on their way and consumers with placeholders: each goes on, with a change of its own if it had none."""
+    if not carried:
+        return list(changes)
     changed = {change.ref: change for change in changes}
     for ref, wanted in desired.resources.items():
         if ref not in carried and Ref(ref.stream) not in carried:

@@ -219,10 +219,11 @@ class Resource:
 
     def means(self, other: Resource) -> bool:
         """Whether both are configured alike. Then one canonical form serves both: most of a large plan's resources are."""
-        alike = self.canonical() == other.canonical()
-        if alike:
-            object.__setattr__(self, "_canonical", other.canonical())
-        return alike
+        own, wanted = self.canonical(), other.canonical()
+        if own != wanted:
+            return False
+        object.__setattr__(self, "_canonical", wanted)
+        return True
 
     def _as_wished(self) -> Config:
         """The configuration with the start that was asked for, where a replace had to write another one."""
