@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from cyborg_infra.core import namespace, rules
 from cyborg_infra.core.settings import explicit, place, set_alone
 from cyborg_infra.model import buckets
-from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Kind, canonical, each_normal
+from cyborg_infra.model.canonical import canonical, each_normal
+from cyborg_infra.model.fields import FIELDS, NEWEST_LEVEL, Kind
 from cyborg_infra.model.org import ADMISSION, Bucket, ConsumerKind, Member, Org, Role, StreamKind
 from cyborg_infra.model.state import (
     APPLIED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from cyborg_infra.model.fields import SERVER_METADATA
+from cyborg_infra.model.canonical import SERVER_METADATA
 from cyborg_infra.model.state import Ref, Resource, State, digest_of
 
 

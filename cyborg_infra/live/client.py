@@ -1,4 +1,4 @@
-"""nats-py's client with two holes stopped; the only file that uses nats-py's private names.
+"""nats-py's client with two holes stopped and a short way for replies; the only file that uses nats-py's private names.
 
 Imports nats (110 ms), so it is imported only where a connection is made.
 """
@@ -36,8 +36,8 @@ class SafeClient(Client):
         self._tls_wanted = tls_wanted
         self._replies: tuple[int, Callable[[str, bytes, bool], None]] | None = None
 
-    async def answer(self, inbox: str, reply: Callable[[str, bytes, bool], None]) -> None:
-        """From now on `reply` hears at once of what arrives below `inbox`: subject, payload, and whether it has headers.
+    async def hear(self, inbox: str, reply: Callable[[str, bytes, bool], None]) -> None:
+        """`reply` is called at once for all that arrives below `inbox`: its subject, payload, and whether it says that nobody listens.
 
         nats-py would make a message of it, queue it and wake a task for it, which is most of what a reply costs.
         """

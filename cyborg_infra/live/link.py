@@ -137,13 +137,13 @@ class Link:
         self.headers = bool(client.info.get("headers"))
         self.max_payload = client.max_payload
         self._inbox = client.new_inbox()
-        await client.answer(self._inbox, self._on_reply)
+        await client.hear(self._inbox, self._on_reply)
 
     def _on_reply(self, subject: str, payload: bytes, nobody: bool) -> None:  # noqa: FBT001
         pending = self._pending.get(subject)
         if pending is None:
             return  # it came too late
-        pending.end(NoResponders(pending.subject) if nobody and not payload else payload)
+        pending.end(NoResponders(pending.subject) if nobody else payload)
 
     async def _on_error(self, error: Exception) -> None:
         assert self._client is not None  # noqa: S101 - set by _open

@@ -41,7 +41,8 @@ from cyborg_infra.live.parking import is_parked, parked, unmark
 from cyborg_infra.live.routes import Route, present, stream_counts
 from cyborg_infra.live.standing import Standing
 from cyborg_infra.live.write import create_stream, delete, update_stream, write
-from cyborg_infra.model.fields import PAUSE_SINCE, Config, sendable
+from cyborg_infra.model.canonical import sendable
+from cyborg_infra.model.fields import PAUSE_SINCE, Config
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.state import APPLIED, KIND, OWNER, Ref, Resource, copy_size, temporary
 

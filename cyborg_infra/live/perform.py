@@ -25,7 +25,8 @@ from cyborg_infra.live.write import (
     update_consumer,
     update_stream,
 )
-from cyborg_infra.model.fields import FIELDS, PAUSE_SINCE, Config, Kind, sendable
+from cyborg_infra.model.canonical import sendable
+from cyborg_infra.model.fields import FIELDS, PAUSE_SINCE, Config, Kind
 from cyborg_infra.model.plan import Action, Change, HazardName
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.state import (

@@ -19,7 +19,8 @@ from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.jetstream import NO_MESSAGE, JetStream
 from cyborg_infra.live.parking import is_parked, mark, parking
 from cyborg_infra.live.write import update_stream
-from cyborg_infra.model.fields import PROMOTE_SINCE, Config, Version, sendable
+from cyborg_infra.model.canonical import sendable
+from cyborg_infra.model.fields import PROMOTE_SINCE, Config, Version
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import Ref, Resource, StreamCounts
 

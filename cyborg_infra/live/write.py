@@ -8,7 +8,7 @@ from typing import Any
 
 from cyborg_infra.live.faults import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, Unanswered
 from cyborg_infra.live.jetstream import JetStream
-from cyborg_infra.model.fields import SERVER_METADATA
+from cyborg_infra.model.canonical import SERVER_METADATA
 from cyborg_infra.model.problems import ServerFault
 from cyborg_infra.model.state import START, Ref, Resource
 

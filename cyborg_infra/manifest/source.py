@@ -162,17 +162,10 @@ class _Reader:
     def __init__(self, text: str, file: str) -> None:
         import yaml
 
-        # Looked up for every value.
-        self.alias_event, self.scalar_event, self.sequence_event = (
-            yaml.AliasEvent,
-            yaml.ScalarEvent,
-            yaml.SequenceStartEvent,
-        )
-        self.begin, self.end, self.stream_end = (
-            yaml.CollectionStartEvent,
-            yaml.CollectionEndEvent,
-            yaml.StreamEndEvent,
-        )
+        # Looked up for every value: the shortest way to them counts.
+        self.alias_event, self.scalar_event = yaml.AliasEvent, yaml.ScalarEvent
+        self.sequence_event, self.stream_end = yaml.SequenceStartEvent, yaml.StreamEndEvent
+        self.begin, self.end = yaml.CollectionStartEvent, yaml.CollectionEndEvent
         self.loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
         self.next = self.loader.get_event
         self.source = Source(file)

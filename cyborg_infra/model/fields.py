@@ -1,4 +1,4 @@
-"""THE TABLE: one row per JetStream field, and the few laws that read it.
+"""THE TABLE: one row per JetStream field, and the rules of what a change of it does.
 
 Everything that has to know a field knows it from here: the schema, expand, diff, plan, the writer, the
 reference in docs/. Values are in wire form throughout: JetStream's own names, durations in integer
@@ -8,10 +8,7 @@ tries every row on a real server.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Any, NamedTuple
 
@@ -267,148 +264,3 @@ FIELDS: Mapping[Kind, Mapping[str, Field]] = {
     Kind.STREAM: {field.name: field for field in STREAM_FIELDS},
     Kind.CONSUMER: {field.name: field for field in CONSUMER_FIELDS},
 }
-
-SERVER_METADATA = "_nats."
-"""Metadata keys that the server writes; they never count and are never sent (2.11+)."""
-
-
-def normal(field: Field, value: Any) -> Any:
-    """`value` as it is compared: what the server fills in, leaves out or reorders makes no difference."""
-    if shape := _SHAPES.get(field.unit):
-        return shape(field, value)
-    if field.default == -1 and (value is None or value <= 0):
-        return -1  # 0 and everything below mean unlimited
-    return value or field.default
-
-
-def _object(field: Field, value: Config) -> dict[str, Any]:
-    units_of = field.parts or {}
-    said: dict[str, Any] = _without_defaults(value)
-    return {name: _in_utc(item) if units_of.get(name) is Unit.TIME else item for name, item in said.items()}
-
-
-_TIME = re.compile(r"(.{19})(?:\.(\d+?)0*)?([Z+-].*)", re.ASCII)
-
-
-def _in_utc(text: str) -> str:
-    """The moment as the server writes it in UTC; it keeps the offset that it was given."""
-    if match := _TIME.fullmatch(text):
-        with suppress(ValueError, OverflowError):  # no such day; before the year 1
-            moment = datetime.fromisoformat(match[1] + match[3]).astimezone(UTC)
-            fraction = "" if match[2] in (None, "0") else f".{match[2]}"
-            return f"{moment.replace(tzinfo=None).isoformat()}{fraction}Z"
-    return text
-
-
-def _without_defaults(value: Any) -> Any:
-    """Nested objects without the members that say nothing (null, empty, zero, false)."""
-    if isinstance(value, Mapping):
-        kept = {key: _without_defaults(item) for key, item in sorted(value.items())}
-        return {key: item for key, item in kept.items() if item not in (None, "", 0, False, {}, [])}
-    if isinstance(value, list | tuple):
-        return [_without_defaults(item) for item in value]
-    return value
-
-
-def _metadata(_field: Field, value: Mapping[str, str] | None) -> dict[str, str] | None:
-    kept = {key: text for key, text in (value or {}).items() if not key.startswith(SERVER_METADATA)}
-    return dict(sorted(kept.items())) or None
-
-
-_SHAPES: Mapping[Unit, Callable[[Field, Any], Any]] = {
-    Unit.SUBJECTS: lambda _, value: tuple(sorted(set(value or ()))),
-    Unit.OBJECT: lambda field, value: _object(field, value or {}) or None,
-    Unit.OBJECTS: lambda field, value: (
-        tuple(sorted((_object(field, item) for item in value or ()), key=repr)) or None
-    ),
-    Unit.TIME: lambda field, value: _in_utc(value) if value else field.default,
-    Unit.DURATIONS: lambda _, value: tuple(value or ()) or None,
-    Unit.NAMES: lambda _, value: tuple(value or ()) or None,
-    Unit.METADATA: _metadata,
-}
-"""What is more than a plain value."""
-
-
-def canonical(kind: Kind, config: Config) -> dict[str, Any]:
-    """The managed fields of `config` that differ from their default, normalised.
-
-    Two configurations mean the same exactly if their canonical forms are equal, whatever the server filled
-    in; and a row that a later version of this table adds changes no canonical form.
-    """
-    found = without_labels(kind, config)
-    if labels := _metadata(FIELDS[kind]["metadata"], config.get("metadata")):
-        found["metadata"] = labels
-    return found
-
-
-def without_labels(kind: Kind, config: Config) -> dict[str, Any]:
-    """The canonical form but for the metadata."""
-    alike = dict(config)
-    own = {name: alike.pop(name) for name in _OWN if name in alike}
-    found = {**_alike(kind, alike), **each_normal(kind, own)}
-    return _as_copy(found, config) if kind is Kind.STREAM else _with_one_filter(found)
-
-
-_OWN = ("name", "durable_name", "description", "subjects", "filter_subject", "filter_subjects", "metadata")
-"""What hardly two streams or consumers of an organisation have in common; all else is the same for most of a kind."""
-
-_RECENT: Mapping[Kind, list[tuple[Config, Config]]] = {kind: [] for kind in Kind}
-_REMEMBERED = 8
-
-
-def _alike(kind: Kind, config: Config) -> Config:
-    """As `each_normal`, which takes most of a large plan's time: known if it is among the last few that were asked for."""
-    recent = _RECENT[kind]
-    for known, said in recent:
-        if known == config:
-            return said
-    said = each_normal(kind, config)
-    recent.insert(0, (config, said))
-    del recent[_REMEMBERED:]
-    return said
-
-
-def each_normal(kind: Kind, config: Config) -> dict[str, Any]:
-    """Those fields that differ from their defaults, normalised, each by itself whatever the others are; no metadata."""
-    table, found = FIELDS[kind], {}
-    for name, value in config.items():
-        field = table.get(name)
-        if field is None or value is None or value == field.default or name == "metadata":
-            continue
-        said = normal(field, value)
-        if said != field.default:
-            found[name] = said
-    return found
-
-
-def _as_copy(found: dict[str, Any], config: Config) -> dict[str, Any]:
-    """A mirror, and since 2.14 a stream with sources, has no duplicate_window unless it says so.
-
-    And whether a mirror answers reads is its origin's allow_direct, whatever it is told itself (2.10 to 2.15);
-    only where the origin is in another account or domain, it is the mirror's own.
-    """
-    mirror = found.get("mirror")
-    if mirror or "sources" in found:
-        found["duplicate_window"] = config.get("duplicate_window") or 0
-    if mirror and "external" not in mirror:
-        found.pop("mirror_direct", None)
-    return found
-
-
-def _with_one_filter(found: dict[str, Any]) -> dict[str, Any]:
-    """A `filter_subjects` of one is a `filter_subject`."""
-    filters = found.get("filter_subjects", ())
-    if len(filters) == 1:
-        del found["filter_subjects"]
-        found["filter_subject"] = filters[0]
-    return found
-
-
-def sendable(config: Config) -> dict[str, Any]:
-    """`config` without the labels that the server writes: it makes its own, whatever is sent."""
-    labels = {
-        key: text
-        for key, text in (config.get("metadata") or {}).items()
-        if not key.startswith(SERVER_METADATA)
-    }
-    return {**config, "metadata": labels}

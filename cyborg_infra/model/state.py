@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from cyborg_infra.model.fields import SERVER_METADATA, Config, Kind, Version, without_labels
+from cyborg_infra.model.canonical import SERVER_METADATA, without_labels
+from cyborg_infra.model.fields import Config, Kind, Version
 from cyborg_infra.model.problems import Mark
 
 OWNER = "cyborg-infra.org"

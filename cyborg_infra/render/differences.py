@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cyborg_infra.model.fields import FIELDS, SERVER_METADATA, Kind, Unit
+from cyborg_infra.model.canonical import SERVER_METADATA
+from cyborg_infra.model.fields import FIELDS, Kind, Unit
 from cyborg_infra.model.plan import Action, Cause, Change, Done, FieldChange, Hazard, Outcome, Plan
 from cyborg_infra.model.state import MARKS, Facts, Resource
 from cyborg_infra.render.values import both, plural, quoted

@@ -12,15 +12,14 @@ from raw import Api
 from servers import VERSIONS, StartServer
 
 from cyborg_infra.manifest.wire import wire
+from cyborg_infra.model.canonical import canonical, normal
 from cyborg_infra.model.fields import (
     FIELDS,
     Field,
     Kind,
     Update,
     Version,
-    canonical,
     level_of,
-    normal,
 )
 from cyborg_infra.model.units import MINUTE
 

@@ -14,7 +14,8 @@ from field_cases import CLUSTERED
 from raw import Api
 from servers import NEWEST
 
-from cyborg_infra.model.fields import FIELDS, Kind, Update, Version, canonical
+from cyborg_infra.model.canonical import canonical
+from cyborg_infra.model.fields import FIELDS, Kind, Update, Version
 
 POLL, PATIENCE = 0.02, 60  # seconds; a move takes one or two
 VERSION = Version.parse(NEWEST)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cyborg_infra.model.canonical import canonical, normal
 from cyborg_infra.model.fields import (
     FIELDS,
     LEVELS,
@@ -19,9 +20,7 @@ from cyborg_infra.model.fields import (
     Unit,
     Update,
     Version,
-    canonical,
     level_of,
-    normal,
 )
 from cyborg_infra.model.units import MAX_INT64
 
