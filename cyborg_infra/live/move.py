@@ -40,7 +40,7 @@ from cyborg_infra.live.journal import INGEST, LIMITS, Journal, Stage, has_begun,
 from cyborg_infra.live.parking import is_parked, parked, unmark
 from cyborg_infra.live.routes import Route, present, stream_counts
 from cyborg_infra.live.standing import Standing
-from cyborg_infra.live.write import create_stream, delete, update_stream, write
+from cyborg_infra.live.write import create_empty, delete, update_stream, write
 from cyborg_infra.model.canonical import sendable
 from cyborg_infra.model.fields import PAUSE_SINCE, Config
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
@@ -368,7 +368,7 @@ class _Move:
         body = {"storage": "file", "retention": "limits", "allow_rollup_hdrs": True, **config}
         body |= {"name": ref.stream}
         wanted = Resource(ref, sendable(body))
-        await create_stream(self.server, wanted, f"moving {self.ref}: creating {ref}")
+        await create_empty(self.server, wanted, f"moving {self.ref}: creating {ref}")
 
     async def _update(self, ref: Ref, config: Config, what: str) -> None:
         await update_stream(self.server, Resource(ref, sendable(config)), f"moving {self.ref}: {what}")

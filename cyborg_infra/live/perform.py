@@ -22,6 +22,7 @@ from cyborg_infra.live.write import (
     delete,
     is_held,
     is_like,
+    older_messages,
     update_consumer,
     update_stream,
 )
@@ -149,6 +150,15 @@ async def _make(server: JetStream, desired: Resource) -> None:
     create = create_stream if desired.ref.kind is Kind.STREAM else create_consumer
     answer = await create(server, desired, f"creating {desired.ref}")
     await _refuse_unless_kept(server, desired, answer)
+    if answer is not None and desired.ref.kind is Kind.STREAM and (older := older_messages(answer)):
+        raise ServerFault(
+            Problem(
+                "older-messages",
+                f"{desired.ref} was created, and holds {older:,} messages that are older: the server still had the files of an earlier stream of that name",
+                desired.origin,
+                "nothing was deleted; look whether they are wanted, and apply again to go on with them",
+            )
+        )
 
 
 async def _update(server: JetStream, change: Change, manner: Manner) -> None:
