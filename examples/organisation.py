@@ -149,9 +149,10 @@ async def story(url: str) -> None:
             await a_deployment(connection)
             await a_dead_letter(stream, heard, stumbling, url)
         finally:
-            for agent in agents:
-                agent.cancel()
-            await asyncio.gather(*agents, return_exceptions=True)
+            while not all(agent.done() for agent in agents):  # nats-py may swallow a cancellation
+                for agent in agents:
+                    agent.cancel()
+                await asyncio.wait(agents, timeout=0.5)
 
 
 async def a_task_and_its_review(stream: Any, heard: asyncio.Queue[str]) -> None:
