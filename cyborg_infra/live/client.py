@@ -82,9 +82,8 @@ class SafeClient(Client):
         if self._replies is None or sid != self._replies[0]:
             await super()._process_msg(sid, subject, reply, data, headers)
             return
-        self._replies[1](
-            subject.decode(errors="replace"), data, bool(headers) and headers.startswith(b"NATS/1.0 503")
-        )
+        nobody = not data and (headers or b"").startswith(b"NATS/1.0 503")
+        self._replies[1](subject.decode(errors="replace"), data, nobody)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 - nats-py's signature
         """Nats-py sends what is pending first; if the peer has gone, it stops there and tells nobody that it is closed."""

@@ -86,6 +86,20 @@ def test_nobody_listens(server: EmbeddedServer) -> None:
     assert isinstance(fault(Target(urls=(server.url,), timeout=LONG), "nobody.here"), NoResponders)
 
 
+def test_a_reply_with_a_payload_is_one_whatever_its_status(server: EmbeddedServer, api: Api) -> None:
+    """Nobody listens where the status 503 comes alone."""
+    asked = api.subscribe("asked")
+
+    async def ask() -> bytes:
+        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+            request = asyncio.create_task(connection.request("asked"))
+            reply_to = (await asyncio.to_thread(asked.next)).reply
+            api.send(f"HPUB {reply_to} 16 21\r\nNATS/1.0 503\r\n\r\nreply\r\n".encode())
+            return await request
+
+    assert asyncio.run(ask()) == b"reply"
+
+
 def test_no_reply_says_that_it_may_have_been_executed(server: EmbeddedServer, api: Api) -> None:
     api.subscribe("deaf")
     error = fault(Target(urls=(server.url,), timeout=0.05), "deaf")
