@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from cyborg_infra.model.canonical import SERVER_METADATA
+from cyborg_infra.model.canonical import written
 from cyborg_infra.model.state import Ref, Resource, State, digest_of
 
 
@@ -30,15 +30,11 @@ class _Fingerprint(Mapping[Ref, str]):
 
     def __getitem__(self, ref: Ref) -> str:
         found = self._resources[ref]
-        return digest_of([found.canonical(), _written(found), found.created])
+        # Of its own metadata the server tells more in one answer than in another.
+        return digest_of([found.canonical(), list(written(found.metadata).items()), found.created])
 
     def __iter__(self) -> Iterator[Ref]:
         return iter(self._resources)
 
     def __len__(self) -> int:
         return len(self._resources)
-
-
-def _written(found: Resource) -> list[tuple[str, str]]:
-    """The metadata that somebody wrote: of its own the server tells more in one answer than in another."""
-    return sorted(item for item in found.metadata.items() if not item[0].startswith(SERVER_METADATA))

@@ -9,7 +9,7 @@ from typing import Any
 
 from cyborg_infra.live.faults import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, Unanswered
 from cyborg_infra.live.jetstream import JetStream
-from cyborg_infra.model.canonical import SERVER_METADATA
+from cyborg_infra.model.canonical import written
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import START, Ref, Resource
 from cyborg_infra.model.units import age
@@ -126,11 +126,7 @@ async def delete(server: JetStream, ref: Ref, doing: str = "") -> None:
 
 def labels(resource: Resource) -> dict[str, str]:
     """The metadata that the plan knows of: neither the server's nor the note of an earlier replace."""
-    return {
-        key: text
-        for key, text in resource.metadata.items()
-        if not key.startswith(SERVER_METADATA) and key != START
-    }
+    return written(resource.metadata, START)
 
 
 def is_like(one: Resource, other: Resource) -> bool:

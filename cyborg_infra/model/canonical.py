@@ -52,9 +52,14 @@ def _without_defaults(value: Any) -> Any:
     return value
 
 
-def _metadata(_field: Field, value: Mapping[str, str] | None) -> dict[str, str] | None:
-    kept = {key: text for key, text in (value or {}).items() if not key.startswith(SERVER_METADATA)}
-    return dict(sorted(kept.items())) or None
+def written(labels: Mapping[str, str] | None, *besides: str) -> dict[str, str]:
+    """The labels that somebody wrote, sorted: neither the server's nor those `besides`."""
+    kept = {
+        key: text
+        for key, text in (labels or {}).items()
+        if key not in besides and not key.startswith(SERVER_METADATA)
+    }
+    return dict(sorted(kept.items()))
 
 
 _SHAPES: Mapping[Unit, Callable[[Field, Any], Any]] = {
@@ -66,7 +71,7 @@ _SHAPES: Mapping[Unit, Callable[[Field, Any], Any]] = {
     Unit.TIME: lambda field, value: _in_utc(value) if value else field.default,
     Unit.DURATIONS: lambda _, value: tuple(value or ()) or None,
     Unit.NAMES: lambda _, value: tuple(value or ()) or None,
-    Unit.METADATA: _metadata,
+    Unit.METADATA: lambda _, value: written(value) or None,
 }
 """What is more than a plain value."""
 
@@ -78,7 +83,7 @@ def canonical(kind: Kind, config: Config) -> dict[str, Any]:
     in; and a row that a later version of this table adds changes no canonical form.
     """
     found = without_labels(kind, config)
-    if labels := _metadata(FIELDS[kind]["metadata"], config.get("metadata")):
+    if labels := written(config.get("metadata")):
         found["metadata"] = labels
     return found
 
@@ -149,9 +154,4 @@ def _with_one_filter(found: dict[str, Any]) -> dict[str, Any]:
 
 def sendable(config: Config) -> dict[str, Any]:
     """`config` without the labels that the server writes: it makes its own, whatever is sent."""
-    labels = {
-        key: text
-        for key, text in (config.get("metadata") or {}).items()
-        if not key.startswith(SERVER_METADATA)
-    }
-    return {**config, "metadata": labels}
+    return {**config, "metadata": written(config.get("metadata"))}

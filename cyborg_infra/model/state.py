@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from cyborg_infra.model.canonical import SERVER_METADATA, without_labels
+from cyborg_infra.model.canonical import without_labels, written
 from cyborg_infra.model.fields import Config, Kind, Version
 from cyborg_infra.model.problems import Mark
 
@@ -49,7 +49,7 @@ JOURNAL = "cyborg-infra.journal"
 COPY_OVERHEAD = 512
 """Bytes by which a message may be larger in a copy: a file takes more than memory, and sources add a header."""
 
-_WRITTEN = frozenset((*MARKS, START))
+_WRITTEN = (*MARKS, START)
 _START_FIELDS = {"by_start_sequence": "opt_start_seq", "by_start_time": "opt_start_time"}
 
 
@@ -208,13 +208,8 @@ class Resource:
         """The managed configuration without the marks: what is compared, and what `digest` is taken of."""
         if self._canonical is None:
             found = without_labels(self.ref.kind, self._as_wished())
-            own = {
-                key: text
-                for key, text in self.metadata.items()
-                if key not in _WRITTEN and not key.startswith(SERVER_METADATA)
-            }
-            if own:
-                found["metadata"] = dict(sorted(own.items()))
+            if own := written(self.metadata, *_WRITTEN):
+                found["metadata"] = own
             object.__setattr__(self, "_canonical", found)
         return self._canonical or {}
 
