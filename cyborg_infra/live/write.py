@@ -17,6 +17,9 @@ from cyborg_infra.model.units import age
 _REMOVAL = (0.1, 0.4, 1.5, 3.0, 5.0)
 """Seconds between two tries to find what was deleted removed."""
 
+_HEARSAY = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds until a consumer is tried again whose stream the cluster may not have heard of."""
+
 SECONDS_PER_PAIR = 1e-6
 """The server compares every subject of a stream with every other: 2,000 took 1.5 s, 10,000 20 to 38 s, 20,000 3 minutes (2.15.1)."""
 
@@ -98,7 +101,18 @@ async def update_stream(server: JetStream, wanted: Resource, doing: str) -> Mapp
 
 
 async def create_consumer(server: JetStream, wanted: Resource, doing: str) -> Mapping[str, Any] | None:
-    """There is a consumer like this. Raises as `write` does."""
+    """There is a consumer like this. Raises as `write` does.
+
+    A new stream's own server answers for it before who leads the cluster has heard of it: then there is no stream yet
+    (10059, seen on 2.10.26).
+    """
+    for pause in _HEARSAY:
+        try:
+            return await _put_consumer(server, wanted, "create", doing)
+        except ApiError as error:
+            if error.err_code != STREAM_NOT_FOUND or not server.clustered:
+                raise
+        await asyncio.sleep(pause)
     return await _put_consumer(server, wanted, "create", doing)
 
 

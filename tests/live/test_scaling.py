@@ -15,6 +15,7 @@ from traffic import Publisher, Worker, eventually
 
 from cyborg_infra.core.diff import is_mark
 from cyborg_infra.live import perform
+from cyborg_infra.live.faults import STREAM_NOT_FOUND, ApiError
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.settle import at_rest, settled
 from cyborg_infra.model.plan import Action, Cause
@@ -55,6 +56,23 @@ def unfinished(scene: Scene, name: str, copies: int) -> list[str]:
     streams = [ref for ref in scene.refs() if ref.startswith(f"{name}_") and "/" not in ref]
     assert len(streams) == 4
     return [ref for ref in streams if not at_rest(members(scene, ref), copies)]
+
+
+def test_who_leads_may_hear_of_a_new_stream_a_little_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream's own server answers for it first: a consumer that is created at once finds no stream (seen on 2.10.26)."""
+    called, unheard = JetStream.call, ["CONSUMER.CREATE."] * 3
+
+    async def call(server: JetStream, verb: str, body: object = None, **named: Any) -> dict[str, Any]:
+        if unheard and verb.startswith(unheard[0]):
+            unheard.pop()
+            raise ApiError(verb, code=404, err_code=STREAM_NOT_FOUND, description="stream not found")
+        return await called(server, verb, body, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(JetStream, "call", call)
+    scene.converge(manifest("hears", 1))
+    assert not unheard
 
 
 def test_after_apply_all_copies_are_there_and_no_more(scene: Scene) -> None:
