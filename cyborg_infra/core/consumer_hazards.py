@@ -24,9 +24,14 @@ from cyborg_infra.model.units import format_duration
 def of_replace(live: Resource, desired: Resource, found: State, version: Version) -> Iterator[Hazard]:
     """Recreating a consumer where the old one stood: it costs only what this server cannot do, and what changes with it."""
     counts, workqueue = consumer_counts(live), _retention(live, found) == "workqueue"
+    most = 0
     if version < PAUSE_SINCE and (counts.num_ack_pending or counts.num_waiting):
         window = value(live, "max_ack_pending")
         most = counts.num_ack_pending + (window if window > 0 else counts.num_pending)
+    stopped = live.stopped_at
+    if stopped and not stopped.exact:  # what was handed out when the tool that stopped it died
+        most += max(counts.delivered_stream_seq - stopped.number, 0)
+    if most:
         yield Hazard(
             HazardName.REPEATS_WORK,
             f"up to {counted(most, 'message')} could be handed out again: nats-server {version} cannot pause a consumer",

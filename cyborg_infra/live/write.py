@@ -11,7 +11,7 @@ from cyborg_infra.live.faults import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiEr
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.canonical import written
 from cyborg_infra.model.problems import Problem, ServerFault
-from cyborg_infra.model.state import START, Ref, Resource
+from cyborg_infra.model.state import NOTES, Ref, Resource
 from cyborg_infra.model.units import age
 
 _REMOVAL = (0.1, 0.4, 1.5, 3.0, 5.0)
@@ -139,8 +139,8 @@ async def delete(server: JetStream, ref: Ref, doing: str = "") -> None:
 
 
 def labels(resource: Resource) -> dict[str, str]:
-    """The metadata that the plan knows of: neither the server's nor the note of an earlier replace."""
-    return written(resource.metadata, START)
+    """The metadata that the plan knows of: neither the server's nor the notes of an earlier replace."""
+    return written(resource.metadata, *NOTES)
 
 
 def is_like(one: Resource, other: Resource) -> bool:

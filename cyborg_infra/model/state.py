@@ -31,6 +31,9 @@ BUCKETS = "cyborg-infra.buckets"
 START = "cyborg-infra.start"
 """On a consumer that was replaced on a server before 2.14: the deliver_policy that its start sequence stands for."""
 
+STOPPED = "cyborg-infra.stopped"
+"""On a consumer that is stopped: up to which number it has handed out; with a `+` behind it, perhaps a little more."""
+
 PLACEHOLDER = "cyborg-infra-placeholder-"
 """Begins the name of a consumer that keeps the position of one being replaced; also such a consumer's kind."""
 
@@ -49,7 +52,10 @@ JOURNAL = "cyborg-infra.journal"
 COPY_OVERHEAD = 512
 """Bytes by which a message may be larger in a copy: a file takes more than memory, and sources add a header."""
 
-_WRITTEN = (*MARKS, START)
+NOTES = (START, STOPPED)
+"""What a replace notes on a consumer; no plan is about it."""
+
+_WRITTEN = (*MARKS, *NOTES)
 _START_FIELDS = {"by_start_sequence": "opt_start_seq", "by_start_time": "opt_start_time"}
 
 
@@ -112,6 +118,13 @@ class ConsumerCounts(NamedTuple):
     num_waiting: int = 0  # pull requests
     delivered_stream_seq: int = 0
     ack_floor_stream_seq: int = 0
+
+
+class Stopped(NamedTuple):
+    """Up to which number a consumer has handed out; if that is not `exact`, perhaps a little more."""
+
+    number: int
+    exact: bool
 
 
 class Activity(NamedTuple):
@@ -194,6 +207,13 @@ class Resource:
     def is_stopped(self) -> bool:
         """Whether it is a consumer that a replace has stopped, where none can be paused: it goes on only as a new one."""
         return bool(self.ref.consumer) and self.config.get("filter_subject") == unused_subject(self.ref)
+
+    @property
+    def stopped_at(self) -> Stopped | None:
+        """What a stopped consumer has handed out; None if it does not say."""
+        text = self.metadata.get(STOPPED, "") if self.is_stopped else ""
+        number = text.removesuffix("+")
+        return Stopped(int(number), exact=number == text) if number.isdigit() else None
 
     @classmethod
     def with_canonical(

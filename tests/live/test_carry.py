@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import itertools
 import json
+import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +50,7 @@ def publish(scene: Scene, numbers: range) -> None:
         assert "seq" in scene.api.ask(TASKS, str(number).encode()).json
 
 
-def pull(scene: Scene, count: int) -> Iterator[tuple[int, Callable[[bytes], object]]]:
+def pull(scene: Scene, count: int) -> Iterator[tuple[int, Callable[..., object]]]:
     """What the worker is handed: the number in the message, and a function that answers. Ends when nothing waits."""
     inbox = scene.api.subscribe(f"pulled.{next(_pulls)}")
     where, _, name = WORKER.partition("/")
@@ -57,8 +60,7 @@ def pull(scene: Scene, count: int) -> Iterator[tuple[int, Callable[[bytes], obje
         message = inbox.next()
         if not message.reply:
             return  # 404 or 408: no more
-        reply = message.reply
-        yield int(message.data), lambda word, reply=reply: scene.api.ask(reply, word)  # type: ignore[misc]
+        yield int(message.data), partial(scene.api.ask, message.reply)
 
 
 _pulls = itertools.count()
@@ -222,6 +224,55 @@ def test_before_2_11_a_replace_under_way_that_dies_goes_on_or_back(
                 if ended and all(outcome.done is Done.DONE for outcome in ended):
                     break
         assert step > (3 if retention == "workqueue" else 5)
+
+
+@pytest.mark.parametrize("retention", ["limits", "interest", "workqueue"])
+def test_before_2_11_what_comes_while_a_stopped_consumer_waits_for_the_next_apply_is_not_skipped(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: str
+) -> None:
+    """When all is finished there its cursor runs on, and at the end of its ack_wait so does its floor (2.10.26)."""
+    with Scene(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest(retention, ack_wait="1s"))
+        published, announced, stopped = 0, 0, 0
+        done = Counter[int]()
+        for step in itertools.count(1):
+            publish(scene, range(published, published + 6))
+            published += 6
+            handed = list(pull(scene, 3))
+            for _number, answer in handed[:2]:
+                answer(b"+ACK")
+            wish = scene.wish(manifest(retention, ack_wait="1s", max_waiting=512 - step))
+            plan = scene.plan(wish)
+            announced += sum(hazard.count for hazard in plan.hazards)
+            with killed_at(step, monkeypatch, before=False) as written, contextlib.suppress(Killed):
+                pipeline.apply(plan, wish, scene.target, allow=["repeats-work"], drain=0.2)
+            with contextlib.suppress(queue.Empty, RuntimeError):  # nobody there to hear it any more
+                handed[2][1](b"+ACK", timeout=0.5)
+            done.update(number for number, _answer in handed)
+            if WORKER in scene.refs() and "_parked" in scene.config(WORKER)["filter_subject"]:
+                stopped += 1
+                publish(scene, range(published, published + 10))
+                published += 10
+                run_on(scene)
+            announced += sum(hazard.count for hazard in scene.plan(wish).hazards)
+            scene.converge(manifest(retention, ack_wait="1s", max_waiting=512 - step))
+            if len(written) < step:
+                break
+            done.update(work(scene, 4))
+        done.update(work(scene))
+        assert sorted(done) == list(range(published))
+        assert done.total() - len(done) <= announced
+        assert stopped
+        assert leftovers(scene) == []
+
+
+def run_on(scene: Scene) -> None:
+    """Somebody pulls from the stopped consumer until it believes that everything is finished."""
+    where, _, name = WORKER.partition("/")
+    inbox, body = scene.api.subscribe(f"waits.{next(_pulls)}"), b'{"batch": 20, "expires": 60000000000}'
+    scene.api.publish(f"$JS.API.CONSUMER.MSG.NEXT.{where}.{name}", body, reply=inbox.subject)
+    last = scene.info(where)["state"]["last_seq"]
+    assert eventually(lambda: scene.info(WORKER)["ack_floor"]["stream_seq"] == last)
 
 
 def test_before_2_11_a_consumer_that_is_replaced_again_before_it_has_worked_stays_where_it_began(

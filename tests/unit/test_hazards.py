@@ -12,7 +12,15 @@ from cyborg_infra.core.diff import diff
 from cyborg_infra.core.hazards import of_stream_loss
 from cyborg_infra.model.fields import Version
 from cyborg_infra.model.plan import Hazard
-from cyborg_infra.model.state import ConsumerCounts, Ref, Resource, State, StreamCounts
+from cyborg_infra.model.state import (
+    STOPPED,
+    ConsumerCounts,
+    Ref,
+    Resource,
+    State,
+    StreamCounts,
+    unused_subject,
+)
 from cyborg_infra.model.subjects import SubjectIndex
 from cyborg_infra.model.units import HOUR, MINUTE
 
@@ -142,3 +150,19 @@ def test_a_deleted_consumer_leaves_what_waits_for_it() -> None:
 )
 def test_for_ever_is_more_than_any_number(new: int, old: int, expected: bool) -> None:  # noqa: FBT001
     assert fewer(new, old) is expected
+
+
+@pytest.mark.parametrize(
+    ("noted", "expected"),
+    [("3+", [("repeats-work", 7, False)]), ("3", []), ("10+", []), ("12+", []), ("", []), ("?", [])],
+)
+def test_what_a_stopped_consumer_has_handed_out_beyond_its_note_is_counted(
+    noted: str, expected: list[tuple[str, int, bool]]
+) -> None:
+    """Before 2.11; the tool that stopped it died before it could note more."""
+    ref = Ref("S", "c")
+    stopped = {"filter_subject": unused_subject(ref), "metadata": {STOPPED: noted}}
+    live = Resource(ref, stopped, counts=ConsumerCounts(delivered_stream_seq=10))
+    desired = Resource(ref, {"filter_subject": "a"})
+    found = consumer_hazards.of_replace(live, desired, around(live), Version(2, 10, 26))
+    assert summary(list(found)) == expected
