@@ -18,6 +18,9 @@ ADVISES_LOWERED_MAX_DELIVER = Version(2, 15, 1)
 # and 2.10.26 with `duplicate`, though it was never stored. A stream without replicas has always forgotten it.
 KNOWS_REFUSED_IDS = Version(2, 12, 0)
 
+# Measured on 2.10.26, and read in its source: 2.11.11 tells consumers when their stream gets limits retention.
+TELLS_CONSUMERS_OF_LIMITS = Version(2, 11, 0)
+
 FEW = 3
 """So many roles are told by name."""
 
@@ -30,6 +33,7 @@ def of_plan(
     yield from _of_dead_letters(changes)
     yield from _of_admission(changes)
     yield from _of_refused_ids(changes, facts)
+    yield from _of_former_interest(changes, facts)
     yield from _of_renames(changes, orphans)
     if targets and any(
         change.action is Action.CREATE and change.ref.kind is Kind.STREAM for change in changes
@@ -112,6 +116,24 @@ def _of_refused_ids(changes: Sequence[Change], facts: Facts) -> Iterator[str]:
         yield (
             f"nats-server {facts.version} with replicas remembers the Nats-Msg-Id of a task that a full stream has refused, "
             "and does not take it again within duplicate_window: a new try needs a new id"
+        )
+
+
+def _of_former_interest(changes: Sequence[Change], facts: Facts) -> Iterator[str]:
+    """Nothing unfinished is lost by it: only a filter that becomes narrower leaves that to nobody, which is a hazard."""
+    former = [
+        change.ref.stream
+        for change in changes
+        if change.action in (Action.UPDATE, Action.ADOPT)
+        and any(
+            (field.field, field.before, field.after) == ("retention", "interest", "limits")
+            for field in change.fields
+        )
+    ]
+    if former and facts.version < TELLS_CONSUMERS_OF_LIMITS:
+        yield (
+            f"nats-server {facts.version} does not tell the consumers of {_some(former)} that its retention has changed: until it "
+            "restarts, changing one of them may delete what all of them have finished"
         )
 
 

@@ -67,7 +67,7 @@ async def replace(server: JetStream, place: Ref, desired: Resource, manner: Mann
     if old is not None and old.config.get("pause_until") != PARKED:
         idle = manner.version < PAUSE_SINCE and not manner.repeats_work and not old.is_stopped
         if manner.version < PAUSE_SINCE and not idle:
-            await _stop_safely(server, old, desired)
+            await stop(server, old, desired)
         position = await settled(server, old, manner)
         if await _needs_place(server, desired, position):
             await keep(server, desired, position)
@@ -162,15 +162,15 @@ async def settled(server: JetStream, old: Resource, manner: Manner, until: str |
     )
 
 
-async def stop(server: JetStream, old: Resource) -> None:
+async def _stop(server: JetStream, old: Resource) -> None:
     """A consumer hands out nothing more, on a server that cannot pause one; to go on it has to be created anew.
 
     It waits for a subject that nobody uses. Where it stands is from then on its `floor`: its cursor runs on to the end
     as soon as somebody pulls. With room for one message only, it does not do so before the last one under way is
     finished, which would take its ack floor along (measured 2.10.26: 60 of 60 under load were exact). After that it
     does, and the end of an ack_wait takes the ack floor along all the same: so up to where it has handed out is noted
-    while it is known, at first as what it was before it was stopped. On an interest stream something else has to wait
-    for its messages.
+    while it is known, at first as what it was before it was stopped. Something else has to wait for its messages: see
+    `stop`.
     """
     rest = {
         name: value for name, value in old.config.items() if name not in ("filter_subject", "filter_subjects")
@@ -269,12 +269,17 @@ async def _reset(server: JetStream, ref: Ref, position: int) -> None:
     await resume(server, ref)
 
 
-async def _stop_safely(server: JetStream, old: Resource, desired: Resource) -> None:
-    """The consumer is stopped, and what an interest stream still has for it is waited for all the same."""
-    if await _retention(server, desired.ref) == "interest":
+async def stop(server: JetStream, old: Resource, desired: Resource) -> None:
+    """The consumer is stopped, and what the stream still has for it is waited for all the same.
+
+    An interest stream would forget it; and for 2.10 a consumer that was made on one stays so when the stream gets
+    limits retention, until it is made anew or the server restarts: its next update deletes what nobody waits for.
+    A workqueue refuses a second consumer, and deletes nothing at an update.
+    """
+    if await _retention(server, desired.ref) != "workqueue":
         await keep(server, desired, floor(old) + 1)
     if not old.is_stopped:
-        await stop(server, old)
+        await _stop(server, old)
 
 
 async def _refuse_if_at_work(server: JetStream, place: Ref, desired: Ref, position: int) -> None:

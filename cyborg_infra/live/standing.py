@@ -47,7 +47,7 @@ async def stopped(server: JetStream, stream: Ref) -> None:
 
     Only of a stream with limits retention: another one forgets what a stopped consumer does not wait for.
     """
-    await _all(carry.stop(server, old) for old in _to_stop(await _consumers(server, stream)))
+    await _all(carry.stop(server, old, old) for old in _to_stop(await _consumers(server, stream)))
 
 
 async def served(server: JetStream, stream: Resource, noted: Standing | None, version: Version) -> None:

@@ -275,6 +275,44 @@ def run_on(scene: Scene) -> None:
     assert eventually(lambda: scene.info(WORKER)["ack_floor"]["stream_seq"] == last)
 
 
+def test_before_2_11_a_consumer_that_was_made_on_an_interest_stream_is_stopped_without_loss(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """For the server it stays one when the stream gets limits retention: what no filter matches is deleted (2.10.26)."""
+    with Scene(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest("interest"))
+        scene.converge(manifest("limits"))
+        publish(scene, range(9))
+        for number, answer in pull(scene, 4):
+            if number < 3:
+                answer(b"+ACK")
+        wish = scene.wish(manifest("limits", max_waiting=7))
+        (outcome,) = pipeline.apply(scene.plan(wish), wish, scene.target, allow=["repeats-work"], drain=0.1)
+        assert outcome.done is Done.DONE
+        assert work(scene) == list(range(3, 9))
+        assert leftovers(scene) == []
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_before_2_11_the_plan_says_what_becomes_of_an_interest_streams_consumers(
+    start_server: StartServer, tmp_path: Path, version: str
+) -> None:
+    """What all have finished goes with the next change of one of them, though the retention is limits now."""
+    with Scene(start_server(version=version).url, tmp_path) as scene:
+        scene.converge(manifest("interest"))
+        notes = scene.plan(scene.wish(manifest("limits"))).notes
+        scene.converge(manifest("limits"))
+        publish(scene, range(6))
+        for number, answer in pull(scene, 4):
+            if number:
+                answer(b"+ACK")
+        scene.converge(manifest("limits", ack_wait="1h"))
+        assert scene.info("AGENT_A_TASKS")["state"]["messages"] == (3 if version == OLDEST else 6)
+        assert ["may delete what all of them have finished" in note for note in notes] == [True] * (
+            version == OLDEST
+        )
+
+
 def test_before_2_11_a_consumer_that_is_replaced_again_before_it_has_worked_stays_where_it_began(
     start_server: StartServer, tmp_path: Path
 ) -> None:

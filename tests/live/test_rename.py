@@ -93,6 +93,18 @@ def apply_until_done(scene: Scene, manifest: str) -> None:
     assert not scene.plan(wish)
 
 
+@pytest.mark.parametrize("scene", [OLDEST], indirect=True)
+def test_what_was_an_interest_stream_takes_everything_along(scene: Scene) -> None:
+    """Its consumers do not know that it is one no more: stopped, they would delete what waits for them (2.10.26)."""
+    interest, limits = (f"streams: {{tasks: {{retention: {name}}}}}\n" for name in ("interest", "limits"))
+    scene.converge(OLD + interest)
+    scene.converge(OLD + limits)
+    for step in HALF_DONE:
+        step(scene)
+    scene.converge(NEW + limits)
+    assert_half_done(scene, NEW_WORKER, NEW_READER)
+
+
 def test_a_renamed_role_takes_tasks_inbox_and_progress_along(scene: Scene) -> None:
     prepared(scene)
     plan = scene.plan(scene.wish(NEW))
