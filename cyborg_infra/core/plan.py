@@ -60,6 +60,7 @@ def make_plan(
         if (successor := _successor(found)) in desired.resources and successor
     }
     going_on = {*places.values(), *carried.values()}
+    going_on |= {ref for ref in owned.resources if _is_placeholder(ref) and Ref(ref.stream) in going_on}
     orphans = [
         found
         for ref, found in _of_roles(owned, targets).resources.items()
@@ -188,10 +189,14 @@ def _cause(live: Resource, desired: Resource, fields: Iterable[FieldChange], *, 
     return Cause.BOTH
 
 
+def _is_placeholder(ref: Ref) -> bool:
+    return ref.consumer.startswith(PLACEHOLDER)
+
+
 def _successor(found: Resource) -> Ref | None:
     """What this is kept for, if it is a consumer's placeholder or the stream that a move goes by way of."""
     stream, consumer = found.ref.stream, found.ref.consumer
-    if consumer.startswith(PLACEHOLDER):
+    if _is_placeholder(found.ref):
         return Ref(stream, consumer.removeprefix(PLACEHOLDER))
     if not consumer and (becomes := found.metadata.get(BECOMES)):
         return Ref(becomes)
