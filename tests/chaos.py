@@ -90,7 +90,7 @@ class Chaos:
     def run(self, seconds: float, steps: int | None = None) -> Report:
         """The report, after so many seconds of change, or `steps`, and a last apply without a fault."""
         with Servers(self.place, self._directory) as self.servers:
-            self.report.crashes = self.servers.crashes
+            self.report.crashes, self.report.emptied = self.servers.crashes, self.servers.emptied
             flags = pipeline.Flags(server=self.servers.urls, no_context=True, timeout="2s")
             self._target = pipeline.resolve(flags, {})
             self._letters = Letters(connected(self.servers.urls))

@@ -147,6 +147,7 @@ class Report:
     refused: int = 0  # for what may be lost
     later: Counter[str] = field(default_factory=Counter)  # why something was left for the next apply
     crashes: list[float] = field(default_factory=list)
+    emptied: list[tuple[float, str]] = field(default_factory=list)  # see chaos_faults.Servers
     announced: Counter[str] = field(
         default_factory=Counter
     )  # stream -> the most that plans said would come again
@@ -222,8 +223,12 @@ class Report:
 
     def _again(self, desk: Desk, name: str, before: Delivery, after: Delivery) -> None:
         """It was worked on again, after `before`: a server that is killed at the wrong moment cannot know better."""
-        if any(
+        forgets = any(
             before.received <= crash + LATE and before.confirmed >= crash - SYNC for crash in self.crashes
+        )
+        if forgets or any(
+            stream in desk.streams and before.received <= crash <= after.received
+            for crash, stream in self.emptied
         ):
             self.forgotten += 1
             return

@@ -42,6 +42,7 @@ class Servers:
         self._returns: threading.Thread | None = None
         self._left = contextlib.ExitStack()
         self.crashes: list[float] = []
+        self.emptied: list[tuple[float, str]] = []  # when, and a stream of which a consumer's state was lost
 
     def __enter__(self) -> Self:
         if self._place.replicas > 1:
@@ -68,6 +69,7 @@ class Servers:
         self.crashes.append(time.monotonic())
         server.kill()
         if len(self._all) == 1:
+            self.emptied += [(self.crashes[-1], stream) for stream in _without_state(self._home)]
             server.start()
         else:
             self._returns = threading.Timer(DOWN, server.start)
@@ -92,6 +94,14 @@ class Servers:
                 for row in listed["streams"]
             )
         return False
+
+
+def _without_state(store: Path) -> list[str]:
+    """Streams with a consumer whose file is empty: 2.10 writes it in place, and was killed meanwhile (2.11 renames it).
+
+    Such a consumer begins anew, whoever made it and however long ago: 1 of some 65 kills.
+    """
+    return [path.parents[2].name for path in store.rglob("obs/*/o.dat") if not path.stat().st_size]
 
 
 def moment(step: Step, plan: Plan) -> int:
