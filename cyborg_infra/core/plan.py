@@ -216,7 +216,10 @@ def _with_moves(
     desired: State,
     facts: Facts,
 ) -> list[Change]:
-    """Replaced streams take their messages along where that is exact, and say so; or why they cannot. New ones know their readers."""
+    """Replaced streams take their messages along where that is exact, and say so; or why they cannot.
+
+    New ones know their readers, and so do those whose making was interrupted.
+    """
     moved, copied, made = [], moves.copies(live), (Action.CREATE, Action.REPLACE)
     for change in changes:
         if change.ref.kind is Kind.STREAM and (change.action in made or change.ref in interrupted):
@@ -226,6 +229,9 @@ def _with_moves(
             readers = desired.consumers(change.ref.stream)
             named = {places.get(reader.ref, reader.ref).consumer: reader for reader in readers}
             moved.append(replace(known, readers=named))
+        elif change.before and change.before.is_parked:
+            readers = desired.consumers(change.ref.stream)
+            moved.append(replace(change, readers={reader.ref.consumer: reader for reader in readers}))
         else:
             moved.append(change)
     return moved

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from typing import Self
 
-from cyborg_infra.live.parking import is_parked
 from cyborg_infra.live.routes import MIRROR, ROUTES, Route, is_copy, stream_counts
 from cyborg_infra.live.standing import Standing
 from cyborg_infra.model.fields import Config
@@ -50,12 +49,12 @@ def stage(stream: Resource | None, copy: Resource | None) -> Stage:
     if copy is None or not has_begun(copy):
         return Stage.WHOLE
     if is_copy(copy):
-        return Stage.PARKED if stream is None or is_parked(stream) else Stage.COPYING
+        return Stage.PARKED if stream is None or stream.is_parked else Stage.COPYING
     if stream is None:
         return Stage.GONE
     if is_copy(stream):
         return Stage.RETURNING
-    return Stage.COPIED if is_parked(stream) else Stage.RETURNED
+    return Stage.COPIED if stream.is_parked else Stage.RETURNED
 
 
 def runs_ahead(stream: Resource | None, copy: Resource | None) -> bool:
@@ -63,7 +62,7 @@ def runs_ahead(stream: Resource | None, copy: Resource | None) -> bool:
     if stream is None or copy is None or ("mirror" in stream.config) == ("mirror" in copy.config):
         return False
     mirror, origin = (copy, stream) if "mirror" in copy.config else (stream, copy)
-    return is_parked(origin) and stream_counts(mirror).last_seq > stream_counts(origin).last_seq
+    return origin.is_parked and stream_counts(mirror).last_seq > stream_counts(origin).last_seq
 
 
 @dataclass(frozen=True, slots=True)

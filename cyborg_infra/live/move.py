@@ -37,7 +37,7 @@ from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.follow import caught_up, nearly
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.journal import INGEST, LIMITS, Journal, Stage, has_begun, runs_ahead, stage
-from cyborg_infra.live.parking import is_parked, parked, unmark
+from cyborg_infra.live.parking import parked, unmark
 from cyborg_infra.live.routes import Route, present, stream_counts
 from cyborg_infra.live.standing import Standing
 from cyborg_infra.live.write import create_empty, delete, update_stream, write
@@ -148,7 +148,7 @@ class _Move:
             await self._delete(self.via)
 
     async def _put_back(self, stream: Resource, journal: Journal | None) -> None:
-        if journal is not None and is_parked(stream):
+        if journal is not None and stream.is_parked:
             with contextlib.suppress(ApiError):  # deny_purge: then a mark stays
                 await unmark(self.server, stream.ref)
             await self._update(stream.ref, {**stream.config, **journal.open}, "putting it back")
@@ -260,7 +260,7 @@ class _Move:
     async def _return(self, copy: Resource) -> None:
         """S is a copy of T, as desired in all that cannot be changed later; T has left out what is worked."""
         journal = Journal.of(copy)
-        if is_parked(copy):
+        if copy.is_parked:
             await self._open(copy)
             return
         if self.renames:
@@ -279,7 +279,7 @@ class _Move:
         if not self._fits(stream, route):
             await self._delete(self.ref)
             return
-        if not is_parked(copy):
+        if not copy.is_parked:
             await nearly(self.server, self.via, self.ref, route)
             await self._park(copy)
             return

@@ -6,12 +6,7 @@ from typing import Any
 
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.write import write
-from cyborg_infra.model.state import Ref, Resource
-
-
-def parking(stream: Ref) -> str:
-    """The subject that a parked stream takes in: nobody else uses it."""
-    return f"_parked.{stream}"
+from cyborg_infra.model.state import Ref, Resource, parking
 
 
 def parked(stream: Resource) -> dict[str, Any]:
@@ -22,11 +17,6 @@ def parked(stream: Resource) -> dict[str, Any]:
         if name not in ("subject_transform", "republish")  # what marks an end is for nobody
     }
     return {**rest, "subjects": [parking(stream.ref)], "no_ack": False}
-
-
-def is_parked(stream: Resource) -> bool:
-    """Whether it takes in nothing that anybody publishes."""
-    return list(stream.config.get("subjects") or ()) == [parking(stream.ref)]
 
 
 async def mark(server: JetStream, stream: Ref) -> None:

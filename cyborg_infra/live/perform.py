@@ -167,6 +167,12 @@ async def _update(server: JetStream, change: Change, manner: Manner) -> None:
         raise _stale(change.ref, "deleted")
     if _travels(change, desired):  # and may be on its way still, since a run that was interrupted
         await settled(server, live, manner.waits)
+    if (
+        live.is_parked and desired.config.get("retention") == "interest"
+    ):  # as in `_create`, which was interrupted
+        for reader in change.readers.values():
+            if await server.info(carry.placeholder(reader.ref)) is None:
+                await carry.begin(server, reader)
     if {"num_replicas", "placement"} <= {field.field for field in change.fields}:
         halfway = _halfway(live, desired)
         await _become(server, live, halfway)

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.jetstream import NO_MESSAGE, JetStream
-from cyborg_infra.live.parking import is_parked, mark, parking
+from cyborg_infra.live.parking import mark
 from cyborg_infra.live.write import update_stream
 from cyborg_infra.model.canonical import sendable
 from cyborg_infra.model.fields import PROMOTE_SINCE, Config, Version
 from cyborg_infra.model.problems import Problem, ServerFault
-from cyborg_infra.model.state import Ref, Resource, StreamCounts
+from cyborg_infra.model.state import Ref, Resource, StreamCounts, parking
 
 COPIES = ("mirror", "mirror_direct", "sources")
 """What makes a stream a copy: without it, it takes messages in by itself."""
@@ -90,7 +90,7 @@ class _Mirror(Route):
 
     async def urge(self, server: JetStream, origin: Resource, _copy: Resource) -> None:
         """It does not learn of a deleted message at the end, and would give its number to another one."""
-        if is_parked(origin):
+        if origin.is_parked:
             await mark(server, origin.ref)
 
     async def number(self, _server: JetStream, _copy: Ref, _origin: Ref, position: int) -> int:

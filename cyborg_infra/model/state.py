@@ -90,6 +90,11 @@ def unused_subject(consumer: Ref) -> str:
     return f"_parked.{consumer.stream}.{consumer.consumer}"
 
 
+def parking(stream: Ref) -> str:
+    """The subject that a parked stream takes in: nobody else uses it."""
+    return f"_parked.{stream}"
+
+
 def temporary(stream: Ref) -> Ref:
     """Where the messages of a stream are while it is replaced."""
     return Ref(f"{TEMPORARY}{stream.stream}")
@@ -207,6 +212,11 @@ class Resource:
     def is_stopped(self) -> bool:
         """Whether it is a consumer that a replace has stopped, where none can be paused: it goes on only as a new one."""
         return bool(self.ref.consumer) and self.config.get("filter_subject") == unused_subject(self.ref)
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether it is a stream that takes in nothing that anybody publishes: it is replaced, deleted, or not complete."""
+        return not self.ref.consumer and list(self.config.get("subjects") or ()) == [parking(self.ref)]
 
     @property
     def stopped_at(self) -> Stopped | None:

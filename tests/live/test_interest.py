@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from scene import Request, Scene, published, worked
 from servers import NEWEST, StartServer
-from test_move import PROMOTING
+from test_move import PROMOTING, Killed, die_at
 
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.jetstream import JetStream
@@ -53,20 +53,40 @@ def test_nothing_is_acknowledged_before_somebody_waits_for_it(
     """Whoever publishes between any two of our writes is refused, or heard."""
     if before:
         scene.converge(manifest(f", {before}"))
-    real, acknowledged = JetStream.call, 0
+    acknowledged = heard_between_writes(scene, monkeypatch)
+    scene.converge(manifest(f", {after}"))
+    assert acknowledged
+    assert scene.info(WORKER)["num_pending"] == len(acknowledged)
+
+
+@pytest.mark.parametrize("step", range(1, 15))
+def test_nothing_is_acknowledged_before_that_where_the_tool_dies_at_any_step(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """The next apply finds a stream that takes nothing in yet, and opens it once somebody waits."""
+    with monkeypatch.context() as patched, suppress(Killed):
+        die_at(patched, step)
+        scene.converge(manifest())
+    acknowledged = heard_between_writes(scene, monkeypatch)
+    scene.converge(manifest(", max_age: 50h"))
+    assert acknowledged
+    assert scene.info(WORKER)["num_pending"] == len(acknowledged)
+
+
+def heard_between_writes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Somebody publishes after each of our writes; the numbers of what was acknowledged."""
+    real, acknowledged = JetStream.call, list[int]()
 
     async def call(server: JetStream, verb: str, *given: Any, **named: Any) -> dict[str, Any]:
-        nonlocal acknowledged
         answer = await real(server, verb, *given, **named)
         if Request(verb, None).writes:
             with suppress(RuntimeError):  # nobody stores it yet
-                acknowledged += "seq" in scene.api.ask(SUBJECT, b"x").json
+                told = scene.api.ask(SUBJECT, b"x").json
+                acknowledged.extend([told["seq"]] if "seq" in told else [])
         return answer
 
     monkeypatch.setattr(JetStream, "call", call)
-    scene.converge(manifest(f", {after}"))
-    assert acknowledged
-    assert scene.info(WORKER)["num_pending"] == acknowledged
+    return acknowledged
 
 
 def test_a_stream_that_turns_to_interest_keeps_what_a_new_consumer_shall_have(
