@@ -222,16 +222,14 @@ def _with_moves(
     """
     moved, copied, made = [], moves.copies(live), (Action.CREATE, Action.REPLACE)
     for change in changes:
-        if change.ref.kind is Kind.STREAM and (change.action in made or change.ref in interrupted):
-            known = (
-                change if change.ref in interrupted else moves.planned(change, copied, live, desired, facts)
-            )
+        going_on = change.ref in interrupted or (change.before is not None and change.before.is_parked)
+        if change.ref.kind is Kind.STREAM and (change.action in made or going_on):
+            known = change
+            if change.action in made and change.ref not in interrupted:
+                known = moves.planned(change, copied, live, desired, facts)
             readers = desired.consumers(change.ref.stream)
             named = {places.get(reader.ref, reader.ref).consumer: reader for reader in readers}
             moved.append(replace(known, readers=named))
-        elif change.before and change.before.is_parked:
-            readers = desired.consumers(change.ref.stream)
-            moved.append(replace(change, readers={reader.ref.consumer: reader for reader in readers}))
         else:
             moved.append(change)
     return moved

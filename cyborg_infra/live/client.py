@@ -90,9 +90,8 @@ class SafeClient(Client):
         try:
             await super()._close(status, do_cbs)
         except OSError:
-            for (
-                subscription
-            ) in self._subs.values():  # else its task outlives the connection, and Python says so
+            # Else its task outlives the connection, and Python says so.
+            for subscription in self._subs.values():
                 subscription._stop_processing()  # noqa: SLF001 - see above
             self._subs.clear()
             if do_cbs and self._disconnected_cb is not None:

@@ -167,9 +167,8 @@ async def _update(server: JetStream, change: Change, manner: Manner) -> None:
         raise _stale(change.ref, "deleted")
     if _travels(change, desired):  # and may be on its way still, since a run that was interrupted
         await settled(server, live, manner.waits)
-    if (
-        live.is_parked and desired.config.get("retention") == "interest"
-    ):  # as in `_create`, which was interrupted
+    if live.is_parked and desired.config.get("retention") == "interest":
+        # As in `_create`, which was interrupted. A placeholder waits for what is stored as well as its consumer.
         for reader in change.readers.values():
             if await server.info(carry.placeholder(reader.ref)) is None:
                 await carry.begin(server, reader)

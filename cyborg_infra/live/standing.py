@@ -45,7 +45,7 @@ async def drained(server: JetStream, stream: Ref, manner: Manner, *, parked: boo
 async def stopped(server: JetStream, stream: Ref) -> None:
     """Where consumers cannot be paused: nobody is served. Their configurations and positions are noted already.
 
-    Only of a stream with limits retention: another one forgets what a stopped consumer does not wait for.
+    Only of a stream with limits retention: see docs/decisions/0015.
     """
     await _all(carry.stop(server, old, old) for old in _to_stop(await _consumers(server, stream)))
 
