@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -45,12 +46,13 @@ class Outage:
         Raises a fault that is not `worth` another attempt, or that comes ELECTION seconds after the first one or
         after the beginning of the outage.
         """
-        clock, end = asyncio.get_running_loop().time, float("inf")
+        end = math.inf
         while True:
             try:
                 return await attempt()
             except ServerFault as fault:
-                end = min(end, (self._since or clock()) + ELECTION)
-                if not worth(fault) or clock() >= end:
+                now = asyncio.get_running_loop().time()
+                end = min(end, (self._since or now) + ELECTION)
+                if not worth(fault) or now >= end:
                     raise
             await asyncio.sleep(PAUSE)

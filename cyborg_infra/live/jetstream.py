@@ -48,7 +48,6 @@ class JetStream:
         self._target = target
         self._timeout = max(target.timeout, CLUSTER_TIMEOUT) if connection.cluster else target.timeout
         self._outage = Outage()
-        self._reading = asyncio.Semaphore(READS_IN_FLIGHT)
 
     @property
     def clustered(self) -> bool:
@@ -264,16 +263,21 @@ class JetStream:
         ours = [ref.stream for ref, stream in found.items() if ref.stream in names or stream.owner == owner]
         # The longest listings first: their pages come one after the other, and the short ones fit in between.
         ours.sort(key=lambda name: _readers(streams[name]), reverse=True)
-        listed = await asyncio.gather(
-            *(
-                self._consumers(name, streams[name], patient=patient)
-                for name in ours
-                if _readers(streams[name])
-            )
-        )
-        for consumers, absent in listed:
-            found |= consumers
-            unread |= absent
+        left = (name for name in ours if _readers(streams[name]))
+
+        async def some() -> None:
+            for name in left:
+                consumers, absent = await self._consumers(name, streams[name], patient=patient)
+                found.update(consumers)
+                unread.update(absent)
+
+        # So many that each reads one after the other, instead of one for each that waits for its turn.
+        readers = [asyncio.ensure_future(some()) for _ in range(min(len(ours), READS_IN_FLIGHT))]
+        try:
+            await asyncio.gather(*readers)
+        finally:
+            for reader in readers:
+                reader.cancel()  # of a listing that cannot be completed nobody reads the rest
         return State(found, facts._replace(peers=_peers(facts.peers, streams)))
 
     async def _consumers(
@@ -284,19 +288,18 @@ class JetStream:
         async def read(name: str) -> dict[str, Any]:
             return await self.insist(f"CONSUMER.INFO.{stream}.{name}", doing=f"reading {stream}/{name}")
 
-        async with self._reading:
-            try:
-                rows, missing = await every_row(
-                    self.insist,
-                    f"CONSUMER.LIST.{stream}",
-                    "consumers",
-                    f"listing the consumers of {stream}",
-                    read if patient else _unanswered,
-                )
-            except ApiError as error:
-                if error.err_code == STREAM_NOT_FOUND:
-                    raise ChangedMeanwhile from None
-                raise
+        try:
+            rows, missing = await every_row(
+                self.insist,
+                f"CONSUMER.LIST.{stream}",
+                "consumers",
+                f"listing the consumers of {stream}",
+                read if patient else _unanswered,
+            )
+        except ApiError as error:
+            if error.err_code == STREAM_NOT_FOUND:
+                raise ChangedMeanwhile from None
+            raise
         if not rows and not missing and _readers(row):
             raise ChangedMeanwhile
         # At once, while what was read is at hand: of all consumers together it would be half of the memory.

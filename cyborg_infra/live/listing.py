@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from cyborg_infra.live.faults import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError
 from cyborg_infra.model.problems import Problem, ServerFault
 
 PAGE = 256  # rows of a listing
+PAGES_AHEAD = 8  # of each listing; the server takes 10,000 requests at once
 ENOUGH_PAGES = 8  # for a listing that moves while it is read, besides four times as many as it has
 
 Rows = dict[str, dict[str, Any]]  # by name
@@ -32,18 +35,34 @@ async def every_row(
 
     Pages are cut from a list that is sorted by name, so what comes and goes between two of them moves the next
     one. Each begins with the last row of the one before: where it does not, something may have been passed over,
-    and it is asked for from further up. So whatever is there all the time is found, in an account that is busy.
+    and it is asked for from further up. So whatever is there all the time is found, in an account that is busy,
+    and in whatever order the pages were read: the next ones are asked for while one is awaited.
     """
+    pages = _Pages(ask, verb, doing)
+    try:
+        rows, missing = await _linked(pages, member)
+    finally:
+        pages.forget()
+    if not missing:
+        return rows, {}
+    looked, problems = await _missing(missing, doing, one)
+    # A listing may have all zeroes for what it also names as missing.
+    return {name: row for name, row in rows.items() if name not in problems} | looked, problems
+
+
+async def _linked(pages: _Pages, member: str) -> tuple[Rows, dict[str, str]]:
+    """The rows of all pages, each of which overlaps with what was before it; and the names without a row, with why."""
     rows: Rows = {}
     missing: dict[str, str] = {}
-    begin = pages = 0
+    known: set[str] = set()
+    begin = read = 0
     while True:
-        page = await ask(verb, {"offset": begin}, doing=doing)
-        total, pages = page["total"], pages + 1
+        page = await pages.at(begin)
+        total, read = page["total"], read + 1
         listed = {_name(row): row for row in page.get(member) or ()}
         absent = dict.fromkeys(page.get("missing") or (), "no answer") | (page.get("offline") or {})
-        covered, known = listed.keys() | absent.keys(), rows.keys() | missing.keys()
-        if pages > ENOUGH_PAGES + 4 * total // PAGE:
+        covered = listed.keys() | absent.keys()
+        if read > ENOUGH_PAGES + 4 * total // PAGE:
             raise ChangedMeanwhile
         if begin and covered.isdisjoint(known):
             begin = max(begin - PAGE, 0)
@@ -54,11 +73,34 @@ async def every_row(
         rows |= listed
         missing |= absent
         if not goes_on:
-            break
+            return rows, missing
+        known |= covered
         begin += len(covered) - 1
-    looked, problems = await _missing(missing, doing, one)
-    # A listing may have all zeroes for what it also names as missing.
-    return {name: row for name, row in rows.items() if name not in problems} | looked, problems
+        pages.expect(begin, total)
+
+
+class _Pages:
+    """The pages of one listing by where they begin. What is expected is on its way before it is asked for."""
+
+    def __init__(self, ask: Ask, verb: str, doing: str) -> None:
+        self._ask = partial(ask, verb, doing=doing)
+        self._coming: dict[int, asyncio.Task[dict[str, Any]]] = {}
+
+    async def at(self, begin: int) -> dict[str, Any]:
+        """The page that begins with this row."""
+        coming = self._coming.pop(begin) if begin in self._coming else self._ask({"offset": begin})
+        return await coming
+
+    def expect(self, begin: int, total: int) -> None:
+        """This page and the next few of a listing with so many rows are coming."""
+        for offset in range(begin, total - 1, PAGE - 1)[:PAGES_AHEAD]:
+            if offset not in self._coming:
+                self._coming[offset] = asyncio.ensure_future(self._ask({"offset": offset}))
+
+    def forget(self) -> None:
+        """What is still coming is not awaited any more."""
+        for page in self._coming.values():
+            page.cancel()
 
 
 async def _missing(

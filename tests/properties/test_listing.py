@@ -1,0 +1,85 @@
+"""Listings that change while they are read: nothing that is there all the time is passed over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cyborg_infra.live import listing
+from cyborg_infra.live.listing import ChangedMeanwhile, every_row
+
+PAGE = 4  # rows; the server's 256 would need names by the hundred
+
+NAMES = tuple(f"{number:02}" for number in range(30))
+
+
+class Account:
+    """Streams of which some come and go each time that a page is cut; pages are cut in any order."""
+
+    def __init__(self, steady: set[str], moves: Iterator[set[str]], order: Iterator[int]) -> None:
+        self.steady = steady
+        self.moves = moves
+        self.order = order
+        self.waiting: list[tuple[int, asyncio.Future[dict[str, Any]]]] = []
+        self.most = 0
+
+    async def ask(self, verb: str, body: Mapping[str, Any], *, doing: str) -> dict[str, Any]:  # noqa: ARG002 - as the API's
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.waiting.append((body["offset"], answer))
+        self.most = max(self.most, len(self.waiting))
+        asyncio.get_running_loop().call_soon(self.answer)
+        return await answer
+
+    def answer(self) -> None:
+        offset, answer = self.waiting.pop(next(self.order, 0) % len(self.waiting))
+        names = sorted(self.steady | next(self.moves, set()))
+        page = [{"config": {"name": name}} for name in names[offset : offset + PAGE]]
+        if not answer.done():
+            answer.set_result({"total": len(names), "streams": page})
+
+
+async def _unasked(name: str) -> dict[str, Any]:
+    raise AssertionError(name)
+
+
+def _read(account: Account, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    monkeypatch.setattr(listing, "PAGE", PAGE)
+    rows, problems = asyncio.run(every_row(account.ask, "STREAM.LIST", "streams", "listing", _unasked))
+    assert not problems
+    return set(rows)
+
+
+@given(
+    st.sets(st.sampled_from(NAMES)),
+    st.lists(st.sets(st.sampled_from(NAMES)), max_size=40),
+    st.lists(st.integers(0, 7), max_size=40),
+)
+def test_what_is_there_all_the_time_is_found_in_whatever_order_pages_are_read(
+    steady: set[str], moves: list[set[str]], order: list[int]
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        try:
+            found = _read(Account(steady, iter(moves), iter(order)), monkeypatch)
+        except ChangedMeanwhile:
+            return  # it is read again: more than was found is not claimed
+    assert steady <= found <= steady.union(*moves)
+
+
+def test_pages_are_asked_for_while_one_is_awaited_and_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account(set(NAMES), iter(()), iter(()))
+    asked: list[int] = []
+    ask = account.ask
+
+    async def noted(verb: str, body: Mapping[str, Any], *, doing: str) -> dict[str, Any]:
+        asked.append(body["offset"])
+        return await ask(verb, body, doing=doing)
+
+    monkeypatch.setattr(account, "ask", noted)
+    assert _read(account, monkeypatch) == set(NAMES)
+    assert asked == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27]
+    assert account.most == min(listing.PAGES_AHEAD, len(asked) - 1)
