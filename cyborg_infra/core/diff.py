@@ -18,9 +18,9 @@ def diff(live: Resource, desired: Resource, version: Version) -> tuple[FieldChan
     A change that the server of this version would not make on the living resource carries its reason.
     """
     marks = _labels(live.metadata, desired.metadata, _MARKS)
-    if live.means(desired):
-        return tuple(marks)
     before, after = live.canonical(), desired.canonical()
+    if before == after:
+        return tuple(marks)
     own = before.get("metadata", {}), after.get("metadata", {})
     labels = _labels(*own, sorted({key for labels in own for key in labels}))
     changes = []

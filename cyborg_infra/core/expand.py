@@ -90,7 +90,15 @@ def drafted(org: Org, level: int = NEWEST_LEVEL) -> State:
         for kind, member in _stored(org)
         for stream in (_stream(common, kind, member, count),)
     }
-    return State(streams | {reader.ref: _consumer(common, reader, streams) for reader in readers})
+    limits = {
+        ref.stream: found
+        for ref, stream in streams.items()
+        if (found := stream.config.get("consumer_limits"))
+    }
+    consumers = {
+        reader.ref: _consumer(common, reader, limits.get(reader.ref.stream, {})) for reader in readers
+    }
+    return State(streams | consumers)
 
 
 def _stored(org: Org) -> Iterator[tuple[StreamKind, Member | None]]:
@@ -198,13 +206,14 @@ def _stream(common: _Common, kind: StreamKind, member: Member | None, readers: M
     return _resource(org, ref, settings, own, kind, member)
 
 
-def _consumer(common: _Common, reader: _Reader, streams: Mapping[Ref, Resource]) -> Resource:
+def _consumer(common: _Common, reader: _Reader, limits: Mapping[str, Any]) -> Resource:
+    """`limits` are its stream's `consumer_limits`."""
     ref, kind, role, events = reader
     settings = common.of(kind, role)
     own: dict[str, Any] = {}
     if "filter_subject" not in settings.config and "filter_subjects" not in settings.config:
         own = _filter(namespace.delivered(common.org, kind, role, events))
-    for name, limit in (streams[Ref(ref.stream)].config.get("consumer_limits") or {}).items():
+    for name, limit in limits.items():
         # The stream's limit is the default of what the consumer leaves open, as on the server.
         default = FIELDS[Kind.CONSUMER][name].default
         if limit and settings.config.get(name, default) == default:
@@ -221,7 +230,8 @@ def _resource(
     member: Member | None,
 ) -> Resource:
     """With its marks, the digest of what it says among them: the next plan tells drift from pending by it."""
-    labels, more = settings.labels.copy(), dict[str, str]()
+    labels = settings.labels.copy()
+    more: dict[str, str] = {}
     if isinstance(member, Role):
         labels[ROLE] = member.name
         if member.renamed_from:

@@ -9,9 +9,9 @@ from cyborg_infra.model.canonical import written
 from cyborg_infra.model.state import Ref, Resource, State, digest_of
 
 
-def fingerprint(live: State, desired: State, owned: State) -> Mapping[Ref, str]:
-    """What tells whether the server is still as this plan saw it."""
-    return _Fingerprint(live, desired, owned)
+def fingerprint(live: State, desired: State, owner: str) -> Mapping[Ref, str]:
+    """What tells whether the server is still as this plan, of what is `desired` and what `owner` owns, saw it."""
+    return _Fingerprint(live, desired, owner)
 
 
 class _Fingerprint(Mapping[Ref, str]):
@@ -20,13 +20,16 @@ class _Fingerprint(Mapping[Ref, str]):
     Made when it is asked for: most plans are neither saved nor applied.
     """
 
-    def __init__(self, live: State, desired: State, owned: State) -> None:
-        self._states = live, desired, owned
+    def __init__(self, live: State, desired: State, owner: str) -> None:
+        self._live, self._desired, self._owner = live, desired, owner
 
     @cached_property
     def _resources(self) -> Mapping[Ref, Resource]:
-        live, desired, owned = (state.resources for state in self._states)
-        return {ref: found for ref, found in live.items() if ref in desired or ref in owned}
+        return {
+            ref: found
+            for ref, found in self._live.resources.items()
+            if ref in self._desired.resources or found.owner == self._owner
+        }
 
     def __getitem__(self, ref: Ref) -> str:
         found = self._resources[ref]

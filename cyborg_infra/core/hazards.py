@@ -35,11 +35,12 @@ MASS_OF_AT_LEAST = 10
 MASS_SHARE = 0.3
 
 
-def of_plan(changes: Sequence[Change], owned: int) -> Iterator[Hazard]:
+def of_plan(changes: Sequence[Change], live: State, owner: str) -> Iterator[Hazard]:
     """A blast radius: much of what the organisation owns deleted or replaced in one go is more often a mistake."""
     gone = sum(
         change.before is not None and change.action in (Action.REPLACE, Action.DELETE) for change in changes
     )
+    owned = sum(found.owner == owner for found in live.resources.values()) if gone else 0
     if owned >= MASS_OF_AT_LEAST and gone > MASS_SHARE * owned:
         yield Hazard(
             HazardName.MASS_CHANGE,

@@ -6,9 +6,37 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 from cyborg_infra.model.plan import Action, Cause, Change
-from cyborg_infra.model.state import Ref, State
+from cyborg_infra.model.state import BECOMES, PLACEHOLDER, Ref, Resource, State
 
 REASON = "goes on where an interrupted replace stopped"
+
+
+def carried(left: Sequence[Resource], live: State, desired: State, owner: str) -> dict[Ref, Ref]:
+    """Desired resource -> what the owner has kept for it: a consumer's placeholder, or the stream of a move.
+
+    Among what is `left`, or a stream on its way to another name that the manifest has again.
+    """
+    moving = [stream for stream in live.streams() if BECOMES in stream.metadata and stream.owner == owner]
+    return {
+        successor: found.ref
+        for found in (*left, *moving)
+        if (successor := _successor(found)) in desired.resources and successor
+    }
+
+
+def is_placeholder(ref: Ref) -> bool:
+    """Whether it is a consumer that keeps the position of one being replaced."""
+    return ref.consumer.startswith(PLACEHOLDER)
+
+
+def _successor(found: Resource) -> Ref | None:
+    """What this is kept for, if it is a consumer's placeholder or the stream that a move goes by way of."""
+    stream, consumer = found.ref.stream, found.ref.consumer
+    if is_placeholder(found.ref):
+        return Ref(stream, consumer.removeprefix(PLACEHOLDER))
+    if not consumer and (becomes := found.metadata.get(BECOMES)):
+        return Ref(becomes)
+    return None
 
 
 def of_moves(

@@ -27,7 +27,6 @@ from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.state import (
     APPLIED,
     BECOMES,
-    PLACEHOLDER,
     Facts,
     Ref,
     Resource,
@@ -52,19 +51,21 @@ def make_plan(
     """
     facts = live.facts or Facts(OLDEST, 0)
     desired_part = _of_roles(desired, targets)
-    owned = State({ref: found for ref, found in live.resources.items() if found.owner == owner})
-    places = renames.predecessors(live, desired, owner)
-    carried = {
-        successor: found.ref
-        for found in owned.resources.values()
-        if (successor := _successor(found)) in desired.resources and successor
-    }
-    going_on = {*places.values(), *carried.values()}
-    going_on |= {ref for ref in owned.resources if _is_placeholder(ref) and Ref(ref.stream) in going_on}
-    orphans = [
+    left = [
         found
-        for ref, found in _of_roles(owned, targets).resources.items()
-        if ref not in desired.resources and ref not in going_on
+        for ref, found in live.resources.items()
+        if ref not in desired.resources and found.owner == owner
+    ]
+    places = renames.predecessors(live, desired, left)
+    carried = interrupted.carried(left, live, desired, owner)
+    going_on = {*places.values(), *carried.values()}
+    going_on |= {
+        found.ref
+        for found in left
+        if interrupted.is_placeholder(found.ref) and Ref(found.ref.stream) in going_on
+    }
+    orphans = [
+        found for found in left if found.ref not in going_on and (not targets or found.role in targets)
     ]
     if targets and (
         unknown := set(targets) - {found.role for found in [*desired.resources.values(), *orphans]}
@@ -78,11 +79,14 @@ def make_plan(
             )
         )
 
-    known = Known(found for ref, found in owned.resources.items() if ref in desired.resources)
+    known = Known(
+        found for ref, found in live.resources.items() if ref in desired.resources and found.owner == owner
+    )
     changes = [
         change
         for ref, wanted in desired_part.resources.items()
-        if (change := _change(_found(ref, places, live), wanted, owner, facts, known))
+        if not ((found := live.resources.get(ref)) and found.is_as(wanted))  # the owner's mark included
+        and (change := _change(_found(ref, places, live), wanted, owner, facts, known))
     ]
     if prune:
         changes += [
@@ -107,14 +111,14 @@ def make_plan(
             *_missing_streams(changes, live),
         ),
         notes=tuple(notes.of_plan(changes, orphans, targets, facts)),
-        base=fingerprint(live, desired_part, owned),
+        base=fingerprint(live, desired_part, owner),
         desired=desired,
         facts=live.facts,
         live=live,
         environment=org.environment if org else None,
         targets=tuple(targets),
         prune=prune,
-        whole=tuple(hazards.of_plan(changes, len(owned.resources))),
+        whole=tuple(hazards.of_plan(changes, live, owner)),
         unchanged=len(desired_part.resources) - sum(change.after is not None for change in changes),
     )
 
@@ -187,20 +191,6 @@ def _cause(live: Resource, desired: Resource, fields: Iterable[FieldChange], *, 
     ):
         return Cause.PENDING
     return Cause.BOTH
-
-
-def _is_placeholder(ref: Ref) -> bool:
-    return ref.consumer.startswith(PLACEHOLDER)
-
-
-def _successor(found: Resource) -> Ref | None:
-    """What this is kept for, if it is a consumer's placeholder or the stream that a move goes by way of."""
-    stream, consumer = found.ref.stream, found.ref.consumer
-    if _is_placeholder(found.ref):
-        return Ref(stream, consumer.removeprefix(PLACEHOLDER))
-    if not consumer and (becomes := found.metadata.get(BECOMES)):
-        return Ref(becomes)
-    return None
 
 
 def _found(ref: Ref, places: Mapping[Ref, Ref], live: State) -> Resource | None:

@@ -9,18 +9,13 @@ from cyborg_infra.model.org import StreamKind
 from cyborg_infra.model.state import BECOMES, KIND, RENAMED_FROM, Ref, Resource, State
 
 
-def predecessors(live: State, desired: State, owner: str) -> Mapping[Ref, Ref]:
-    """Desired resource -> the organisation's living one, no longer wanted under its name, whose place it takes.
+def predecessors(live: State, desired: State, left: Sequence[Resource]) -> Mapping[Ref, Ref]:
+    """Desired resource -> the one of `left`, which the organisation no longer wants under its name, whose place it takes.
 
     Only what does not exist yet takes a place, of the one other resource with its kind and role, or with the role's
     former name; a consumer in its own stream, or in the one whose place its stream takes. A bucket with another
     name is another bucket. A replace that was interrupted says itself where its messages belong.
     """
-    left = [
-        found
-        for ref, found in live.resources.items()
-        if ref not in desired.resources and found.owner == owner
-    ]
     streams = [found for found in left if found.ref.kind is Kind.STREAM]
     named = [stream for stream in streams if stream.metadata.get(KIND) != StreamKind.KEY_VALUE]
     found = dict(_successions(desired.streams(), named, live))

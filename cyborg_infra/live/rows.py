@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cyborg_infra.model.fields import Config, Kind
+from cyborg_infra.model.fields import Config
 from cyborg_infra.model.state import Activity, ConsumerCounts, Limits, Ref, Resource, StreamCounts
 from cyborg_infra.model.units import age
+
+_NONE: Mapping[str, Any] = {}
 
 
 def resource(ref: Ref, row: Mapping[str, Any]) -> Resource:
     """One stream or consumer of a listing, or of its INFO."""
     config: Config = row["config"]
-    counts = _stream_counts(row) if ref.kind is Kind.STREAM else _consumer_counts(row)
-    return Resource(ref, config, counts=counts, created=row.get("created", ""), activity=_activity(row))
+    counts = _consumer_counts(row) if ref.consumer else _stream_counts(row)
+    return Resource(ref, config, None, counts, row.get("created", ""), activity=_activity(row))
 
 
 def _stream_counts(row: Mapping[str, Any]) -> StreamCounts:
@@ -33,24 +35,28 @@ def _stream_counts(row: Mapping[str, Any]) -> StreamCounts:
     )
 
 
+# By position and not by name, because a large account has tens of thousands of them.
+
+
 def _consumer_counts(row: Mapping[str, Any]) -> ConsumerCounts:
     return ConsumerCounts(
-        num_pending=row["num_pending"],
-        num_ack_pending=row["num_ack_pending"],
-        num_redelivered=row["num_redelivered"],
-        num_waiting=row["num_waiting"],
-        delivered_stream_seq=row["delivered"]["stream_seq"],
-        ack_floor_stream_seq=row["ack_floor"]["stream_seq"],
+        row["num_pending"],
+        row["num_ack_pending"],
+        row["num_redelivered"],
+        row["num_waiting"],
+        row["delivered"]["stream_seq"],
+        row["ack_floor"]["stream_seq"],
     )
 
 
 def _activity(row: Mapping[str, Any]) -> Activity:
+    get = row.get
     return Activity(
-        read_at=row.get("ts", ""),
-        delivered_at=row.get("delivered", {}).get("last_active", ""),
-        acked_at=row.get("ack_floor", {}).get("last_active", ""),
-        paused=row.get("paused", False),
-        bound=row.get("push_bound", False),
+        get("ts", ""),
+        get("delivered", _NONE).get("last_active", ""),
+        get("ack_floor", _NONE).get("last_active", ""),
+        get("paused", False),
+        get("push_bound", False),
     )
 
 

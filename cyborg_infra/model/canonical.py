@@ -54,12 +54,10 @@ def _without_defaults(value: Any) -> Any:
 
 def written(labels: Mapping[str, str] | None, *besides: str) -> dict[str, str]:
     """The labels that somebody wrote, sorted: neither the server's nor those `besides`."""
-    kept = {
-        key: text
-        for key, text in (labels or {}).items()
-        if key not in besides and not key.startswith(SERVER_METADATA)
-    }
-    return dict(sorted(kept.items()))
+    kept = {key: text for key, text in sorted((labels or {}).items()) if not key.startswith(SERVER_METADATA)}
+    for key in besides:
+        kept.pop(key, None)
+    return kept
 
 
 _SHAPES: Mapping[Unit, Callable[[Field, Any], Any]] = {
@@ -91,13 +89,16 @@ def canonical(kind: Kind, config: Config) -> dict[str, Any]:
 def without_labels(kind: Kind, config: Config) -> dict[str, Any]:
     """The canonical form but for the metadata."""
     alike = dict(config)
-    alike.pop("metadata", None)
+    for name in _APART:
+        alike.pop(name, None)
     own = {name: alike.pop(name) for name in _OWN if name in alike}
     found = {**_alike(kind, alike), **each_normal(kind, own)}
     return _as_copy(found, config) if kind is Kind.STREAM else _with_one_filter(found)
 
 
-_OWN = ("name", "durable_name", "description", "subjects", "filter_subject", "filter_subjects")
+_APART = ("name", "durable_name", "metadata")
+"""What is compared elsewhere, or is the name under which the rest is compared."""
+_OWN = ("description", "subjects", "filter_subject", "filter_subjects")
 """What hardly two streams or consumers of an organisation have in common; all else is the same for most of a kind."""
 
 _RECENT: Mapping[Kind, list[tuple[Config, Config]]] = {kind: [] for kind in Kind}

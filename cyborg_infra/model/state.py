@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -14,6 +14,7 @@ import orjson
 from cyborg_infra.model.canonical import without_labels, written
 from cyborg_infra.model.fields import Config, Kind, Version
 from cyborg_infra.model.problems import Mark
+from cyborg_infra.model.valueclass import valueclass
 
 OWNER = "cyborg-infra.org"
 KIND = "cyborg-infra.kind"
@@ -179,7 +180,7 @@ class Amount(NamedTuple):
 _NOTHING: Mapping[Question, Amount] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Resource:
     """One stream or consumer; `config` in wire form. `origin` only when desired; `counts` and what follows only when live."""
 
@@ -243,12 +244,20 @@ class Resource:
             object.__setattr__(self, "_canonical", found)
         return self._canonical or {}
 
-    def means(self, other: Resource) -> bool:
-        """Whether both are configured alike. Then one canonical form serves both: most of a large plan's resources are."""
-        own, wanted = self.canonical(), other.canonical()
-        if own != wanted:
+    def is_as(self, wanted: Resource) -> bool:
+        """Whether both are configured and marked alike. Then one canonical form serves both: most of a large plan's are.
+
+        False where a replace has noted something, or where the marks differ: then `canonical` tells.
+        """
+        if wanted.metadata != written(self.metadata):
             return False
-        object.__setattr__(self, "_canonical", wanted)
+        said = wanted.canonical()
+        found = without_labels(self.ref.kind, self._as_wished())
+        if "metadata" in said:
+            found["metadata"] = said["metadata"]
+        if found != said:
+            return False
+        object.__setattr__(self, "_canonical", said)
         return True
 
     def _as_wished(self) -> Config:
@@ -331,7 +340,7 @@ class Facts(NamedTuple):
     max_payload: int = 0  # bytes that a request may have; 0 is unknown
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class State:
     """Streams and consumers by Ref, sorted. `facts` only when live. `State()` is nothing at all."""
 
