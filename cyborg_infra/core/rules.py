@@ -37,7 +37,7 @@ def _of_subjects(org: Org, state: State) -> Iterator[Problem]:
     by_hand = {
         ref
         for ref, found in state.resources.items()
-        if (kind := found.metadata[KIND]) in kinds or (kind, found.role) in alone
+        if (kind := found.metadata[KIND]) in kinds or (alone and (kind, found.role) in alone)
     }
     streams = {ref.stream for ref in by_hand if not ref.consumer}
     stored = SubjectIndex(

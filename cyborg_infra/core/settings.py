@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cyborg_infra.model.buckets import WORD_OF, bucket_stream
-from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.org import (
     ADMISSION,
     Bucket,
@@ -77,10 +76,13 @@ def admitted(admission: Fields) -> dict[str, Any]:
     return {"retention": "workqueue", "discard": "new", "max_msgs": most} if most else {}
 
 
+_STREAMS: Mapping[str, StreamKind] = {kind.value: kind for kind in StreamKind}
+_CONSUMERS: Mapping[str, ConsumerKind] = {kind.value: kind for kind in ConsumerKind}
+
+
 def kind_of(resource: Resource) -> StreamKind | ConsumerKind:
     """Which of the organisation's streams or consumers this is, by its own mark. Raises KeyError without one."""
-    kind = resource.metadata[KIND]
-    return StreamKind(kind) if resource.ref.kind is Kind.STREAM else ConsumerKind(kind)
+    return (_CONSUMERS if resource.ref.consumer else _STREAMS)[resource.metadata[KIND]]
 
 
 def member_of(org: Org, resource: Resource) -> Member | None:

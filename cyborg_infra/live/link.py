@@ -64,6 +64,9 @@ class Link:
         self._client: SafeClient | None = None
         self._inbox = ""
         self._ids = itertools.count(1)
+        self._gone: tuple[type[Exception], ...] = (
+            OSError,
+        )  # what nats-py raises of a connection that is gone
         self._pending: dict[str, _Pending] = {}
 
     async def request(
@@ -110,19 +113,20 @@ class Link:
     async def _publish(
         self, subject: str, payload: bytes, reply_to: str, headers: Mapping[str, str] | None
     ) -> None:
-        from nats.errors import ConnectionClosedError, OutboundBufferLimitError
-
         if self.broken or self._client is None:
             raise self.broken or ConnectionLost(self.url)
         try:
             await self._client.publish(subject, payload, reply=reply_to, headers=dict(headers or {}) or None)
-        except (ConnectionClosedError, OutboundBufferLimitError, OSError):
+        except self._gone:
             raise ConnectionLost(self.url) from None
 
     async def open(self) -> None:
         """Connected and listening for replies. Raises whatever nats-py, ssl or the system raise."""
+        from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+
         from cyborg_infra.live.client import SafeClient
 
+        self._gone = ConnectionClosedError, OutboundBufferLimitError, OSError
         client = self._client = SafeClient(tls_wanted=self._target.tls_wanted)
         async with asyncio.timeout(self._target.timeout):
             await client.connect(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from cyborg_infra.model.buckets import LEASES, bucket_stream
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.state import Facts, Limits, Question, Ref, Resource, State
+from cyborg_infra.model.valueclass import valueclass
 
 
 class Action(StrEnum):
@@ -41,7 +42,7 @@ class HazardName(StrEnum):
     MASS_CHANGE = "mass-change"
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Hazard:
     """One cost of one change. `exact` is false where `count` is an upper bound; bytes 0 where they are not known.
 
@@ -65,7 +66,7 @@ class FieldChange(NamedTuple):
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Change:
     """One action on one resource. `before` or `after` is present. `needs` must be done first, where it is in the plan.
 
@@ -102,7 +103,7 @@ class Change:
         return self.before.ref if self.before else self.ref
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Plan:
     """Everything that apply needs to decide. Falsy when the server matches the manifest.
 
@@ -179,7 +180,7 @@ class Done(StrEnum):
     NOT_REACHED = "not reached"
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Outcome:
     """How one change of a plan ended; one per change, always. `problem` if it failed."""
 

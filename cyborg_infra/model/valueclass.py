@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 else:
     from dataclasses import dataclass
 
-    def valueclass(*, frozen: bool, slots: bool) -> object:  # noqa: ARG001 - as above
-        """As dataclass, without `frozen`."""
-        return dataclass(slots=slots)
+    def valueclass(*, frozen: bool, slots: bool) -> object:
+        """As dataclass, hashed as one that is frozen."""
+        return dataclass(slots=slots, unsafe_hash=frozen)
