@@ -261,7 +261,7 @@ class JetStream:
         unread |= {Ref(name): problem for name, problem in missing.items()}
         found = {Ref(name): resource(Ref(name), row) for name, row in streams.items()}
         ours = [ref.stream for ref, stream in found.items() if ref.stream in names or stream.owner == owner]
-        # The longest listings first: their pages come one after the other, and the short ones fit in between.
+        # The longest listings first: they take longest, and the short ones fit in between.
         ours.sort(key=lambda name: _readers(streams[name]), reverse=True)
         left = (name for name in ours if _readers(streams[name]))
 

@@ -64,9 +64,8 @@ class Link:
         self._client: SafeClient | None = None
         self._inbox = ""
         self._ids = itertools.count(1)
-        self._gone: tuple[type[Exception], ...] = (
-            OSError,
-        )  # what nats-py raises of a connection that is gone
+        # What nats-py raises of a connection that is gone.
+        self._gone: tuple[type[Exception], ...] = (OSError,)
         self._pending: dict[str, _Pending] = {}
 
     async def request(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from cyborg_infra.live import listing
 from cyborg_infra.live.listing import ChangedMeanwhile, every_row
+from cyborg_infra.model.problems import Problem, ServerFault
 
 PAGE = 4  # rows; the server's 256 would need names by the hundred
 
@@ -68,6 +70,29 @@ def test_what_is_there_all_the_time_is_found_in_whatever_order_pages_are_read(
         except ChangedMeanwhile:
             return  # it is read again: more than was found is not claimed
     assert steady <= found <= steady.union(*moves)
+
+
+def test_of_pages_that_fail_together_one_is_told_and_none_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else Python says on stderr, with a traceback, that nobody asked what became of the others."""
+    account = Account(set(NAMES), iter(()), iter(()))
+    ask = account.ask
+
+    async def lost(verb: str, body: Mapping[str, Any], *, doing: str) -> dict[str, Any]:
+        if body["offset"]:
+            raise ServerFault(Problem("lost", "the connection is gone"))
+        return await ask(verb, body, doing=doing)
+
+    monkeypatch.setattr(account, "ask", lost)
+    told = False
+    try:
+        _read(account, monkeypatch)
+    except ServerFault:  # not by way of pytest.raises, which keeps the traceback with all that is in it
+        told = True
+    assert told
+    gc.collect()
+    assert caplog.records == []
 
 
 def test_pages_are_asked_for_while_one_is_awaited_and_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
