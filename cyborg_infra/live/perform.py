@@ -147,10 +147,13 @@ async def _create(server: JetStream, desired: Resource, readers: Collection[Reso
 
 
 async def _make(server: JetStream, desired: Resource) -> None:
-    create = create_stream if desired.ref.kind is Kind.STREAM else create_consumer
-    answer = await create(server, desired, f"creating {desired.ref}")
+    doing = f"creating {desired.ref}"
+    if desired.ref.kind is Kind.CONSUMER:
+        await _refuse_unless_kept(server, desired, await create_consumer(server, desired, doing))
+        return
+    answer = await create_stream(server, desired, doing)
     await _refuse_unless_kept(server, desired, answer)
-    if answer is not None and desired.ref.kind is Kind.STREAM and (older := older_messages(answer)):
+    if older := older_messages(answer):
         raise ServerFault(
             Problem(
                 "older-messages",

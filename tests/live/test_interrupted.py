@@ -28,11 +28,9 @@ from acceptance import (
 )
 from scene import Scene, Step, changed, deleted, published, stream, worked
 from servers import OLDEST, StartServer
+from silence import Silence
 
-from cyborg_infra.live import again
-from cyborg_infra.live.connect import Connection
 from cyborg_infra.live.embedded import EmbeddedServer
-from cyborg_infra.live.faults import NoReply
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.fields import FIELDS, Kind
 from cyborg_infra.model.plan import Done, Outcome
@@ -205,25 +203,6 @@ def test_a_consumer_that_was_worked_with_after_the_plan_is_not_deleted(
     outcomes = scene.apply(scene.wish(ORG, prune=True))
     assert "has been worked with since the plan was made" in problem(outcomes, reader)
     assert scene.info(reader)["num_pending"] == 1
-
-
-class Silence:
-    """The reply to a request is lost; `executed` says whether the server has got it. Once per subject."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, ending: str, *, executed: bool) -> None:
-        self.lost: list[str] = []
-        original = Connection.request
-
-        async def request(connection: Connection, subject: str, *arguments: Any, **more: Any) -> bytes:
-            if ending not in subject or subject in self.lost:
-                return await original(connection, subject, *arguments, **more)
-            self.lost.append(subject)
-            if executed:
-                await original(connection, subject, *arguments, **more)
-            raise NoReply(subject, 0)
-
-        monkeypatch.setattr(Connection, "request", request)
-        monkeypatch.setattr(again, "PAUSE", 0.0)
 
 
 @pytest.mark.parametrize("executed", [True, False])

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from scene import Scene
 from servers import NEWEST, OLDEST, StartServer
+from silence import Silence
 
 from cyborg_infra.live import write
 from cyborg_infra.live.embedded import EmbeddedServer
@@ -97,6 +98,19 @@ def test_a_move_waits_until_its_copies_begin_empty(
     assert stored(scene) == tasks
 
 
+def test_a_copy_is_empty_also_where_the_answer_that_says_so_is_lost(
+    scene: Scene, server: EmbeddedServer, tasks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = leave_files(scene, server, str(temporary(Ref(STREAM))))
+    removal = threading.Timer(1.0, shutil.rmtree, (held,))
+    removal.start()
+    silence = Silence(monkeypatch, f"STREAM.CREATE.{temporary(Ref(STREAM))}", executed=True)
+    scene.converge(manifest("workqueue"))
+    removal.join()
+    assert silence.lost
+    assert stored(scene) == tasks
+
+
 def test_a_move_whose_copy_never_begins_empty_leaves_everything_as_it_was(
     scene: Scene, server: EmbeddedServer, tasks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,9 +125,17 @@ def test_a_move_whose_copy_never_begins_empty_leaves_everything_as_it_was(
     assert stored(scene) == tasks
 
 
-def test_a_new_stream_that_is_not_empty_is_no_success(scene: Scene, server: EmbeddedServer) -> None:
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_new_stream_that_is_not_empty_is_no_success(
+    scene: Scene,
+    server: EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    answered: bool,  # noqa: FBT001
+) -> None:
     """Nothing is deleted for that: who knows whose tasks they are. The next plan has nothing left to do but what waited."""
     leave_files(scene, server, STREAM)
+    if not answered:
+        Silence(monkeypatch, f"STREAM.CREATE.{STREAM}", executed=True)
     outcomes = scene.apply(scene.wish(manifest("limits")))
     assert f"{STREAM} was created, and holds 5 messages that are older" in problems(outcomes)
     assert f"{STREAM}/cto-worker" not in scene.refs()
