@@ -136,14 +136,23 @@ def _travels(change: Change, after: Resource) -> bool:
 
 
 async def _create(server: JetStream, desired: Resource, readers: Collection[Resource] = ()) -> None:
-    """An interest stream takes nothing in before its `readers` are there: it would acknowledge it, and forget it."""
     if readers and desired.config.get("retention") == "interest" and desired.config.get("subjects"):
         closed = Resource(desired.ref, parked(desired))
-        for first in (closed, *readers):
-            await _make(server, first)
+        await _make(server, closed)
+        await _read_first(server, readers)
         await _become(server, closed, desired)
     else:
         await _make(server, desired)
+
+
+async def _read_first(server: JetStream, readers: Collection[Resource]) -> None:
+    """An interest stream takes nothing in before its `readers` are there: it would acknowledge it, and forget it.
+
+    A placeholder waits for what is stored as well as its consumer.
+    """
+    for reader in readers:
+        if await server.info(carry.placeholder(reader.ref)) is None:
+            await carry.begin(server, reader)
 
 
 async def _make(server: JetStream, desired: Resource) -> None:
@@ -171,10 +180,7 @@ async def _update(server: JetStream, change: Change, manner: Manner) -> None:
     if _travels(change, desired):  # and may be on its way still, since a run that was interrupted
         await settled(server, live, manner.waits)
     if live.is_parked and desired.config.get("retention") == "interest":
-        # As in `_create`, which was interrupted. A placeholder waits for what is stored as well as its consumer.
-        for reader in change.readers.values():
-            if await server.info(carry.placeholder(reader.ref)) is None:
-                await carry.begin(server, reader)
+        await _read_first(server, change.readers.values())  # `_create` was interrupted
     if {"num_replicas", "placement"} <= {field.field for field in change.fields}:
         halfway = _halfway(live, desired)
         await _become(server, live, halfway)
