@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from cyborg_infra.model.org import Org
 from cyborg_infra.model.plan import Cause, Done, Outcome, Plan
 from cyborg_infra.model.problems import ServerFault, SnapshotIncomplete
 from cyborg_infra.model.state import State
+from cyborg_infra.model.valueclass import valueclass
 
 if TYPE_CHECKING:  # asyncio and nats cost 100 ms: `show` and `validate` need neither
     import asyncio
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Wish:
     """What a plan shall lead to: the organisation of a manifest, or the desired state of a saved plan."""
 

@@ -6,17 +6,18 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from cyborg_infra.model.problems import Problem, UsageInvalid
+from cyborg_infra.model.valueclass import valueclass
 
 _SECRETS = ("password", "token", "user_jwt", "user_seed")
 _PATHS = ("creds", "nkey", "cert", "key", "ca")
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Context:
     """A context: its name, and its settings by the file's own keys. Secrets among them: never shown."""
 

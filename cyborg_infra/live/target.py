@@ -7,7 +7,7 @@ override both. Of several ways to log in, the one from the strongest source is u
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +17,14 @@ from cyborg_infra.live.context import Context, expand_path, read_context, select
 from cyborg_infra.model import units
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.subjects import is_pattern, is_token
+from cyborg_infra.model.valueclass import valueclass
 
 DEFAULT_URL = "nats://localhost:4222"
 DEFAULT_PORT = 4222
 DEFAULT_TIMEOUT = "5s"
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Flags:
     """The connection options as typed; empty means not given."""
 
@@ -47,7 +48,7 @@ class Flags:
     timeout: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Target:
     """A server and a login, complete and checked. At most one of the ways to log in is set, besides a token."""
 

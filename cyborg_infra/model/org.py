@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cyborg_infra.model.problems import Mark
 from cyborg_infra.model.units import MINUTE
+from cyborg_infra.model.valueclass import valueclass
 
 Path = tuple[str | int, ...]
 """Where a value stands in the manifest: `("roles", "cto", "tasks", "max_age")`."""
@@ -125,7 +126,7 @@ class Alerts(NamedTuple):
     broadcast_ack: int = 5 * MINUTE
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Org:
     """A validated manifest. Later layers win over earlier ones. `marks` finds the line of any path in it."""
 
