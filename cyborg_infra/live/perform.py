@@ -161,6 +161,8 @@ async def _make(server: JetStream, desired: Resource) -> None:
         await _refuse_unless_kept(server, desired, await create_consumer(server, desired, doing))
         return
     answer = await create_stream(server, desired, doing)
+    if answer is None:  # it was lost, and only that, or the stream itself, tells what the stream began with
+        answer = await server.insist(f"STREAM.INFO.{desired.ref}", doing=doing)
     await _refuse_unless_kept(server, desired, answer)
     if older := older_messages(answer):
         raise ServerFault(

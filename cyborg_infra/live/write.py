@@ -54,11 +54,9 @@ async def write(
     return await server.patiently(attempt)
 
 
-async def create_stream(server: JetStream, wanted: Resource, doing: str) -> Mapping[str, Any]:
-    """There is a stream like this; returns what the server says of it, at the latest when it is asked. Raises as `write` does."""
-    answer = await _put(server, f"STREAM.CREATE.{wanted.ref}", wanted.config, wanted, doing)
-    # Only that tells what it began with.
-    return answer or await server.insist(f"STREAM.INFO.{wanted.ref}", doing=doing)
+async def create_stream(server: JetStream, wanted: Resource, doing: str) -> Mapping[str, Any] | None:
+    """There is a stream like this. Raises as `write` does."""
+    return await _put(server, f"STREAM.CREATE.{wanted.ref}", wanted.config, wanted, doing)
 
 
 async def create_empty(server: JetStream, wanted: Resource, doing: str) -> None:
@@ -70,7 +68,7 @@ async def create_empty(server: JetStream, wanted: Resource, doing: str) -> None:
     """
     for pause in (*_REMOVAL, 0.0):
         answer = await create_stream(server, wanted, doing)
-        if not _begun(answer):
+        if answer is None or not _begun(answer):
             return
         await delete(server, wanted.ref)
         await asyncio.sleep(pause)

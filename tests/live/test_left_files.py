@@ -98,19 +98,6 @@ def test_a_move_waits_until_its_copies_begin_empty(
     assert stored(scene) == tasks
 
 
-def test_a_copy_is_empty_also_where_the_answer_that_says_so_is_lost(
-    scene: Scene, server: EmbeddedServer, tasks: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = leave_files(scene, server, str(temporary(Ref(STREAM))))
-    removal = threading.Timer(1.0, shutil.rmtree, (held,))
-    removal.start()
-    silence = Silence(monkeypatch, f"STREAM.CREATE.{temporary(Ref(STREAM))}", executed=True)
-    scene.converge(manifest("workqueue"))
-    removal.join()
-    assert silence.lost
-    assert stored(scene) == tasks
-
-
 def test_a_move_whose_copy_never_begins_empty_leaves_everything_as_it_was(
     scene: Scene, server: EmbeddedServer, tasks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
