@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -49,16 +50,21 @@ def test_yes_is_asked_for_once_and_proceeds(project: Path, api: Api) -> None:
     assert "AGENT_CTO_TASKS" in streams(api)
 
 
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """By a signal, once it waits for the answer, and as a person would again, where Python was in a place that swallows it."""
+    time.sleep(0.5)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(5)
+
+
 @pytest.mark.parametrize("answer", ["y\n", "no\n", "Yes\n", "\n", "\x04", "\x03"], ids=repr)
 def test_anything_but_yes_changes_nothing(project: Path, api: Api, answer: str) -> None:
     """Ctrl-D and Ctrl-C are no yes either."""
     terminal = Terminal("apply", cwd=project)
     terminal.until(ANSWER)
     if answer == "\x03":
-        time.sleep(
-            0.5
-        )  # until it waits for the answer, as it does by the time that a person reads the question
-        terminal.process.send_signal(signal.SIGINT)
+        threading.Thread(target=_interrupt, args=(terminal.process,), daemon=True).start()
     else:
         terminal.type(answer)
     ended = terminal.ended()
