@@ -66,9 +66,10 @@ async def _linked(pages: _Pages, member: str) -> tuple[Rows, dict[str, str]]:
             raise ChangedMeanwhile
         if begin and covered.isdisjoint(known):
             begin = max(begin - PAGE, 0)
+            pages.forget()  # where much comes and goes, what is read ahead does not fit: one after the other from here
             continue
         goes_on = begin + len(covered) < total
-        if goes_on and not (covered - known if begin else covered):
+        if goes_on and not covered:
             raise ChangedMeanwhile
         rows |= listed
         missing |= absent
@@ -84,6 +85,7 @@ class _Pages:
 
     def __init__(self, ask: Ask, verb: str, doing: str) -> None:
         self._ask = partial(ask, verb, doing=doing)
+        self._ahead = PAGES_AHEAD
         self._coming: dict[int, asyncio.Task[dict[str, Any]]] = {}
 
     async def at(self, begin: int) -> dict[str, Any]:
@@ -93,14 +95,15 @@ class _Pages:
 
     def expect(self, begin: int, total: int) -> None:
         """This page and the next few of a listing with so many rows are coming."""
-        for offset in range(begin, total - 1, PAGE - 1)[:PAGES_AHEAD]:
+        for offset in range(begin, total - 1, PAGE - 1)[: self._ahead]:
             if offset not in self._coming:
                 self._coming[offset] = asyncio.ensure_future(self._ask({"offset": offset}))
 
     def forget(self) -> None:
-        """What is still coming is not awaited any more."""
-        for page in self._coming.values():
-            page.cancel()
+        """What is still coming is not awaited any more, and nothing is read ahead from now on."""
+        self._ahead = 1
+        while self._coming:
+            self._coming.popitem()[1].cancel()
 
 
 async def _missing(

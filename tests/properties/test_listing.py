@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -70,6 +71,13 @@ def test_what_is_there_all_the_time_is_found_in_whatever_order_pages_are_read(
         except ChangedMeanwhile:
             return  # it is read again: more than was found is not claimed
     assert steady <= found <= steady.union(*moves)
+
+
+def test_a_page_with_nothing_new_is_gone_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes and goes at the top moves each page, and what is asked for from further up is known by then."""
+    for period in range(2, 6):
+        moves = itertools.cycle([{NAMES[0]}] * (period - 1) + [set[str]()])
+        assert _read(Account(set(NAMES[1:]), moves, iter(())), monkeypatch) >= set(NAMES[1:])
 
 
 def test_of_pages_that_fail_together_one_is_told_and_none_is_left_behind(
