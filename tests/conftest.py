@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def pytest_configure() -> None:
     """Two workers that fill one directory of hypothesis' at once read each other's half-written files."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     set_hypothesis_home_dir(Path(__file__).parents[1] / ".hypothesis" / worker)
+    # A shell starts what runs in the background without Ctrl-C, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
