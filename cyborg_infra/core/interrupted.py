@@ -24,15 +24,10 @@ def carried(left: Sequence[Resource], live: State, desired: State, owner: str) -
     }
 
 
-def is_placeholder(ref: Ref) -> bool:
-    """Whether it is a consumer that keeps the position of one being replaced."""
-    return ref.consumer.startswith(PLACEHOLDER)
-
-
 def _successor(found: Resource) -> Ref | None:
     """What this is kept for, if it is a consumer's placeholder or the stream that a move goes by way of."""
     stream, consumer = found.ref.stream, found.ref.consumer
-    if is_placeholder(found.ref):
+    if found.ref.is_placeholder:
         return Ref(stream, consumer.removeprefix(PLACEHOLDER))
     if not consumer and (becomes := found.metadata.get(BECOMES)):
         return Ref(becomes)

@@ -60,9 +60,7 @@ def make_plan(
     carried = interrupted.carried(left, live, desired, owner)
     going_on = {*places.values(), *carried.values()}
     going_on |= {
-        found.ref
-        for found in left
-        if interrupted.is_placeholder(found.ref) and Ref(found.ref.stream) in going_on
+        found.ref for found in left if found.ref.is_placeholder and Ref(found.ref.stream) in going_on
     }
     orphans = [
         found for found in left if found.ref not in going_on and (not targets or found.role in targets)

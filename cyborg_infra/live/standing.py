@@ -106,11 +106,7 @@ async def _consumers(server: JetStream, stream: Ref) -> list[Resource]:
 
 
 def _to_stop(consumers: Iterable[Resource]) -> list[Resource]:
-    return [
-        found
-        for found in consumers
-        if not found.ref.consumer.startswith(PLACEHOLDER) and not found.is_stopped
-    ]
+    return [found for found in consumers if not found.ref.is_placeholder and not found.is_stopped]
 
 
 async def _all(calls: Iterable[Awaitable[Any]]) -> list[Any]:

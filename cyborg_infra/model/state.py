@@ -82,6 +82,11 @@ class Ref(NamedTuple):
         """Its own name: the consumer's, or the stream's."""
         return self.consumer or self.stream
 
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether it is a consumer that keeps the position of one being replaced."""
+        return self.consumer.startswith(PLACEHOLDER)
+
     def __str__(self) -> str:
         return f"{self.stream}/{self.consumer}" if self.consumer else self.stream
 
