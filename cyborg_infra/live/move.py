@@ -29,6 +29,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cyborg_infra.live import routes, standing
@@ -38,7 +39,7 @@ from cyborg_infra.live.follow import caught_up, nearly
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.live.journal import INGEST, LIMITS, Journal, Stage, has_begun, runs_ahead, stage
 from cyborg_infra.live.parking import parked, unmark
-from cyborg_infra.live.routes import Route, present, stream_counts
+from cyborg_infra.live.routes import Route, is_empty, present, stream_counts
 from cyborg_infra.live.standing import Standing
 from cyborg_infra.live.write import create_empty, delete, update_stream, write
 from cyborg_infra.model.canonical import sendable
@@ -110,9 +111,9 @@ class _Move:
     async def run(self) -> None:
         """From wherever the server is to the end. Started again after the end, it does nothing."""
         stream, copy = await self._look()
-        if stream is not None and copy is not None and self._is_outdated(stream, copy):
-            await self._delete(self.via)
-            copy = None
+        if stream is not None and copy is not None and (spoilt := self._spoilt(stream, copy)):
+            await self._delete(spoilt)
+            stream, copy = await self._look()
         if copy is not None and not has_begun(copy):
             await self._begin_rename(copy)
             stream, copy = await self._look()
@@ -123,15 +124,19 @@ class _Move:
             await self._step(stream, copy)
             stream, copy = await self._look()
 
-    def _is_outdated(self, stream: Resource, copy: Resource) -> bool:
-        """Whether an earlier run was interrupted while it copied: what workers have acknowledged since is in T for ever.
+    def _spoilt(self, stream: Resource, copy: Resource) -> Ref | None:
+        """The copy that an interrupted run began, if it may hold what its origin, which still has everything, does not.
 
-        A copy that can wait has waited until nobody worked any more.
+        That is what workers have acknowledged since, where the copy could not wait until nobody worked any more.
         """
-        if not self.must or self.renames or stage(stream, copy) is not Stage.COPYING:
-            return False
-        journal = Journal.of(copy)
-        return journal.consumed and not journal.by.can_wait
+        reached = stage(stream, copy)
+        if reached is Stage.RETURNING:
+            return None if Journal.of(copy).by.begins_with(copy, stream) else self.ref
+        if reached is Stage.COPYING and self.must and not self.renames:
+            journal = Journal.of(copy)
+            outdated = journal.consumed and not journal.by.can_wait
+            return self.via if outdated or not journal.by.begins_with(stream, copy) else None
+        return None
 
     async def undo(self) -> None:
         """The old stream takes messages in and its consumers are served, as before, if it still has everything."""
@@ -203,7 +208,12 @@ class _Move:
             journal = journal.noting(await self._drained(self.ref, parked=False))
         config = {name: stream.config[name] for name in STORED if name in stream.config}
         config |= {"metadata": journal.metadata(self.desired), **journal.by.declared(self.ref, waiting=waits)}
-        await self._create(self.via, config | self._limit(stream))
+        await self._create(
+            self.via,
+            config | self._limit(stream),
+            # What is acknowledged meanwhile is missing anywhere in S, not at its beginning alone.
+            is_empty if journal.consumed else partial(journal.by.begins_with, stream),
+        )
 
     async def _leave(self, stream: Resource, copy: Resource) -> None:
         """The consumers of S wait and are noted, and S takes nothing in; T is so near that this lasts milliseconds."""
@@ -269,9 +279,10 @@ class _Move:
             first = await self._in_copy(journal, min(journal.positions.values()))
             if first > 1:  # with 1 it is a purge of everything (measured 2.10.26 and 2.12.8, not 2.15.1)
                 await self._leave_out(first)
+                copy = present(await self.server.info(self.via))
         metadata = {OWNER: self.desired.owner, KIND: self.desired.metadata.get(KIND, "")}
         config = {**self._creation(journal.by), "metadata": metadata, **journal.by.declared(self.via)}
-        await self._create(self.ref, config | self._limit(copy))
+        await self._create(self.ref, config | self._limit(copy), partial(journal.by.begins_with, copy))
 
     async def _arrive(self, stream: Resource, copy: Resource) -> None:
         """S takes messages in, still without limits. An S that the manifest no longer wants is begun anew."""
@@ -364,11 +375,11 @@ class _Move:
         verb, doing = f"STREAM.PURGE.{self.via}", f"leaving out what is worked in {self.ref}"
         await write(self.server, verb, {"seq": first}, doing=doing, holds=holds)
 
-    async def _create(self, ref: Ref, config: Config) -> None:
+    async def _create(self, ref: Ref, config: Config, has_begun_empty: Callable[[Resource], bool]) -> None:
         body = {"storage": "file", "retention": "limits", "allow_rollup_hdrs": True, **config}
         body |= {"name": ref.stream}
         wanted = Resource(ref, sendable(body))
-        await create_empty(self.server, wanted, f"moving {self.ref}: creating {ref}")
+        await create_empty(self.server, wanted, f"moving {self.ref}: creating {ref}", has_begun_empty)
 
     async def _update(self, ref: Ref, config: Config, what: str) -> None:
         await update_stream(self.server, Resource(ref, sendable(config)), f"moving {self.ref}: {what}")

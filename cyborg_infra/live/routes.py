@@ -23,6 +23,7 @@ from cyborg_infra.model.canonical import sendable
 from cyborg_infra.model.fields import PROMOTE_SINCE, Config, Version
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import Ref, Resource, StreamCounts, parking
+from cyborg_infra.model.units import age
 
 COPIES = ("mirror", "mirror_direct", "sources")
 """What makes a stream a copy: without it, it takes messages in by itself."""
@@ -34,6 +35,11 @@ SHORTEST_WINDOW = 100_000_000  # nanoseconds; the server has no shorter memory o
 def is_copy(stream: Resource) -> bool:
     """Whether it still takes its messages from another stream."""
     return any(stream.config.get(name) for name in COPIES)
+
+
+def is_empty(copy: Resource) -> bool:
+    """Whether it has never held anything."""
+    return not stream_counts(copy).last_seq
 
 
 def opened(config: Config) -> dict[str, Any]:
@@ -52,6 +58,13 @@ class Route(ABC):
     @abstractmethod
     def declared(self, origin: Ref, *, waiting: bool = False) -> dict[str, Any]:
         """What makes a stream a copy of `origin`; a `waiting` one copies nothing yet."""
+
+    @abstractmethod
+    def begins_with(self, origin: Resource, copy: Resource) -> bool:
+        """Whether the copy holds nothing but copies: it may have begun with the files of an earlier stream, see `write`.
+
+        No if that cannot be told any more: `origin`, as it was before or is now, begins with something else.
+        """
 
     @abstractmethod
     async def reached(self, server: JetStream, copy: Resource) -> int:
@@ -81,6 +94,10 @@ class _Mirror(Route):
             raise ValueError("a mirror cannot wait")
         return {"mirror": {"name": origin.stream}}
 
+    def begins_with(self, origin: Resource, copy: Resource) -> bool:
+        theirs, ours = stream_counts(origin), stream_counts(copy)
+        return is_empty(copy) or (ours.first_seq, ours.first_ts) == (theirs.first_seq, theirs.first_ts)
+
     async def reached(self, _server: JetStream, copy: Resource) -> int:
         return stream_counts(copy).last_seq
 
@@ -106,6 +123,10 @@ class _Sources(Route):
     def declared(self, origin: Ref, *, waiting: bool = False) -> dict[str, Any]:
         nothing = {"filter_subject": parking(origin)} if waiting else {}
         return {"sources": [{"name": origin.stream, **nothing}]}
+
+    def begins_with(self, _origin: Resource, copy: Resource) -> bool:
+        """What it has copied is as old as the copying."""
+        return not age(stream_counts(copy).first_ts, copy.created)
 
     async def reached(self, server: JetStream, copy: Resource) -> int:
         counts = stream_counts(copy)

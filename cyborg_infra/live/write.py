@@ -59,19 +59,36 @@ async def create_stream(server: JetStream, wanted: Resource, doing: str) -> Mapp
     return await _put(server, f"STREAM.CREATE.{wanted.ref}", wanted.config, wanted, doing)
 
 
-async def create_empty(server: JetStream, wanted: Resource, doing: str) -> None:
-    """There is a stream like this that holds nothing. Raises as `write` does, and ServerFault where there is none to be had.
+async def create_empty(
+    server: JetStream, wanted: Resource, doing: str, has_begun_empty: Callable[[Resource], bool]
+) -> None:
+    """There is a stream like this that held nothing. Raises as `write` does, and ServerFault where there is none to be had.
 
     A server moves a deleted stream aside and removes it behind its answer. As long as it does, the next deletion under
     that name leaves the files, and the next stream begins with what is in them (2.10.26 to 2.15.1). To copy into that
-    one would take its messages for the first of the origin.
+    one would take its messages for the first of the origin. Where the answer is lost, the stream may hold by now what it
+    has copied: then `has_begun_empty` tells.
     """
     for pause in (*_REMOVAL, 0.0):
         answer = await create_stream(server, wanted, doing)
-        if answer is None or not _begun(answer):
+        if answer is not None:
+            empty = not _begun(answer)
+        else:
+            found = await server.info(wanted.ref)
+            empty = found is not None and has_begun_empty(found)
+        if empty:
             return
         await delete(server, wanted.ref)
         await asyncio.sleep(pause)
+    if answer is None:
+        raise ServerFault(
+            Problem(
+                "not-known-empty",
+                f"{doing}: its answers are lost, and without one it is not known whether the stream began empty",
+                None,
+                "apply again when the server answers in time",
+            )
+        )
     raise ServerFault(
         Problem(
             "not-removed",

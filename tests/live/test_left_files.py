@@ -12,6 +12,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scene import Scene
@@ -19,6 +20,7 @@ from servers import NEWEST, OLDEST, StartServer
 from silence import Silence
 
 from cyborg_infra.live import write
+from cyborg_infra.live.connect import Connection
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.model.plan import Outcome
 from cyborg_infra.model.state import Ref, temporary
@@ -26,6 +28,15 @@ from cyborg_infra.model.state import Ref, temporary
 STREAM = "AGENT_CTO_TASKS"
 SUBJECT = "acme.agents.cto.tasks"
 STALE = 5
+CREATED = [str(temporary(Ref(STREAM))), STREAM]
+MOVES = [
+    *((version, "limits", "workqueue") for version in (NEWEST, "2.12.8", OLDEST)),
+    *((version, "workqueue", "limits") for version in (NEWEST, "2.11.11")),  # before, none is moved
+]
+
+
+class Killed(BaseException):
+    """The end of whoever applies."""
 
 
 @pytest.fixture(params=[NEWEST, "2.12.8", OLDEST])
@@ -58,6 +69,13 @@ def leave_files(scene: Scene, server: EmbeddedServer, name: str) -> Path:
     return held
 
 
+def left_until(held: Path, seconds: float) -> threading.Timer:
+    """The server has removed what stands in the way after so many seconds."""
+    removal = threading.Timer(seconds, shutil.rmtree, (held,))
+    removal.start()
+    return removal
+
+
 def manifest(retention: str) -> str:
     return f"org: acme\nroles: [cto]\nstreams: {{tasks: {{retention: {retention}}}}}\n"
 
@@ -75,25 +93,83 @@ def stored(scene: Scene) -> list[str]:
     ]
 
 
-@pytest.fixture
-def tasks(scene: Scene) -> list[str]:
-    """What waits for the worker."""
-    scene.converge(manifest("limits"))
+def fill(scene: Scene) -> list[str]:
+    """Twenty tasks wait for the worker."""
     names = [f"task-{number}" for number in range(20)]
     for name in names:
         scene.api.request(SUBJECT, name)
     return names
 
 
-@pytest.mark.parametrize("name", [str(temporary(Ref(STREAM))), STREAM], ids=["temporary", "new"])
+@pytest.fixture
+def tasks(scene: Scene) -> list[str]:
+    """What waits for the worker."""
+    scene.converge(manifest("limits"))
+    return fill(scene)
+
+
+@pytest.mark.parametrize("name", CREATED, ids=["temporary", "new"])
 def test_a_move_waits_until_its_copies_begin_empty(
     scene: Scene, server: EmbeddedServer, tasks: list[str], name: str
 ) -> None:
     """Otherwise the first of the tasks would be taken for copied already: five were lost."""
     held = in_the_way(server, name) if name == STREAM else leave_files(scene, server, name)
-    removal = threading.Timer(1.0, shutil.rmtree, (held,))
-    removal.start()
+    removal = left_until(held, 1.0)
     scene.converge(manifest("workqueue"))
+    removal.join()
+    assert stored(scene) == tasks
+
+
+@pytest.mark.parametrize("name", CREATED, ids=["temporary", "new"])
+@pytest.mark.parametrize(("server", "before", "after"), MOVES, indirect=["server"])
+def test_a_copy_begins_empty_also_where_the_answer_that_says_so_is_lost(
+    scene: Scene,
+    server: EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    before: str,
+    after: str,
+) -> None:
+    """By the time it is asked it holds what it has copied since, and that is not taken for what was left."""
+    scene.converge(manifest(before))
+    tasks = fill(scene)
+    held = in_the_way(server, name) if name == STREAM else leave_files(scene, server, name)
+    removal = left_until(held, 1.0)
+    silence = Silence(monkeypatch, f"STREAM.CREATE.{name}", executed=True)
+    scene.converge(manifest(after))
+    removal.join()
+    assert silence.lost
+    assert stored(scene) == tasks
+
+
+@pytest.mark.parametrize("name", CREATED, ids=["temporary", "new"])
+@pytest.mark.parametrize(("server", "before", "after"), MOVES, indirect=["server"])
+def test_a_copy_begins_empty_also_where_its_creator_died_before_the_answer(
+    scene: Scene,
+    server: EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    before: str,
+    after: str,
+) -> None:
+    """The next apply finds a copy, and does not go on with one that began with somebody else's messages."""
+    scene.converge(manifest(before))
+    tasks = fill(scene)
+    held = in_the_way(server, name) if name == STREAM else leave_files(scene, server, name)
+    with monkeypatch.context() as patched:
+        original = Connection.request
+
+        async def request(connection: Connection, subject: str, *arguments: Any, **more: Any) -> bytes:
+            answer = await original(connection, subject, *arguments, **more)
+            if subject.endswith(f"STREAM.CREATE.{name}"):
+                raise Killed
+            return answer
+
+        patched.setattr(Connection, "request", request)
+        with pytest.raises(Killed):
+            scene.apply(scene.wish(manifest(after)))
+    removal = left_until(held, 1.0)
+    scene.converge(manifest(after))
     removal.join()
     assert stored(scene) == tasks
 
