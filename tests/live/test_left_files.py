@@ -6,6 +6,7 @@ next deletion of the stream answers OK and leaves the files, and the next stream
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import shutil
@@ -22,6 +23,8 @@ from silence import Silence
 from cyborg_infra.live import write
 from cyborg_infra.live.connect import Connection
 from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.faults import NoReply
+from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.plan import Outcome
 from cyborg_infra.model.state import Ref, temporary
 
@@ -185,6 +188,32 @@ def test_a_move_whose_copy_never_begins_empty_leaves_everything_as_it_was(
     assert scene.config(STREAM)["subjects"] == [SUBJECT]
     shutil.rmtree(held)
     scene.converge(manifest("workqueue"))
+    assert stored(scene) == tasks
+
+
+@pytest.mark.parametrize("server", [NEWEST], indirect=True)
+def test_a_copy_that_cannot_be_known_to_have_begun_empty_is_not_gone_on_with(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a stream that forgets what is acknowledged, where no answer to a creation ever comes: all is as it was."""
+    scene.converge(manifest("workqueue"))
+    tasks = fill(scene)
+    with monkeypatch.context() as patched:
+        patched.setattr(write, "_REMOVAL", (0.1,))
+        original = JetStream.call
+
+        async def call(server: JetStream, verb: str, *arguments: Any, **more: Any) -> dict[str, Any]:
+            answer = await original(server, verb, *arguments, **more)
+            if verb == f"STREAM.CREATE.{temporary(Ref(STREAM))}":
+                await asyncio.sleep(0.3)  # until it has copied
+                raise NoReply(verb, 0)
+            return answer
+
+        patched.setattr(JetStream, "call", call)
+        assert "whether the stream began empty" in problems(scene.apply(scene.wish(manifest("limits"))))
+    assert stored(scene) == tasks
+    assert scene.config(STREAM)["subjects"] == [SUBJECT]
+    scene.converge(manifest("limits"))
     assert stored(scene) == tasks
 
 
