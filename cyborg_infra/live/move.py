@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from cyborg_infra.live import routes, standing
+from cyborg_infra.live import ids, routes, standing
 from cyborg_infra.live.carry import Manner
 from cyborg_infra.live.faults import ApiError
 from cyborg_infra.live.follow import caught_up, nearly
@@ -265,7 +265,16 @@ class _Move:
     async def _open(self, copy: Resource) -> None:
         """T takes in what S did."""
         rest = {name: value for name, value in routes.opened(copy.config).items() if name not in INGEST}
-        await self._update(self.via, {**rest, **Journal.of(copy).ingest}, "opening it")
+        await self._take_in(copy, rest, Journal.of(copy).ingest)
+
+    async def _take_in(self, copy: Resource, rest: Config, ingest: Config) -> None:
+        """The copy takes messages in, and knows the ids of those that T has, where that can be."""
+        unknown = ids.are_unknown(copy, ingest)
+        admitted = ids.with_room(copy.ref, ingest) if unknown else ingest
+        await self._update(copy.ref, {**rest, **admitted}, "opening it")
+        if unknown:
+            with contextlib.suppress(ServerFault):  # with some of them, all that follows is the same
+                await ids.tell(self.server, copy.ref, self.via, ingest)
 
     async def _return(self, copy: Resource) -> None:
         """S is a copy of T, as desired in all that cannot be changed later; T has left out what is worked."""
@@ -296,7 +305,7 @@ class _Move:
             return
         await caught_up(self.server, self.via, self.ref, route)
         ingest = {name: self.desired.config[name] for name in INGEST if name in self.desired.config}
-        await self._update(self.ref, {**routes.opened(stream.config), **ingest}, "opening it")
+        await self._take_in(stream, routes.opened(stream.config), ingest)
 
     async def _complete(self, stream: Resource, copy: Resource) -> None:
         """Consumers have their placeholders before S gets its limits and forgets what nobody waits for."""

@@ -131,16 +131,19 @@ def each_normal(kind: Kind, config: Config) -> dict[str, Any]:
 
 
 def _as_copy(found: dict[str, Any], config: Config) -> dict[str, Any]:
-    """A mirror, and since 2.14 a stream with sources, has no duplicate_window unless it says so.
+    """Since 2.14 a stream with sources has no duplicate_window unless it says so, and a mirror has none.
 
-    And whether a mirror answers reads is its origin's allow_direct, whatever it is told itself (2.10 to 2.15);
-    only where the origin is in another account or domain, it is the mirror's own.
+    A cluster drops a mirror's from each request, and a single server at its start (2.10.26 to 2.15.1). And whether a
+    mirror answers reads is its origin's allow_direct, whatever it is told itself; only where the origin is in another
+    account or domain, it is the mirror's own.
     """
     mirror = found.get("mirror")
-    if mirror or "sources" in found:
+    if mirror:
+        found["duplicate_window"] = 0
+        if "external" not in mirror:
+            found.pop("mirror_direct", None)
+    elif "sources" in found:
         found["duplicate_window"] = config.get("duplicate_window") or 0
-    if mirror and "external" not in mirror:
-        found.pop("mirror_direct", None)
     return found
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from cluster import running_cluster
-from scene import Scene
+from scene import Scene, published
+from silence import Silence
 
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.model.plan import Done
@@ -65,3 +68,55 @@ def test_a_stream_whose_only_server_was_killed_is_not_planned_to_be_created(
     servers[2].kill()
     with pytest.raises(SnapshotIncomplete, match="AGENT_CTO_TASKS could not be read"):
         scene.plan(scene.wish(small))
+
+
+MIRRORED = (
+    "org: acme\nroles: [ops, {name: cto, tasks: {mirror: {name: AGENT_OPS_TASKS}, duplicate_window: 1m}}]\n"
+)
+
+
+def test_a_mirror_has_no_duplicate_window_whatever_it_is_told(scene: Scene) -> None:
+    """A cluster answers OK and drops it; so does a single server at its next start (2.10.26 to 2.15.1)."""
+    scene.converge(MIRRORED)
+    assert not scene.config("AGENT_CTO_TASKS").get("duplicate_window")
+    assert not scene.plan(scene.wish(MIRRORED))
+
+
+def test_a_copy_is_created_once_where_the_answer_is_lost(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a duplicate_window it is not recognised, and a second creation is refused (10058): no apply gets through."""
+    stored = "org: acme\nroles: [cto]\ndefaults: {replicas: 3}\nstreams: {tasks: {storage: %s}}\n"
+    scene.converge(stored % "file")
+    published("acme.agents.cto.tasks", 20)(scene)
+    silence = Silence(monkeypatch, "STREAM.CREATE.", executed=True)
+    scene.converge(stored % "memory")
+    assert len(silence.lost) == 2  # of the temporary one, and of the new one
+    assert scene.info("AGENT_CTO_TASKS")["state"]["messages"] == 20
+
+
+@pytest.mark.parametrize("after", ["storage: memory", "retention: workqueue"])
+def test_a_message_sent_again_after_a_replace_is_stored_once(scene: Scene, after: str) -> None:
+    """Though a cluster keeps no ids of what a mirror copies. Nothing of how they are told is left."""
+    manifest = "org: acme\nroles: [cto]\ndefaults: {replicas: 3}\nstreams: {tasks: {%s}}\n"
+    scene.converge(manifest % "storage: file")
+    names = [f"task-{number}" for number in range(150)]
+    first = [sent(scene, name) for name in names]
+    assert not any(answer.get("duplicate") for answer in first)
+    scene.converge(manifest % after)
+    again = [sent(scene, name) for name in names]
+    assert all(answer["duplicate"] for answer in again)
+    assert not sent(scene, "another").get("duplicate")
+    subjects = scene.ask("STREAM.INFO.AGENT_CTO_TASKS", {"subjects_filter": ">"})["state"]["subjects"]
+    assert subjects == {"acme.agents.cto.tasks": len(names) + 1}
+    assert scene.config("AGENT_CTO_TASKS")["subjects"] == ["acme.agents.cto.tasks"]
+
+
+def sent(scene: Scene, name: str) -> dict[str, Any]:
+    """The server's answer to a task with this id."""
+    inbox = scene.api.subscribe(f"_INBOX.{uuid4().hex}")
+    scene.api.publish(
+        "acme.agents.cto.tasks", name.encode(), reply=inbox.subject, headers={"Nats-Msg-Id": name}
+    )
+    answer: dict[str, Any] = inbox.next().json
+    return answer
