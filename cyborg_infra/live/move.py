@@ -273,8 +273,11 @@ class _Move:
         admitted = ids.with_room(copy.ref, ingest) if unknown else ingest
         await self._update(copy.ref, {**rest, **admitted}, "opening it")
         if unknown:
-            with contextlib.suppress(ServerFault):  # with some of them, all that follows is the same
+            try:
                 await ids.tell(self.server, copy.ref, self.via, ingest)
+            except ServerFault as fault:  # all that follows is the same
+                why = fault.problems[0].message
+                self.manner.waits(f"{self.ref}: a message that is sent again may be stored twice: {why}")
 
     async def _return(self, copy: Resource) -> None:
         """S is a copy of T, as desired in all that cannot be changed later; T has left out what is worked."""

@@ -23,7 +23,7 @@ from servers import NEWEST, VERSIONS
 from traffic import Publisher, Worker, eventually
 
 from cyborg_infra import pipeline
-from cyborg_infra.live import again, jetstream
+from cyborg_infra.live import again, follow, jetstream
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.plan import Done, HazardName
@@ -327,6 +327,27 @@ def test_after_the_death_of_one_server_apply_converges(
         publisher.stop()
         assert_books_balance(scene, publisher, worker, announced)
         assert_in_sync(scene, change.text)
+
+
+@pytest.mark.parametrize("cluster", [NEWEST], indirect=True)
+def test_a_copy_that_asked_a_dead_server_for_its_messages_asks_another_one(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for 30 seconds, with publishers refused: given up before that, one apply would not do."""
+    text = CHANGES["storage"].text
+    with cluster.scene() as scene:
+        scene.converge(manifest())
+        published(SUBJECT, 2 * follow.NEARLY)(scene)
+        assert eventually(lambda: is_whole(scene))
+        victim = cluster.victim("leader", STREAM, scene)
+    stays = (cluster.servers.index(victim) + 1) % len(cluster.servers)
+    monkeypatch.setattr(follow, "STALLED", 20.0)
+    with cluster.scene(stays, first=stays) as scene:
+        Death(monkeypatch, f"STREAM.CREATE.{COPY}", "before", lambda: cluster.kill(victim))
+        assert applied(scene, scene.wish(text)) == End(True, [])
+        cluster.restore()
+        assert_in_sync(scene, text)
+        assert scene.info(STREAM)["state"]["messages"] == 2 * follow.NEARLY
 
 
 @pytest.mark.parametrize(("cluster", "change"), TWO_DIE, indirect=["cluster"])
