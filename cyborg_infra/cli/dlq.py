@@ -46,6 +46,10 @@ class Allowance(StrEnum):
     REPEATS_WORK = HazardName.REPEATS_WORK.value
 
 
+REFUSALS = {*Allowance, "over-limit"}
+"""Codes of problems that nothing is wrong with: what may be allowed by name, and a stream that takes no more now."""
+
+
 Allow = Annotated[
     list[Allowance] | None,
     typer.Option(
@@ -230,7 +234,7 @@ def _handle(
     else:
         console.stdout(no_color=no_color).print(dead_letters.summary(handling, results))
     if codes := {result.problem.code for result in results if result.problem}:
-        raise typer.Exit(EXIT_REFUSED if codes <= {*Allowance} else EXIT_ERROR)
+        raise typer.Exit(EXIT_REFUSED if codes <= REFUSALS else EXIT_ERROR)
 
 
 def _target(flags: pipeline.Flags) -> pipeline.Target:

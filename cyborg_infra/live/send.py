@@ -6,6 +6,7 @@ from cyborg_infra.live.faults import ApiError, NoReply, NoResponders
 from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.outgoing import Outgoing, Sent
 from cyborg_infra.model.problems import Problem, SendRefused, ServerFault
+from cyborg_infra.model.state import Ref
 
 FULL = 10077
 AGAIN = "send it again: within the stream's duplicate_window (2m by default) it is stored once"
@@ -36,7 +37,12 @@ async def send(server: JetStream, message: Outgoing) -> Sent:
     except ApiError as error:
         if error.err_code != FULL:
             raise
-        said = f"{message.stream} takes no more: {error.description} (err_code {FULL})"
-        hint = "wait until some are done; `cyborg-infra status` shows what keeps its place"
-        raise SendRefused(Problem("over-limit", said, None, hint)) from None
+        raise SendRefused(takes_no_more(message.stream, error)) from None
     return Sent(message, answer["seq"], bool(answer.get("duplicate")))
+
+
+def takes_no_more(stream: Ref, error: ApiError) -> Problem:
+    """A stream that is full has refused a message: it is not stored."""
+    said = f"{stream} takes no more: {error.description} (err_code {FULL})"
+    hint = "wait until some are done; `cyborg-infra status` shows what keeps its place"
+    return Problem("over-limit", said, None, hint)

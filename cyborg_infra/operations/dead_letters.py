@@ -200,6 +200,9 @@ class _Letters:
 
     async def _publish(self, letter: DeadLetter, again: Publication, stream: str) -> str:
         """Published, to this stream and no other. What was certainly not stored is not noted as replayed any more."""
+        from cyborg_infra.live.faults import ApiError
+        from cyborg_infra.live.send import FULL, takes_no_more
+
         doing = f"replaying dead letter {letter.number}"
         try:
             answer = await self.server.store(
@@ -209,6 +212,8 @@ class _Letters:
             if not _may_be_stored(fault):
                 with contextlib.suppress(ServerFault):  # else the next replay looks for it
                     await self.kept(letter)
+            if isinstance(fault, ApiError) and fault.err_code == FULL:
+                raise ServerFault(takes_no_more(Ref(stream), fault)) from None
             raise
         return f"{answer['stream']}/{answer['seq']}"
 
