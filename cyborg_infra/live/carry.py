@@ -63,7 +63,7 @@ async def replace(server: JetStream, place: Ref, desired: Resource, manner: Mann
     Raises ServerFault, with the old consumer serving again, if work under way did not end in time and may not
     be repeated.
     """
-    old = await server.info(place)
+    old, known = await server.info(place), 0
     if old is not None and old.config.get("pause_until") != PARKED:
         idle = manner.version < PAUSE_SINCE and not manner.repeats_work and not old.is_stopped
         if manner.version < PAUSE_SINCE and not idle:
@@ -71,17 +71,21 @@ async def replace(server: JetStream, place: Ref, desired: Resource, manner: Mann
         position = await settled(server, old, manner)
         if await _needs_place(server, desired, position):
             await keep(server, desired, position)
+            known = position
         if idle:
             await _refuse_if_at_work(server, old.ref, desired.ref, position)
     await delete(server, place)
-    await finish(server, desired, manner.version)
+    await finish(server, desired, manner.version, known)
 
 
-async def finish(server: JetStream, desired: Resource, version: Version) -> None:
-    """The consumer exists, stands where its placeholder stands, and is served; the placeholder is gone."""
+async def finish(server: JetStream, desired: Resource, version: Version, known: int = 0) -> None:
+    """The consumer exists, stands where its placeholder stands, and is served; the placeholder is gone.
+
+    A server of a cluster that has not heard of it yet may tell an earlier position than is `known`.
+    """
     ref, mark = desired.ref, placeholder(desired.ref)
     created, held = await server.info(ref) is not None, await server.info(mark)
-    position = _kept(held) if held else 0
+    position = max(_kept(held) if held else 0, known)
     if not matters(desired, position):
         position = 0  # it begins there by itself
     resettable = version >= RESET_SINCE and desired.config["deliver_policy"] in RESETTABLE
@@ -252,9 +256,15 @@ def matters(desired: Resource, position: int) -> bool:
 
 
 async def _reset(server: JetStream, ref: Ref, position: int) -> None:
-    """Stands at `position` and is served. Only a consumer that is still parked is moved: another one has been at work."""
+    """Stands at `position` and is served. Only a consumer that is still parked before it is moved: another one has been at work.
+
+    Parked may also be what a server says that has just become its leader, and has not heard that it is served.
+    """
     live = await server.info(ref)
     if live is None or live.config.get("pause_until") != PARKED:
+        return
+    if _counts(live).delivered_stream_seq >= position:
+        await resume(server, ref)
         return
 
     async def holds() -> bool:

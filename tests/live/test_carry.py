@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from servers import NEWEST, OLDEST, StartServer
 from traffic import BATCH, Publisher, Worker, eventually
 
 from cyborg_infra import pipeline
-from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.live import carry
+from cyborg_infra.live.jetstream import JetStream, opened
+from cyborg_infra.model.fields import Version
 from cyborg_infra.model.plan import Action, Done, HazardName, Outcome
-from cyborg_infra.model.state import PLACEHOLDER
+from cyborg_infra.model.state import PLACEHOLDER, Ref, Resource
 
 TASKS = "g.agents.a.tasks"
 WORKER = "AGENT_A_TASKS/a-worker"
@@ -118,6 +121,49 @@ def test_a_consumer_is_replaced_again_and_again_without_a_difference_left(scene:
         assert not scene.plan(scene.wish(manifest(**change)))
         worked += work(scene, 2)
     assert worked == list(range(10))
+
+
+@pytest.mark.parametrize("version", [NEWEST])
+def test_a_consumer_that_has_been_at_work_is_never_moved_back(
+    start_server: StartServer, tmp_path: Path, version: str
+) -> None:
+    """Also where it is said to be parked still, as by a server that has just become its leader."""
+    server = start_server(version=version)
+    with Scene(server.url, tmp_path) as scene:
+        scene.converge(manifest())
+        publish(scene, range(10))
+        desired = scene.wish(manifest()).desired.resources[Ref(*WORKER.split("/"))]
+
+        async def finished() -> None:
+            async with opened(scene.target) as api:
+                await carry.keep(api, desired, 4)
+                assert await asyncio.to_thread(work, scene, 8) == list(range(8))
+                scene.ask(f"CONSUMER.PAUSE.{WORKER.replace('/', '.')}", {"pause_until": carry.PARKED})
+                await carry.finish(api, desired, Version.parse(version))
+
+        asyncio.run(finished())
+        assert work(scene) == [8, 9]
+        assert leftovers(scene) == []
+
+
+def test_a_position_that_is_known_holds_whatever_a_server_tells_that_has_not_heard_of_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.converge(manifest())
+    publish(scene, range(10))
+    worked = work(scene, 8)
+    original = JetStream.info
+
+    async def info(server: JetStream, ref: Ref) -> Resource | None:
+        found = await original(server, ref)
+        if found is None or not ref.is_placeholder:
+            return found
+        return replace(found, config={**found.config, "opt_start_seq": 2})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JetStream, "info", info)
+        replaced(scene, manifest(max_waiting=9))
+    assert worked + work(scene) == list(range(10))
 
 
 def test_a_consumer_that_has_delivered_nothing_needs_no_placeholder(scene: Scene) -> None:
