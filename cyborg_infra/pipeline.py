@@ -45,6 +45,10 @@ __all__ = [
 ]
 
 
+_AGAIN = (0.5, 1.0, 2.0)
+"""Seconds until what does not hold in a cluster is read again."""
+
+
 @valueclass(frozen=True, slots=True)
 class Wish:
     """What a plan shall lead to: the organisation of a manifest, or the desired state of a saved plan."""
@@ -126,11 +130,27 @@ def apply(
             if not outcomes or any(outcome.done is not Done.DONE for outcome in outcomes):
                 return outcomes
             try:
-                return verified(outcomes, await _plan(server, replace(wanted, targets=()), fresh=True))
+                return await _read_back(server, wanted, outcomes)
             except (ServerFault, SnapshotIncomplete) as error:
                 return unread(outcomes, error)
 
     return run(applied())
+
+
+async def _read_back(server: JetStream, wanted: Wish, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, failed where the server does not hold them.
+
+    In a cluster it is read again before that: another server may still answer for a stream that is gone, and one of
+    the same name was just made (seen on 2.12.8 under load).
+    """
+    import asyncio
+
+    for pause in (*(_AGAIN if server.clustered else ()), None):
+        found = verified(outcomes, await _plan(server, replace(wanted, targets=()), fresh=True))
+        if pause is None or found == outcomes:
+            break
+        await asyncio.sleep(pause)
+    return found
 
 
 def unlock(wanted: Wish, target: Target) -> Holder | None:

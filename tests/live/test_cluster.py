@@ -12,9 +12,12 @@ from cluster import running_cluster
 from scene import Scene, published
 from silence import Silence
 
+from cyborg_infra import pipeline
 from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.jetstream import JetStream
 from cyborg_infra.model.plan import Done
 from cyborg_infra.model.problems import CyborgError, SnapshotIncomplete
+from cyborg_infra.model.state import State
 
 EXAMPLE = (Path(__file__).parents[2] / "org.yaml").read_text(encoding="utf-8")
 REPLICATED = EXAMPLE + "environments: {production: {defaults: {replicas: 3}}}\n"
@@ -120,3 +123,22 @@ def sent(scene: Scene, name: str) -> dict[str, Any]:
     )
     answer: dict[str, Any] = inbox.next().json
     return answer
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_what_a_server_has_not_heard_of_is_read_again_before_it_has_failed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Once it is heard of, it holds; what stays away has failed."""
+    wish = scene.wish("org: acme\nroles: [cto]\n")
+    plan, states = scene.plan(wish), list[State]()
+    original = JetStream.snapshot
+
+    async def snapshot(server: JetStream, *arguments: Any) -> State:
+        states.append(await original(server, *arguments))
+        return states[0] if len(states) <= 1 + times else states[-1]  # the first is from before all writes
+
+    monkeypatch.setattr(JetStream, "snapshot", snapshot)
+    monkeypatch.setattr(pipeline, "_AGAIN", (0.1, 0.1))
+    outcomes = pipeline.apply(plan, wish, scene.target)
+    assert {outcome.done for outcome in outcomes} == {Done.DONE if times == 1 else Done.FAILED}
