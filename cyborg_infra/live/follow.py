@@ -90,7 +90,7 @@ class _Watch:
     """Urges a copy that has not grown for a while, and gives up after STALLED seconds.
 
     Who leads the copy in a cluster asks who leads the origin for a consumer. If that one has just died nobody answers,
-    and the copy waits for 30 seconds (2.15.1: 5 of 72 deaths under load) while publishers are refused. A new leader
+    and the copy waits for 30 seconds (2.15.1: 4 of 70 deaths under load) while publishers are refused. A new leader
     asks anew.
     """
 
