@@ -81,10 +81,12 @@ class Api:
         ).json
         return answer
 
-    def ask(self, subject: str, data: bytes = b"", timeout: float = 10) -> Message:
+    def ask(
+        self, subject: str, data: bytes = b"", timeout: float = 10, headers: dict[str, str] | None = None
+    ) -> Message:
         """The reply itself. Raises queue.Empty without a reply, RuntimeError where nobody listens."""
         reply = f"{self._inbox}.{next(self._ids)}"
-        self.publish(subject, data, reply=reply)
+        self.publish(subject, data, reply=reply, headers=headers)
         while True:
             message = self._answers.next(timeout)
             if message.subject == reply:

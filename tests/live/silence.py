@@ -12,9 +12,14 @@ from cyborg_infra.live.faults import NoReply
 
 
 class Silence:
-    """The reply to a request is lost; `executed` says whether the server has got it. Once per subject."""
+    """The reply to a request is lost; `executed` says whether the server has got it. Once per subject.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, ending: str, *, executed: bool) -> None:
+    Who asked hears that there is none, or meets his `end`.
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, ending: str, *, executed: bool, end: Exception | None = None
+    ) -> None:
         self.lost: list[str] = []
         original = Connection.request
 
@@ -24,7 +29,7 @@ class Silence:
             self.lost.append(subject)
             if executed:
                 await original(connection, subject, *arguments, **more)
-            raise NoReply(subject, 0)
+            raise end or NoReply(subject, 0)
 
         monkeypatch.setattr(Connection, "request", request)
         monkeypatch.setattr(again, "PAUSE", 0.0)

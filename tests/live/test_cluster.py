@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from cluster import running_cluster
@@ -117,11 +116,8 @@ def test_a_message_sent_again_after_a_replace_is_stored_once(scene: Scene, after
 
 def sent(scene: Scene, name: str) -> dict[str, Any]:
     """The server's answer to a task with this id."""
-    inbox = scene.api.subscribe(f"_INBOX.{uuid4().hex}")
-    scene.api.publish(
-        "acme.agents.cto.tasks", name.encode(), reply=inbox.subject, headers={"Nats-Msg-Id": name}
-    )
-    answer: dict[str, Any] = inbox.next().json
+    reply = scene.api.ask("acme.agents.cto.tasks", name.encode(), headers={"Nats-Msg-Id": name})
+    answer: dict[str, Any] = reply.json
     return answer
 
 

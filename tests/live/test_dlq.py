@@ -60,9 +60,7 @@ def failed(scene: Scene, *names: str) -> None:
     before = scene.info("DEAD_LETTERS")["state"]["messages"]
     for name in names:
         headers = {"Nats-Msg-Id": name, "Trace": "7"}
-        inbox = scene.api.subscribe(f"_INBOX.{name}")
-        scene.api.publish(SUBJECT, f'{{"task_id": "{name}"}}'.encode(), reply=inbox.subject, headers=headers)
-        assert "seq" in inbox.next().json
+        assert "seq" in scene.api.ask(SUBJECT, f'{{"task_id": "{name}"}}'.encode(), headers=headers).json
         give_back(scene.api, WORKER, times=3)
     assert nothing_comes(scene.api, WORKER)
     until(lambda: scene.info("DEAD_LETTERS")["state"]["messages"] == before + len(names))

@@ -21,7 +21,6 @@ from servers import NEWEST, OLDEST, StartServer
 from silence import Silence
 
 from cyborg_infra.live import write
-from cyborg_infra.live.connect import Connection
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.faults import NoReply
 from cyborg_infra.live.jetstream import JetStream
@@ -38,7 +37,7 @@ MOVES = [
 ]
 
 
-class Killed(BaseException):
+class Killed(Exception):
     """The end of whoever applies."""
 
 
@@ -72,11 +71,17 @@ def leave_files(scene: Scene, server: EmbeddedServer, name: str) -> Path:
     return held
 
 
-def left_until(held: Path, seconds: float) -> threading.Timer:
-    """The server has removed what stands in the way after so many seconds."""
-    removal = threading.Timer(seconds, shutil.rmtree, (held,))
+def leave(scene: Scene, server: EmbeddedServer, name: str) -> Path:
+    """The stream that a move creates under this name begins with messages: somebody's, or its own from before."""
+    return in_the_way(server, name) if name == STREAM else leave_files(scene, server, name)
+
+
+def converge_while_removed(scene: Scene, text: str, held: Path) -> None:
+    """The server has removed what stands in the way a second after it began."""
+    removal = threading.Timer(1.0, shutil.rmtree, (held,))
     removal.start()
-    return removal
+    scene.converge(text)
+    removal.join()
 
 
 def manifest(retention: str) -> str:
@@ -96,8 +101,9 @@ def stored(scene: Scene) -> list[str]:
     ]
 
 
-def fill(scene: Scene) -> list[str]:
+def fill(scene: Scene, retention: str) -> list[str]:
     """Twenty tasks wait for the worker."""
+    scene.converge(manifest(retention))
     names = [f"task-{number}" for number in range(20)]
     for name in names:
         scene.api.request(SUBJECT, name)
@@ -107,8 +113,7 @@ def fill(scene: Scene) -> list[str]:
 @pytest.fixture
 def tasks(scene: Scene) -> list[str]:
     """What waits for the worker."""
-    scene.converge(manifest("limits"))
-    return fill(scene)
+    return fill(scene, "limits")
 
 
 @pytest.mark.parametrize("name", CREATED, ids=["temporary", "new"])
@@ -116,10 +121,8 @@ def test_a_move_waits_until_its_copies_begin_empty(
     scene: Scene, server: EmbeddedServer, tasks: list[str], name: str
 ) -> None:
     """Otherwise the first of the tasks would be taken for copied already: five were lost."""
-    held = in_the_way(server, name) if name == STREAM else leave_files(scene, server, name)
-    removal = left_until(held, 1.0)
-    scene.converge(manifest("workqueue"))
-    removal.join()
+    held = leave(scene, server, name)
+    converge_while_removed(scene, manifest("workqueue"), held)
     assert stored(scene) == tasks
 
 
@@ -134,13 +137,10 @@ def test_a_copy_begins_empty_also_where_the_answer_that_says_so_is_lost(
     after: str,
 ) -> None:
     """By the time it is asked it holds what it has copied since, and that is not taken for what was left."""
-    scene.converge(manifest(before))
-    tasks = fill(scene)
-    held = in_the_way(server, name) if name == STREAM else leave_files(scene, server, name)
-    removal = left_until(held, 1.0)
+    tasks = fill(scene, before)
+    held = leave(scene, server, name)
     silence = Silence(monkeypatch, f"STREAM.CREATE.{name}", executed=True)
-    scene.converge(manifest(after))
-    removal.join()
+    converge_while_removed(scene, manifest(after), held)
     assert silence.lost
     assert stored(scene) == tasks
 
@@ -156,24 +156,13 @@ def test_a_copy_begins_empty_also_where_its_creator_died_before_the_answer(
     after: str,
 ) -> None:
     """The next apply finds a copy, and does not go on with one that began with somebody else's messages."""
-    scene.converge(manifest(before))
-    tasks = fill(scene)
-    held = in_the_way(server, name) if name == STREAM else leave_files(scene, server, name)
+    tasks = fill(scene, before)
+    held = leave(scene, server, name)
     with monkeypatch.context() as patched:
-        original = Connection.request
-
-        async def request(connection: Connection, subject: str, *arguments: Any, **more: Any) -> bytes:
-            answer = await original(connection, subject, *arguments, **more)
-            if subject.endswith(f"STREAM.CREATE.{name}"):
-                raise Killed
-            return answer
-
-        patched.setattr(Connection, "request", request)
+        Silence(patched, f"STREAM.CREATE.{name}", executed=True, end=Killed())
         with pytest.raises(Killed):
             scene.apply(scene.wish(manifest(after)))
-    removal = left_until(held, 1.0)
-    scene.converge(manifest(after))
-    removal.join()
+    converge_while_removed(scene, manifest(after), held)
     assert stored(scene) == tasks
 
 
@@ -196,8 +185,7 @@ def test_a_copy_that_cannot_be_known_to_have_begun_empty_is_not_gone_on_with(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a stream that forgets what is acknowledged, where no answer to a creation ever comes: all is as it was."""
-    scene.converge(manifest("workqueue"))
-    tasks = fill(scene)
+    tasks = fill(scene, "workqueue")
     with monkeypatch.context() as patched:
         patched.setattr(write, "_REMOVAL", (0.1,))
         original = JetStream.call
