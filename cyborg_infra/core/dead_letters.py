@@ -12,6 +12,7 @@ from typing import Any
 from cyborg_infra.core.namespace import names, org_subject, shared_names, stream_name
 from cyborg_infra.model import dead_letter as headers
 from cyborg_infra.model.dead_letter import DeadLetter, DeathType, Headers, Held, Message, Original
+from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.namespace import tasks_stream
 from cyborg_infra.model.org import Org, StreamKind
 from cyborg_infra.model.plan import HazardName
@@ -21,7 +22,6 @@ from cyborg_infra.model.subjects import is_name, is_pattern
 PERHAPS = HazardName.REPEATS_WORK.value
 """The code of the refusal to replay what may have been replayed; the word that `--allow` takes."""
 
-MESSAGE_ID = "Nats-Msg-Id"
 SERVERS_OWN = "nats-"
 """Begins headers that speak to the server: of an expectation, a time to live, a schedule. None is meant twice."""
 

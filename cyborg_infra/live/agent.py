@@ -21,10 +21,10 @@ from cyborg_infra.live.client import SafeClient
 from cyborg_infra.live.faults import ConnectionLost, PlaintextOnly, why_not_connected
 from cyborg_infra.live.link import client_options
 from cyborg_infra.live.target import Target
+from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.problems import ConnectFailed, Problem
 from cyborg_infra.model.state import Ref
 
-MESSAGE_ID = "Nats-Msg-Id"
 _GRACE = 1.0  # seconds for closing; and for the end of a pull request after it has expired
 _EMPTY = ("404", "408")  # statuses: nothing is waiting; the request has expired
 

@@ -12,23 +12,21 @@ import asyncio
 from typing import Any
 
 from cyborg_infra.live.jetstream import JetStream
-from cyborg_infra.live.messages import messages
-from cyborg_infra.model.fields import Config
+from cyborg_infra.live.messages import READS_IN_FLIGHT, messages
+from cyborg_infra.model.fields import FIELDS, MESSAGE_ID, Config, Kind
 from cyborg_infra.model.state import Ref, Resource, parking
-from cyborg_infra.model.units import MINUTE, age
+from cyborg_infra.model.units import age
 
-MOST = 10_000  # of the newest messages; each is read and stored again, some 5,000 a second
-IN_FLIGHT = 64
+MOST = 10_000  # of the newest messages; each is read and stored again, some 8,000 a second
 
-_DEFAULT_WINDOW = 2 * MINUTE
 _ELSEWHERE = ("no_ack", "republish", "subject_transform")
 """With one of these what is published on the parking subject is not answered, or does not stay there."""
 
 
 def are_unknown(copy: Resource, ingest: Config) -> bool:
     """Whether the copy, once it takes messages in like this, does not know the ids of what it has."""
-    told = "mirror" in copy.config and not copy.config.get("duplicate_window")
-    return told and bool(ingest.get("subjects")) and not any(ingest.get(name) for name in _ELSEWHERE)
+    forgetful = "mirror" in copy.config and not copy.config.get("duplicate_window")
+    return forgetful and bool(ingest.get("subjects")) and not any(ingest.get(name) for name in _ELSEWHERE)
 
 
 def with_room(copy: Ref, ingest: Config) -> dict[str, Any]:
@@ -42,19 +40,19 @@ async def tell(server: JetStream, copy: Ref, origin: Ref, ingest: Config) -> Non
     The newest first: they are the likeliest to be sent again. Raises ServerFault; then it knows some of them.
     """
     row = await server.insist(f"STREAM.INFO.{origin}", doing=f"reading {origin}")
-    window = ingest.get("duplicate_window") or _DEFAULT_WINDOW
+    window = ingest.get("duplicate_window") or FIELDS[Kind.STREAM]["duplicate_window"].default
     first, last = row["state"]["first_seq"], row["state"]["last_seq"]
     numbers = range(last, max(first - 1, last - MOST, 0), -1)
 
     async def one(name: str) -> None:
         doing = f"telling {copy} what it has"
-        await server.publish(parking(copy), {}, {"Nats-Msg-Id": name}, doing=doing)
+        await server.publish(parking(copy), {}, {MESSAGE_ID: name}, doing=doing)
 
-    for begin in range(0, len(numbers), IN_FLIGHT):
-        places = [(origin.stream, number) for number in numbers[begin : begin + IN_FLIGHT]]
+    for begin in range(0, len(numbers), READS_IN_FLIGHT):
+        places = [(origin.stream, number) for number in numbers[begin : begin + READS_IN_FLIGHT]]
         found = [message for message in await messages(server, places) if message is not None]
         recent = [message for message in found if (age(message.time, row["ts"]) or 0) <= window]
-        names = {value for message in recent for name, value in message.headers if name == "Nats-Msg-Id"}
+        names = {value for message in recent for name, value in message.headers if name == MESSAGE_ID}
         await asyncio.gather(*(one(name) for name in names))
         if len(recent) < len(found):
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyborg_infra.live.faults import ApiError, NoReply, NoResponders
 from cyborg_infra.live.jetstream import JetStream
+from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.outgoing import Outgoing, Sent
 from cyborg_infra.model.problems import Problem, SendRefused, ServerFault
 from cyborg_infra.model.state import Ref
@@ -20,7 +21,7 @@ async def send(server: JetStream, message: Outgoing) -> Sent:
         ServerFault: the stream is not there, or another one has the subject; or, for NoReply and ConnectionLost,
             the message may be stored all the same.
     """
-    headers = (("Nats-Msg-Id", message.id),)
+    headers = ((MESSAGE_ID, message.id),)
     doing = f"sending to {message.subject}"
     try:
         answer = await server.store(

@@ -77,6 +77,9 @@ PROMOTE_SINCE = LEVELS[2]  # that can turn a mirror into a stream
 RESET_SINCE = LEVELS[4]  # and the first that can move one to a sequence number
 NEWEST_LEVEL = max(LEVELS)
 
+MESSAGE_ID = "Nats-Msg-Id"
+"""The header by which a stream knows a message for its duplicate_window."""
+
 
 def level_of(version: Version) -> int:
     """The API level that a server of this version answers with."""

@@ -18,6 +18,7 @@ from cyborg_infra.core.namespace import org_subject, stream_name
 from cyborg_infra.live.target import Target
 from cyborg_infra.manifest.load import load
 from cyborg_infra.model.dead_letter import DeadLetter, Handled, Handling, Original
+from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.org import Org, StreamKind
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.state import Ref, StreamCounts
@@ -229,7 +230,7 @@ class _Letters:
         numbers, whole = await messages.sequences(self.server, stream, after=int(last))
         later = await messages.messages(self.server, [(stream, number) for number in numbers])
         for message in later:
-            if message and message.header(core.MESSAGE_ID) == core.replay_id(letter):
+            if message and message.header(MESSAGE_ID) == core.replay_id(letter):
                 return f"{stream}/{message.sequence}"
         if self.repeat or (whole and all(later) and stream == noted):
             return ""
