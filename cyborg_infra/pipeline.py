@@ -145,11 +145,11 @@ async def _read_back(server: JetStream, wanted: Wish, outcomes: Sequence[Outcome
     """
     import asyncio
 
-    for pause in (*(_AGAIN if server.clustered else ()), None):
-        found = verified(outcomes, await _plan(server, replace(wanted, targets=()), fresh=True))
-        if pause is None or found == outcomes:
-            break
+    for pause in (0.0, *(_AGAIN if server.clustered else ())):
         await asyncio.sleep(pause)
+        found = verified(outcomes, await _plan(server, replace(wanted, targets=()), fresh=True))
+        if found == outcomes:
+            break
     return found
 
 
