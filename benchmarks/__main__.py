@@ -62,7 +62,7 @@ ALL = Sizes(
 
 
 def cases(sizes: Sizes, found: Sequence[tools.Peer], figures: Sequence[Figure]) -> Iterator[Case]:
-    """Every part at every size, with its title; `figures` are those that were measured before."""
+    """Yield every part at every size, with its title; `figures` are those that were measured before."""
     parts: list[tuple[str, Mapping[int, int], Callable[..., Iterator[Figure]]]] = [
         ("start-up", sizes.starting, commands.starting),
         ("validate", sizes.checking, commands.checking),
@@ -83,7 +83,7 @@ def cases(sizes: Sizes, found: Sequence[tools.Peer], figures: Sequence[Figure]) 
 
 
 def measured(title: str, case: Callable[[], Iterator[Figure]], home: Path) -> Iterator[Figure]:
-    """The figures of a case; what fails leaves a hole that says why, and the run goes on."""
+    """Yield the figures of a case; what fails leaves a hole that says why, and the run goes on."""
     say(title)
     try:
         yield from case()

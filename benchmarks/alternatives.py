@@ -27,7 +27,7 @@ _WILDCARDS = [f"{_NOTICES}.MAX_DELIVERIES.>", f"{_NOTICES}.MSG_TERMINATED.>"]
 
 
 def designs(place: Workplace, roles: int, repeats: int) -> Iterator[Figure]:
-    """Every design by turns, at one size."""
+    """Yield every design by turns, at one size."""
     shown = Organisation(place.home, roles).content()
 
     def each() -> Iterator[Measurement]:
@@ -63,7 +63,7 @@ def wildcards(shown: Mapping[str, Any]) -> Any:
 
 
 def sharded(shown: Mapping[str, Any], shards: int) -> Any:
-    """The inboxes of the roles are spread over so many streams, by number; each stream then has to name its subjects."""
+    """Return the inboxes of the roles are spread over so many streams, by number; each stream then has to name its subjects."""
     changed = deepcopy(shown)
     if shards == 1:
         return changed
@@ -83,7 +83,7 @@ def sharded(shown: Mapping[str, Any], shards: int) -> Any:
 
 
 def _dead_letters(place: Workplace, shown: Any, roles: int) -> Iterator[Measurement]:
-    """What making the stream costs and one role more, before and after everything else is there."""
+    """Yield what making the stream costs and one role more, before and after everything else is there."""
     requests = creates(shown)
     (letters,) = (each for each in requests if each.subject.endswith(".DEAD_LETTERS"))
     others = [each for each in requests if each is not letters]
@@ -100,7 +100,7 @@ def _dead_letters(place: Workplace, shown: Any, roles: int) -> Iterator[Measurem
 
 
 def _inboxes(place: Workplace, shown: Any, roles: int) -> Iterator[Measurement]:
-    """What making the streams and their readers costs, and a message to one of them."""
+    """Yield what making the streams and their readers costs, and a message to one of them."""
     requests = creates(shown)
     inboxes = [each for each in requests if ".AGENT_INBOXES" in each.subject]
     others = [each for each in requests if ".AGENT_INBOXES" not in each.subject]

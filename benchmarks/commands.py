@@ -44,7 +44,7 @@ def starting(place: Workplace, roles: int, repeats: int) -> Iterator[Figure]:
 
 
 def creating(place: Workplace, roles: int, repeats: int) -> Iterator[Figure]:
-    """`apply` to an empty server, beside the same requests bare; each time a new server."""
+    """Yield `apply` to an empty server, beside the same requests bare; each time a new server."""
     organisation = Organisation(place.home, roles)
 
     def bare() -> Run:
@@ -61,7 +61,7 @@ def creating(place: Workplace, roles: int, repeats: int) -> Iterator[Figure]:
 
 
 def comparing(place: Workplace, roles: int, repeats: int) -> Iterator[Figure]:
-    """`plan` and a second `apply` where nothing is to be done, beside what cannot be left out of a plan.
+    """Yield `plan` and a second `apply` where nothing is to be done, beside what cannot be left out of a plan.
 
     The organisation was made by the floor: a plan that finds it in order shows that both make the same.
     """
@@ -107,7 +107,7 @@ def comparing(place: Workplace, roles: int, repeats: int) -> Iterator[Figure]:
 
 
 def printing(place: Workplace, roles: int, repeats: int, figures: Sequence[Figure]) -> Iterator[Figure]:
-    """The plan of everything as text and as JSON, which has every change; beside what `apply` took."""
+    """Yield the plan of everything as text and as JSON, which has every change; beside what `apply` took."""
     part = "plan of everything"
     organisation = Organisation(place.home, roles)
     paths = {name: place.home / f"plan.{name}" for name in ("text", "json")}
@@ -133,7 +133,7 @@ def printing(place: Workplace, roles: int, repeats: int, figures: Sequence[Figur
 
 
 def checking(place: Workplace, roles: int, repeats: int) -> Iterator[Figure]:
-    """`validate` in processor seconds, and whether twice the roles take twice as long."""
+    """Yield `validate` in processor seconds, and whether twice the roles take twice as long."""
     part = "validate"
     commands = {size: Organisation(place.home, size).command for size in (roles, 2 * roles)}
     taken = by_turns(
@@ -146,7 +146,7 @@ def checking(place: Workplace, roles: int, repeats: int) -> Iterator[Figure]:
 
 
 def applied(place: Workplace, organisation: Organisation) -> Run:
-    """`apply` to a new server."""
+    """Return `apply` to a new server."""
     with place.server() as server:
         return organisation.command("apply", "--yes", url=server.url)
 

@@ -48,14 +48,14 @@ class Figure:
 
 
 def values_of(figures: Iterable[Figure], part: str, what: str, roles: int) -> tuple[float, ...]:
-    """What was measured of this; nothing if it was not."""
+    """Return what was measured of this; nothing if it was not."""
     return next(
         (each.values for each in figures if (each.part, each.what, each.roles) == (part, what, roles)), ()
     )
 
 
 def gathered(part: str, roles: int, rounds: Iterable[Iterable[Measurement]]) -> Iterator[Figure]:
-    """A figure for each thing that was measured in one round or more; also if a later round fails, which raises then."""
+    """Yield a figure for each thing that was measured in one round or more; also if a later round fails, which raises then."""
     values: dict[tuple[str, str], list[float]] = {}
     failure = None
     try:
@@ -71,5 +71,5 @@ def gathered(part: str, roles: int, rounds: Iterable[Iterable[Measurement]]) -> 
 
 
 def total(*parts: Sequence[float]) -> tuple[float, ...]:
-    """The sums, repeat by repeat."""
+    """Return the sums, repeat by repeat."""
     return tuple(map(sum, zip(*parts, strict=True)))

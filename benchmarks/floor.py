@@ -58,7 +58,7 @@ class Wire:
         self._line()
 
     def ask(self, subject: str, body: bytes = b"") -> bytes:
-        """The reply to one request. Raises TimeoutError if there is none."""
+        """Return the reply to one request. Raises TimeoutError if there is none."""
         self._socket.sendall(self._publication(subject, body, 0))
         return self._message()[1]
 
@@ -69,12 +69,12 @@ class Wire:
             pass
 
     def tell(self, subject: str, body: bytes, listener: Wire) -> bytes:
-        """What the listener hears of one message."""
+        """Return what the listener hears of one message."""
         self._socket.sendall(self._publication(subject, body, 0))
         return listener._message()[1]
 
     def exchange(self, requests: Iterable[Request], window: int) -> int:
-        """How many requests were answered: all. At most `window` of them are unanswered at any time.
+        """Return how many requests were answered: all. At most `window` of them are unanswered at any time.
 
         Raises RuntimeError for a reply that is an error.
         """
@@ -110,13 +110,13 @@ class Wire:
         return b"PUB %s %s.%d %d\r\n%s\r\n" % (subject.encode(), self._inbox, number, len(body), body)
 
     def _message(self) -> _Message:
-        """The next message, awaited."""
+        """Return the next message, awaited."""
         while (message := self._next()) is None:
             self._receive()
         return message
 
     def _next(self) -> _Message | None:
-        """The next message, if all of it is here."""
+        """Return the next message, if all of it is here."""
         while (end := self._arrived.find(b"\r\n")) >= 0:
             words = bytes(self._arrived[:end]).split()
             start = end + 2
@@ -162,7 +162,7 @@ class Wire:
 
 
 def creates(shown: Mapping[str, Any]) -> list[Request]:
-    """What makes every stream and, once it is there, its consumers: what the product itself sends."""
+    """Return what makes every stream and, once it is there, its consumers: what the product itself sends."""
     readers: dict[str, list[Request]] = {}
     for row in shown["consumers"]:
         stream, name = row["stream"], row["consumer"]
@@ -178,7 +178,7 @@ def creates(shown: Mapping[str, Any]) -> list[Request]:
 
 
 def reads(shown: Mapping[str, Any]) -> list[Request]:
-    """What reads them all, without being told how many pages there are: the least that a plan has to know."""
+    """Return what reads them all, without being told how many pages there are: the least that a plan has to know."""
     counts = dict.fromkeys((row["stream"] for row in shown["streams"]), 0)
     for row in shown["consumers"]:
         counts[row["stream"]] += 1

@@ -13,7 +13,7 @@ from cyborg_infra.live.embedded import EmbeddedServer
 
 
 def on_one_server(place: Workplace, roles: int, repeats: int) -> Iterator[Figure]:
-    """An organisation of so many roles on a server of its own, each time a new one."""
+    """Yield an organisation of so many roles on a server of its own, each time a new one."""
     organisation = Organisation(place.home, roles)
 
     def one() -> Iterator[Measurement]:
@@ -24,7 +24,7 @@ def on_one_server(place: Workplace, roles: int, repeats: int) -> Iterator[Figure
 
 
 def on_a_cluster(place: Workplace, roles: int, repeats: int) -> Iterator[Figure]:
-    """The same with a copy of everything on each of three servers on this machine, which share its cores."""
+    """Yield the same with a copy of everything on each of three servers on this machine, which share its cores."""
     organisation = Organisation(place.home, roles, replicas=SIZE)
 
     def one() -> Iterator[Measurement]:

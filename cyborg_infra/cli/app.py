@@ -17,6 +17,8 @@ from typing import Any
 
 import typer
 
+from cyborg_infra import __version__
+from cyborg_infra.cli.command import CommandWithConnection
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Problem, UsageInvalid
 
 # What a wrong command line raises. Some versions of typer carry a click of their own: this is theirs, or click's.
@@ -25,12 +27,13 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 # A full disk, quota or file system. What is wrong with a file of the user's is told where it is used.
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
+_IN_MARKDOWN = ("plan", "drift")
 _SEE_WHAT_IS_LEFT = "`cyborg-infra plan` shows what is left to do"
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 COMMANDS = (
     *("init", "import", "validate", "show", "plan", "apply", "drift", "status", "destroy", "unlock"),
-    *("dlq", "verify", "message", "send", "dev"),
+    *("dlq", "verify", "message", "send", "schema", "dev"),
 )
 """What can be typed; each is a module with a `command` and its EXAMPLES, or with several in its own COMMANDS.
 
@@ -38,12 +41,13 @@ A module is imported when its command is run, and what it needs with it: start-u
 """
 
 
-def _module(name: str) -> ModuleType:
+def command_module(name: str) -> ModuleType:
+    """Return the module of a command, or of a group of them. Imports it."""
     return import_module(f"cyborg_infra.cli.{name}{'_' * iskeyword(name)}")
 
 
-def _app(wanted: Iterable[str]) -> typer.Typer:
-    """The command line, as far as it has the commands that are `wanted`."""
+def typer_app(wanted: Iterable[str]) -> typer.Typer:
+    """Return the command line, as far as it has the commands that are `wanted`."""
     app = typer.Typer(
         name="cyborg-infra",
         help="Declarative provisioner for the NATS JetStream backbone of an organisation of AI agents.",
@@ -54,31 +58,29 @@ def _app(wanted: Iterable[str]) -> typer.Typer:
     )
     app.callback()(main)
     for name in wanted:
-        module = _module(name)
+        module = command_module(name)
         if hasattr(module, "COMMANDS"):
             group = typer.Typer(help=module.HELP, rich_markup_mode=None)
             for word, (command, example) in module.COMMANDS.items():
-                group.command(name=word, epilog=example)(command)
+                group.command(name=word, cls=CommandWithConnection, epilog=example)(command)
             app.add_typer(group, name=name)
         else:
-            app.command(name=name, epilog=module.EXAMPLES)(module.command)
+            app.command(name=name, cls=CommandWithConnection, epilog=module.EXAMPLES)(module.command)
     return app
 
 
 def names() -> list[str]:
-    """What can be typed after `cyborg-infra`, with the words of a group after its own name."""
+    """Return the words that can be typed after `cyborg-infra`, with the words of a group after its own name."""
     return [
         full
         for name in COMMANDS
-        for full in (name, *(f"{name} {word}" for word in getattr(_module(name), "COMMANDS", ())))
+        for full in (name, *(f"{name} {word}" for word in getattr(command_module(name), "COMMANDS", ())))
     ]
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"cyborg-infra {version('cyborg-infra')}")
+        typer.echo(f"cyborg-infra {__version__}")
         raise typer.Exit
 
 
@@ -88,11 +90,11 @@ def main(
         False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
     ),
 ) -> None:
-    """What comes before the command."""
+    """Handle the options before the command."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Runs one command, prints all that it says, and returns its exit code. Nothing but a bug of ours prints a traceback."""
+def run_command_line(arguments: Sequence[str]) -> int:
+    """Run one command, print all that it says, and return its exit code. Nothing but a bug of ours prints a traceback."""
     # Closed by whoever started us: nobody wants to read it.
     sys.stdout, sys.stderr = (
         stream or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as we run
@@ -127,7 +129,7 @@ def _run(arguments: Sequence[str]) -> int:
     command = next((word for word in arguments if not word.startswith("-")), None)
     others = () if "--version" in arguments else COMMANDS
     try:
-        app = _app([command] if command in COMMANDS else others)
+        app = typer_app([command] if command in COMMANDS else others)
         code = app(args=list(arguments) or ["--help"], standalone_mode=False, prog_name="cyborg-infra")
         if code == _INTERRUPTED:
             raise KeyboardInterrupt  # noqa: TRY301 - as it was before typer caught it
@@ -145,15 +147,19 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _report(error: CyborgError, arguments: Sequence[str]) -> int:
-    from cyborg_infra.render import console, findings
+    from cyborg_infra.render.terminal import console, problems
 
-    if _wants_json(arguments):
-        from cyborg_infra.render import data
+    if _wants(arguments, "json"):
+        from cyborg_infra.render import json_format
 
-        sys.stdout.write(json.dumps(data.problems(error), indent=2) + "\n")
-    console.stderr(no_color="--no-color" in arguments).print(findings.problems(error))
+        sys.stdout.write(json.dumps(json_format.problems(error), indent=2) + "\n")
+    if _wants(arguments, "markdown") and set(_IN_MARKDOWN) & set(arguments):
+        from cyborg_infra.render import markdown
+
+        sys.stdout.write(markdown.problems(error))
+    console.stderr(no_color="--no-color" in arguments).print(problems.problems(error))
     return error.exit_code
 
 
-def _wants_json(arguments: Sequence[str]) -> bool:
-    return "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
+def _wants(arguments: Sequence[str], output: str) -> bool:
+    return f"--format={output}" in arguments or ("--format", output) in pairwise(arguments)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
-
-from cyborg_infra import pipeline
 from cyborg_infra.cli.options import (
-    MANIFEST,
+    MANIFESTS,
     Drain,
     Env,
     Format,
     LockTimeout,
+    ManifestsOrPlan,
     NoColor,
     NoLock,
     Output,
@@ -25,18 +22,17 @@ from cyborg_infra.cli.options import (
     connected,
     seconds,
 )
-from cyborg_infra.cli.output import confirm, put_plan, warn
-from cyborg_infra.cli.run import Allow, perform
+from cyborg_infra.cli.output import confirm, put_plans, warn
+from cyborg_infra.cli.run import Allow, perform, refuse_unless_allowed
 from cyborg_infra.model.problems import Problem, UsageInvalid
+from cyborg_infra.operations import provision
 
 EXAMPLES = "Example: cyborg-infra apply tonight.plan --yes"
-
-File = Annotated[str, typer.Argument(help="A manifest, or a plan saved with `plan --out`.", metavar="FILE")]
 
 
 @connected
 def command(
-    file: File = MANIFEST,
+    file: ManifestsOrPlan = MANIFESTS,
     *,
     env: Env = None,
     prune: Prune = False,
@@ -48,29 +44,37 @@ def command(
     no_lock: NoLock = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
-    """Show the plan, ask, and carry it out. Exits 3, with nothing written, if it could lose something not allowed."""
+    """Show the plan, ask, and carry it out. Exits 3, with nothing written, if it could lose something not allowed.
+
+    Of several manifests all plans are shown, allowed and confirmed before the first is carried out; after one that fails
+    no other is begun.
+    """
     drain, lock = seconds("--drain-timeout", drain_timeout), seconds("--lock-timeout", lock_timeout)
-    wanted = pipeline.wish(file, env, prune=prune, targets=target or ())
-    _refuse_ignored(wanted, env=env, prune=prune, target=target)
-    server = pipeline.resolve(flags, os.environ)
+    requests = provision.load_requests(file, env, prune=prune, targets=target or ())
+    for wanted in requests:
+        _refuse_ignored(wanted, env=env, prune=prune, target=target)
+    server = provision.resolve(flags, os.environ)
     warn(*server.warnings)
-    found = pipeline.plan(wanted, server)
+    plans = [provision.plan(wanted, server) for wanted in requests]
     if output is Format.TEXT:
-        put_plan(
-            found,
+        put_plans(
+            plans,
             PlanFormat.TEXT,
             no_color=no_color,
-            saved_in=file if wanted.saved is not None else None,
-            manifest=file,
+            command="apply",
+            allowed=allow or (),
+            saved_in=file[0] if requests[0].saved is not None else None,
+            manifests=file,
         )
-    if found:
-        pipeline.refuse_unless_allowed(found, allow or ())
-        confirm(f"Do you want to perform these {len(found.changes)} actions?", "yes", yes=yes)
+    for found in filter(None, plans):
+        refuse_unless_allowed(found, allow or (), shown=output is Format.TEXT)
+    if actions := sum(len(found.changes) for found in plans):
+        confirm(f"Do you want to perform these {actions} actions?", "yes", yes=yes)
     perform(
-        found,
-        wanted,
+        plans,
+        requests,
         server,
         allow=allow or (),
         drain=drain,
@@ -81,11 +85,23 @@ def command(
 
 
 def _refuse_ignored(
-    wanted: pipeline.Wish, *, env: str | None, prune: bool, target: Sequence[str] | None
+    request: provision.PlanRequest, *, env: str | None, prune: bool, target: Sequence[str] | None
 ) -> None:
-    """A saved plan has its environment, targets and --prune in it."""
-    given = [name for name, value in (("--env", env), ("--prune", prune), ("--target", target)) if value]
-    if wanted.saved is not None and given:
+    """Refuse options that a saved plan already has in it: targets, --prune and the environment."""
+    if request.saved is None:
+        return
+    if env is not None and env != request.environment:
+        made = f"for environment {request.environment}" if request.environment else "without an environment"
+        raise UsageInvalid(
+            Problem(
+                "usage",
+                f"the saved plan was made {made}, not for {env} (--env or CYBORG_INFRA_ENV)",
+                None,
+                f"make a new plan with --env {env}",
+            )
+        )
+    given = [name for name, value in (("--prune", prune), ("--target", target)) if value]
+    if given:
         raise UsageInvalid(
             Problem(
                 "usage",

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
 from cyborg_infra.cli.options import (
     MANIFEST,
     Env,
@@ -22,10 +21,11 @@ from cyborg_infra.cli.options import (
     seconds,
 )
 from cyborg_infra.cli.output import confirm, put_plan, warn
-from cyborg_infra.cli.run import Allow, perform
-from cyborg_infra.model.plan import HazardName
+from cyborg_infra.cli.run import Allow, perform, refuse_unless_allowed
+from cyborg_infra.model.changes import HazardName
+from cyborg_infra.operations import provision
 
-EXAMPLES = "Example: cyborg-infra destroy org.yaml --allow deletes-messages --allow stops-capture"
+EXAMPLES = "Example: cyborg-infra destroy org.yaml --allow deletes-messages"
 
 Confirm = Annotated[
     str | None,
@@ -46,20 +46,37 @@ def command(
     no_lock: NoLock = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
-    """Delete every stream and consumer that the manifest's organisation owns, once its name has been typed."""
+    """Delete every stream and consumer that an organisation owns. Asks for its name first."""
     lock = None if no_lock else seconds("--lock-timeout", lock_timeout)
-    wanted = pipeline.destruction(manifest, env)
-    server = pipeline.resolve(flags, os.environ)
+    wanted = provision.destroy_request(manifest, env)
+    server = provision.resolve(flags, os.environ)
     warn(*server.warnings)
-    found = pipeline.plan(wanted, server)
-    # Whoever types the organisation's name means all of it.
-    accepted = [*(allow or ()), HazardName.MASS_CHANGE]
+    found = provision.plan(wanted, server)
+    implied = [HazardName.MASS_CHANGE]  # whoever types the organisation's name means all of it
+    accepted = [*(allow or ()), *implied]
     if output is Format.TEXT:
-        put_plan(found, PlanFormat.TEXT, no_color=no_color, manifest=manifest)
+        put_plan(
+            found,
+            PlanFormat.TEXT,
+            no_color=no_color,
+            command="destroy",
+            allowed=allow or (),
+            implied=implied,
+            manifest=manifest,
+        )
     if found:
-        pipeline.refuse_unless_allowed(found, accepted)
+        refuse_unless_allowed(found, accepted, shown=output is Format.TEXT)
         question = f"Do you really want to destroy organisation {wanted.owner}?"
         confirm(question, wanted.owner, yes=confirmed == wanted.owner)
-    perform(found, wanted, server, allow=accepted, lock=lock, output=output, no_color=no_color)
+    perform(
+        [found],
+        [wanted],
+        server,
+        allow=accepted,
+        lock=lock,
+        output=output,
+        no_color=no_color,
+        command="destroy",
+    )

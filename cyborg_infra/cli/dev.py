@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 import time
@@ -12,10 +11,12 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor
-from cyborg_infra.model.plan import Done
+from cyborg_infra.interrupts import end_in_order
+from cyborg_infra.model.changes import HazardName
+from cyborg_infra.model.plan import ResultStatus
 from cyborg_infra.model.problems import EXIT_ERROR
+from cyborg_infra.operations import provision
 
 EXAMPLES = "Example: cyborg-infra dev org.yaml --port 4222 --store ./nats-data"
 
@@ -28,7 +29,7 @@ Store = Annotated[
         show_default=False,
     ),
 ]
-_LOOK = 0.2  # seconds between two looks at whether the server still runs
+_POLL_SECONDS = 0.2  # seconds between two looks at whether the server still runs
 Port = Annotated[int, typer.Option("--port", help="Port on 127.0.0.1; 0 is a free one.", min=0, max=65535)]
 
 
@@ -40,29 +41,30 @@ def command(
     port: Port = 0,
     no_color: NoColor = False,
 ) -> None:
-    """Run a nats-server on 127.0.0.1 with the manifest applied, until Ctrl-C. Needs cyborg-infra[server]."""
-    from cyborg_infra.render import console, text
+    """Run a nats-server on 127.0.0.1 with the manifest applied. Ctrl-C ends it. Needs cyborg-infra[server]."""
+    from cyborg_infra.render.terminal import console, text
 
-    wanted = pipeline.wish(manifest, env)
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # a container's end sends it: the same as Ctrl-C
+    wanted = provision.load_request(manifest, env)
+    end_in_order()
     with ExitStack() as stack:
         directory = store or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="cyborg-infra-dev-"))
         )
-        server = stack.enter_context(pipeline.embedded(directory, port))
-        target = pipeline.resolve(pipeline.Flags(server=server.url, no_context=True), {})
-        found = pipeline.plan(wanted, target)
-        outcomes = pipeline.apply(found, wanted, target) if found else []
+        server = stack.enter_context(provision.embedded_server(directory, port))
+        target = provision.resolve(provision.Flags(server=server.url, no_context=True), {})
+        found = provision.plan(wanted, target)
+        outcomes = (
+            provision.apply(found, wanted, target, allow=(HazardName.ENVIRONMENT_CHANGE,)) if found else []
+        )
         out = console.stdout(no_color=no_color)
         out.print(text.applied(outcomes))
-        if any(outcome.done is not Done.DONE for outcome in outcomes):
+        if any(outcome.status is not ResultStatus.SUCCEEDED for outcome in outcomes):
             raise typer.Exit(EXIT_ERROR)
-        out.print(text.dev(server.url, wanted.desired, kept_in=str(store) if store else None))
-        sys.stdout.flush()
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt):  # as soon as anybody can know that it listens
+            named, kept = manifest if manifest != MANIFEST else None, str(store) if store else None
+            out.print(text.dev(server.url, wanted.desired, manifest=named, kept_in=kept))
+            sys.stdout.flush()
             while True:
-                time.sleep(_LOOK)
+                time.sleep(_POLL_SECONDS)
                 server.check()
     sys.stderr.write("Stopped.\n")

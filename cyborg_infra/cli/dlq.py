@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
-from cyborg_infra.cli.options import MANIFEST, Env, Format, NoColor, Output, Yes, connected
+from cyborg_infra.cli import complete
+from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, NoColor, Output, Yes, connected
 from cyborg_infra.cli.output import confirm, put_json, say_where, warn
-from cyborg_infra.model.dead_letter import DeadLetter, DeathType, Handling
-from cyborg_infra.model.plan import HazardName
+from cyborg_infra.model.changes import HazardName
+from cyborg_infra.model.dead_letters import DeadLetter, DeadLetterAction, DeadLetterResult, DeathType
+from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_REFUSED, Problem, UsageInvalid
+from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.units import parse_duration
 from cyborg_infra.operations import dead_letters as operation
+from cyborg_infra.operations import provision
 from cyborg_infra.operations.dead_letters import Selection
-from cyborg_infra.operations.place import Meet
+from cyborg_infra.operations.expected_server import OnServer
 
-File = Annotated[
-    str, typer.Option("--manifest", "-f", help="The manifest.", metavar="MANIFEST", show_default=True)
-]
 Number = Annotated[int, typer.Argument(help="Its number, as `dlq list` shows it.", metavar="N")]
-Numbers = Annotated[
-    list[int] | None, typer.Argument(help="Numbers, as `dlq list` shows them.", metavar="N...")
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Numbers, as `dlq list` shows them; then the manifest [default: org.yaml].",
+        metavar="[N]... [MANIFEST]",
+        show_default=False,
+    ),
 ]
-Role = Annotated[str, typer.Option("--role", help="Only this role's.", metavar="ROLE", show_default=False)]
+RoleName = Annotated[
+    str,
+    typer.Option(
+        "--role", help="Only this role's.", metavar="ROLE", show_default=False, autocompletion=complete.roles
+    ),
+]
 Type = Annotated[
     DeathType | None, typer.Option("--type", help="Only those that failed so.", show_default=False)
 ]
@@ -44,9 +55,10 @@ class Allowance(StrEnum):
     """What `--allow` takes."""
 
     REPEATS_WORK = HazardName.REPEATS_WORK.value
+    OVER_LIMIT = "over-limit"
 
 
-REFUSALS = {*Allowance, "over-limit"}
+REFUSALS = {*Allowance}
 """Codes of problems that nothing is wrong with: what may be allowed by name, and a stream that takes no more now."""
 
 
@@ -54,29 +66,34 @@ Allow = Annotated[
     list[Allowance] | None,
     typer.Option(
         "--allow",
-        help="repeats-work: publish again also what an interrupted replay may have published.",
+        help="repeats-work: publish again also what an interrupted replay may have published. "
+        "over-limit: even if more would wait for the role than alerts.lag.",
         metavar="NAME",
         show_default=False,
     ),
 ]
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be published, and publish nothing.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless one failed; for cron.")]
 
 HELP = "Look at the dead letters, and replay, keep or drop them."
 
 
 @connected
 def list_(
+    manifest: Manifest = MANIFEST,
     *,
-    manifest: File = MANIFEST,
     env: Env = None,
-    role: Role = "",
+    role: RoleName = "",
     type_: Type = None,
     older_than: OlderThan = "",
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
-    """List what failed for good: when, whose, how, and whether the message is still there."""
-    from cyborg_infra.render import console, dead_letters
+    """List what failed for good. It says when, whose, how, and whether the message is still there."""
+    from cyborg_infra.render import dead_letters
+    from cyborg_infra.render.terminal import console
 
     letters = _found(manifest, env, flags, _selection(role, type_, older_than))
     if output is Format.JSON:
@@ -88,15 +105,16 @@ def list_(
 @connected
 def show(
     number: Number,
+    manifest: Manifest = MANIFEST,
     *,
-    manifest: File = MANIFEST,
     env: Env = None,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
-    """Show one dead letter: how it failed, and the message with its headers."""
-    from cyborg_infra.render import console, dead_letters
+    """Show how one dead letter failed, and its message with headers."""
+    from cyborg_infra.render import dead_letters
+    from cyborg_infra.render.terminal import console
 
     letters = _found(manifest, env, flags, Selection((number,)))
     if output is Format.JSON:
@@ -107,64 +125,91 @@ def show(
 
 @connected
 def replay(
-    numbers: Numbers = None,
+    words: Words = None,
     *,
-    manifest: File = MANIFEST,
     env: Env = None,
-    role: Role = "",
+    role: RoleName = "",
     type_: Type = None,
     older_than: OlderThan = "",
     all_: All = False,
     allow: Allow = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    quiet: Quiet = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
-    """Publish the messages again, each once: a dead letter that was replayed is gone."""
+    """Publish the messages again, each once. A dead letter that was replayed is gone. What is not named by number is asked for."""
+    numbers, manifest = _apart(words or [])
     wanted = _chosen(numbers, _selection(role, type_, older_than), all_=all_)
-    _handle(Handling.REPLAY, manifest, env, flags, wanted, output, repeat=bool(allow), no_color=no_color)
+    asked = not (numbers or dry_run or yes)
+    if asked:
+        wanted = _approved("Publish {} again?", manifest, env, flags, wanted)
+    _handle(
+        DeadLetterAction.REPLAY,
+        manifest,
+        env,
+        flags,
+        wanted,
+        output,
+        on_server=_silent if asked else say_where,
+        allow=allow or (),
+        dry_run=dry_run,
+        quiet=quiet,
+        no_color=no_color,
+    )
 
 
 @connected
 def keep(
+    manifest: Manifest = MANIFEST,
     *,
-    manifest: File = MANIFEST,
     env: Env = None,
-    role: Role = "",
+    role: RoleName = "",
     type_: Type = None,
     older_than: OlderThan = "",
+    quiet: Quiet = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
-    """Copy the messages into DEAD_LETTERS before their streams drop them; for cron. A workqueue has its slots back."""
+    """Copy the messages before their streams drop them; for cron. They are in DEAD_LETTERS then, and a workqueue has its slots back."""
     wanted = _selection(role, type_, older_than)
-    _handle(Handling.KEEP, manifest, env, flags, wanted, output, no_color=no_color)
+    _handle(DeadLetterAction.KEEP, manifest, env, flags, wanted, output, quiet=quiet, no_color=no_color)
 
 
 @connected
 def drop(
-    numbers: Numbers = None,
+    words: Words = None,
     *,
-    manifest: File = MANIFEST,
     env: Env = None,
-    role: Role = "",
+    role: RoleName = "",
     type_: Type = None,
     older_than: OlderThan = "",
     all_: All = False,
     yes: Yes = False,
+    quiet: Quiet = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
     """Delete dead letters, and what was kept of them, for good."""
+    numbers, manifest = _apart(words or [])
     wanted = _chosen(numbers, _selection(role, type_, older_than), all_=all_)
-    found = _found(manifest, env, flags, wanted)
-    if found:
-        confirm(f"Delete {len(found)} dead letters for good?", "yes", yes=yes)
-    chosen = Selection(tuple(letter.number for letter in found))
+    if not yes:
+        wanted = _approved("Delete {} for good?", manifest, env, flags, wanted)
+    told = say_where if yes else _silent
     _handle(
-        Handling.DROP, manifest, env, flags, chosen, output, told=lambda _org, _facts: None, no_color=no_color
+        DeadLetterAction.DROP,
+        manifest,
+        env,
+        flags,
+        wanted,
+        output,
+        on_server=told,
+        quiet=quiet,
+        no_color=no_color,
     )
 
 
@@ -172,7 +217,7 @@ COMMANDS = {
     "list": (list_, "Example: cyborg-infra dlq list --role cto"),
     "show": (show, "Example: cyborg-infra dlq show 12"),
     "replay": (replay, "Example: cyborg-infra dlq replay 12 13"),
-    "keep": (keep, "Example: cyborg-infra dlq keep --format json"),
+    "keep": (keep, "Example: cyborg-infra dlq keep --quiet"),
     "drop": (drop, "Example: cyborg-infra dlq drop --older-than 30d --yes"),
 }
 
@@ -185,9 +230,19 @@ def _selection(role: str, type_: DeathType | None, older_than: str) -> Selection
     return Selection(None, role, type_, age)
 
 
-def _chosen(numbers: list[int] | None, wanted: Selection, *, all_: bool) -> Selection:
-    """What changes dead letters never means all of them by saying nothing."""
-    if not numbers and wanted == Selection() and not all_:
+def _apart(words: list[str]) -> tuple[tuple[int, ...], str]:
+    """Return the numbers, and the manifest, which comes last. Raises UsageInvalid for more than one that is no number."""
+    last = words[-1:] if words and not words[-1].isdecimal() else []
+    numbers = words[: len(words) - len(last)]
+    if wrong := next((word for word in numbers if not word.isdecimal()), None):
+        hint = "numbers as `cyborg-infra dlq list` shows them come first, and the manifest last"
+        raise UsageInvalid(Problem("usage", f"{wrong!r} is no number of a dead letter", None, hint))
+    return tuple(int(number) for number in numbers), next(iter(last), MANIFEST)
+
+
+def _chosen(numbers: tuple[int, ...], selection: Selection, *, all_: bool) -> Selection:
+    """Return the selection. What changes dead letters never means all of them by saying nothing."""
+    if not numbers and selection == Selection() and not all_:
         raise UsageInvalid(
             Problem(
                 "usage",
@@ -196,48 +251,76 @@ def _chosen(numbers: list[int] | None, wanted: Selection, *, all_: bool) -> Sele
                 "give numbers as `cyborg-infra dlq list` shows them, or choose by --role, --type, --older-than or --all",
             )
         )
-    return replace(wanted, numbers=tuple(numbers)) if numbers else wanted
+    return replace(selection, numbers=numbers) if numbers else selection
 
 
-def _found(manifest: str, env: str | None, flags: pipeline.Flags, wanted: Selection) -> list[DeadLetter]:
-    return operation.find(manifest, env, _target(flags), wanted, say_where)
+def _approved(
+    question: str, manifest: str, env: str | None, flags: provision.Flags, selection: Selection
+) -> Selection:
+    """Return those that are there now and were approved, by number. Raises UsageInvalid where nobody approves of them."""
+    found = _found(manifest, env, flags, selection)
+    if found:
+        confirm(question.format(f"{len(found):,} dead letter{'s' * (len(found) > 1)}"), "yes", yes=False)
+    return Selection(tuple(letter.number for letter in found))
+
+
+def _found(manifest: str, env: str | None, flags: provision.Flags, selection: Selection) -> list[DeadLetter]:
+    return operation.find(manifest, env, _target(flags), selection, say_where)
 
 
 def _handle(
-    handling: Handling,
+    action: DeadLetterAction,
     manifest: str,
     env: str | None,
-    flags: pipeline.Flags,
-    wanted: Selection,
+    flags: provision.Flags,
+    selection: Selection,
     output: Format,
     *,
-    told: Meet = say_where,
-    repeat: bool = False,
+    on_server: OnServer = say_where,
+    allow: Collection[Allowance] = (),
+    dry_run: bool = False,
+    quiet: bool = False,
     no_color: bool,
 ) -> None:
-    """Each is told on stderr as it is done, and all of them on stdout. Exits 1 if one failed, 3 if that is a refusal."""
-    from cyborg_infra.render import console, dead_letters
+    """Process the dead letters; report each on stderr as it is done, and all of them on stdout; if `quiet`, what failed and nothing else.
+
+    Exits 1 if one failed, 3 if that is a refusal.
+    """
+    from cyborg_infra.render import dead_letters
+    from cyborg_infra.render.terminal import console
 
     talk = console.stderr(no_color=no_color)
-    results = operation.handle(
-        handling,
+
+    def tell(handled: DeadLetterResult) -> None:
+        if handled.problem or not quiet:
+            talk.print(dead_letters.outcome(action, handled, dry_run=dry_run))
+
+    results = operation.process(
+        action,
         manifest,
         env,
         _target(flags),
-        wanted,
-        told,
-        lambda handled: talk.print(dead_letters.outcome(handling, handled)),
-        repeat=repeat,
+        selection,
+        _silent if quiet else on_server,
+        tell,
+        allow_duplicates=Allowance.REPEATS_WORK in allow,
+        over_limit=Allowance.OVER_LIMIT in allow,
+        dry_run=dry_run,
     )
-    if output is Format.JSON:
-        put_json(dead_letters.results(handling, results))
-    else:
-        console.stdout(no_color=no_color).print(dead_letters.summary(handling, results))
-    if codes := {result.problem.code for result in results if result.problem}:
+    codes = {result.problem.code for result in results if result.problem}
+    if output is Format.JSON and (codes or not quiet):
+        put_json(dead_letters.results(action, results, dry_run=dry_run))
+    elif codes or not quiet:
+        console.stdout(no_color=no_color).print(dead_letters.summary(action, results, dry_run=dry_run))
+    if codes:
         raise typer.Exit(EXIT_REFUSED if codes <= REFUSALS else EXIT_ERROR)
 
 
-def _target(flags: pipeline.Flags) -> pipeline.Target:
-    target = pipeline.resolve(flags, os.environ)
+def _silent(_org: Org, _facts: ServerInfo) -> None:
+    """Report nothing: the server was reported before, or nobody wants to hear it."""
+
+
+def _target(flags: provision.Flags) -> provision.Target:
+    target = provision.resolve(flags, os.environ)
     warn(*target.warnings)
     return target

@@ -1,4 +1,4 @@
-"""`drift`: whether the server is still as it was applied. For CI. Writes nothing."""
+"""`drift`: tell whether somebody changed the server since the last apply; for CI."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
 from cyborg_infra.cli.options import (
-    MANIFEST,
+    MANIFESTS,
+    MOST_CHARS,
     Env,
-    Manifest,
+    Manifests,
+    MaxChars,
     NoColor,
     PlanFormat,
     PlanOutput,
@@ -20,6 +21,7 @@ from cyborg_infra.cli.options import (
 )
 from cyborg_infra.cli.output import put_drift, warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES
+from cyborg_infra.operations import provision
 
 EXAMPLES = "Example: cyborg-infra drift org.yaml --format markdown"
 
@@ -30,19 +32,21 @@ Pending = Annotated[
 
 @connected
 def command(
-    manifest: Manifest = MANIFEST,
+    manifest: Manifests = MANIFESTS,
     *,
     env: Env = None,
     target: Targets = None,
     pending: Pending = False,
     output: PlanOutput = PlanFormat.TEXT,
+    max_chars: MaxChars = MOST_CHARS,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
-    """Exit 2 if somebody changed the server since the last apply (with --pending: if anything differs), else 0."""
-    server = pipeline.resolve(flags, os.environ)
+    """Show what somebody changed on the server since the last apply. Exits 2 if anybody did, or with --pending if anything differs, else 0."""
+    server = provision.resolve(flags, os.environ)
     warn(*server.warnings)
-    found = pipeline.plan(pipeline.wish(manifest, env, targets=target or ()), server)
-    put_drift(found, output, no_color=no_color)
-    if pipeline.drifted(found) or (pending and (found or found.orphans)):
+    requests = provision.load_requests(manifest, env, targets=target or ())
+    plans = [provision.plan(request, server) for request in requests]
+    put_drift(plans, output, no_color=no_color, max_chars=max_chars)
+    if any(provision.has_drift(found) or (pending and (found or found.orphans)) for found in plans):
         raise typer.Exit(EXIT_DIFFERENCES)

@@ -9,14 +9,15 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
+from cyborg_infra.cli.files import create_manifest
 from cyborg_infra.cli.options import connected
-from cyborg_infra.cli.output import create, warn
-from cyborg_infra.operations.imports import imported
+from cyborg_infra.cli.output import warn
+from cyborg_infra.operations import manifest, provision
+from cyborg_infra.operations.imports import import_manifest
 
 EXAMPLES = "Example: cyborg-infra import --org acme --out org.yaml"
 
-Org = Annotated[
+OrgName = Annotated[
     str,
     typer.Option("--org", help="The organisation's name: the first token of its subjects.", metavar="NAME"),
 ]
@@ -30,16 +31,16 @@ Out = Annotated[
 
 
 @connected
-def command(*, org: Org, stream_prefix: Prefix = "", out: Out = None, flags: pipeline.Flags) -> None:
-    """Write a manifest of the streams and consumers that a server has, for `plan` to adopt."""
-    server = pipeline.resolve(flags, os.environ)
+def command(*, org: OrgName, stream_prefix: Prefix = "", out: Out = None, flags: provision.Flags) -> None:
+    """Write a manifest of what a server has, for `plan` to adopt. Changes nothing on the server."""
+    server = provision.resolve(flags, os.environ)
     warn(*server.warnings)
-    text, notes = imported(org, stream_prefix, server)
+    text, notes = import_manifest(org, stream_prefix, server)
+    text = manifest.SCHEMA_LINE + text
+    written = create_manifest(out, text) if out else ""
     if out is None:
         sys.stdout.write(text)
-    else:
-        create(out, text)
     for note in notes:
         sys.stderr.write(f"Note: {note}\n")
     if out is not None:
-        sys.stderr.write(f"Wrote {out}. Next: cyborg-infra plan {out}\n")
+        sys.stderr.write(f"Wrote {written}. Next: cyborg-infra plan {out}\n")

@@ -8,21 +8,30 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import offline
+from cyborg_infra.cli.files import create_manifest
 from cyborg_infra.cli.options import MANIFEST
-from cyborg_infra.cli.output import create
+from cyborg_infra.cli.output import ask, has_terminal
+from cyborg_infra.operations import manifest as offline
 
 EXAMPLES = "Example: cyborg-infra init --org acme --role ceo --role backend"
 
-Org = Annotated[
-    str,
-    typer.Option("--org", help="The organisation's name: the first token of every subject.", metavar="NAME"),
+ORG = "genbrain"
+ROLES = ("ceo", "cto", "backend")
+
+OrgName = Annotated[
+    str | None,
+    typer.Option(
+        "--org",
+        help=f"The organisation's name: the first token of every subject [default: {ORG}].",
+        metavar="NAME",
+        show_default=False,
+    ),
 ]
 Roles = Annotated[
     list[str] | None,
     typer.Option(
         "--role",
-        help="A role; may be repeated [default: ceo, cto, backend].",
+        help=f"A role; may be repeated [default: {', '.join(ROLES)}].",
         metavar="ROLE",
         show_default=False,
     ),
@@ -30,10 +39,13 @@ Roles = Annotated[
 To = Annotated[Path, typer.Argument(help="The file to write.", metavar="MANIFEST")]
 
 
-def command(manifest: To = Path(MANIFEST), *, org: Org = "genbrain", role: Roles = None) -> None:
-    """Write a commented manifest to start from; an existing file stays as it is."""
-    text = offline.starter(org, role or ["ceo", "cto", "backend"])
-    create(manifest, text)
+def command(manifest: To = Path(MANIFEST), *, org: OrgName = None, role: Roles = None) -> None:
+    """Write a commented manifest to start from. A file that is there stays as it is. On a terminal it asks for names."""
+    if org is None and not role and has_terminal():
+        org = ask("The organisation's name", ORG)
+        role = ask("Its roles, with spaces between", " ".join(ROLES)).replace(",", " ").split()
+    text = offline.starter(org or ORG, role or ROLES)
+    written = create_manifest(manifest, text)
     sys.stderr.write(
-        f"Wrote {manifest}. Next: cyborg-infra show {manifest}, then cyborg-infra plan {manifest}\n"
+        f"Wrote {written}. Next: cyborg-infra show {manifest}, then cyborg-infra plan {manifest}\n"
     )

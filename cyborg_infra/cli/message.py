@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import offline
-from cyborg_infra.cli.options import Format, Output
+from cyborg_infra.cli.options import Env, Format, MessageType, Output
 from cyborg_infra.cli.output import put_json
-from cyborg_infra.model.messages import MessageKind
+from cyborg_infra.operations import manifest as operation
 
-HELP = "Check the messages of an organisation: tasks, statuses, alerts and the others."
+HELP = "Check tasks, statuses, alerts and the other messages."
 
 File = Annotated[
     str,
@@ -21,19 +20,34 @@ File = Annotated[
         show_default=False,
     ),
 ]
-Kind = Annotated[
-    MessageKind | None,
-    typer.Option("--type", help="Type of all messages; else each tells its own.", show_default=False),
+
+
+HeldTo = Annotated[
+    str | None,
+    typer.Argument(
+        help="The manifest whose chart the tasks are held to.", metavar="[MANIFEST]", show_default=False
+    ),
 ]
 
 
-def check(file: File, *, kind: Kind = None, output: Output = Format.TEXT) -> None:
-    """Check messages, and that the statuses of a task follow one another. Needs no server."""
-    from cyborg_infra.render import console, data, messages
+def check(
+    file: File,
+    manifest: HeldTo = None,
+    *,
+    kind: MessageType = None,
+    env: Env = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Check messages, and that the statuses of a task follow one another. Needs no server.
 
-    found = offline.messages_in(file, kind)
+    With a manifest, tasks are held to its chart: who gives them to whom, and who gets what follows.
+    """
+    from cyborg_infra.render import json_format
+    from cyborg_infra.render.terminal import console, messages
+
+    found = operation.load_messages(file, kind, manifest, env)
     if output is Format.JSON:
-        put_json(data.checked(found))
+        put_json(json_format.checked(found))
     else:
         console.stdout().print(messages.checked(found))
 

@@ -1,4 +1,4 @@
-"""The options that commands share, each written once. Knows what they are called, not what they do."""
+"""The options that several commands share, as typer annotations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cyborg_infra.cli import complete
+from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.units import SECOND, parse_duration
 
@@ -21,6 +23,15 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class ShowFormat(StrEnum):
+    """How `show` prints; mermaid and dot are a picture."""
+
+    TEXT = "text"
+    JSON = "json"
+    MERMAID = "mermaid"
+    DOT = "dot"
+
+
 class PlanFormat(StrEnum):
     """How a plan is printed; markdown is for a pull request."""
 
@@ -30,25 +41,55 @@ class PlanFormat(StrEnum):
 
 
 MANIFEST = "org.yaml"
+MANIFESTS = [MANIFEST]
 
-_CONNECTION = "Connection (as in the nats CLI)"
+CONNECTION = "Connection (as in the nats CLI)"
+"""The heading of the options that `connected` adds."""
 
 
-def _connection(flag: str, doc: str, env: str = "", metavar: str = "TEXT") -> Any:
+def _connection(
+    flag: str,
+    doc: str,
+    env: str = "",
+    metavar: str = "TEXT",
+    completed: Callable[[str], list[str]] | None = None,
+) -> Any:
     return typer.Option(
         f"--{flag}",
         help=f"{doc} [{env}]" if env else doc,
         metavar=metavar,
-        rich_help_panel=_CONNECTION,
+        rich_help_panel=CONNECTION,
         show_default=False,
+        autocompletion=completed,
     )
 
 
 Manifest = Annotated[str, typer.Argument(help="The manifest.", metavar="MANIFEST", show_default=True)]
+Manifests = Annotated[
+    list[str],
+    typer.Argument(
+        help="The manifest; of several, each is planned.", metavar="MANIFEST...", show_default=True
+    ),
+]
+ManifestsOrPlan = Annotated[
+    list[str],
+    typer.Argument(
+        help="A manifest, several, or a plan saved with `plan --out`.", metavar="MANIFEST...|PLAN"
+    ),
+]
+ManifestOrPlan = Annotated[
+    str, typer.Argument(help="A manifest, or a plan saved with `plan --out`.", metavar="MANIFEST|PLAN")
+]
 Env = Annotated[
     str | None,
     typer.Option(
-        "--env", help="Environment of the manifest to lay over it.", metavar="NAME", show_default=False
+        "--env",
+        help="Environment of the manifest to lay over it [CYBORG_INFRA_ENV].",
+        metavar="NAME",
+        envvar="CYBORG_INFRA_ENV",
+        show_envvar=False,
+        show_default=False,
+        autocompletion=complete.environments,
     ),
 ]
 Prune = Annotated[
@@ -61,11 +102,30 @@ Targets = Annotated[
         help="Only what belongs to this role; may be repeated.",
         metavar="ROLE",
         show_default=False,
+        autocompletion=complete.roles,
     ),
+]
+ShowOutput = Annotated[
+    ShowFormat,
+    typer.Option("--format", help="How to print it; mermaid and dot draw who talks to whom."),
+]
+MessageType = Annotated[
+    MessageKind | None,
+    typer.Option("--type", help="Type of all messages; else each tells its own.", show_default=False),
 ]
 Output = Annotated[Format, typer.Option("--format", help="How to print the answer.")]
 PlanOutput = Annotated[
     PlanFormat, typer.Option("--format", help="How to print the plan; markdown is for a pull request.")
+]
+MOST_CHARS = 65_000
+MaxChars = Annotated[
+    int,
+    typer.Option(
+        "--max-chars",
+        help="The longest that markdown may be; what does not fit is counted.",
+        metavar="N",
+        min=2000,
+    ),
 ]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colour [NO_COLOR].")]
 
@@ -74,7 +134,7 @@ Drain = Annotated[
     str,
     typer.Option(
         "--drain-timeout",
-        help="How long a consumer that is replaced waits for work under way.",
+        help="How long a consumer that is replaced waits for work under way, as long as some of it gets done.",
         metavar="DURATION",
     ),
 ]
@@ -94,14 +154,19 @@ _FLAGS: dict[str, tuple[Any, Any]] = {
             "-s",
             help="URL of the server, or several with commas [NATS_URL].",
             metavar="URL",
-            rich_help_panel=_CONNECTION,
+            rich_help_panel=CONNECTION,
             show_default=False,
         ),
     ),
-    "context": (str, _connection("context", "A context of the nats CLI, or a file.", "NATS_CONTEXT", "NAME")),
+    "context": (
+        str,
+        _connection(
+            "context", "A context of the nats CLI, or a file.", "NATS_CONTEXT", "NAME", complete.contexts
+        ),
+    ),
     "no_context": (
         bool,
-        typer.Option("--no-context", help="Ignore the selected context.", rich_help_panel=_CONNECTION),
+        typer.Option("--no-context", help="Ignore the selected context.", rich_help_panel=CONNECTION),
     ),
     "user": (str, _connection("user", "User, or a token if there is no password.", "NATS_USER")),
     "password": (str, _connection("password", "Password.", "NATS_PASSWORD")),
@@ -115,7 +180,7 @@ _FLAGS: dict[str, tuple[Any, Any]] = {
     "tlsca": (str, _connection("tlsca", "Certificate authority of the server.", "NATS_CA", "FILE")),
     "tlsfirst": (
         bool,
-        typer.Option("--tlsfirst", help="TLS before the server's first word.", rich_help_panel=_CONNECTION),
+        typer.Option("--tlsfirst", help="TLS before the server's first word.", rich_help_panel=CONNECTION),
     ),
     "js_domain": (str, _connection("js-domain", "JetStream domain.", metavar="NAME")),
     "js_api_prefix": (
@@ -131,7 +196,7 @@ _FLAGS: dict[str, tuple[Any, Any]] = {
 
 
 def seconds(name: str, text: str) -> float:
-    """The duration of option `name`, such as 30s. Raises UsageInvalid for what is none."""
+    """Return the duration of option `name`, such as 30s. Raises UsageInvalid for what is none."""
     try:
         return parse_duration(text) / SECOND
     except ValueError as error:
@@ -139,7 +204,7 @@ def seconds(name: str, text: str) -> float:
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with every connection option; it takes them together, as `flags`."""
+    """Return the command with every connection option; it takes them together, as `flags`."""
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.name != "flags"]
     shared = [
@@ -151,7 +216,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_flags(**given: Any) -> None:
-        from cyborg_infra.pipeline import Flags
+        from cyborg_infra.operations.provision import Flags
 
         flags = Flags(**{name: given.pop(name) for name in _FLAGS})
         command(flags=flags, **given)

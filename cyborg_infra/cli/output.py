@@ -1,24 +1,32 @@
-"""Where a command's answer goes: data on stdout in the format that was asked for, talk on stderr."""
+"""Print a command's answer: data on stdout in the format that was asked for, messages on stderr."""
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cyborg_infra.cli.options import MANIFEST, PlanFormat
+from cyborg_infra.cli.options import MANIFEST, MOST_CHARS, PlanFormat
+from cyborg_infra.interrupts import end_in_order
 from cyborg_infra.model.problems import Problem, UsageInvalid
 
 if TYPE_CHECKING:  # what is printed was made where these are imported
-    from cyborg_infra.model.org import Org
+    from cyborg_infra.model.organisation import Org
     from cyborg_infra.model.plan import Plan
-    from cyborg_infra.model.state import Facts
+    from cyborg_infra.model.server import ServerInfo
 
 
 def put_json(value: dict[str, Any]) -> None:
-    """`value` is on stdout, indented."""
-    sys.stdout.write(_text(value))
+    """Print `value` as JSON, indented."""
+    sys.stdout.write(json_text(value))
+
+
+def put_json_of_each(answers: Sequence[dict[str, Any]], *, several: bool) -> None:
+    """Print the answer about one manifest as it is, those about several as a list."""
+    from cyborg_infra.render import json_format
+
+    put_json(json_format.of_each(answers) if several else answers[0])
 
 
 def put_plan(
@@ -26,69 +34,116 @@ def put_plan(
     output: PlanFormat,
     *,
     no_color: bool,
+    command: str = "plan",
+    allowed: Sequence[str] = (),
+    implied: Sequence[str] = (),
     saved_to: str | None = None,
     saved_in: str | None = None,
     manifest: str = MANIFEST,
+    max_chars: int = MOST_CHARS,
 ) -> None:
-    """The plan is on stdout; as text it ends with the command that applies it."""
+    """Print the plan; as text it ends with what it takes to carry it out."""
     match output:
         case PlanFormat.JSON:
-            from cyborg_infra.render import data
+            from cyborg_infra.render import json_format
 
-            put_json(data.plan(plan))
+            put_json(json_format.plan(plan))
         case PlanFormat.MARKDOWN:
             from cyborg_infra.render import markdown
 
-            sys.stdout.write(markdown.plan(plan))
+            sys.stdout.write(markdown.plan(plan, max_chars))
         case PlanFormat.TEXT:
-            from cyborg_infra.render import console, text
+            from cyborg_infra.render.terminal import console, text
 
             named = manifest if manifest != MANIFEST else None
-            page = text.plan(plan, saved_to=saved_to, saved_in=saved_in, manifest=named)
-            console.stdout(no_color=no_color).print(page)
+            shown = text.Shown(command, allowed, saved_to, saved_in, named, implied)
+            console.stdout(no_color=no_color).print(text.plan(plan, shown))
 
 
-def put_drift(plan: Plan, output: PlanFormat, *, no_color: bool) -> None:
-    """What differs is on stdout: as data the plan, as text with a verdict."""
-    from cyborg_infra.render import console, text
+def put_plans(
+    plans: Sequence[Plan],
+    output: PlanFormat,
+    *,
+    no_color: bool,
+    manifests: Sequence[str],
+    command: str = "plan",
+    allowed: Sequence[str] = (),
+    saved_to: str | None = None,
+    saved_in: str | None = None,
+    max_chars: int = MOST_CHARS,
+) -> None:
+    """Print the plan of each manifest. As Markdown they share the characters."""
+    if output is PlanFormat.JSON:
+        _put_plans_as_json(plans)
+        return
+    for position, (plan, manifest) in enumerate(zip(plans, manifests, strict=True)):
+        if position:
+            sys.stdout.write("\n")
+        put_plan(
+            plan,
+            output,
+            no_color=no_color,
+            command=command,
+            allowed=allowed,
+            saved_to=saved_to,
+            saved_in=saved_in,
+            manifest=manifest,
+            max_chars=max_chars // len(plans),
+        )
 
-    if output is PlanFormat.TEXT:
-        console.stdout(no_color=no_color).print(text.drift(plan))
-    else:
-        put_plan(plan, output, no_color=no_color)
+
+def put_drift(plans: Sequence[Plan], output: PlanFormat, *, no_color: bool, max_chars: int) -> None:
+    """Print what differs of each organisation: as data the plan, as text with a verdict."""
+    if output is PlanFormat.JSON:
+        _put_plans_as_json(plans)
+        return
+    for position, plan in enumerate(plans):
+        if position:
+            sys.stdout.write("\n")
+        if output is PlanFormat.MARKDOWN:
+            from cyborg_infra.render import markdown
+
+            sys.stdout.write(markdown.drift(plan, max_chars // len(plans)))
+        else:
+            from cyborg_infra.render.terminal import console, text
+
+            console.stdout(no_color=no_color).print(text.drift(plan))
 
 
-def save(plan: Plan, path: Path) -> None:
-    """The plan is in the file, readable for its owner alone. Raises UsageInvalid if it cannot be written."""
-    from cyborg_infra.render import data
+def _put_plans_as_json(plans: Sequence[Plan]) -> None:
+    from cyborg_infra.render import json_format
 
+    put_json_of_each([json_format.plan(plan) for plan in plans], several=len(plans) > 1)
+
+
+def has_terminal() -> bool:
+    """Return whether there is somebody who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(question: str, default: str) -> str:
+    """Return what the user types, or `default` for nothing. Raises UsageInvalid after Ctrl-C or Ctrl-D."""
+    end_in_order()
+    sys.stderr.write(f"{question} [{default}]: ")
+    sys.stderr.flush()
     try:
-        path.touch(mode=0o600)
-        path.write_text(_text(data.saved(plan)), encoding="utf-8")
-    except OSError as error:
-        raise UsageInvalid(Problem("out", f"cannot write {path}: {error.strerror}")) from None
-
-
-def create(path: Path, text: str) -> None:
-    """The text is in a new file. Raises UsageInvalid if there is a file already: it stays as it is."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        hint = "name another file, or remove it first"
-        raise UsageInvalid(Problem("exists", f"{path} exists and stays as it is", None, hint)) from None
-    except OSError as error:
-        raise UsageInvalid(Problem("write", f"cannot write {path}: {error.strerror}")) from None
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        answer = ""
+    if not answer:
+        sys.stderr.write("\n")
+        raise UsageInvalid(Problem("cancelled", "cancelled; nothing was written"))
+    return answer.strip() or default
 
 
 def confirm(question: str, word: str, *, yes: bool) -> None:
-    """Returns if the user types `word`, or --yes was given. Raises UsageInvalid otherwise, with nothing changed.
+    """Return if the user types `word`, or --yes was given. Raises UsageInvalid otherwise, with nothing changed.
 
     Never waits for an answer where nobody can give one.
     """
     if yes:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not has_terminal():
         raise UsageInvalid(
             Problem(
                 "no-terminal",
@@ -99,23 +154,34 @@ def confirm(question: str, word: str, *, yes: bool) -> None:
         )
     sys.stderr.write(f"\n{question}\n  Only '{word}' will be accepted to approve.\n\n  Enter a value: ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip() != word:
+    try:
+        answer = sys.stdin.readline().strip()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        answer = ""
+    if answer != word:
         raise UsageInvalid(Problem("cancelled", "cancelled; nothing was changed"))
     sys.stderr.write("\n")
 
 
-def say_where(org: Org, facts: Facts) -> None:
-    """On which server a command works is a line on stderr, before anything is done."""
-    from cyborg_infra.render import console, differences, layout
+def say_where(org: Org, server_info: ServerInfo) -> None:
+    """Print on stderr which server a command works on, before anything is done."""
+    from cyborg_infra.render import change_lines
+    from cyborg_infra.render.terminal import console, layout
 
-    console.stderr().print(layout.Page((layout.line(differences.place(org.name, org.environment, facts)),)))
+    console.stderr().print(
+        layout.Page((layout.line(change_lines.place(org.name, org.environment, server_info)),))
+    )
 
 
 def warn(*warnings: str) -> None:
-    """Each warning is a line on stderr."""
+    """Print each warning as a line on stderr."""
+    from cyborg_infra.render.command_line import spoken
+
     for warning in warnings:
-        sys.stderr.write(f"Warning: {warning}\n")
+        sys.stderr.write(f"Warning: {spoken(warning)}\n")
 
 
-def _text(value: dict[str, Any]) -> str:
+def json_text(value: dict[str, Any]) -> str:
+    """Return `value` as JSON for people, too: indented."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
+from cyborg_infra.cli.files import save
 from cyborg_infra.cli.options import (
-    MANIFEST,
+    MANIFESTS,
+    MOST_CHARS,
     Env,
-    Manifest,
+    Manifests,
+    MaxChars,
     NoColor,
     PlanFormat,
     PlanOutput,
@@ -20,8 +22,9 @@ from cyborg_infra.cli.options import (
     Targets,
     connected,
 )
-from cyborg_infra.cli.output import put_plan, save, warn
-from cyborg_infra.model.problems import EXIT_DIFFERENCES, EXIT_REFUSED
+from cyborg_infra.cli.output import put_plans, warn
+from cyborg_infra.model.problems import EXIT_DIFFERENCES, EXIT_REFUSED, Problem, UsageInvalid
+from cyborg_infra.operations import provision
 
 EXAMPLES = "Example: cyborg-infra plan org.yaml --env production --out tonight.plan"
 
@@ -34,7 +37,7 @@ Detailed = Annotated[bool, typer.Option("--detailed-exitcode", help="Exit 2 if t
 
 @connected
 def command(
-    manifest: Manifest = MANIFEST,
+    manifest: Manifests = MANIFESTS,
     *,
     env: Env = None,
     prune: Prune = False,
@@ -42,18 +45,32 @@ def command(
     out: Out = None,
     detailed: Detailed = False,
     output: PlanOutput = PlanFormat.TEXT,
+    max_chars: MaxChars = MOST_CHARS,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
-    """Compare a manifest with the server and show what apply would do. Exits 3 if it cannot be done."""
-    wanted = pipeline.wish(manifest, env, prune=prune, targets=target or ())
-    server = pipeline.resolve(flags, os.environ)
+    """Compare a manifest with the server, and show what to change. Writes nothing. Exits 3 if `apply` could not do it.
+
+    Several manifests are planned one after the other; none of them may be in another's way.
+    """
+    if out is not None and len(manifest) > 1:
+        hint = "save a plan of each"
+        raise UsageInvalid(Problem("usage", "--out cannot be used with several manifests", None, hint))
+    requests = provision.load_requests(manifest, env, prune=prune, targets=target or ())
+    server = provision.resolve(flags, os.environ)
     warn(*server.warnings)
-    found = pipeline.plan(wanted, server)
+    plans = [provision.plan(request, server) for request in requests]
     if out is not None:
-        save(found, out)
-    put_plan(found, output, no_color=no_color, saved_to=str(out) if out else None, manifest=manifest)
-    if found.impossible:
+        save(plans[0], out)
+    put_plans(
+        plans,
+        output,
+        no_color=no_color,
+        saved_to=str(out) if out else None,
+        manifests=manifest,
+        max_chars=max_chars,
+    )
+    if any(found.blocking_problems for found in plans):
         raise typer.Exit(EXIT_REFUSED)
-    if found and detailed:
+    if any(plans) and detailed:
         raise typer.Exit(EXIT_DIFFERENCES)

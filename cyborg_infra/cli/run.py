@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cyborg_infra import pipeline
 from cyborg_infra.cli.options import Format
-from cyborg_infra.cli.output import put_json
-from cyborg_infra.model.plan import Done, HazardName, Outcome, Plan
-from cyborg_infra.model.problems import EXIT_ERROR
+from cyborg_infra.cli.output import put_json_of_each, warn
+from cyborg_infra.model.changes import HazardName
+from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
+from cyborg_infra.model.problems import EXIT_ERROR, CyborgError, PlanRefused, Problem
+from cyborg_infra.operations import provision
 
 Allow = Annotated[
     list[HazardName] | None,
@@ -24,31 +26,128 @@ Allow = Annotated[
 ]
 
 
+def refuse_unless_allowed(plan: Plan, allow: Sequence[str], *, shown: bool) -> None:
+    """Raise PlanRefused if the plan may not be applied: with every problem, or with one where the plan has just been `shown`."""
+    try:
+        provision.refuse_unless_allowed(plan, allow)
+    except PlanRefused as refused:
+        if not shown or (plan.forbidden and not plan.blocking_problems):
+            raise
+        raise PlanRefused(_in_short(plan, refused)) from None
+
+
+def _in_short(plan: Plan, refused: PlanRefused) -> Problem:
+    """Return what the plan above is refused for, in one sentence."""
+    count = len(refused.problems)
+    if plan.blocking_problems:
+        return Problem(
+            "impossible",
+            f"nothing was changed: {count} problem{'s' * (count > 1)} of this plan must be solved first",
+            None,
+            'each stands behind an "Error" above',
+        )
+    accepting = " ".join(f"--allow {name}" for name in sorted({found.code for found in refused.problems}))
+    names = Counter(problem.code for problem in refused.problems)
+    told = ", ".join(f"{name} ({times})" if times > 1 else name for name, times in sorted(names.items()))
+    return Problem(
+        "not-allowed",
+        f"nothing was changed: not allowed by name: {told}",
+        None,
+        f"the plan above says what each would cost; accept it with {accepting}",
+    )
+
+
 def perform(
-    plan: Plan,
-    wanted: pipeline.Wish,
-    target: pipeline.Target,
+    plans: Sequence[Plan],
+    requests: Sequence[provision.PlanRequest],
+    target: provision.Target,
     *,
     allow: Sequence[str],
     lock: float | None,
     output: Format,
     no_color: bool,
     drain: float = 0.0,
+    command: str = "apply",
 ) -> None:
-    """The plan is carried out and its outcomes are on stdout. Exits 1 unless every change is done."""
-    from cyborg_infra.render import console, progress, text
+    """Apply each plan and print its outcomes, in the words of `command`. Exits 1 unless every change is done; after one that is not no other plan is begun."""
+    answers: list[dict[str, Any]] = []
+    waiting = list(zip(plans, requests, strict=True))
+    succeeded = True
+    while waiting and succeeded:
+        plan, request = waiting.pop(0)
+        try:
+            outcomes = _apply(plan, request, target, allow=allow, lock=lock, drain=drain, no_color=no_color)
+        except CyborgError as error:
+            if len(plans) > 1:
+                _tell_of_the_others(error, answers, waiting, output=output, no_color=no_color)
+            raise
+        succeeded = all(outcome.status is ResultStatus.SUCCEEDED for outcome in outcomes)
+        if output is Format.JSON:
+            from cyborg_infra.render import json_format
 
-    outcomes: list[Outcome] = []
-    if plan:
-        with progress.bar(console.stderr(no_color=no_color), len(plan.changes)) as (tell, waits):
-            outcomes = pipeline.apply(
-                plan, wanted, target, allow=allow, drain=drain, lock=lock, tell=tell, waits=waits
-            )
+            answers.append(json_format.applied(plan, outcomes))
+        elif plan:
+            from cyborg_infra.render.terminal import console, text
+
+            console.stdout(no_color=no_color).print(text.applied(outcomes, command))
     if output is Format.JSON:
-        from cyborg_infra.render import data
-
-        put_json(data.applied(plan, outcomes))
-    elif plan:
-        console.stdout(no_color=no_color).print(text.applied(outcomes))
-    if any(outcome.done is not Done.DONE for outcome in outcomes):
+        put_json_of_each(answers, several=len(plans) > 1)
+    _warn_of_waiting(waiting)
+    if not succeeded:
         raise typer.Exit(EXIT_ERROR)
+
+
+def _tell_of_the_others(
+    error: CyborgError,
+    answers: list[dict[str, Any]],
+    waiting: Sequence[tuple[Plan, provision.PlanRequest]],
+    *,
+    output: Format,
+    no_color: bool,
+) -> None:
+    """Say what of several was not begun; and in JSON, of which there is one document, how those before ended. That exits."""
+    _warn_of_waiting(waiting)
+    if output is Format.JSON:
+        from cyborg_infra.render import json_format
+        from cyborg_infra.render.terminal import console, problems
+
+        put_json_of_each([*answers, json_format.problems(error)], several=True)
+        console.stderr(no_color=no_color).print(problems.problems(error))
+        raise typer.Exit(error.exit_code) from None
+
+
+def _warn_of_waiting(waiting: Sequence[tuple[Plan, provision.PlanRequest]]) -> None:
+    if waiting:
+        warn(f"not begun: {', '.join(request.owner for _, request in waiting)}")
+
+
+def _apply(
+    plan: Plan,
+    request: provision.PlanRequest,
+    target: provision.Target,
+    *,
+    allow: Sequence[str],
+    lock: float | None,
+    drain: float,
+    no_color: bool,
+) -> list[Outcome]:
+    """Return how each change ended; while it takes, show how it goes."""
+    from cyborg_infra.render.terminal import console, progress
+
+    if not plan and not provision.needs_record(plan):
+        return []
+    warnings: list[str] = []
+    with progress.bar(console.stderr(no_color=no_color), len(plan.changes)) as (tell, waits):
+        outcomes = provision.apply(
+            plan,
+            request,
+            target,
+            allow=allow,
+            drain_timeout=drain,
+            lock_timeout=lock,
+            on_outcome=tell,
+            on_wait=waits,
+            on_warning=warnings.append,
+        )
+    warn(*warnings)
+    return outcomes

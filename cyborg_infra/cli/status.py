@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
+from cyborg_infra.cli import complete
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor, connected, seconds
 from cyborg_infra.cli.output import put_json, warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, Problem, UsageInvalid
-from cyborg_infra.model.status import Status
+from cyborg_infra.model.status import OrgStatus
 from cyborg_infra.model.units import SECOND
+from cyborg_infra.operations import provision
 from cyborg_infra.operations import status as operation
 
 SHORTEST = 0.1
@@ -38,6 +39,7 @@ Roles = Annotated[
         help="Only this role, and what all share; may be repeated.",
         metavar="ROLE",
         show_default=False,
+        autocompletion=complete.roles,
     ),
 ]
 Lag = Annotated[
@@ -59,7 +61,7 @@ BroadcastAck = Annotated[
         show_default=False,
     ),
 ]
-Check = Annotated[
+CheckAlarms = Annotated[
     bool, typer.Option("--check", help="Print only what is above a threshold, and exit 2 if anything is.")
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on showing it on this terminal, until Ctrl-C.")]
@@ -77,26 +79,26 @@ def command(
     role: Roles = None,
     lag: Lag = None,
     broadcast_ack: BroadcastAck = None,
-    check: Check = False,
+    check: CheckAlarms = False,
     watch: Watch = False,
     interval: Interval = "2s",
     output: StatusOutput = StatusFormat.TEXT,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
-    """Show queues, broadcasts and dead letters of the organisation, and what is above a threshold.
+    """Show queues, broadcasts, dead letters and alarms.
 
-    WORKERS are pull requests that wait for a message, AGAIN is what was delivered more than once, ACTIVE the time
-    since the last delivery or acknowledgement.
+    WORKERS are pull requests that wait for a message, AGAIN is what is in flight and was delivered before, ACTIVE the
+    time since the last delivery or acknowledgement.
     """
     if watch:
         _refuse_unless_watchable(output, check=check)
     if (every := seconds("--interval", interval)) < SHORTEST:
         raise UsageInvalid(Problem("usage", f"--interval: at least {SHORTEST:g}s"))
     limit = None if broadcast_ack is None else int(seconds("--broadcast-ack", broadcast_ack) * SECOND)
-    server = pipeline.resolve(flags, os.environ)
+    server = provision.resolve(flags, os.environ)
     warn(*server.warnings)
-    subject = operation.watched(manifest, env, roles=role or (), lag=lag, broadcast_ack=limit)
+    subject = operation.load_status_request(manifest, env, roles=role or (), lag=lag, broadcast_ack=limit)
     if watch:
         _watch(subject, server, every, no_color=no_color)
         return
@@ -114,29 +116,34 @@ def _refuse_unless_watchable(output: StatusFormat, *, check: bool) -> None:
         raise UsageInvalid(Problem("no-terminal", "--watch needs a terminal to show it on", None, hint))
 
 
-def _put(found: Status, output: StatusFormat, *, check: bool, no_color: bool) -> None:
-    from cyborg_infra.render import console, data, prometheus
-    from cyborg_infra.render import status as text
+def _put(status: OrgStatus, output: StatusFormat, *, check: bool, no_color: bool) -> None:
+    from cyborg_infra.render import json_format, prometheus
+    from cyborg_infra.render.terminal import console
+    from cyborg_infra.render.terminal import status as text
 
     match output:
         case StatusFormat.JSON:
-            put_json(data.status(found))
+            put_json(json_format.status(status))
         case StatusFormat.PROMETHEUS:
-            sys.stdout.write(prometheus.status(found))
+            sys.stdout.write(prometheus.status(status))
         case StatusFormat.TEXT:
-            page = text.alarms(found) if check else text.status(found)
+            page = text.alarms(status) if check else text.status(status)
             console.stdout(no_color=no_color).print(page)
 
 
-def _watch(subject: operation.Watched, server: pipeline.Target, every: float, *, no_color: bool) -> None:
-    """Ends with Ctrl-C, as something that was wanted, or with whatever keeps the status from being read."""
+def _watch(
+    subject: operation.StatusRequest, server: provision.Target, every: float, *, no_color: bool
+) -> None:
+    """Show the status until Ctrl-C. Raises whatever keeps the status from being read."""
+    import gc
     from contextlib import suppress
 
     from rich.live import Live
 
-    from cyborg_infra.render import console
-    from cyborg_infra.render import status as text
+    from cyborg_infra.render.terminal import console
+    from cyborg_infra.render.terminal import status as text
 
+    gc.enable()  # see __main__: this may run for days
     with (
         suppress(KeyboardInterrupt),
         Live(console=console.screen(no_color=no_color), auto_refresh=False) as screen,

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra import pipeline
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor, connected
 from cyborg_infra.cli.output import put_json, say_where, warn
 from cyborg_infra.model.problems import EXIT_ERROR, Problem, UsageInvalid
-from cyborg_infra.model.verification import CheckName, Result, Stage
+from cyborg_infra.model.verification import CheckName, CheckResult, VerifyStage
+from cyborg_infra.operations import provision
 from cyborg_infra.operations import verify as operation
 
 EXAMPLES = "Example: cyborg-infra verify --format junit > verify.xml"
@@ -42,10 +42,10 @@ Clean = Annotated[
     bool,
     typer.Option(
         "--clean",
-        help="Remove what runs that were killed have left, and check nothing. Not while another one runs.",
+        help="Remove what runs that were killed have left, and check nothing.",
     ),
 ]
-Output = Annotated[
+VerifyOutput = Annotated[
     VerifyFormat, typer.Option("--format", help="How to print the answer; junit is for a CI server.")
 ]
 
@@ -58,16 +58,17 @@ def command(
     embedded: Embedded = False,
     checks: Checks = None,
     clean: Clean = False,
-    output: Output = VerifyFormat.TEXT,
+    output: VerifyOutput = VerifyFormat.TEXT,
     no_color: NoColor = False,
-    flags: pipeline.Flags,
+    flags: provision.Flags,
 ) -> None:
-    """Prove that the patterns work: try a scratch copy of the manifest on the server, and remove it. Exits 1 if one fails."""
-    from cyborg_infra.render import console, verification
+    """Prove that the patterns work, on a copy of the manifest. The copy is made on the server and removed. Exits 1 if one fails."""
+    from cyborg_infra.render import verification
+    from cyborg_infra.render.terminal import console
 
     if clean and (embedded or checks or output is not VerifyFormat.TEXT):
         raise UsageInvalid(Problem("usage", "--clean goes neither with --embedded nor --check nor --format"))
-    target = pipeline.resolve(flags, os.environ)
+    target = provision.resolve(flags, os.environ)
     warn(*target.warnings)
     if clean:
         removed = operation.clean(manifest, env, target, say_where)
@@ -75,11 +76,13 @@ def command(
         return
     talk = console.stderr(no_color=no_color)
 
-    def tell(value: Stage | Result) -> None:
+    def tell(value: VerifyStage | CheckResult) -> None:
         if (page := verification.progress(value)) is not None:
             talk.print(page)
 
-    found = operation.verify(manifest, env, target, say_where, checks or (), embedded=embedded, tell=tell)
+    found = operation.verify(
+        manifest, env, target, say_where, checks or (), embedded=embedded, on_progress=tell
+    )
     match output:
         case VerifyFormat.JSON:
             put_json(verification.data(found))

@@ -1,1 +1,1 @@
-"""Decisions, pure: Org to State, State against State to Plan."""
+"""Pure decisions: expand a manifest into desired resources, compare them with the live ones, plan, lint."""

@@ -1,1 +1,1 @@
-"""The only door to a server, the only asynchronous room."""
+"""Everything that talks to a server; the only asynchronous package."""

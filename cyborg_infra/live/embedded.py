@@ -1,4 +1,4 @@
-"""Finds a nats-server binary and runs it, on loopback only; knows neither NATS's protocol nor JetStream."""
+"""Find a nats-server binary and run it on loopback."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from cyborg_infra.interrupts import end_in_order
+from cyborg_infra.live import timing
 from cyborg_infra.model.problems import ConnectFailed, Problem, UsageInvalid
 
 BINARY_VARIABLE = "CYBORG_INFRA_NATS_SERVER"
 LOOPBACK = "127.0.0.1"
-_POLL = 0.002  # seconds; a server is ready after about 30 ms
 
 
 def find_binary(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The nats-server to run: `path`, else the environment's, else the one beside Python, else PATH's.
+    """Return the nats-server to run: `path`, else the environment's, else the one beside Python, else PATH's.
 
     Raises:
         UsageInvalid: a path was given and is no executable file, or there is none anywhere.
@@ -64,7 +65,7 @@ class EmbeddedServer:
         jetstream: bool = True,
         binary: Path | None = None,
     ) -> None:
-        """`port` 0 is a free one, kept over restarts. `config` is text in nats-server's own language."""
+        """Prepare a server. `port` 0 is a free one, kept over restarts. `config` is text in nats-server's own language."""
         self.store_dir = store_dir
         self.port = port
         self.name = name
@@ -91,7 +92,7 @@ class EmbeddedServer:
         return self.store_dir / "nats-server.log"
 
     def start(self, timeout: float = 20) -> Self:
-        """Returns once clients can connect; `timeout` in seconds.
+        """Return once clients can connect; `timeout` in seconds.
 
         Raises:
             ConnectFailed: the server ended or did not answer in time; holds the last lines of its log.
@@ -115,12 +116,12 @@ class EmbeddedServer:
         return self
 
     def check(self) -> None:
-        """Returns if the server is running. Raises ConnectFailed, with the end of its log, if it ended by itself."""
+        """Return if the server is running. Raises ConnectFailed, with the end of its log, if it ended by itself."""
         if self._process is not None and self._process.poll() is not None:
             raise self._failure(f"ended with code {self._process.returncode}", 0)
 
     def stop(self, grace: float = 10) -> None:
-        """Ended, its store kept and flushed; killed if it takes longer than `grace` seconds. Never raises."""
+        """Stop the server, with its store kept and flushed; kill it if that takes longer than `grace` seconds. Never raises."""
         if self._process is not None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -128,13 +129,14 @@ class EmbeddedServer:
             self.kill()
 
     def kill(self) -> None:
-        """Ended at once, as by a power cut. Does nothing unless running."""
+        """Kill the server, as a power cut would. Does nothing unless running."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
 
     def __enter__(self) -> Self:
+        end_in_order()
         return self.start()
 
     def __exit__(
@@ -156,7 +158,7 @@ class EmbeddedServer:
         return command
 
     def _await_port(self, deadline: float, start_of_log: int) -> int:
-        """The server writes its ports file when it accepts connections."""
+        """Return the server writes its ports file when it accepts connections."""
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 raise self._failure("ended instead of starting", start_of_log)
@@ -164,7 +166,7 @@ class EmbeddedServer:
                 # Half a file is no JSON yet: look again.
                 with contextlib.suppress(ValueError):
                     return urlsplit(json.loads(path.read_bytes())["nats"][0]).port or 0
-            time.sleep(_POLL)
+            time.sleep(timing.SERVER_START_POLL_SECONDS)
         raise self._failure("did not get ready in time", start_of_log)
 
     def _failure(self, what: str, start_of_log: int) -> ConnectFailed:

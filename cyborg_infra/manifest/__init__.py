@@ -1,1 +1,1 @@
-"""Text to Org: the only room that reads a manifest."""
+"""Read manifests, messages and saved plans; check them; write manifests."""

@@ -1,48 +1,54 @@
-"""`load(path, env) -> Org`: the whole way from a manifest's text to a validated organisation, every problem in one go."""
+"""Load a manifest: from its text to a validated organisation, or every problem at once."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from cyborg_infra.manifest import rules, schema, source
+from cyborg_infra.manifest import rules, schema, yaml_source
 from cyborg_infra.manifest.build import build
-from cyborg_infra.manifest.source import Source
-from cyborg_infra.model.org import Org, Path
+from cyborg_infra.manifest.suggest import nearest
+from cyborg_infra.manifest.yaml_source import Source
+from cyborg_infra.model.organisation import ManifestPath, Org
 from cyborg_infra.model.problems import ManifestInvalid, Problem
+from cyborg_infra.model.wording import Option, worded
 
 
-def load(path: str | os.PathLike[str], env: str | None = None) -> Org:
-    """The organisation in the manifest at `path`, with the settings of the environment `env` laid over.
+def load(path: str | os.PathLike[str], env: str | None = None, *, offline: bool = False) -> Org:
+    """Return the organisation in the manifest at `path`, with the settings of the environment `env` laid over.
 
-    All environments are checked, whichever is chosen.
+    All environments are checked, whichever is chosen. Only `offline` is one not needed that the manifest requires.
 
     Raises:
         ManifestInvalid: with every problem found, in the order of their places.
     """
-    return _load(source.read(path), env)
+    return _load(yaml_source.read(path), env, offline=offline)
 
 
-def loads(text: str, *, file: str = "org.yaml", env: str | None = None) -> Org:
-    """The same from a manifest's text; `file` is the name that problems and marks carry."""
-    return _load(source.parse(text, file), env)
+def loads(text: str, env: str | None = None, *, file: str = "org.yaml", offline: bool = False) -> Org:
+    """Return as `load`, from a manifest's text; `file` is the name that problems and marks carry. Raises as it does."""
+    return _load(yaml_source.parse_yaml(text, file), env, offline=offline)
 
 
-def _load(found: Source, env: str | None) -> Org:
-    refused = schema.check(found)
+def _load(found: Source, env: str | None, *, offline: bool) -> Org:
+    refused = schema.check_schema(found)
     for path, _problem in refused:
         _blank(found, path)
     orgs, misfits = build(found)
-    problems = [*(problem for _path, problem in refused), *misfits, *rules.check(orgs.values())]
+    problems = [*(problem for _path, problem in refused), *misfits, *rules.check_manifest(orgs.values())]
+    if orgs[None].environment_required and len(orgs) == 1:
+        problems.append(_no_environment_to_choose(found))
     if env not in orgs:
         problems.append(_no_environment(found, env, [name for name in orgs if name]))
     if found.problems or problems:
         raise ManifestInvalid(*_in_order(found, problems))
+    if orgs[env].environment_required and env is None and not offline:
+        raise ManifestInvalid(_no_environment_chosen(found))
     return orgs[env]
 
 
-def _blank(found: Source, path: Path) -> None:
-    """Takes the value at `path` out of the data, so that the rest can still be checked."""
+def _blank(found: Source, path: ManifestPath) -> None:
+    """Take the value at `path` out of the data, so that the rest can still be checked."""
     value: Any = found.data
     last: Any
     *way, last = path
@@ -55,14 +61,37 @@ def _blank(found: Source, path: Path) -> None:
 
 
 def _in_order(found: Source, problems: list[Problem]) -> list[Problem]:
-    """Each problem once, by place. Where the text itself is in doubt, nothing else is said of it."""
+    """Return each problem once, by place. Where the text itself is in doubt, nothing else is said of it."""
     doubtful = {problem.where for problem in found.problems}
     said = [*found.problems, *(problem for problem in problems if problem.where not in doubtful)]
     return sorted(dict.fromkeys(said), key=lambda problem: problem.where or found.mark(()))
 
 
+def _no_environment_to_choose(found: Source) -> Problem:
+    where = found.key(("environment_required",))
+    return Problem(
+        "environment-required",
+        "an environment is required, and the manifest has none",
+        where,
+        "add environments",
+    )
+
+
+def _no_environment_chosen(found: Source) -> Problem:
+    return Problem(
+        "environment-required",
+        "no environment was chosen, and the manifest requires one",
+        found.key(("environment_required",)),
+        worded(
+            "choose {} with {}, or with CYBORG_INFRA_ENV",
+            " or ".join(found.data.get("environments") or ()),
+            Option("env"),
+        ),
+    )
+
+
 def _no_environment(found: Source, env: str | None, known: list[str]) -> Problem:
-    meant = schema.nearest(env or "", known)
+    meant = nearest(env or "", known)
     known_ones = f"the manifest has {', '.join(known)}" if known else "the manifest has none"
     return Problem(
         "unknown-environment",

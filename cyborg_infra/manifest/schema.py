@@ -1,4 +1,4 @@
-"""What a schema says of a manifest or a message, in sentences. The only finder of schemas/; decides nothing itself."""
+"""Find the JSON schemas, and say in sentences what they have against a manifest or a message."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from functools import cache
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cyborg_infra.manifest.source import Source
-from cyborg_infra.manifest.wire import is_utc
-from cyborg_infra.model.org import Path
+from cyborg_infra.manifest.channels import own_keys
+from cyborg_infra.manifest.field_values import is_utc
+from cyborg_infra.manifest.suggest import NameIndex, nearest
+from cyborg_infra.manifest.yaml_source import Source
+from cyborg_infra.model.channels import StreamKind
+from cyborg_infra.model.organisation import ManifestPath
 from cyborg_infra.model.problems import Problem
 
 if TYPE_CHECKING:
@@ -101,13 +104,13 @@ _FOUND = {
     bool: "true or false",
     list: "a list",
 }
-_FEW = 12  # so many keys are listed where none comes near
+_MAX_CHOICES_SHOWN = 12  # so many keys are listed where none comes near
 
 
-class _Breach(NamedTuple):
+class _SchemaError(NamedTuple):
     """One keyword of the schema that one value does not keep."""
 
-    path: Path
+    path: ManifestPath
     keyword: str
     limit: Any  # what the keyword asks for
     value: Any
@@ -116,14 +119,14 @@ class _Breach(NamedTuple):
     message: str  # jsonschema's own
 
     @classmethod
-    def of(cls, error: ValidationError) -> _Breach:
+    def of(cls, error: ValidationError) -> _SchemaError:
         schema = error.schema if isinstance(error.schema, Mapping) else {}
         of_key = "propertyNames" in list(error.absolute_schema_path)[-3:]
         keyword, path = str(error.validator), tuple(error.absolute_path)
         return cls(path, keyword, error.validator_value, error.instance, schema, of_key, error.message)
 
 
-class Words(NamedTuple):
+class SchemaMessages(NamedTuple):
     """What sentences call the whole, an object in it, and nothing at all: YAML's words or JSON's."""
 
     whole: str = "the manifest"
@@ -131,90 +134,144 @@ class Words(NamedTuple):
     nothing: str = "empty"
 
 
-_YAML = Words()
+_YAML = SchemaMessages()
 
 
-def find(name: str) -> dict[str, Any]:
-    """The schema in the file `name`: the package's own in an installation, else the checkout's.
+def read_schema(name: str) -> dict[str, Any]:
+    """Return the schema in the file `value_text`: the package's own in an installation, else the checkout's.
 
     Raises:
         FileNotFoundError: neither has it.
     """
-    package = File(__file__).parents[1]
-    packaged = package / "schemas" / name
-    file = packaged if packaged.is_file() else package.parent / "schemas" / name
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((_directory() / name).read_text(encoding="utf-8"))
     return found
 
 
-def check(
-    source: Source, schema: str = "org.schema.json", words: Words = _YAML
-) -> list[tuple[Path, Problem]]:
-    """Everything the schema has against the source, each with the path of the value that cannot be used."""
-    if _accepts(schema, source.data):
+def schema_names() -> list[str]:
+    """Return what `read_schema` finds, without the ending: `org`, `messages/task`."""
+    home = _directory()
+    return sorted(file.relative_to(home).as_posix().removesuffix(ENDING) for file in home.rglob(f"*{ENDING}"))
+
+
+ENDING = ".schema.json"
+
+
+def _directory() -> File:
+    package = File(__file__).parents[1]
+    packaged = package / "schemas"
+    return packaged if (packaged / f"org{ENDING}").is_file() else package.parent / "schemas"
+
+
+def check_schema(
+    source: Source, schema: str = "org.schema.json", words: SchemaMessages = _YAML
+) -> list[tuple[ManifestPath, Problem]]:
+    """Return everything the schema has against the source, each with the path of the value that cannot be used."""
+    own = _own(schema, source.data)
+    if accepts(schema, source.data):
         return []
-    breaches = (_Breach.of(error) for error in _validator(schema).iter_errors(source.data))
+    breaches = (_SchemaError.of(error) for error in _validator(schema, own).iter_errors(source.data))
+    known: dict[int, NameIndex] = {}
     return [
         found
         for breach in breaches
         if not (breach.schema.get("title") in _SPOKEN_ELSEWHERE and breach.keyword in _BOUNDS)
-        for found in _problems(breach, source, words)
+        for found in _problems(breach, source, words, known)
     ]
 
 
-def nearest(word: str, known: list[str]) -> str | None:
-    """The one of `known` that somebody who wrote `word` may have meant."""
-    from difflib import get_close_matches
-
-    begun = [one for one in known if word and one.startswith(word)]
-    close = begun or get_close_matches(word, known, n=1)
-    return close[0] if close else None
-
-
-def _accepts(schema: str, data: Any) -> bool:
-    """Whether jsonschema has nothing against `data`, found a thousand times faster; what it has, it says itself."""
+def accepts(schema: str, data: Any) -> bool:
+    """Return whether jsonschema has nothing against `data`, found a thousand times faster; what it has, it says itself."""
     try:
-        return _quick(schema).is_valid(data)
+        return _quick(schema, _own(schema, data)).is_valid(data)
     except ValueError:  # half of a surrogate pair, or a number beyond every bound
         return False
 
 
+OwnKeys = tuple[tuple[str, tuple[str, ...]], ...]
+"""The keys that a manifest's own channels add to its sections."""
+
+
+def _own(schema: str, data: Any) -> OwnKeys:
+    return tuple(own_keys(data).items()) if schema == ORG else ()
+
+
+ORG = f"org{ENDING}"
+
+
+def _held_to(schema: str, own: OwnKeys) -> dict[str, Any]:
+    """Return the schema that a document is held to: of a manifest's own channels no key but those that it has.
+
+    The schema as it is, for editors, does not know a manifest's channels, and lets every key be one of them.
+    """
+    found = read_schema(schema)
+    if schema != ORG:
+        return found
+    parts = found["$defs"]
+    places = {
+        "streams": [parts["streams"], parts["naming"]["properties"]["streams"]],
+        "consumers": [parts["consumers"], parts["naming"]["properties"]["consumers"]],
+        "roles": [parts["role"], parts["role_overrides"], found["properties"]["roles"]["items"]],
+        "alerts": [parts["alerts"]],
+    }
+    added = dict(own)
+    for section, nodes in places.items():
+        for node in nodes:
+            keys = {key: _own_key(key, section, node) for key in added.get(section, ())}
+            node["properties"] = keys | node["properties"]
+            node["additionalProperties"] = False
+    return found
+
+
+def _own_key(key: str, section: str, node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what stands under the key of an own channel: of a role, a stream's fields or a consumer's."""
+    if section != "roles":
+        found: Mapping[str, Any] = node["additionalProperties"]
+        return found
+    return {"$ref": f"#/$defs/{'stream' if isinstance(key, StreamKind) else 'consumer'}"}
+
+
 @cache
-def _quick(schema: str) -> jsonschema_rs.Draft202012Validator:
+def _quick(schema: str, own: OwnKeys = ()) -> jsonschema_rs.Draft202012Validator:
     import jsonschema_rs
 
     formats = {"date-time": is_utc}
-    return jsonschema_rs.Draft202012Validator(find(schema), formats=formats, validate_formats=True)
+    return jsonschema_rs.Draft202012Validator(_held_to(schema, own), formats=formats, validate_formats=True)
 
 
 @cache
-def _validator(schema: str) -> Draft202012Validator:
+def _validator(schema: str, own: OwnKeys = ()) -> Draft202012Validator:
     from jsonschema import Draft202012Validator, FormatChecker
 
     formats = FormatChecker(formats=())
     formats.checks("date-time")(lambda value: not isinstance(value, str) or is_utc(value))
-    return Draft202012Validator(find(schema), format_checker=formats)
+    return Draft202012Validator(_held_to(schema, own), format_checker=formats)
 
 
-def name(path: Path, whole: str = "the manifest") -> str:
-    """What to call the value at `path` in a sentence."""
+def value_text(path: ManifestPath, whole: str = "the manifest") -> str:
+    """Return what to call the value at `path` in a sentence."""
     if not path:
         return whole
     last = path[-1]
-    return f"item {last + 1} of {name(path[:-1], whole)}" if isinstance(last, int) else last
+    return f"item {last + 1} of {value_text(path[:-1], whole)}" if isinstance(last, int) else last
 
 
-def _problems(breach: _Breach, source: Source, words: Words) -> Iterator[tuple[Path, Problem]]:
+def _problems(
+    breach: _SchemaError, source: Source, words: SchemaMessages, sets: dict[int, NameIndex]
+) -> Iterator[tuple[ManifestPath, Problem]]:
     path, where = breach.path, source.mark(breach.path)
     if breach.keyword == "additionalProperties":
-        known = list(breach.schema["properties"])
-        for key in sorted(breach.value.keys() - set(known)):
+        # Of one object of the schema many mappings are refused.
+        known = sets.setdefault(id(breach.schema), NameIndex(breach.schema["properties"]))
+        for key in sorted(breach.value.keys() - breach.schema["properties"].keys()):
             here = (*path, key)
-            message = f"{key} is no key of {name(path, words.whole)}"
-            yield here, Problem("unknown-key", message, source.key(here), _meant(key, known))
+            message = f"{key} is no key of {value_text(path, words.whole)}"
+            yield here, Problem("unknown-key", message, source.key(here), _suggestion(key, known))
     elif breach.keyword == "required":
         key = breach.message.split("'")[1]  # one breach a key, which only the message names
-        yield (*path, key), Problem("missing-key", f"{name(path, words.whole)} needs the key {key}", where)
+        yield (
+            (*path, key),
+            Problem("missing-key", f"{value_text(path, words.whole)} needs the key {key}", where),
+        )
     elif breach.of_key:
         here = (*path, breach.value)
         message = f"the key {breach.value} {_sentence(breach, words)}"
@@ -223,25 +280,31 @@ def _problems(breach: _Breach, source: Source, words: Words) -> Iterator[tuple[P
         code = "wrong-type" if breach.keyword == "type" else "bad-value"
         yield (
             path,
-            Problem(code, f"{name(path, words.whole)} {_sentence(breach, words)}", where, _hint(breach)),
+            Problem(
+                code, f"{value_text(path, words.whole)} {_sentence(breach, words)}", where, _hint(breach)
+            ),
         )
 
 
-def _meant(key: str, known: list[str]) -> str | None:
-    """The hint for a key that is none of `known`."""
+def _suggestion(key: str, history: NameIndex) -> str | None:
+    """Return the hint for a key that is none of `history`."""
     plain = key.strip().lower().replace("-", "_")
-    spelt = (api for api in _SPELLINGS.get(plain, ()) if api in known)
-    meant = next(spelt, None) or (plain if plain in known else nearest(plain, known))
+    spelt = (api for api in _SPELLINGS.get(plain, ()) if api in history)
+    meant = next(spelt, None) or (plain if plain in history else history.nearest(plain))
     if meant:
         return f"did you mean {meant}?"
-    return f"known keys: {', '.join(known)}" if len(known) <= _FEW else None
+    return (
+        f"known keys: {', '.join(history.first(_MAX_CHOICES_SHOWN))}"
+        if len(history) <= _MAX_CHOICES_SHOWN
+        else None
+    )
 
 
-def _sentence(breach: _Breach, words: Words) -> str:
-    """What the value must be, and what it is."""
+def _sentence(breach: _SchemaError, words: SchemaMessages) -> str:
+    """Return what the value must be, and what it is."""
     limit, value, schema = breach.limit, breach.value, breach.schema
     sentences: Mapping[str, Callable[[], str]] = {
-        "type": lambda: f"must be {_wanted(schema, words)}, not {_found(value, words)}",
+        "type": lambda: f"must be {_describe_types(schema, words)}, not {_describe_value(value, words)}",
         "enum": lambda: f"must be {_either(limit)}, not {value!r}",
         "const": lambda: f"must be {limit}, not {value!r}",
         "pattern": lambda: str(schema["patternErrorMessage"]),
@@ -258,13 +321,13 @@ def _sentence(breach: _Breach, words: Words) -> str:
     return sentences[breach.keyword]()
 
 
-def _found(value: Any, words: Words) -> str:
-    """What the value is, in words."""
+def _describe_value(value: Any, words: SchemaMessages) -> str:
+    """Return what the value is, in words."""
     return {dict: words.object, type(None): words.nothing}.get(type(value)) or _FOUND[type(value)]
 
 
-def _wanted(schema: Mapping[str, Any], words: Words) -> str:
-    """The types that the schema allows, in words."""
+def _describe_types(schema: Mapping[str, Any], words: SchemaMessages) -> str:
+    """Return the types that the schema allows, in words."""
     if schema.get("title") in _TITLES:
         return _TITLES[schema["title"]]
     types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
@@ -275,7 +338,7 @@ def _either(choices: list[str]) -> str:
     return " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
 
 
-def _hint(breach: _Breach) -> str | None:
+def _hint(breach: _SchemaError) -> str | None:
     if breach.keyword == "enum":
         text = str(breach.value)
         meant = _VALUE_SPELLINGS.get(text, nearest(text, breach.limit))

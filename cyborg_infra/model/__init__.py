@@ -1,1 +1,1 @@
-"""The hub: frozen data and laws, no I/O. Every room imports it; it imports none of them."""
+"""Frozen values and pure functions that every other package uses: no I/O."""

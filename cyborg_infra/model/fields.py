@@ -1,8 +1,8 @@
-"""THE TABLE: one row per JetStream field, and the rules of what a change of it does.
+"""The table of fields: one row per JetStream field, with what a change of it does.
 
 Everything that has to know a field knows it from here: the schema, expand, diff, plan, the writer, the
 reference in docs/. Values are in wire form throughout: JetStream's own names, durations in integer
-nanoseconds, sizes in bytes. Sources: measured on nats-server 2.10.26 to 2.15.1, `tests/live/test_fields.py`
+nanoseconds, sizes in bytes. Sources: measured on nats-server 2.10.26 to 2.15.1, `tests/server/plan/test_fields.py`
 tries every row on a real server.
 """
 
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum, StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cyborg_infra.model import units
+from cyborg_infra.model.server_versions import Capability, Version
 
 Config = Mapping[str, Any]
 """A stream's or consumer's configuration in wire form, as JSON gives it."""
@@ -44,49 +46,11 @@ class Unit(StrEnum):
     METADATA = "metadata"
 
 
-class Version(NamedTuple):
-    """A server version; compares as versions do."""
-
-    major: int
-    minor: int
-    patch: int
-
-    def __str__(self) -> str:
-        return f"{self.major}.{self.minor}.{self.patch}"
-
-    @classmethod
-    def parse(cls, text: str) -> Version:
-        """`2.15.1`, also with a leading v or a pre-release suffix. Raises ValueError for anything else."""
-        numbers = text.removeprefix("v").split("-")[0].split("+")[0].split(".")
-        major, minor, patch = (int(number) for number in numbers)
-        return cls(major, minor, patch)
-
-
-# JetStream's API level (`$JS.API.INFO`, api.level) and the first version that answers with it.
-LEVELS = {
-    0: Version(2, 10, 0),
-    1: Version(2, 11, 0),
-    2: Version(2, 12, 0),
-    3: Version(2, 12, 5),
-    4: Version(2, 14, 0),
-    5: Version(2, 15, 0),
-}
-OLDEST = LEVELS[0]
-PAUSE_SINCE = LEVELS[1]  # the first version that can pause a consumer
-PROMOTE_SINCE = LEVELS[2]  # that can turn a mirror into a stream
-RESET_SINCE = LEVELS[4]  # and the first that can move one to a sequence number
-NEWEST_LEVEL = max(LEVELS)
-
 MESSAGE_ID = "Nats-Msg-Id"
 """The header by which a stream knows a message for its duplicate_window."""
 
 
-def level_of(version: Version) -> int:
-    """The API level that a server of this version answers with."""
-    return max(level for level, first in LEVELS.items() if first <= version or level == 0)
-
-
-class Update(Enum):
+class UpdateEffect(Enum):
     """What a server does when a field of a living stream or consumer is changed."""
 
     IN_PLACE = "updated in place"
@@ -94,58 +58,68 @@ class Update(Enum):
     IGNORED = "accepted by the server without effect"
 
 
-Rule = Callable[[Any, Any, Version], Update]
-"""(before, after, server version) -> Update; both values normalised. Its docstring is the reference's text."""
+UpdateRule = Callable[[Any, Any, Version], UpdateEffect]
+"""(before, after, server version) -> UpdateEffect; both values normalised. Its docstring is the reference's text."""
 
 
-def mutable(_before: object, _after: object, _version: Version) -> Update:
+def mutable(_before: object, _after: object, _version: Version) -> UpdateEffect:
     """Yes."""
-    return Update.IN_PLACE
+    return UpdateEffect.IN_PLACE
 
 
-def immutable(_before: object, _after: object, _version: Version) -> Update:
+def immutable(_before: object, _after: object, _version: Version) -> UpdateEffect:
     """No."""
-    return Update.REFUSED
+    return UpdateEffect.REFUSED
 
 
-def first_seq_rule(_before: object, after: object, _version: Version) -> Update:
+def first_seq_rule(_before: object, after: object, _version: Version) -> UpdateEffect:
     """Only to 0, which asks for nothing; to any other number the server answers OK and nothing changes."""
-    return Update.IGNORED if after else Update.IN_PLACE
+    return UpdateEffect.IGNORED if after else UpdateEffect.IN_PLACE
 
 
-def enable_only(_before: object, after: object, _version: Version) -> Update:
+def enable_only(_before: object, after: object, _version: Version) -> UpdateEffect:
     """Only from false to true."""
-    return Update.IN_PLACE if after else Update.REFUSED
+    return UpdateEffect.IN_PLACE if after else UpdateEffect.REFUSED
 
 
-def msg_ttl_rule(before: object, after: object, version: Version) -> Update:
+def msg_ttl_rule(before: object, after: object, version: Version) -> UpdateEffect:
     """Only from false to true, since 2.11.2."""
-    return enable_only(before, after, version) if version >= (2, 11, 2) else Update.REFUSED
+    return (
+        enable_only(before, after, version)
+        if version >= Capability.ENABLE_MSG_TTL_LATER.since
+        else UpdateEffect.REFUSED
+    )
 
 
-def retention_rule(before: object, after: object, _version: Version) -> Update:
+def retention_rule(before: object, after: object, _version: Version) -> UpdateEffect:
     """Between limits and interest; never to or from workqueue."""
-    return Update.REFUSED if "workqueue" in (before, after) else Update.IN_PLACE
+    return UpdateEffect.REFUSED if "workqueue" in (before, after) else UpdateEffect.IN_PLACE
 
 
-def max_consumers_rule(_before: object, _after: object, version: Version) -> Update:
+def max_consumers_rule(_before: object, _after: object, version: Version) -> UpdateEffect:
     """Since 2.12.5."""
-    return Update.IN_PLACE if version >= (2, 12, 5) else Update.REFUSED
+    return UpdateEffect.IN_PLACE if version >= Capability.UPDATE_MAX_CONSUMERS.since else UpdateEffect.REFUSED
 
 
-def mem_storage_rule(_before: object, _after: object, version: Version) -> Update:
+def mem_storage_rule(_before: object, _after: object, version: Version) -> UpdateEffect:
     """No: refused since 2.14.4; before, the configuration changes, and at the next restart the position is lost."""
-    return Update.REFUSED if version >= (2, 14, 4) else Update.IGNORED
+    return (
+        UpdateEffect.REFUSED if version >= Capability.REFUSE_OTHER_MEM_STORAGE.since else UpdateEffect.IGNORED
+    )
 
 
-def mirror_rule(_before: object, after: object, version: Version) -> Update:
+def mirror_rule(_before: object, after: object, version: Version) -> UpdateEffect:
     """Only removing it (promotion), since 2.12."""
-    return Update.IN_PLACE if not after and version >= (2, 12, 0) else Update.REFUSED
+    return (
+        UpdateEffect.IN_PLACE
+        if not after and version >= Capability.PROMOTE_MIRROR.since
+        else UpdateEffect.REFUSED
+    )
 
 
-def deliver_subject_rule(before: object, after: object, _version: Version) -> Update:
+def deliver_subject_rule(before: object, after: object, _version: Version) -> UpdateEffect:
     """Another subject, yes, while nobody listens on the old one (10013); between pull and push, no."""
-    return Update.IN_PLACE if before and after else Update.REFUSED
+    return UpdateEffect.IN_PLACE if before and after else UpdateEffect.REFUSED
 
 
 class Field(NamedTuple):
@@ -155,7 +129,7 @@ class Field(NamedTuple):
     name: str
     unit: Unit
     default: Any  # wire value that a server means when the field is absent; never shown as a difference
-    update: Rule
+    update: UpdateRule
     since: int  # API level
     doc: str  # one sentence for the schema and the reference
     example: Any  # as the manifest writes it
@@ -166,13 +140,13 @@ class Field(NamedTuple):
 
 
 def _stream(
-    name: str, unit: Unit, default: Any, update: Rule, since: int, doc: str, example: Any, **more: Any
+    name: str, unit: Unit, default: Any, update: UpdateRule, since: int, doc: str, example: Any, **more: Any
 ) -> Field:
     return Field(Kind.STREAM, name, unit, default, update, since, doc, example, **more)
 
 
 def _consumer(
-    name: str, unit: Unit, default: Any, update: Rule, since: int, doc: str, example: Any, **more: Any
+    name: str, unit: Unit, default: Any, update: UpdateRule, since: int, doc: str, example: Any, **more: Any
 ) -> Field:
     return Field(Kind.CONSUMER, name, unit, default, update, since, doc, example, **more)
 
@@ -267,3 +241,32 @@ FIELDS: Mapping[Kind, Mapping[str, Field]] = {
     Kind.STREAM: {field.name: field for field in STREAM_FIELDS},
     Kind.CONSUMER: {field.name: field for field in CONSUMER_FIELDS},
 }
+
+_EMPTY: Mapping[Unit, Any] = {
+    Unit.SUBJECTS: (),
+    Unit.NAMES: (),
+    Unit.DURATIONS: (),
+    Unit.OBJECTS: (),
+    Unit.OBJECT: MappingProxyType({}),
+    Unit.METADATA: MappingProxyType({}),
+    Unit.TIME: "",
+}
+
+_UNMANAGED: Mapping[str, Any] = {"name": "", "durable_name": "", "pause_until": "", "sourcing": False}
+
+ABSENT: Mapping[Kind, Mapping[str, Any]] = {
+    kind: {
+        **_UNMANAGED,
+        **{
+            row.name: _EMPTY.get(row.unit, row.default)
+            for row in (*STREAM_FIELDS, *CONSUMER_FIELDS, *FIELDS[kind].values())
+        },
+    }
+    for kind in Kind
+}
+"""What a setting is where a configuration does not have it, of the fields above and of those that no manifest sets."""
+
+
+def since(field: Field, value: object) -> int:
+    """Return the first API level that knows this field, and this value of it."""
+    return max(field.since, (field.choices or {}).get(str(value), 0) if field.unit is Unit.CHOICE else 0)

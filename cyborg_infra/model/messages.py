@@ -1,13 +1,14 @@
-"""A message of the organisation: which type it is, what it says, where it was written. Checks nothing."""
+"""A message of the organisation: its type, its content, and where it was written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from cyborg_infra.model.problems import Mark
+from cyborg_infra.model.organisation import ManifestPath
+from cyborg_infra.model.problems import SourcePosition
 
 
 class MessageKind(StrEnum):
@@ -29,9 +30,19 @@ class MessageKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class OrgMessage:
     """One checked message: it is what its schema and the rules say."""
 
     kind: MessageKind
     data: Mapping[str, Any]
-    mark: Mark
+    mark: SourcePosition
+    places: Mapping[ManifestPath, SourcePosition] = field(default_factory=dict)  # of ASSIGNMENT
+
+    def place(self, path: ManifestPath) -> SourcePosition:
+        """Return where a member of the message stands, or the message itself if that is not known."""
+        return self.places.get(path, self.mark)
+
+
+FOLLOW_UP: ManifestPath = ("on_complete", "publish_to")
+ASSIGNMENT: tuple[ManifestPath, ...] = (("assigned_by",), ("assigned_to",), FOLLOW_UP)
+"""The members of a task that say who gives it to whom, and who gets what follows."""

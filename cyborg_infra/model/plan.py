@@ -5,109 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from cyborg_infra.model.buckets import LEASES, bucket_stream
+from cyborg_infra.model.buckets import TOOL_BUCKETS, bucket_stream
+from cyborg_infra.model.changes import Action, Change, Hazard, HazardName
+from cyborg_infra.model.counting import CountQuery
+from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem
-from cyborg_infra.model.state import Facts, Limits, Question, Ref, Resource, State
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.server import Limits, ServerInfo
 from cyborg_infra.model.valueclass import valueclass
 
 
-class Action(StrEnum):
-    """What happens to one resource."""
+class Reservation(NamedTuple):
+    """What a plan reserves of one storage: the sum of max_bytes times replicas of what is created or grows.
 
-    CREATE = "create"
-    ADOPT = "adopt"  # exists unowned under the name: marked, and updated where it differs
-    UPDATE = "update"
-    REPLACE = "replace"
-    DELETE = "delete"
-    IMPOSSIBLE = "impossible"
-
-
-class Cause(StrEnum):
-    """Why live and desired differ."""
-
-    PENDING = "pending"  # the manifest has changed since the last apply
-    DRIFT = "drift"  # somebody changed the server
-    BOTH = "pending and drift"
-
-
-class HazardName(StrEnum):
-    """What a change may cost; the word that `--allow` takes."""
-
-    DELETES_MESSAGES = "deletes-messages"
-    RESETS_PROGRESS = "resets-progress"
-    STOPS_CAPTURE = "stops-capture"
-    REPEATS_WORK = "repeats-work"
-    MASS_CHANGE = "mass-change"
-
-
-@valueclass(frozen=True, slots=True)
-class Hazard:
-    """One cost of one change. `exact` is false where `count` is an upper bound; bytes 0 where they are not known.
-
-    `questions` are the readings that make it exact, or tell its bytes; none where no reading can.
+    The account holds or has reserved `taken` bytes so far, and may have `most`; -1 for any number.
     """
 
-    name: HazardName
-    reason: str  # "1,204 messages (3.1 MiB) older than 24h"
-    count: int = 0
-    bytes: int = 0
-    exact: bool = True
-    questions: tuple[Question, ...] = ()
-
-
-class FieldChange(NamedTuple):
-    """One field, before and after, in wire form; None where the field is absent. `reason` if it forces more than an update."""
-
-    field: str
-    before: Any
-    after: Any
-    reason: str | None = None
-
-
-@valueclass(frozen=True, slots=True)
-class Change:
-    """One action on one resource. `before` or `after` is present. `needs` must be done first, where it is in the plan.
-
-    A replace may give it another name: then `before` and `after` have different refs.
-    """
-
-    action: Action
-    before: Resource | None
-    after: Resource | None
-    fields: tuple[FieldChange, ...] = ()
-    hazards: tuple[Hazard, ...] = ()
-    cause: Cause = Cause.PENDING
-    needs: tuple[Ref, ...] = ()
-    problems: tuple[Problem, ...] = ()  # why it is impossible
-    reason: str = ""  # why this action, in one clause; empty where it is plain
-    carried: bool = (
-        False  # a replaced stream with its messages; a consumer that goes on where a placeholder stands
-    )
-    via: Ref | None = None  # of such a stream: the one that holds its messages meanwhile
-    readers: Mapping[str, Resource] = field(
-        default_factory=dict
-    )  # name of its consumer now -> the desired one that shall stand where it does
-    ref: Ref = field(init=False, repr=False, compare=False)  # what is changed: asked for two dozen times
-
-    def __post_init__(self) -> None:
-        resource = self.after or self.before
-        if resource is None:
-            raise ValueError("a change has a before or an after")
-        object.__setattr__(self, "ref", resource.ref)
-
-    @property
-    def place(self) -> Ref:
-        """What is there now, under whichever name, or would be."""
-        return self.before.ref if self.before else self.ref
+    storage: str
+    bytes: int
+    taken: int
+    most: int
 
 
 @valueclass(frozen=True, slots=True)
 class Plan:
     """Everything that apply needs to decide. Falsy when the server matches the manifest.
 
-    `base` maps every live resource that the plan looked at to a digest of its configuration: the plan holds
+    `live_digests` maps every live resource that the plan looked at to a digest of its configuration: the plan holds
     for that state alone. `desired` is what it leads to.
     """
 
@@ -116,66 +43,119 @@ class Plan:
     orphans: tuple[Resource, ...] = ()  # owned, no longer in the manifest, and not pruned by this plan
     problems: tuple[Problem, ...] = ()  # what stops the plan as a whole, or stands in the way of it
     notes: tuple[str, ...] = ()  # true things worth knowing; they stop nothing
-    base: Mapping[Ref, str] = field(default_factory=dict)
+    forbidden: tuple[Problem, ...] = ()  # what the user who planned may not do: somebody else may apply it
+    live_digests: Mapping[Ref, str] = field(default_factory=dict)
     desired: State = field(default_factory=State)
-    facts: Facts | None = None
+    server_info: ServerInfo | None = None
     environment: str | None = None
     targets: tuple[str, ...] = ()
     prune: bool = False
-    unchanged: int = 0
-    whole: tuple[Hazard, ...] = ()  # hazards of the plan as a whole, not of one change
+    reserves: tuple[Reservation, ...] = ()
+    waits: Mapping[Ref, int] = field(
+        default_factory=dict
+    )  # consumer that is replaced -> what agents work on now
+    unchanged_count: int = 0
+    plan_hazards: tuple[Hazard, ...] = ()  # hazards of the plan as a whole, not of one change
+    first: frozenset[Ref] = frozenset()  # is done before anything else
+    last: frozenset[Ref] = frozenset()  # is done after everything, the deletions too
+    early_subjects: tuple[
+        str, ...
+    ] = ()  # the subjects that the stream among the last stores from the beginning on
+    has_live_resources: bool = True  # something that the organisation owns is on the server
     live: State | None = field(
         default=None, repr=False, compare=False
     )  # what it was made from, unless it was saved
+    request: PlanRequest | None = field(
+        default=None, repr=False, compare=False
+    )  # what was asked for, unless it was saved
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.problems)
 
-    def holds_for(self, live: State) -> bool:
-        """Whether the same would be planned now, as far as that is known without planning it.
+    def is_valid_for(self, live: State) -> bool:
+        """Return whether the same would be planned now, as far as that is known without planning it.
 
-        It only creates, in an account without limits, and all there is as it was, but for the bucket of our own lease.
+        It only creates, in an account without limits, and all there is as it was, but for the tool's own buckets.
         """
         if self.live is None or any(change.before for change in self.changes):
             return False
-        then, now = self.live.facts, live.facts
+        then, now = self.live.server_info, live.server_info
         return (
             then is not None
             and now is not None
             and then.limits.without_usage() == now.limits.without_usage() == Limits()
             and then._replace(limits=Limits()) == now._replace(limits=Limits())
-            and _without_lease(self.live) == _without_lease(live)
+            and _without_own_buckets(self.live) == _without_own_buckets(live)
         )
 
     @property
     def hazards(self) -> tuple[Hazard, ...]:
         """Every hazard of every change, in order, and then those of the plan as a whole."""
-        return (*(hazard for change in self.changes for hazard in change.hazards), *self.whole)
+        return (*(hazard for change in self.changes for hazard in change.hazards), *self.plan_hazards)
 
     @property
-    def questions(self) -> frozenset[Question]:
+    def announced_redeliveries(self) -> Mapping[Ref, int]:
+        """Old consumer -> how many messages may be handed out again when it is replaced, as the plan announces it."""
+        return {
+            change.current_ref: sum(
+                hazard.count for hazard in change.hazards if hazard.name is HazardName.REPEATS_WORK
+            )
+            for change in self.changes
+            if change.current_ref.consumer and (change.action is Action.REPLACE or change.preserves_messages)
+        }
+
+    @property
+    def count_queries(self) -> frozenset[CountQuery]:
         """What to measure, so that the hazards become exact."""
-        return frozenset(question for hazard in self.hazards for question in hazard.questions)
+        return frozenset(question for hazard in self.hazards for question in hazard.count_queries)
 
     @property
-    def impossible(self) -> tuple[Problem, ...]:
+    def blocking_problems(self) -> tuple[Problem, ...]:
         """Every reason why this plan cannot be applied at all."""
         return self.problems + tuple(problem for change in self.changes for problem in change.problems)
 
     def count(self, *actions: Action) -> int:
-        """How many changes have one of these actions."""
+        """Return how many changes have one of these actions."""
         return sum(change.action in actions for change in self.changes)
 
+    @property
+    def rename_count(self) -> int:
+        """How many of the replaces only give another name."""
+        return sum(change.is_rename for change in self.changes)
 
-def _without_lease(live: State) -> dict[Ref, Resource]:
-    lease = Ref(bucket_stream(LEASES))
-    return {ref: found for ref, found in live.resources.items() if ref != lease}
+
+@valueclass(frozen=True, slots=True)
+class PlanRequest:
+    """What the user asked for: a manifest's organisation or a saved plan, with `prune` and `targets`."""
+
+    owner: str
+    desired: State
+    org: Org | None = None
+    saved: Plan | None = None
+    prune: bool = False
+    targets: tuple[str, ...] = ()
+
+    @property
+    def environment(self) -> str | None:
+        """The environment of the manifest that it is for."""
+        if self.saved is not None:
+            return self.saved.environment
+        return self.org.environment if self.org else None
+
+    def announced(self, plan: Plan) -> Plan:
+        """Return the plan whose costs were reviewed: the saved one, or else the one that was just shown."""
+        return plan if self.saved is None else self.saved
 
 
-class Done(StrEnum):
-    """How a change ended."""
+def _without_own_buckets(live: State) -> dict[Ref, Resource]:
+    own = {Ref(bucket_stream(bucket)) for bucket in TOOL_BUCKETS}
+    return {ref: found for ref, found in live.resources.items() if ref not in own}
 
-    DONE = "done"
+
+class ResultStatus(StrEnum):
+    """The status of a change after an apply."""
+
+    SUCCEEDED = "done"
     FAILED = "failed"
     NOT_REACHED = "not reached"
 
@@ -185,5 +165,5 @@ class Outcome:
     """How one change of a plan ended; one per change, always. `problem` if it failed."""
 
     change: Change
-    done: Done
+    status: ResultStatus
     problem: Problem | None = None

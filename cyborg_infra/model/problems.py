@@ -1,8 +1,10 @@
-"""Bad news, in one shape: where it is, what is wrong, what to do. And the exit codes that go with it."""
+"""Errors shown to users: location, message, hint; and the exit codes."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from cyborg_infra.model.wording import worded
 
 EXIT_OK = 0
 EXIT_ERROR = 1
@@ -10,7 +12,7 @@ EXIT_DIFFERENCES = 2
 EXIT_REFUSED = 3
 
 
-class Mark(NamedTuple):
+class SourcePosition(NamedTuple):
     """A place in a file; line and column count from 1. Prints as `org.yaml:12:5`."""
 
     file: str
@@ -26,13 +28,13 @@ class Problem(NamedTuple):
 
     code: str
     message: str
-    where: Mark | None = None
+    where: SourcePosition | None = None
     hint: str | None = None
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        advice = f" ({self.hint})" if self.hint else ""
-        return f"{place}{self.message}{advice}"
+        advice = worded(" ({})", self.hint) if self.hint else ""
+        return worded("{}{}{}", place, self.message, advice)
 
 
 class CyborgError(Exception):
@@ -42,7 +44,7 @@ class CyborgError(Exception):
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = problems
-        super().__init__("\n".join(str(problem) for problem in problems))
+        super().__init__(worded("\n".join("{}" for _ in problems), *problems))
 
 
 class ManifestInvalid(CyborgError):
@@ -83,7 +85,3 @@ class SendRefused(CyborgError):
     """The role has as much to do as it may have. Nothing was sent."""
 
     exit_code = EXIT_REFUSED
-
-
-class ApplyIncomplete(CyborgError):
-    """At least one change failed or was not reached. What was done stays done; apply again goes on from there."""

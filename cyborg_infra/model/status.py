@@ -5,32 +5,58 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
-from cyborg_infra.model.dead_letter import DeadLetter, Message
-from cyborg_infra.model.org import Alerts
+from cyborg_infra.model.dead_letters import DeadLetter, StoredMessage
+from cyborg_infra.model.organisation import BROADCAST_ACK, Alerts
 from cyborg_infra.model.problems import Problem
-from cyborg_infra.model.state import Facts, Ref, State
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Copy, State, Unfinished
+from cyborg_infra.model.server import ServerInfo
+from cyborg_infra.model.wording import worded
 
 
-class QueueState(StrEnum):
-    """What becomes of the messages of a queue, the worst first; the first that holds is the state.
+class Condition(StrEnum):
+    """What a queue can be in and what can be wrong: one word, one meaning, one row each; the worst state first.
 
-    A message is in flight from its delivery until it is acknowledged, or delivered again.
+    Every output, schema and reference takes words and sentences from here. A queue's state is the first that holds
+    of it. A message is in flight from its delivery until it is acknowledged, or delivered again.
     """
 
-    STUCK = "stuck"
-    """It does not go on by itself: its stream or consumer has no leader; it is paused while something waits or is in
-    flight; everything in flight has expired and nobody pulls; or something waits for workers that are connected, and
-    nothing moved for longer than ack_wait."""
-    ABSENT = "absent"
-    """Something waits, nothing is in flight and nobody pulls; or the queue does not exist. An inbox or event queue is
-    not absent while the role works on a task: an agent reads its inbox between tasks."""
-    BEHIND = "behind"
-    """More messages wait than the lag threshold allows."""
-    WORKING = "working"
-    """Something is in flight, or waits and will be fetched."""
-    IDLE = "idle"
-    """Nothing waits, nothing is in flight."""
+    means: str
+    alarm: str  # from when on it is an alarm; empty if it never is
+    is_state: bool  # of a queue
+
+    def __new__(cls, word: str, means: str, alarm: str = "", is_state: bool = True) -> Self:  # noqa: FBT001, FBT002 - a column
+        """Return a row. The word is stable: for scripts."""
+        self = str.__new__(cls, word)
+        self._value_ = word
+        self.means, self.alarm, self.is_state = means, alarm, is_state
+        return self
+
+    # fmt: off
+    NO_LEADER = ("no-leader", "No leader answers for a stream or consumer: nothing is stored, or nothing is delivered.", "at once")
+    MISSING = ("missing", "A stream or consumer of the manifest is not on the server, or is another organisation's.", "at once")
+    UNFINISHED = ("unfinished", "A change of the organisation is under way, or was interrupted: something is parked, paused or on its way.", "at once")
+    PAUSED = ("paused", "A consumer is paused: it delivers nothing until the pause ends.", "at once")
+    AHEAD = ("ahead", "A consumer has got beyond the end of its stream, which has lost messages: what is stored there now is not handed out.", "at once")
+    EXPIRED = ("expired", "All that is in flight is older than `ack_wait`, and nobody pulls: until somebody does there is neither a redelivery nor a dead letter.", "at once")
+    STUCK = ("stuck", "Messages wait, workers wait, and nothing was delivered or acknowledged for longer than `ack_wait`.", "at once")
+    NO_WORKER = ("no-worker", "Messages wait, nothing is in flight, and nobody pulls.", "once the oldest has waited for longer than `ack_wait`")
+    LAG = ("lag", "More messages wait in a queue of a role than `alerts.lag` allows.", "at once")
+    WORKING = ("working", "Something is in flight, or waits and will be fetched.")
+    IDLE = ("idle", "Nothing waits, and nothing is in flight.")
+    REPLICAS = ("replicas", "A server's copies of streams or consumers are offline or not current: another loss may stop them.", "at once", False)
+    BROADCAST_ACK = ("broadcast-ack", "A role has not acknowledged a broadcast.", "once the broadcast is older than `alerts.broadcast_ack`", False)
+    DEAD_LETTERS = ("dead-letters", "A role has dead letters that nobody has replayed or dropped.", "from the number in `alerts.dead_letters` on", False)
+    GIVEN_UP = ("given-up", "Messages of a workqueue used up their deliveries, and keep their place in it.", "at once", False)
+    UNMATCHED_SUBJECT = ("unmatched-subject", "Messages are stored under a subject that no consumer of their stream reads: nobody will be handed them.", "at once", False)
+    NEAR_LIMIT = ("near-limit", "A limit of a stream is nearly used up: messages are about to be refused, or deleted unread.", "from 90% on", False)
+    # fmt: on
+
+
+STATES = tuple(each for each in Condition if each.is_state)
+ALARMS = tuple(each for each in Condition if each.alarm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +65,11 @@ class QueueStatus:
 
     channel: str  # tasks, inbox or events
     ref: Ref
-    state: QueueState
+    state: Condition
     waiting: int | None = None  # stored, not delivered yet
     in_flight: int | None = None  # delivered, not acknowledged
     expired: int | None = None  # of these, those whose ack_wait is over while nobody pulls; all or none
-    redelivered: int | None = None
+    redelivered: int | None = None  # of these, at most so many that were delivered before
     workers: int | None = (
         None  # pull requests that wait for a message; 1 for a push consumer that is listened to
     )
@@ -52,6 +78,7 @@ class QueueStatus:
         None  # since the last delivery, "in progress" or acknowledgement that the server remembers
     )
     paused: bool = False
+    lag_threshold: int = 0  # more than so many waiting are an alarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +86,11 @@ class RoleStatus:
     """A role: its queues, and the worst of their states."""
 
     name: str
-    state: QueueState
+    state: Condition
     queues: tuple[QueueStatus, ...]
 
 
-class Answer(StrEnum):
+class BroadcastReceipt(StrEnum):
     """What a role has made of a broadcast, as far as its consumer tells."""
 
     ACKNOWLEDGED = "acknowledged"
@@ -77,7 +104,7 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class MessageTime:
     """A message in a stream: its sequence number, and when it was stored."""
 
     seq: int
@@ -90,15 +117,19 @@ class BroadcastStatus:
 
     seq: int
     age: int
-    answers: Mapping[str, Answer]
+    answers: Mapping[str, BroadcastReceipt]
 
-    def roles(self, answer: Answer) -> list[str]:
-        """The roles with this answer, in the manifest's order."""
+    def roles(self, answer: BroadcastReceipt) -> list[str]:
+        """Return the roles with this answer, in the manifest's order."""
         return [role for role, given in self.answers.items() if given is answer]
+
+    def late(self, alerts: Alerts) -> set[str]:
+        """Return the roles that should have acknowledged it by now."""
+        return {role for role in self.answers if self.age > alerts.of(BROADCAST_ACK, role)}
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetters:
+class DeadLetterSummary:
     """How many there are, whether or not somebody has looked at them, and the newest."""
 
     count: int | None
@@ -107,7 +138,7 @@ class DeadLetters:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Fill:
+class LimitUsage:
     """Which share of a limit is used up; 1.0 is where messages are dropped or refused."""
 
     share: float
@@ -122,79 +153,72 @@ class StreamStatus:
     ref: Ref
     messages: int | None = None
     bytes: int | None = None
-    fill: Fill | None = None  # of the limit that is nearest
-    unread: Fill | None = (
+    fill: LimitUsage | None = None  # of the limit that is nearest
+    unread: LimitUsage | None = (
         None  # the same for what a consumer has still to read: above 1.0 it is dropped unread
     )
     given_up: int | None = None  # workqueue: messages that used up their deliveries and keep their place
     leader: bool = True
-
-
-class AlarmCode(StrEnum):
-    """What can be too much, or does not go on by itself. Stable: for scripts."""
-
-    NO_LEADER = "no-leader"
-    """No leader answers for a stream or consumer: nothing is stored, or nothing delivered."""
-    MISSING = "missing"
-    """A stream or consumer of the manifest is not on the server."""
-    PAUSED = "paused"
-    """A consumer delivers nothing until its pause ends."""
-    LAG = "lag"
-    """More wait in a queue than `alerts.lag`."""
-    EXPIRED = "expired"
-    """In flight for longer than ack_wait, and nobody pulls: neither redelivery nor dead letter until somebody does."""
-    STUCK = "stuck"
-    """Messages wait, workers wait, and nothing moved for longer than ack_wait."""
-    ABSENT = "absent"
-    """The oldest message waits for longer than ack_wait, and no worker is there."""
-    BROADCAST_ACK = "broadcast-ack"
-    """A broadcast is older than `alerts.broadcast_ack`, and a role has not acknowledged it."""
-    GIVEN_UP = "given-up"
-    """Messages of a workqueue used up their deliveries and keep their place."""
-    NEAR_LIMIT = "near-limit"
-    """A limit is nearly used up: messages are about to be refused, or deleted unread."""
+    replicas: int | None = None  # copies that there shall be
+    replicas_behind: int | None = None  # of these, those that are offline or not current
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One thing that is too much: which, and a sentence."""
+    """One threshold exceeded or condition found, with its stable code."""
 
-    code: AlarmCode
+    code: Condition
     message: str
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
+        return worded("{}: {}", self.code, self.message)
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class StatusReadings:
     """What was read of a server for a status. `unread` says why something is not in `live`."""
 
     live: State
     unread: Mapping[Ref, Problem] = field(default_factory=dict)
     now: str = ""  # by the server's clock
-    oldest: Mapping[Ref, Stored] = field(
+    oldest: Mapping[Ref, MessageTime] = field(
         default_factory=dict
     )  # consumer -> the first message that waits for it
-    broadcasts: tuple[Stored, ...] = ()  # the newest ones, oldest first
-    letters: tuple[Message, ...] = ()  # the newest ones, newest first
+    broadcasts: tuple[MessageTime, ...] = ()  # the newest ones, oldest first
+    letters: tuple[StoredMessage, ...] = ()  # the newest ones and the newest of each subject, newest first
     letters_since: str = ""  # the time from which on `letters` has them all; empty: all that there are
+    letters_unread: Mapping[str, int] = field(default_factory=dict)  # subject -> those that `letters` lacks
     given_up: Mapping[Ref, int] = field(default_factory=dict)  # workqueue stream -> messages, read twice
+    subjects: Mapping[Ref, Mapping[str, int]] = field(
+        default_factory=dict
+    )  # stream -> its subjects with their messages, where some may be read by nobody
+    behind: Mapping[Ref, tuple[Copy, ...]] = field(default_factory=dict)  # copies that stay so
+    ahead: Mapping[Ref, int] = field(default_factory=dict)  # consumer -> the last number of its stream
+    others: Mapping[Ref, str] = field(
+        default_factory=dict
+    )  # what has a name of ours and is another organisation's, which `live` lacks -> whose
     notes: tuple[str, ...] = ()
+    applying: str | None = (
+        None  # who applies, and since when; empty is nobody; read where something is unfinished
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class OrgStatus:
     """How an organisation is doing; `alarms` is empty if all is well."""
 
     org: str
     environment: str | None
-    facts: Facts | None
+    server_info: ServerInfo | None
     now: str
     alerts: Alerts
     roles: tuple[RoleStatus, ...]
     broadcasts: tuple[BroadcastStatus, ...]  # newest first
-    dead_letters: DeadLetters
+    dead_letters: DeadLetterSummary
     streams: tuple[StreamStatus, ...]
+    unfinished: Mapping[Ref, Unfinished]
+    behind: Mapping[
+        str, tuple[Ref, ...]
+    ]  # server -> what it has a copy of that is not current; empty is no server
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...] = ()

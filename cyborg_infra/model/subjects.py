@@ -1,4 +1,4 @@
-"""Subject algebra: what a subject is, whether one pattern covers or meets another. Knows no streams."""
+"""Subjects and patterns: which are valid, whether one covers or overlaps another."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ MAX_NAME = 255
 
 
 def is_token(text: str) -> bool:
-    """Whether `text` is one literal subject token that an organisation may use: no wildcard, white space or `$`."""
+    """Return whether `text` is one literal subject token that an organisation may use: no wildcard, white space or `$`."""
     return bool(text) and not text.startswith("$") and not _FORBIDDEN_IN_TOKEN.search(text)
 
 
 def is_name(text: str) -> bool:
-    """Whether the server takes `text` as the name of a stream or a consumer (10102, 10127, 10128)."""
+    """Return whether the server takes `text` as the name of a stream or a consumer (10102, 10127, 10128)."""
     return 0 < len(text.encode()) <= MAX_NAME and not _FORBIDDEN_IN_NAME.search(text)
 
 
 def is_pattern(text: str) -> bool:
-    """Whether `text` is a subject, with or without wildcards: no empty token, `>` only as the last one."""
+    """Return whether `text` is a subject, with or without wildcards: no empty token, `>` only as the last one."""
     tokens = text.split(".")
     return "" not in tokens and ">" not in tokens[:-1] and not _FORBIDDEN_IN_PATTERN.search(text)
 
 
 def covers(pattern: str, subject: str) -> bool:
-    """Whether every subject that matches `subject` matches `pattern` as well."""
+    """Return whether every subject that matches `subject` matches `pattern` as well."""
     wide, narrow = pattern.split("."), subject.split(".")
     for position, token in enumerate(wide):
         if token == ">":
@@ -43,7 +43,7 @@ def covers(pattern: str, subject: str) -> bool:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether some subject matches both patterns: the server's rule for 10065."""
+    """Return whether some subject matches both patterns: the server's rule for 10065."""
     left, right = one.split("."), other.split(".")
     for a, b in zip(left, right, strict=False):
         if ">" in (a, b):
@@ -51,6 +51,19 @@ def overlap(one: str, other: str) -> bool:
         if a != b and "*" not in (a, b):
             return False
     return len(left) == len(right)
+
+
+def intersection(one: str, other: str) -> str | None:
+    """Return the pattern of all subjects that match both, or None if none does."""
+    left, right = one.split("."), other.split(".")
+    met: list[str] = []
+    for at, (a, b) in enumerate(zip(left, right, strict=False)):
+        if ">" in (a, b):
+            return ".".join([*met, *(right if a == ">" else left)[at:]])
+        if a != b and "*" not in (a, b):
+            return None
+        met.append(b if a == "*" else a)
+    return ".".join(met) if len(left) == len(right) else None
 
 
 class SubjectIndex:
@@ -62,7 +75,7 @@ class SubjectIndex:
             self.add(pattern, value)
 
     def add(self, pattern: str, value: str) -> None:
-        """Holds `value` under `pattern` from now on."""
+        """Hold `value` under `pattern` from now on."""
         node = self._root
         for token in pattern.split("."):
             child = node.children.get(token)
@@ -72,7 +85,7 @@ class SubjectIndex:
         node.found.append((pattern, value))
 
     def overlapping(self, pattern: str) -> list[tuple[str, str]]:
-        """Every (pattern, value) that has a subject in common with `pattern`."""
+        """Return every (pattern, value) that has a subject in common with `pattern`."""
         found: list[tuple[str, str]] = []
         nodes = [self._root]
         for token in pattern.split("."):
@@ -91,7 +104,7 @@ class SubjectIndex:
         return found + [hit for node in nodes for hit in node.found]
 
     def covers(self, subject: str) -> bool:
-        """Whether one of the patterns covers `subject` alone."""
+        """Return whether one of the patterns covers `subject` alone."""
         nodes = [self._root]
         for token in subject.split("."):
             if any(">" in node.children for node in nodes):
@@ -116,14 +129,14 @@ class _Node:
         self.found: list[tuple[str, str]] = []
 
     def matched_by(self, token: str) -> list[_Node]:
-        """What comes below for `token`, apart from what takes all the rest."""
+        """Return what comes below for `token`, apart from what takes all the rest."""
         children = self.children
         if token == "*":
             return [child for name, child in children.items() if name != ">"]
         return [child for child in (children.get(token), children.get("*")) if child]
 
     def everything(self) -> list[tuple[str, str]]:
-        """Whatever is held here and below."""
+        """Return whatever is held here and below."""
         found, stack = [], [self]
         while stack:
             node = stack.pop()

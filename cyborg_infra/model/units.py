@@ -10,6 +10,7 @@ import re
 from datetime import datetime, timedelta
 
 MAX_INT64 = 2**63 - 1
+_DIGITS = 20  # of the largest number of 64 bits
 
 NANOSECOND = 1
 MICROSECOND = 1_000
@@ -52,8 +53,14 @@ _SIZE_EXPONENT = {"K": 1, "M": 2, "G": 3, "T": 4}
 _SIZE_NAMES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
+def whole_number(text: str) -> int | None:
+    """Return the number that decimal digits say, or None for other text, or for more than 64 bits hold."""
+    found = int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else None
+    return found if found is not None and found < 2**64 else None
+
+
 def parse_duration(text: str) -> int:
-    """Nanoseconds in `text`, such as `72h`, `1d12h` or `1.5s`; `0` needs no unit.
+    """Return nanoseconds in `text`, such as `72h`, `1d12h` or `1.5s`; `0` needs no unit.
 
     Raises:
         ValueError: no duration, one without a unit or below zero, a fraction of a nanosecond, or more than 64 bits hold.
@@ -83,7 +90,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(nanoseconds: int) -> str:
-    """The shortest exact form in hours and below; `parse_duration` reads it back: 259200000000000 -> `72h`."""
+    """Return the shortest exact form in hours and below; `parse_duration` reads it back: 259200000000000 -> `72h`."""
     if nanoseconds < 0:
         return f"-{format_duration(-nanoseconds)}"
     parts = []
@@ -95,7 +102,7 @@ def format_duration(nanoseconds: int) -> str:
 
 
 def age(at: str, now: str) -> int | None:
-    """Nanoseconds from `at` to `now`, both RFC 3339, to the microsecond and never below zero; None if one is empty."""
+    """Return nanoseconds from `at` to `now`, both RFC 3339, to the microsecond and never below zero; None if one is empty."""
     if not (at and now):
         return None
     passed = datetime.fromisoformat(now) - datetime.fromisoformat(at)
@@ -103,7 +110,7 @@ def age(at: str, now: str) -> int | None:
 
 
 def format_age(nanoseconds: int) -> str:
-    """An age for people, to its two largest units: `45s`, `3m20s`, `2d4h`; below a second `0s`."""
+    """Return an age for people, to its two largest units: `45s`, `3m20s`, `2d4h`; below a second `0s`."""
     left = nanoseconds // SECOND * SECOND
     parts: list[str] = []
     for unit, length in (("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND)):
@@ -118,7 +125,7 @@ def format_age(nanoseconds: int) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes in `text`, such as `100MB` or `104857600`; `-1` means unlimited.
+    """Return bytes in `text`, such as `100MB` or `104857600`; `-1` means unlimited.
 
     Raises:
         ValueError: no size, a fraction, or more than 64 bits hold.
@@ -137,7 +144,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """`size` bytes for people: `100 MiB`, or rounded to a tenth (`3.1 MiB`) where it is not exact."""
+    """Return `size` bytes for people: `100 MiB`, or rounded to a tenth (`3.1 MiB`) where it is not exact."""
     if size < 0:
         return "unlimited"
     exponent = 0

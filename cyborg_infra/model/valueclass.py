@@ -16,5 +16,5 @@ else:
     from dataclasses import dataclass
 
     def valueclass(*, frozen: bool, slots: bool) -> object:
-        """As dataclass, hashed as one that is frozen."""
+        """Return as dataclass, hashed as one that is frozen."""
         return dataclass(slots=slots, unsafe_hash=frozen)

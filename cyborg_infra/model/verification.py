@@ -7,25 +7,25 @@ from enum import StrEnum
 
 from cyborg_infra.model.units import MINUTE, SECOND
 
-SCALE = 1200
+TIME_SCALE = 1200
 """So many times faster is the work: the 20 minutes that an agent reasons about a task are a second."""
 
-WORK = 20 * MINUTE / SCALE / SECOND
+WORK_SECONDS = 20 * MINUTE / TIME_SCALE / SECOND
 """How long a worker works on a task, in seconds."""
 
 
 class CheckName(StrEnum):
     """What is tried; the words that `--check` takes, in the order in which they are told."""
 
-    KNOWN = "settings-are-known"
-    ONCE = "task-reaches-worker-once"
-    WORKED_ON = "not-redelivered-while-worked-on"
+    SETTINGS_KNOWN = "settings-are-known"
+    DELIVERED_ONCE = "task-reaches-worker-once"
+    NOT_REDELIVERED = "not-redelivered-while-worked-on"
     REDELIVERED = "redelivered-after-ack-wait"
     CRASH = "survives-worker-crash"
     FAILURES = "failures-become-a-dead-letter"
     TERMINATION = "termination-becomes-a-dead-letter"
     SAME_ID = "same-id-is-one-task"
-    KEPT = "nothing-waiting-is-dropped"
+    NOTHING_DROPPED = "nothing-waiting-is-dropped"
     ORDER = "order-is-kept"
     BACK_PRESSURE = "back-pressure-refuses"
     CHAIN = "on-complete-chains-a-task"
@@ -34,6 +34,7 @@ class CheckName(StrEnum):
     REQUEST = "request-answered-by-agent"
     STATUS = "status-wildcard-sees-every-role"
     EVENT = "event-reaches-subscribers"
+    CHANNEL = "channel-reaches-its-readers"
     RESTART = "restart-loses-nothing"
 
 
@@ -46,7 +47,7 @@ class Verdict(StrEnum):
     NOT_CONFIGURED = "not configured"  # the manifest asks for nothing that could be tried
 
 
-class Stage(StrEnum):
+class VerifyStage(StrEnum):
     """What `verify` is doing."""
 
     PROVISIONING = "provisioning"
@@ -55,7 +56,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CheckResult:
     """One check, of one role or of all together (`role` empty): the law, and what was seen instead of it.
 
     `seen` is empty where the law held. `seconds` is how long it took.
@@ -71,14 +72,18 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Everything that was tried on a scratch copy of `org`, which is gone again; `left` are those of earlier runs that are not."""
+    """Everything that was tried on a scratch copy of `org`, which is gone again.
+
+    Of earlier runs that were killed: `removed` are those whose copies this one has removed, `abandoned` are those still there.
+    """
 
     org: str
     scratch: str
     url: str
     version: str
-    results: tuple[Result, ...] = ()
-    left: tuple[str, ...] = ()
+    results: tuple[CheckResult, ...] = ()
+    abandoned: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -1,1 +1,1 @@
-"""What is done with a running organisation; one module an operation, each a handful of calls, as `pipeline` is for provisioning."""
+"""What a user can do, one module for each thing."""

@@ -1,112 +1,125 @@
-"""How an organisation is doing, once or for as long as somebody looks. Writes nothing."""
+"""Read the status of an organisation, once or repeatedly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from cyborg_infra.core import status as judge
-from cyborg_infra.core.expand import expand
-from cyborg_infra.core.namespace import org_subject, stream_name
-from cyborg_infra.live.target import Target
+from cyborg_infra.core.desired.expand import expand
+from cyborg_infra.core.desired.naming import channel_subject, template_name
+from cyborg_infra.core.operate import status as judge
+from cyborg_infra.live.connection.target import Target
 from cyborg_infra.manifest.load import load
-from cyborg_infra.manifest.schema import nearest
-from cyborg_infra.model.org import Alerts, Org, StreamKind
+from cyborg_infra.manifest.suggest import nearest
+from cyborg_infra.model import channels
+from cyborg_infra.model.organisation import BROADCAST_ACK, LAG, Alerts, Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
-from cyborg_infra.model.state import Ref, State
-from cyborg_infra.model.status import Status
-from cyborg_infra.operations.place import refuse_unless_expected
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import State
+from cyborg_infra.model.status import OrgStatus
+from cyborg_infra.operations.expected_server import check_expected_server
 
 if TYPE_CHECKING:  # asyncio and nats cost 100 ms: a wrong command line needs neither
-    from cyborg_infra.live.jetstream import JetStream
+    from cyborg_infra.live.api.jetstream import JetStream
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class StatusRequest:
     """What a status is of: an organisation with its thresholds, or some of its roles alone."""
 
     org: Org
     desired: State
+    alerts: Alerts
     roles: tuple[str, ...] | None = None
 
 
-def watched(
+def load_status_request(
     path: str,
     env: str | None = None,
     *,
     roles: Sequence[str] = (),
     lag: int | None = None,
     broadcast_ack: int | None = None,
-) -> Watched:
-    """The organisation of the manifest; thresholds that are given win over its own.
+) -> StatusRequest:
+    """Return the organisation of the manifest; thresholds that are given win over its own.
 
     Raises ManifestInvalid, or UsageInvalid for a role that it does not have.
     """
     org = load(path, env)
+    given = {name: value for name, value in ((LAG, lag), (BROADCAST_ACK, broadcast_ack)) if value is not None}
+    return status_request(org, org.alerts._replace(given=given), roles)
+
+
+def status_request(org: Org, alerts: Alerts, roles: Sequence[str] = ()) -> StatusRequest:
+    """Return the organisation of a value. Raises UsageInvalid for a role that it does not have."""
     for role in roles:
-        known_role(org, role)
-    own = org.alerts
-    alerts = Alerts(
-        own.lag if lag is None else lag, own.broadcast_ack if broadcast_ack is None else broadcast_ack
-    )
-    org = replace(org, alerts=alerts)
-    return Watched(org, expand(org), tuple(roles) or None)
+        require_role(org, role)
+    return StatusRequest(org, expand(org), alerts, tuple(roles) or None)
 
 
-def known_role(org: Org, name: str) -> None:
-    """Returns if the organisation has this role. Raises UsageInvalid with the nearest name if it has not."""
+def require_role(org: Org, name: str) -> None:
+    """Return if the organisation has this role. Raises UsageInvalid with the nearest name if it has not."""
     names = [role.name for role in org.roles]
     if name not in names:
+        now = next((role.name for role in org.roles if role.renamed_from and role.renamed_from == name), None)
         close = nearest(name, names)
-        hint = f"did you mean {close}?" if close else f"roles: {', '.join(names[:12])}"
+        hint = f"roles: {', '.join(names[:12])}"
+        if now or close:
+            hint = f"it is called {now} now" if now else f"did you mean {close}?"
         raise UsageInvalid(Problem("unknown-role", f"{name!r} is no role of {org.name}", None, hint))
 
 
-def status(subject: Watched, target: Target) -> Status:
-    """How the organisation is doing now. Writes nothing. Raises ServerFault where the account cannot be read."""
+def status(subject: StatusRequest, target: Target) -> OrgStatus:
+    """Return how the organisation is doing now. Writes nothing. Raises ServerFault where the account cannot be read."""
+    from cyborg_infra.live.api.jetstream import connect_account
+    from cyborg_infra.operations.event_loop import run_coroutine
+
+    async def read() -> OrgStatus:
+        async with connect_account(target) as server:
+            return await status_on(server, subject)
+
+    return run_coroutine(read())
+
+
+def watch(
+    subject: StatusRequest, target: Target, interval: float, on_status: Callable[[OrgStatus], None]
+) -> NoReturn:
+    """Report the status to `on_status` every `interval` seconds, until Ctrl-C. Raises as `status`, when the server goes away too."""
     import asyncio
 
-    from cyborg_infra.live.jetstream import opened
+    from cyborg_infra.live.api.jetstream import connect_account
+    from cyborg_infra.operations.event_loop import run_coroutine
 
-    async def run() -> Status:
-        async with opened(target) as server:
-            return await _status(server, subject)
-
-    return asyncio.run(run())
-
-
-def watch(subject: Watched, target: Target, interval: float, tell: Callable[[Status], None]) -> NoReturn:
-    """`tell` hears of the status every `interval` seconds, until Ctrl-C. Raises as `status`, when the server goes away too."""
-    import asyncio
-    import gc
-
-    from cyborg_infra.live.jetstream import opened
-
-    gc.enable()  # see __main__: this may run for days
-
-    async def run() -> NoReturn:
-        async with opened(target) as server:
+    async def watching() -> NoReturn:
+        async with connect_account(target) as server:
             while True:
-                tell(await _status(server, subject))
+                on_status(await status_on(server, subject))
                 await asyncio.sleep(interval)
 
-    asyncio.run(run())
+    run_coroutine(watching())
     raise AssertionError("unreachable: the loop ends by an exception")
 
 
-async def _status(server: JetStream, subject: Watched) -> Status:
-    from cyborg_infra.live.observe import observe
+async def status_on(server: JetStream, subject: StatusRequest) -> OrgStatus:
+    """Return as `status`, by way of a connection that there is."""
+    from cyborg_infra.live.read.status import read_status
 
     org = subject.org
-    seen = await observe(
+    seen = await read_status(
         server,
         org.name,
         subject.desired,
-        broadcasts=Ref(stream_name(org, StreamKind.BROADCASTS)),
-        broadcast=org_subject(org, "broadcasts"),
-        dead_letters=Ref(stream_name(org, StreamKind.DEAD_LETTERS)),
+        broadcasts=_stream_of(org, channels.BROADCASTS),
+        broadcast=channel_subject(org, channels.BROADCASTS) if org.channel(channels.BROADCASTS) else "",
+        dead_letters=_stream_of(org, channels.DEAD_LETTERS),
     )
-    if seen.live.facts is not None:
-        refuse_unless_expected(org, seen.live.facts)
-    return judge.status(org, subject.desired, seen, org.alerts, subject.roles)
+    if seen.live.server_info is not None:
+        check_expected_server(org, seen.live.server_info)
+    return judge.make_status(org, subject.desired, seen, subject.alerts, subject.roles)
+
+
+def _stream_of(org: Org, name: str) -> Ref | None:
+    """Return the one stream of a channel, or None if the organisation does not have it."""
+    channel = org.channel(name)
+    return Ref(template_name(org, channel.stream)) if channel and channel.stream else None

@@ -1,4 +1,4 @@
-"""Proves on a server that the patterns work: provisions a scratch copy of the manifest, tries it, and removes it.
+"""Verify an organisation on a server: provision a sandbox copy of the manifest, run the checks, remove it.
 
 Whatever happens in between, the copy is removed, or it is said that it could not be. The organisation itself is not
 touched: neither its streams nor its subjects, nor the lease.
@@ -8,137 +8,159 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import signal
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cyborg_infra.core import namespace
-from cyborg_infra.core import scratch as core
-from cyborg_infra.core.expand import expand
-from cyborg_infra.core.plan import make_plan
-from cyborg_infra.live.target import Target
+from cyborg_infra.core.desired import naming
+from cyborg_infra.core.desired import sandbox as core
+from cyborg_infra.core.desired.expand import expand
+from cyborg_infra.core.planning.planner import make_plan
+from cyborg_infra.interrupts import end_in_order
+from cyborg_infra.live.connection.target import Target
 from cyborg_infra.manifest.load import load
-from cyborg_infra.model.org import Org
-from cyborg_infra.model.plan import Action, Done, Plan
+from cyborg_infra.model import channels
+from cyborg_infra.model.changes import Action
+from cyborg_infra.model.channels import Scope
+from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.plan import Plan, ResultStatus
 from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid
-from cyborg_infra.model.state import Facts, Resource, State
+from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.subjects import overlap
-from cyborg_infra.model.verification import CheckName, Result, Stage, Verdict, Verification
-from cyborg_infra.operations.place import Meet, meet
+from cyborg_infra.model.units import age
+from cyborg_infra.model.verification import CheckName, CheckResult, Verdict, Verification, VerifyStage
+from cyborg_infra.model.wording import Command, Option, worded
+from cyborg_infra.operations.expected_server import OnServer, require_expected_server
 
 if TYPE_CHECKING:  # asyncio and nats cost 100 ms
+    from cyborg_infra.live.api.jetstream import JetStream
     from cyborg_infra.live.embedded import EmbeddedServer
-    from cyborg_infra.live.jetstream import JetStream
-    from cyborg_infra.live.trial import Trial
+    from cyborg_infra.live.verify.sandbox import Sandbox
 
 __all__ = ["clean", "verify"]
 
-AT_WORK = timedelta(minutes=10)
-"""A copy that is younger may belong to a run that is still under way."""
-
-Tell = Callable[[Stage | Result], None]
+OnProgress = Callable[[VerifyStage | CheckResult], None]
 
 
 def verify(
     path: str,
     env: str | None,
     target: Target,
-    told: Meet,
-    wanted: Collection[CheckName] = (),
+    on_server: OnServer,
+    checks: Collection[CheckName] = (),
     *,
     embedded: bool = False,
-    tell: Tell = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> Verification:
-    """What became of each wanted check, or of all; `told` hears of the server before, `tell` of each as it ends.
+    """Verify the organisation, and return the result of each wanted check, or of all; `on_server` hears of the server before, `on_progress` of each as it ends.
 
     With `embedded` on a nats-server of our own instead of `target`, which is restarted as well. Raises CyborgError
     where the copy could not be provisioned or not be removed, the server went away, or the user interrupted.
     """
-    import asyncio
+    from cyborg_infra.operations.event_loop import run_coroutine
 
     org = load(path, env)
-    if CheckName.RESTART in wanted and not embedded:
-        raise UsageInvalid(Problem("usage", f"--check {CheckName.RESTART}: only with --embedded"))
+    if CheckName.RESTART in checks and not embedded:
+        said = worded("{}: only with {}", Option("check", CheckName.RESTART), Option("embedded"))
+        raise UsageInvalid(Problem("usage", said))
     with ExitStack() as stack:
         own = _own_server(stack) if embedded else None
         where = Target(urls=(own.url,)) if own else target
-        run = _Run(org, core.scratch(org, secrets.token_hex(3), alone=embedded), where, told, tell, own)
+        one = _Run(
+            org,
+            core.sandbox_org(org, secrets.token_hex(3), alone=embedded),
+            where,
+            on_server,
+            on_progress,
+            own,
+        )
         try:
-            return asyncio.run(run.verification(set(wanted) or set(CheckName)))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            raise CyborgError(*run.interrupted()) from None
+            return run_coroutine(one.run(set(checks) or set(CheckName)))
+        except KeyboardInterrupt:
+            raise CyborgError(*one.interrupted()) from None
 
 
-def clean(path: str, env: str | None, target: Target, told: Meet) -> list[str]:
-    """Removes the copies that runs which were killed have left, and returns their names. Raises CyborgError."""
-    import asyncio
+def clean(path: str, env: str | None, target: Target, on_server: OnServer) -> list[str]:
+    """Remove the copies that runs which were killed have left, and return their names. Raises CyborgError.
+
+    Those of runs under way stay, but what is not known to be one is removed.
+    """
+    from cyborg_infra.operations.event_loop import run_coroutine
 
     org = load(path, env)
 
-    async def run() -> list[str]:
-        from cyborg_infra.live.jetstream import opened
+    async def cleaned() -> list[str]:
+        from cyborg_infra.live.api.jetstream import connect_account
 
-        async with opened(target) as server:
-            await meet(server, org, told)
-            found = sorted({name for name, _ in _copies(await server.snapshot(org.name, ()), org)})
-        for name in found:
+        async with connect_account(target) as server:
+            await require_expected_server(server, org, on_server)
+            found = sorted(
+                {name for name, _ in _sandbox_streams(await server.snapshot(org.name, State()), org)}
+            )
+            running = [name for name in found if await server.has_interest(_presence_subject(name))]
+        left = [name for name in found if name not in running]
+        for name in left:
             await _remove(target, name)
-        return found
+        return left
 
-    return asyncio.run(run())
+    return run_coroutine(cleaned())
 
 
 @dataclass(slots=True)
 class _Run:
-    """One run: a copy of `org` on one server. `there` as long as anything of the copy may be on it."""
+    """One run: a copy of `org` on one server. `may_exist` as long as anything of the copy may be on it."""
 
     org: Org
     copy: Org
     target: Target
-    told: Meet
-    tell: Tell
-    own: EmbeddedServer | None = None
-    there: bool = field(default=False, init=False)
+    on_server: OnServer
+    on_progress: OnProgress
+    embedded_server: EmbeddedServer | None = None
+    may_exist: bool = field(default=False, init=False)
 
-    async def verification(self, wanted: Collection[CheckName]) -> Verification:
-        """The copy was tried and is gone. Raises CyborgError."""
-        from cyborg_infra.live.jetstream import opened
+    async def run(self, checks: Collection[CheckName]) -> Verification:
+        """Return the copy was tried and is gone. Raises CyborgError."""
+        from cyborg_infra.live.api.jetstream import connect_account
 
-        _cancel_on_sigterm()
-        async with opened(self.target) as server:
-            account = await server.snapshot(self.copy.name, ())
-            facts = account.facts
+        async with connect_account(self.target) as server:
+            await server.hold_interest(_presence_subject(self.copy.name))
+            account = await server.snapshot(self.copy.name, State())
+            facts = account.server_info
             if facts is None:
                 raise ValueError("a snapshot has the facts of its server")
-            self.told(self.org, facts)
-            self.tell(Stage.PROVISIONING)
+            self.on_server(self.org, facts)
+            self.on_progress(VerifyStage.PROVISIONING)
+            if removed := await _remove_abandoned(server, self.target, account, self.org):
+                account = await server.snapshot(self.copy.name, State())
             desired, known = self._desired(facts)
             plan = make_plan(account, desired, owner=self.copy.name, org=self.copy)
             _refuse_unless_new(plan)
-            self.there = True
+            await _refuse_unless_permitted(server, plan)
+            await _refuse_unless_reached(server, self.copy)
+            self.may_exist = True
             try:
                 await _carry_out(server, plan)
-                self.tell(Stage.CHECKING)
-                results = await self._checked(desired, _stored_requests(account, self.org), wanted)
+                self.on_progress(VerifyStage.CHECKING)
+                results = await self._run_checks(desired, _stored_requests(account, self.org), checks)
             except BaseException as error:
-                await self._removed(error)
+                await self._remove(error)
                 raise
-        await self._removed()
+        await self._remove()
         return Verification(
             self.org.name,
             self.copy.name,
             facts.url,
             str(facts.version),
-            _ordered([*([known] if CheckName.KNOWN in wanted else []), *results], self.org),
-            _left(account, self.org),
+            _sort_results([*([known] if CheckName.SETTINGS_KNOWN in checks else []), *results], self.org),
+            _abandoned_copies(account, self.org),
+            tuple(removed),
         )
 
     def interrupted(self) -> tuple[Problem, ...]:
-        """What to say when somebody wanted no more."""
-        if not self.there:
+        """Return what to say when somebody wanted no more."""
+        if not self.may_exist:
             return (Problem("interrupted", "interrupted; nothing is left of the scratch copy"),)
         return (Problem("interrupted", "interrupted"), self._left_behind())
 
@@ -147,64 +169,67 @@ class _Run:
             "scratch-left",
             f"the scratch copy {self.copy.name} may still be there, in whole or in part",
             None,
-            "`cyborg-infra verify --clean` removes it",
+            worded("`{} {}` removes it", Command("verify"), Option("clean")),
         )
 
-    def _desired(self, facts: Facts) -> tuple[State, Result]:
-        desired, unknown = core.known(expand(self.copy, facts.level), facts.level)
+    def _desired(self, server_info: ServerInfo) -> tuple[State, CheckResult]:
+        desired, unknown = core.supported_by(expand(self.copy, server_info.level), server_info.level)
         verdict = Verdict.NOT_SUPPORTED if unknown else Verdict.PASSED
         law = "the server knows every setting of the manifest"
-        return core.scaled(desired), Result(CheckName.KNOWN, verdict, law, "; ".join(unknown))
+        return core.scale_times(desired), CheckResult(
+            CheckName.SETTINGS_KNOWN, verdict, law, "; ".join(unknown)
+        )
 
-    async def _checked(
-        self, desired: State, stored: list[str], wanted: Collection[CheckName]
-    ) -> list[Result]:
+    async def _run_checks(
+        self, desired: State, stored: list[str], checks: Collection[CheckName]
+    ) -> list[CheckResult]:
         import asyncio
 
-        from cyborg_infra.live.probe import probe, restarted
+        from cyborg_infra.live.verify.runner import check_restart, run_checks
 
-        own = self.own
+        own = self.embedded_server
         async with AsyncExitStack() as stack:
-            trial = await self._trial(stack, desired, stored)
-            results = await probe(trial, wanted, self.tell)
-            if own is None or CheckName.RESTART not in wanted:
+            trial = await self._open_sandbox(stack, desired, stored)
+            results = await run_checks(trial, checks, self.on_progress)
+            if own is None or CheckName.RESTART not in checks:
                 return results
 
-            async def restart() -> Trial:
+            async def restart() -> Sandbox:
                 await asyncio.to_thread(own.stop)
                 await asyncio.to_thread(own.start)
-                return await self._trial(stack, desired, stored)
+                return await self._open_sandbox(stack, desired, stored)
 
-            return results + await restarted(trial, restart, self.tell)
+            return results + await check_restart(trial, restart, self.on_progress)
 
-    async def _trial(self, stack: AsyncExitStack, desired: State, stored: list[str]) -> Trial:
-        """The copy with an agent on it, as long as the stack is."""
-        from cyborg_infra.live.agent import Agent
-        from cyborg_infra.live.connect import connect
-        from cyborg_infra.live.jetstream import JetStream
-        from cyborg_infra.live.trial import Trial
+    async def _open_sandbox(self, stack: AsyncExitStack, desired: State, stored: list[str]) -> Sandbox:
+        """Return the copy with an agent on it, as long as the stack is."""
+        from cyborg_infra.live.api.jetstream import JetStream
+        from cyborg_infra.live.connection.reconnecting import connect
+        from cyborg_infra.live.verify.agent import Agent
+        from cyborg_infra.live.verify.sandbox import Sandbox
 
         connection = await stack.enter_async_context(connect(self.target))
         server = JetStream(connection, self.target)
         agent = await stack.enter_async_context(Agent(self.target, connection.url))
-        return Trial(
-            namespace.subjects(self.copy, desired),
+        return Sandbox(
+            self.copy,
+            naming.list_subjects(self.copy, desired),
             desired,
             server,
             agent,
-            lambda: Agent(self.target, connection.url),
+            agent.new_agent,
             tuple(stored),
         )
 
-    async def _removed(self, cause: BaseException | None = None) -> None:
-        """Nothing is left of the copy. Raises CyborgError if something may be, with the problems of `cause` before."""
-        self.tell(Stage.REMOVING)
+    async def _remove(self, cause: BaseException | None = None) -> None:
+        """Delete the copy. Raises CyborgError if something may be, with the problems of `cause` before."""
+        self.on_progress(VerifyStage.REMOVING)
         try:
             await _remove(self.target, self.copy.name)
         except CyborgError as error:
             before = cause.problems if isinstance(cause, CyborgError) else ()
             raise CyborgError(*dict.fromkeys((*before, *error.problems)), self._left_behind()) from cause
-        self.there = False
+        self.may_exist = False
 
 
 def _own_server(stack: ExitStack) -> EmbeddedServer:
@@ -213,90 +238,114 @@ def _own_server(stack: ExitStack) -> EmbeddedServer:
 
     from cyborg_infra.live.embedded import EmbeddedServer
 
+    end_in_order()
     store = stack.enter_context(tempfile.TemporaryDirectory(prefix="cyborg-infra-verify-"))
     return stack.enter_context(EmbeddedServer(Path(store)))
 
 
-def _cancel_on_sigterm() -> None:
-    """A CI job that is given up ends as by Ctrl-C, which asyncio.run understands by itself."""
-    import asyncio
-
-    task = asyncio.current_task()
-    with contextlib.suppress(
-        NotImplementedError, RuntimeError, ValueError
-    ):  # not the main thread, or not POSIX
-        if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-
-
 def _refuse_unless_new(plan: Plan) -> None:
-    """Raises CyborgError where the copy cannot be made, or would meet something that is there: nothing was written."""
+    """Raise CyborgError where the copy cannot be made, or would meet something that is there: nothing was written."""
     met = [change.ref for change in plan.changes if change.action not in (Action.CREATE, Action.IMPOSSIBLE)]
     in_the_way = [
         Problem("scratch-met", f"the scratch copy would not be new: there is {ref} already") for ref in met
     ]
-    if plan.impossible or in_the_way:
-        raise CyborgError(*plan.impossible, *in_the_way)
+    if plan.blocking_problems or in_the_way:
+        raise CyborgError(*plan.blocking_problems, *in_the_way)
+
+
+async def _refuse_unless_permitted(server: JetStream, plan: Plan) -> None:
+    """Raise CyborgError where the user may not make the copy: nothing was written."""
+    from cyborg_infra.live.execute.permissions import find_denied
+
+    denied = await find_denied(server, plan)
+    if denied is not None and denied.problems:
+        raise CyborgError(*denied.problems)
+
+
+async def _refuse_unless_reached(server: JetStream, copy: Org) -> None:
+    """Raise NotReached where requests get to JetStream and what the copy's agents publish does not: nothing was written."""
+    from cyborg_infra.live.api.fencing import require_stored
+
+    if server.is_remote:
+        stored = (each for each in copy.channels if each.stream and each.scope is not Scope.EVENT)
+        if first := next(stored, None):
+            await require_stored(server, copy.subject(first.send_subject_of("trial", "trial")))
 
 
 async def _carry_out(server: JetStream, plan: Plan) -> None:
-    """The plan is carried out. Raises CyborgError with every problem; it is then done in part."""
-    import asyncio
+    """Apply the plan. Raises CyborgError with every problem; it is then done in part."""
+    from cyborg_infra.live.execute.consumer.options import ApplyOptions
+    from cyborg_infra.live.execute.scheduler import run_plan
 
-    from cyborg_infra.live.apply import apply
-    from cyborg_infra.live.carry import Manner
-
-    if plan.facts is None:
+    if plan.server_info is None:
         raise ValueError("a plan that can be carried out was made from a server")
-    manner = Manner(plan.facts.version, 0)
-    outcomes = [outcome async for outcome in apply(server, plan, asyncio.Event(), manner)]
-    if any(outcome.done is not Done.DONE for outcome in outcomes):
+    options = ApplyOptions(plan.server_info.version, 0)
+    outcomes = [outcome async for outcome in run_plan(server, plan, options)]
+    if any(outcome.status is not ResultStatus.SUCCEEDED for outcome in outcomes):
         raise CyborgError(*(outcome.problem for outcome in outcomes if outcome.problem))
 
 
 async def _remove(target: Target, owner: str) -> None:
-    """The server holds nothing of this owner; by a connection of its own, since another one may be broken."""
-    from cyborg_infra.live.jetstream import opened
+    """Delete everything of this owner, by a connection of its own, since another one may be broken."""
+    from cyborg_infra.live.api.jetstream import connect_account
 
-    async with opened(target) as server:
-        live = await server.snapshot(owner, ())
+    async with connect_account(target) as server:
+        live = await server.snapshot(owner, State())
         await _carry_out(server, make_plan(live, State(), owner=owner, prune=True))
 
 
-def _copies(account: State, org: Org) -> list[tuple[str, Resource]]:
-    """The streams of copies of the organisation, with the copy's name."""
+def _sandbox_streams(account: State, org: Org) -> list[tuple[str, Resource]]:
+    """Return the streams of copies of the organisation, with the copy's name."""
     return [
-        (stream.owner or "", stream) for stream in account.streams() if core.is_scratch_of(org, stream.owner)
+        (stream.owner or "", stream) for stream in account.streams() if core.is_sandbox_of(org, stream.owner)
     ]
 
 
-def _left(account: State, org: Org) -> tuple[str, ...]:
-    """The copies that are too old for a run under way."""
-    latest = datetime.now(UTC) - AT_WORK
+def _presence_subject(copy: str) -> str:
+    """Return the subject on which a run listens as long as it has a copy of this name, among those that its agents may use."""
+    return f"{copy}.running"
+
+
+async def _remove_abandoned(server: JetStream, target: Target, account: State, org: Org) -> list[str]:
+    """Return the copies of runs that are certainly over are removed, and named; one that cannot be stays."""
+    removed = []
+    for name in sorted({name for name, _ in _sandbox_streams(account, org)}):
+        if await server.has_interest(_presence_subject(name)) is False:
+            with contextlib.suppress(CyborgError):
+                await _remove(target, name)
+                removed.append(name)
+    return removed
+
+
+def _abandoned_copies(account: State, org: Org) -> tuple[str, ...]:
+    """Return the copies that are too old for a run under way."""
+    now = max((stream.activity.read_at for stream in account.streams()), default="")
     return tuple(
         sorted(
             {
                 name
-                for name, stream in _copies(account, org)
-                if datetime.fromisoformat(stream.created) < latest
+                for name, stream in _sandbox_streams(account, org)
+                if (age(stream.created, now) or 0) > core.MAX_RUN_NS
             }
         )
     )
 
 
 def _stored_requests(account: State, org: Org) -> list[str]:
-    """The streams that store requests of the organisation itself: its scratch copy would not meet them."""
-    requests = namespace.agent_subject(org, "*", "requests")
+    """Return the streams that store requests of the organisation itself: its scratch copy would not meet them."""
+    if org.channel(channels.REQUESTS) is None:
+        return []
+    requests = naming.channel_subject(org, channels.REQUESTS, "*")
     return [
         f"{stream.ref} ({pattern})"
         for stream in account.streams()
-        for pattern in stream.config.get("subjects") or ()
+        for pattern in stream.get("subjects")
         if overlap(pattern, requests)
     ]
 
 
-def _ordered(results: Collection[Result], org: Org) -> tuple[Result, ...]:
-    """By check, and within one by role as the manifest has them."""
+def _sort_results(results: Collection[CheckResult], org: Org) -> tuple[CheckResult, ...]:
+    """Return by check, and within one by role as the manifest has them."""
     checks, roles = list(CheckName), [role.name for role in org.roles]
     return tuple(
         sorted(

@@ -1,4 +1,4 @@
-"""Dead letters to lines for people and to JSON. Reads nothing, decides nothing."""
+"""Dead letters as lines for people and as JSON."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cyborg_infra.model.dead_letter import DeadLetter, Handled, Handling, Message, Original
-from cyborg_infra.render.data import SCHEMA_VERSION, dead_letter, told
-from cyborg_infra.render.layout import Block, Page, Table, line
+from cyborg_infra.model.dead_letters import (
+    DeadLetter,
+    DeadLetterAction,
+    DeadLetterResult,
+    MessageLocation,
+    StoredMessage,
+)
+from cyborg_infra.render.command_line import spoken
+from cyborg_infra.render.json_format import SCHEMA_VERSION, dead_letter, problem_row
+from cyborg_infra.render.terminal.layout import Block, Page, Table, line
 from cyborg_infra.render.values import plural
 
-_DONE = {Handling.REPLAY: "replayed", Handling.KEEP: "kept", Handling.DROP: "dropped"}
+_DONE = {DeadLetterAction.REPLAY: "replayed", DeadLetterAction.KEEP: "kept", DeadLetterAction.DROP: "dropped"}
 
 
 def listed(letters: Sequence[DeadLetter]) -> Page:
-    """A table, by number; what it takes to act on one below."""
+    """Return a table, by number; what it takes to act on one below."""
     if not letters:
         return Page((line(("No dead letters.", "bold green")),))
     rows = tuple(
@@ -28,7 +35,7 @@ def listed(letters: Sequence[DeadLetter]) -> Page:
             letter.consumer or "-",
             str(letter.deliveries or "-"),
             _whereabouts(letter),
-            f"{letter.type}: {letter.reason}" if letter.reason else letter.type.value,
+            _why(letter),
         )
         for letter in letters
     )
@@ -37,7 +44,7 @@ def listed(letters: Sequence[DeadLetter]) -> Page:
 
 
 def shown(letter: DeadLetter) -> Page:
-    """All there is to know of one: how it failed, where it is, its headers and its content."""
+    """Return all there is to know of one: how it failed, where it is, its headers and its content."""
     facts = {
         "when": f"{_moment(letter.time)} UTC",
         "role": letter.role,
@@ -54,46 +61,66 @@ def shown(letter: DeadLetter) -> Page:
         for name, value in facts.items()
         if value
     ]
+    if letter.original is MessageLocation.GONE:
+        blocks.append(line(f"{'gone'.ljust(size)}  {letter.why_gone}", indent=2, hang=size + 2))
     if letter.message is not None:
         blocks += _content(letter.message)
     return Page(tuple(blocks))
 
 
-def outcome(handling: Handling, handled: Handled) -> Page:
-    """How one ended, in one line."""
+def outcome(handling: DeadLetterAction, handled: DeadLetterResult, *, dry_run: bool = False) -> Page:
+    """Return how one ended, or would end, in one line."""
     number = f"dead letter {handled.letter.number}"
     if handled.problem:
-        return Page((line(f"{number}: ", ("failed", "bold red"), f": {handled.problem}"),))
-    place = f" as {handled.place}" if handled.place else ""
-    return Page((line(f"{number}: {_DONE[handling]}{place}"),))
+        return Page((line(f"{number}: ", ("failed", "bold red"), f": {spoken(str(handled.problem))}"),))
+    place = f" {'into' if dry_run else 'as'} {handled.stored_at}" if handled.stored_at else ""
+    return Page((line(f"{number}: {_done(handling, dry_run=dry_run)}{place}"),))
 
 
-def summary(handling: Handling, results: Sequence[Handled]) -> Page:
-    """How many were done, and how many were not."""
+def _done(handling: DeadLetterAction, *, dry_run: bool) -> str:
+    return f"would be {_DONE[handling]}" if dry_run else _DONE[handling]
+
+
+def summary(
+    handling: DeadLetterAction, results: Sequence[DeadLetterResult], *, dry_run: bool = False
+) -> Page:
+    """Return how many were done, and how many were not."""
     failed = sum(result.problem is not None for result in results)
-    told = f"{plural(len(results) - failed, 'dead letter')} {_DONE[handling]}"
+    lost = [result.letter for result in results if result.lost]
+    told = f"{plural(len(results) - len(lost) - failed, 'dead letter')} {_done(handling, dry_run=dry_run)}"
     style = "bold red" if failed else "bold green"
-    return Page((line((f"{told}, {failed} failed." if failed else f"{told}.", style)),))
+    blocks = [line((f"{told}, {failed} failed." if failed else f"{told}.", style))]
+    for why in dict.fromkeys(letter.why_gone for letter in lost):
+        numbers = [str(letter.number) for letter in lost if letter.why_gone == why]
+        blocks.append(line(f"No message is left of {', '.join(numbers)}: {why}."))
+    return Page(tuple(blocks))
 
 
 def data(letters: Sequence[DeadLetter]) -> dict[str, Any]:
-    """Every dead letter (dead-letters.schema.json); a payload as text where it is UTF-8, else in base64."""
+    """Return every dead letter (dead-letters.schema.json); a payload as text where it is UTF-8, else in base64."""
     return {"schema_version": SCHEMA_VERSION, "dead_letters": [_letter(letter) for letter in letters]}
 
 
-def results(handling: Handling, handled: Sequence[Handled]) -> dict[str, Any]:
-    """What became of each (dead-letters-handled.schema.json)."""
+def results(
+    handling: DeadLetterAction, handled: Sequence[DeadLetterResult], *, dry_run: bool = False
+) -> dict[str, Any]:
+    """Return what became of each (dead-letters-handled.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "action": handling.value,
+        "dry_run": dry_run,
         "complete": all(each.problem is None for each in handled),
         "results": [
             {
                 "number": each.letter.number,
-                "place": each.place or None,
-                "problem": told(each.problem),
+                "place": each.stored_at or None,
+                "problem": problem_row(each.problem),
             }
             for each in handled
+            if not each.lost
+        ],
+        "lost": [
+            {"number": each.letter.number, "why": each.letter.why_gone} for each in handled if each.lost
         ],
     }
 
@@ -103,11 +130,13 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
         "deliveries": letter.deliveries or None,
         "original": letter.original.value,
         "replaying": letter.replaying or None,
+        "task_id": _task(letter)[0] or None,
+        "title": _task(letter)[1] or None,
         "message": _message(letter.message) if letter.message else None,
     }
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: StoredMessage) -> dict[str, Any]:
     try:
         content: dict[str, Any] = {"data": message.data.decode(), "encoding": "utf-8"}
     except UnicodeDecodeError:
@@ -120,7 +149,7 @@ def _message(message: Message) -> dict[str, Any]:
     }
 
 
-def _content(message: Message) -> list[Block]:
+def _content(message: StoredMessage) -> list[Block]:
     blocks: list[Block] = [line(), line((message.subject, "bold"), f", stored {_moment(message.time)} UTC")]
     blocks += [line(f"{name}: {value}", indent=2) for name, value in message.headers]
     blocks += [line(), *(line(text, indent=2) for text in _pretty(message.data).splitlines())]
@@ -128,7 +157,7 @@ def _content(message: Message) -> list[Block]:
 
 
 def _pretty(payload: bytes) -> str:
-    """JSON indented; other text as it is; anything else as a size."""
+    """Return JSON indented, other text as it is, anything else as a size."""
     try:
         text = payload.decode()
     except UnicodeDecodeError:
@@ -139,11 +168,30 @@ def _pretty(payload: bytes) -> str:
         return text
 
 
+def _task(letter: DeadLetter) -> tuple[str, str]:
+    """Return the task's id and title, as the message itself says them; empty where it says none, or is gone."""
+    try:
+        content = json.loads(letter.message.data) if letter.message else None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        return "", ""
+    task_id, title = (content.get(name) for name in ("task_id", "title"))
+    return task_id if isinstance(task_id, str) else "", title if isinstance(title, str) else ""
+
+
+def _why(letter: DeadLetter) -> str:
+    """Return how it failed, what was said about it, and which task it is."""
+    why = f"{letter.type}: {letter.reason}" if letter.reason else letter.type.value
+    task_id, title = _task(letter)
+    return f"{why}; task {': '.join(filter(None, (task_id, title)))}" if task_id or title else why
+
+
 def _whereabouts(letter: DeadLetter) -> str:
     match letter.original:
-        case Original.STORED:
+        case MessageLocation.STORED:
             return f"{letter.stream}/{letter.sequence}"
-        case Original.KEPT:
+        case MessageLocation.KEPT:
             return "perhaps replayed" if letter.replaying else "kept here"
     return f"gone from {letter.stream}"
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from cyborg_infra.model.status import AlarmCode, Answer, QueueState, Status
+from cyborg_infra.model.resources import Unfinished
+from cyborg_infra.model.status import ALARMS, STATES, BroadcastReceipt, Condition, OrgStatus
 from cyborg_infra.model.units import SECOND
 
 Samples = Iterator[tuple[Mapping[str, str], float | None]]
 
 
-def status(status: Status) -> str:
-    """All metrics, each with its HELP and TYPE; every sample has the label org."""
+def status(status: OrgStatus) -> str:
+    """Return all metrics, each with its HELP and TYPE; every sample has the label org."""
     rows: list[str] = []
     for name, (meaning, samples) in _metrics(status).items():
         rows += [f"# HELP cyborg_infra_{name} {meaning}", f"# TYPE cyborg_infra_{name} gauge"]
@@ -21,16 +22,20 @@ def status(status: Status) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _metrics(status: Status) -> dict[str, tuple[str, Samples]]:
+def _metrics(status: OrgStatus) -> dict[str, tuple[str, Samples]]:
     return {
         "queue_waiting": ("Messages stored and not delivered yet.", _queues(status, "waiting")),
+        "queue_lag_threshold": (
+            "More than so many waiting are an alarm (alerts.lag for this queue).",
+            _queues(status, "lag_threshold"),
+        ),
         "queue_in_flight": ("Messages delivered and not acknowledged.", _queues(status, "in_flight")),
         "queue_expired": (
             "Messages in flight for longer than ack_wait while nobody pulls.",
             _queues(status, "expired"),
         ),
         "queue_redelivered": (
-            "Messages that were delivered more than once and are not acknowledged.",
+            "Messages in flight that were delivered before.",
             _queues(status, "redelivered"),
         ),
         "queue_workers": ("Pull requests that wait for a message.", _queues(status, "workers")),
@@ -43,7 +48,7 @@ def _metrics(status: Status) -> dict[str, tuple[str, Samples]]:
             "Time since the last delivery, progress or acknowledgement.",
             _queues(status, "last_activity", SECOND),
         ),
-        "queue_state": ("1 for the state that the queue is in.", _states(status)),
+        "queue_state": (f"1 for the state that the queue is in. {_meanings(STATES)}", _states(status)),
         "broadcasts_unacknowledged": (
             "Broadcasts among the newest that a role has not acknowledged in time.",
             _unacknowledged(status),
@@ -60,6 +65,15 @@ def _metrics(status: Status) -> dict[str, tuple[str, Samples]]:
             _streams(status, "given_up"),
         ),
         "stream_leader": ("0 while the stream has no leader.", _streams(status, "leader")),
+        "stream_replicas": ("Copies of the stream that there shall be.", _streams(status, "replicas")),
+        "stream_replicas_behind": (
+            "Copies of the stream that are offline or not current.",
+            _streams(status, "replicas_behind"),
+        ),
+        "server_copies_behind": (
+            "Streams and consumers of which this server's copy is offline or not current.",
+            (({"server": server}, len(refs)) for server, refs in status.behind.items()),
+        ),
         "stream_fill_ratio": (
             "Share of the nearest limit that is used.",
             (
@@ -76,17 +90,25 @@ def _metrics(status: Status) -> dict[str, tuple[str, Samples]]:
                 if stream.unread
             ),
         ),
-        "alarms": (
-            "What is above a threshold, by code.",
+        "unfinished": (
+            "Streams and consumers that a change under way, or an interrupted one, has left so far.",
             (
-                ({"code": code.value}, sum(alarm.code is code for alarm in status.alarms))
-                for code in AlarmCode
+                ({"what": what.value}, sum(found is what for found in status.unfinished.values()))
+                for what in Unfinished
             ),
+        ),
+        "alarms": (
+            f"How many alarms there are, by code. {_meanings(ALARMS)}",
+            (({"code": code.value}, sum(alarm.code is code for alarm in status.alarms)) for code in ALARMS),
         ),
     }
 
 
-def _queues(status: Status, field: str, unit: int = 1) -> Samples:
+def _meanings(conditions: Iterable[Condition]) -> str:
+    return " ".join(f"{each}: {each.means}" for each in conditions)
+
+
+def _queues(status: OrgStatus, field: str, unit: int = 1) -> Samples:
     for role in status.roles:
         for queue in role.queues:
             value = getattr(queue, field)
@@ -94,22 +116,27 @@ def _queues(status: Status, field: str, unit: int = 1) -> Samples:
             yield labels, None if value is None else value / unit if unit > 1 else int(value)
 
 
-def _states(status: Status) -> Samples:
+def _states(status: OrgStatus) -> Samples:
     for role in status.roles:
         for queue in role.queues:
-            for state in QueueState:
+            for state in STATES:
                 labels = {"role": role.name, "queue": queue.channel, "state": state.value}
                 yield labels, int(queue.state is state)
 
 
-def _unacknowledged(status: Status) -> Samples:
-    late = [found for found in status.broadcasts if found.age > status.alerts.broadcast_ack]
+def _unacknowledged(status: OrgStatus) -> Samples:
     for role in status.roles:
-        wanting = [found.answers.get(role.name) in (Answer.OPEN, Answer.GIVEN_UP) for found in late]
-        yield {"role": role.name}, sum(wanting)
+        late = [found for found in status.broadcasts if role.name in found.late(status.alerts)]
+        yield (
+            {"role": role.name},
+            sum(
+                found.answers[role.name] in (BroadcastReceipt.OPEN, BroadcastReceipt.GIVEN_UP)
+                for found in late
+            ),
+        )
 
 
-def _streams(status: Status, field: str) -> Samples:
+def _streams(status: OrgStatus, field: str) -> Samples:
     for stream in status.streams:
         value = getattr(stream, field)
         yield {"stream": str(stream.ref)}, None if value is None else int(value)

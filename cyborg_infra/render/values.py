@@ -1,4 +1,4 @@
-"""Wire values to words: always the human form with the raw one beside it. Prints nothing itself."""
+"""Wire values in words: the human form with the raw one beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from cyborg_infra.model import units
 from cyborg_infra.model.fields import FIELDS, Kind, Unit
-from cyborg_infra.model.state import ConsumerCounts, Resource, StreamCounts
+from cyborg_infra.model.resources import ConsumerCounts, Resource, StreamCounts
 
 # Control and format characters (escape sequences, bidirectional overrides), line separators, halves of pairs.
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -35,8 +35,8 @@ _MEANINGS: Mapping[tuple[Kind, str, int], str] = {
 _FEW = 6
 
 
-def clean(text: str) -> str:
-    r"""`text` with everything that a terminal could obey, or an eye be deceived by, written out as `\x1b`."""
+def escape_control(text: str) -> str:
+    r"""Return `text` with everything that a terminal could obey, or an eye be deceived by, written out as `\x1b`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escape(char) if unicodedata.category(char) in _UNPRINTABLE else char for char in text)
@@ -47,18 +47,18 @@ def _escape(char: str) -> str:
 
 
 def human(kind: Kind, name: str, value: Any) -> str:
-    """The value for people alone: `72h`, `100 MiB`, `unlimited`. For tables; a plan shows `both`."""
+    """Return the value for people alone: `72h`, `100 MiB`, `unlimited`. For tables; a plan shows `both`."""
     return _words(kind, name, value)[0]
 
 
 def both(kind: Kind, name: str, value: Any) -> str:
-    """The value as a plan shows it: `72h (259200000000000)`, `unlimited (-1)`, `file`; the default if None."""
+    """Return the value as a plan shows it: `72h (259200000000000)`, `unlimited (-1)`, `file`; the default if None."""
     words, raw = _words(kind, name, value)
     return f"{words} ({raw})" if raw else words
 
 
 def _words(kind: Kind, name: str, value: Any) -> tuple[str, str]:
-    """The human form, and the raw one where it differs."""
+    """Return the human form, and the raw one where it differs."""
     field = FIELDS[kind].get(name)
     if field is None:  # `metadata.team`
         return _by_unit(Unit.TEXT, value), ""
@@ -106,12 +106,12 @@ def _by_unit(unit: Unit, value: Any, parts: Mapping[str, Unit] | None = None) ->
 
 
 def quoted(text: str) -> str:
-    """Free text in quotation marks, on one line."""
+    """Return free text in quotation marks, on one line."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def few(members: Sequence[str]) -> list[str]:
-    """The members, or the first few and how many more there are; the JSON form has them all."""
+    """Return the members, or the first few and how many more there are; the JSON form has them all."""
     if len(members) <= _FEW:
         return list(members)
     shown = members[: _FEW // 2]
@@ -119,24 +119,34 @@ def few(members: Sequence[str]) -> list[str]:
 
 
 def in_short(members: Sequence[str]) -> str:
-    """The same in one text: `ceo, cto, cso (and 4 more)`."""
+    """Return the same in one text: `ceo, cto, cso (and 4 more)`."""
     *shown, last = few(members) or [""]
     glue = " " if len(members) > _FEW else ", "
     return f"{', '.join(shown)}{glue}{last}" if shown else last
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 message`, `1,204 messages`."""
+    """Return `1 message`, `1,204 messages`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def holds(resource: Resource) -> str:
-    """What a live resource holds, as a clause: `holds 12 messages (3.1 MiB)`; empty where nothing is known."""
+    """Return what a live resource holds, as a clause: `holds 12 messages (3.1 MiB)`; empty where nothing is known."""
     match resource.counts:
         case StreamCounts(messages=0):
             return "is empty"
         case StreamCounts(messages=messages, bytes=size):
             return f"holds {plural(messages, 'message')} ({units.format_size(size)})"
         case ConsumerCounts(num_pending=waiting, num_ack_pending=working):
-            return f"has {plural(waiting, 'message')} not yet delivered, {working:,} being worked on"
+            parts = [
+                f"{plural(waiting, 'message')} not yet delivered" if waiting else "",
+                (
+                    f"{working:,} being worked on"
+                    if waiting
+                    else f"{plural(working, 'message')} being worked on"
+                )
+                if working
+                else "",
+            ]
+            return f"has {', '.join(filter(None, parts))}" if any(parts) else ""
     return ""

@@ -1,16 +1,17 @@
-"""What `verify` found, as lines for people, as JSON and as JUnit's XML. Judges nothing."""
+"""The results of `verify` as lines for people, as JSON and as JUnit's XML."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from cyborg_infra.model.verification import Result, Stage, Verdict, Verification
-from cyborg_infra.render.data import SCHEMA_VERSION
-from cyborg_infra.render.layout import Block, Page, line
+from cyborg_infra.model.verification import CheckResult, Verdict, Verification, VerifyStage
+from cyborg_infra.render.command_line import spoken
+from cyborg_infra.render.json_format import SCHEMA_VERSION
+from cyborg_infra.render.terminal.layout import Block, Page, line
 from cyborg_infra.render.values import plural
 
 _WORDS = {
@@ -24,15 +25,15 @@ _WIDTH = max(len(word) for word, _ in _WORDS.values())
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def progress(value: Stage | Result) -> Page | None:
-    """What is begun, and what has failed; of what is well nothing is said before the end."""
-    if isinstance(value, Stage):
+def progress(value: VerifyStage | CheckResult) -> Page | None:
+    """Return what is begun, and what has failed; of what is well nothing is said before the end."""
+    if isinstance(value, VerifyStage):
         return Page((line(f"{value.value.capitalize()} ..."),))
     return Page(tuple(_beneath([value]))) if value.verdict is Verdict.FAILED else None
 
 
 def text(found: Verification) -> Page:
-    """One line a check; beneath those that do not hold, what was expected and what was seen; a verdict at the end."""
+    """Return one line a check; beneath those that do not hold, what was expected and what was seen; a verdict at the end."""
     blocks: list[Block] = [
         line(f"Organisation {found.org} as {found.scratch} on {found.url}, nats-server {found.version}"),
         line(),
@@ -44,7 +45,7 @@ def text(found: Verification) -> Page:
 
 
 def data(found: Verification) -> dict[str, Any]:
-    """Every result (verify.schema.json)."""
+    """Return every result (verify.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "org": found.org,
@@ -57,17 +58,18 @@ def data(found: Verification) -> dict[str, Any]:
                 "role": result.role or None,
                 "outcome": result.verdict.value,
                 "expected": result.expected,
-                "seen": result.seen or None,
+                "seen": spoken(result.seen) or None,
                 "seconds": round(result.seconds, 3),
             }
             for result in found.results
         ],
-        "left_behind": list(found.left),
+        "left_behind": list(found.abandoned),
+        "removed": list(found.removed),
     }
 
 
 def junit(found: Verification) -> str:
-    """A suite with a test case for each result, its class the check; what could not be tried is skipped, with the reason."""
+    """Return a suite with a test case for each result, its class the check; what could not be tried is skipped, with the reason."""
     failed = sum(result.verdict is Verdict.FAILED for result in found.results)
     skipped = sum(
         result.verdict in (Verdict.NOT_SUPPORTED, Verdict.NOT_CONFIGURED) for result in found.results
@@ -91,22 +93,22 @@ def junit(found: Verification) -> str:
             },
         )
         if result.verdict is Verdict.FAILED:
-            failure = ET.SubElement(case, "failure", {"message": _xml(result.seen)})
-            failure.text = _xml(f"expected: {result.expected}\nseen: {result.seen}")
+            failure = ET.SubElement(case, "failure", {"message": _xml(spoken(result.seen))})
+            failure.text = _xml(f"expected: {result.expected}\nseen: {spoken(result.seen)}")
         elif result.verdict is not Verdict.PASSED:
-            ET.SubElement(case, "skipped", {"message": _xml(f"{result.verdict}: {result.seen}")})
+            ET.SubElement(case, "skipped", {"message": _xml(f"{result.verdict}: {spoken(result.seen)}")})
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 
 
 def cleaned(names: Sequence[str]) -> Page:
-    """What `--clean` removed."""
+    """Return what `--clean` removed."""
     told = f"Removed {', '.join(names)}." if names else "Nothing is left of earlier runs."
     return Page((line((told, "bold green")),))
 
 
-def _check(results: Sequence[Result]) -> list[Block]:
-    """The line of one check over all its roles, by the worst of them."""
+def _check(results: Sequence[CheckResult]) -> list[Block]:
+    """Return the line of one check over all its roles, by the worst of them."""
     verdict = min((result.verdict for result in results), key=_WORST_FIRST.index)
     alike = [result for result in results if result.verdict is verdict]
     word, style = _WORDS[verdict]
@@ -120,8 +122,8 @@ def _check(results: Sequence[Result]) -> list[Block]:
     return [head] if verdict is Verdict.PASSED else [head, *_beneath(alike, named=False)]
 
 
-def _beneath(results: Sequence[Result], *, named: bool = True) -> list[Block]:
-    """What was expected, once, and what was seen of each role, alike ones together."""
+def _beneath(results: Sequence[CheckResult], *, named: bool = True) -> list[Block]:
+    """Return what was expected, once, and what was seen of each role, alike ones together."""
     first = results[0]
     blocks: list[Block] = []
     if named:
@@ -132,7 +134,7 @@ def _beneath(results: Sequence[Result], *, named: bool = True) -> list[Block]:
         label = "seen      "
     else:
         label = ""
-    for seen, alike in groupby(results, lambda result: result.seen):
+    for seen, alike in groupby(results, lambda result: spoken(result.seen)):
         roles = [result.role for result in alike if result.role]
         whose = f"{', '.join(roles)}: " if roles and first.verdict is Verdict.FAILED else ""
         blocks.append(line(f"{label}{whose}{seen}", indent=4, hang=10))
@@ -152,17 +154,16 @@ def _sum(found: Verification) -> tuple[str, str]:
     )
 
 
-def _leftovers(found: Verification) -> list[Block]:
-    if not found.left:
-        return []
-    return [
-        line(
-            ("Note: ", "bold"),
-            f"earlier runs have left {', '.join(found.left)}; `cyborg-infra verify --clean` removes them",
+def _leftovers(found: Verification) -> Iterator[Block]:
+    if found.removed:
+        yield line(("Note: ", "bold"), f"removed what earlier runs have left: {', '.join(found.removed)}")
+    if found.abandoned:
+        left = (
+            f"earlier runs have left {', '.join(found.abandoned)}; `cyborg-infra verify --clean` removes them"
         )
-    ]
+        yield line(("Note: ", "bold"), left)
 
 
 def _xml(text: str) -> str:
-    """Without the characters that XML cannot hold."""
+    """Return the text without the characters that XML cannot hold."""
     return _NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scene import Scene, consumer, fetched, published, stream
-from servers import NEWEST, server_binary
 
 from cyborg_infra.live.embedded import EmbeddedServer
+from tests.support.scenario import Scenario, consumer, fetched, published, stream
+from tests.support.servers import NEWEST, server_binary
 
 ROLES = ("ceo", "cto", "data-eng", "ops")
 EVENT_NAMES = ("deploy.complete", "ci.result", "pr.merged")
 
 
 def chosen(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Some of these settings."""
+    """Return some of these settings."""
     return st.fixed_dictionaries({}, optional=values)
 
 
@@ -55,7 +55,7 @@ CONSUMER = chosen(
 
 @st.composite
 def manifests(draw: st.DrawFn) -> dict[str, Any]:
-    """A small organisation, in JSON, which YAML is."""
+    """Return a small organisation, in JSON, which YAML is."""
     roles = draw(st.lists(st.sampled_from(ROLES), min_size=1, max_size=4, unique=True))
     names = draw(st.lists(st.sampled_from(EVENT_NAMES), max_size=3, unique=True))
     return {
@@ -75,11 +75,11 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """One server for all examples; a stranger lives there as well."""
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
+    """Yield one server for all examples; a stranger lives there as well."""
     directory: Path = tmp_path_factory.mktemp("convergence")
     server = EmbeddedServer(directory / "server", binary=server_binary(NEWEST)).start()
-    with Scene(server.url, directory) as found:
+    with Scenario(server.url, directory) as found:
         for step in (
             stream("STRANGER", "stranger.>", metadata={"owner": "somebody"}),
             consumer("STRANGER/reader"),
@@ -91,11 +91,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     server.kill()
 
 
-def cleared(scene: Scene) -> None:
+def cleared(scenario: Scenario) -> None:
     """Nothing but the stranger is left of the example before."""
-    for name in scene.ask("STREAM.NAMES")["streams"]:
+    for name in scenario.ask("STREAM.NAMES")["streams"]:
         if name != "STRANGER":
-            scene.ask(f"STREAM.DELETE.{name}")
+            scenario.ask(f"STREAM.DELETE.{name}")
 
 
 def text(manifest: dict[str, Any]) -> str:
@@ -106,6 +106,7 @@ def is_stranger(ref: str) -> bool:
     return ref.startswith("STRANGER")
 
 
+@pytest.mark.server
 @given(one=manifests(), other=manifests())
 @settings(
     max_examples=15,
@@ -114,19 +115,19 @@ def is_stranger(ref: str) -> bool:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 def test_one_apply_leads_from_any_organisation_to_any_other(
-    scene: Scene, one: dict[str, Any], other: dict[str, Any]
+    scenario: Scenario, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    cleared(scene)
-    stranger = scene.everything(among=is_stranger)
-    scene.converge(text(one), prune=True)
+    cleared(scenario)
+    stranger = scenario.everything(among=is_stranger)
+    scenario.converge(text(one), prune=True)
     for role in one["roles"]:
         for channel in ("tasks", "inbox"):
-            scene.api.ask(f"gen.agents.{role}.{channel}")  # a full stream may refuse it
-    scene.converge(text(other), prune=True)
-    wish = scene.wish(text(other), prune=True)
-    again = scene.plan(wish)
+            scenario.api.ask(f"gen.agents.{role}.{channel}")  # a full stream may refuse it
+    scenario.converge(text(other), prune=True)
+    wish = scenario.request(text(other), prune=True)
+    again = scenario.plan(wish)
     assert [(change.action, str(change.ref), change.fields) for change in again.changes] == []
     assert not again
-    assert scene.differences(wish.desired) == {}
-    assert set(scene.refs()) == {str(ref) for ref in wish.desired.resources} | set(stranger)
-    assert stranger == scene.everything(among=is_stranger)
+    assert scenario.differences(wish.desired) == {}
+    assert set(scenario.refs()) == {str(ref) for ref in wish.desired.resources} | set(stranger)
+    assert stranger == scenario.everything(among=is_stranger)

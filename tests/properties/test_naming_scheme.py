@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cyborg_infra.core.expand import drafted
-from cyborg_infra.core.rules import RULES_OF_SUBJECTS
+from cyborg_infra.core.desired.expand import expand_unchecked
+from cyborg_infra.core.desired.rules import RULES_OF_SUBJECTS
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.problems import ManifestInvalid
+from tests.support.draws import draws
 
 TOKENS = st.text("ab-_AB1", min_size=1, max_size=4)
 
@@ -38,12 +39,12 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=300)
+@draws(300)
 @given(manifests())
 def test_nobody_needs_to_look_at_subjects_that_the_scheme_made(manifest: dict[str, Any]) -> None:
     try:
         org = loads(json.dumps(manifest))
     except ManifestInvalid:
         assume(False)
-    state = drafted(org)
+    state = expand_unchecked(org)
     assert [problem for rule in RULES_OF_SUBJECTS for problem in rule(org, state)] == []

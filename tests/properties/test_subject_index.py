@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from cyborg_infra.model.subjects import SubjectIndex, covers, is_pattern, overlap
+from cyborg_infra.model.subjects import SubjectIndex, covers, intersection, is_pattern, overlap
+from tests.support.draws import draws
 
 # Few tokens and short subjects, so that patterns meet often.
 TOKENS = ("a", "b")
@@ -23,22 +24,24 @@ EVERY_SUBJECT = [
 """`z` is in no pattern, and stands for every other token; five tokens are more than any pattern has before `>`."""
 
 
-@settings(deadline=None)
+@draws()
 @given(patterns)
 def test_what_is_built_here_is_a_pattern(pattern: str) -> None:
     assert is_pattern(pattern)
 
 
-@settings(deadline=None)
+@draws()
 @given(patterns, patterns)
 def test_overlap_and_covers_are_what_the_matching_subjects_say(one: str, other: str) -> None:
     left = {subject for subject in EVERY_SUBJECT if matches(one, subject)}
     right = {subject for subject in EVERY_SUBJECT if matches(other, subject)}
     assert overlap(one, other) == bool(left & right)
+    both = intersection(one, other)
+    assert {subject for subject in EVERY_SUBJECT if both and matches(both, subject)} == left & right
     assert covers(one, other) == (right <= left)
 
 
-@settings(deadline=None)
+@draws()
 @given(patterns, patterns, patterns)
 def test_the_laws_hold_among_three_patterns(one: str, two: str, three: str) -> None:
     assert covers(one, one)
@@ -49,13 +52,13 @@ def test_the_laws_hold_among_three_patterns(one: str, two: str, three: str) -> N
     assert not (covers(one, two) and overlap(two, three)) or overlap(one, three)
 
 
-@settings(deadline=None)
+@draws()
 @given(patterns, literals)
 def test_with_a_literal_subject_covers_overlaps_and_matches_are_one(pattern: str, subject: str) -> None:
     assert covers(pattern, subject) == overlap(pattern, subject) == matches(pattern, subject)
 
 
-@settings(deadline=None)
+@draws()
 @given(st.lists(patterns, max_size=30), patterns)
 def test_the_index_finds_what_comparing_every_pair_finds(held: list[str], wanted: str) -> None:
     index = SubjectIndex((pattern, str(number)) for number, pattern in enumerate(held))

@@ -1,0 +1,44 @@
+"""Shell completion: role, environment and context names."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from cyborg_infra.model.problems import CyborgError
+from cyborg_infra.operations import manifest, provision
+
+_MANIFEST = "org.yaml"
+
+
+def roles(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the roles of the manifest that has been typed, or of the usual one."""
+    return _beginning(_named(ctx)[0], incomplete)
+
+
+def environments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return its environments."""
+    return _beginning(_named(ctx)[1], incomplete)
+
+
+def contexts(incomplete: str) -> list[str]:
+    """Return the contexts that the nats CLI has saved."""
+    return _beginning(provision.context_names(os.environ), incomplete)
+
+
+def _named(ctx: typer.Context) -> tuple[list[str], list[str]]:
+    try:
+        return manifest.roles_and_environments(_manifest(ctx))
+    except CyborgError:
+        return [], []
+
+
+def _manifest(ctx: typer.Context) -> str:
+    """Return the manifest's path as it has been typed: while a line is not finished, arguments are not yet told from one another. It is the last."""
+    before = sum(each.param_type_name == "argument" for each in ctx.command.params) - 1
+    return next((word for word in reversed(ctx.args[before:]) if not word.isdecimal()), _MANIFEST)
+
+
+def _beginning(found: list[str], incomplete: str) -> list[str]:
+    return [name for name in found if name.startswith(incomplete)]

@@ -1,0 +1,1 @@
+"""From the manifest to the desired state: names, settings, streams and consumers."""

@@ -1,0 +1,138 @@
+"""Check resources against the table of constraints, and report violations with their place in the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from cyborg_infra.core.desired.settings import (
+    kind_of,
+    member_of,
+    overridden_fields,
+    setting_mark,
+    source_mark,
+)
+from cyborg_infra.model.constraints import (
+    ServerContext,
+    Violation,
+    full_config,
+    violations,
+    violations_on_every_server,
+)
+from cyborg_infra.model.fields import Config, Kind
+from cyborg_infra.model.metadata_keys import KIND_KEY
+from cyborg_infra.model.organisation import ADMISSION, Org
+from cyborg_infra.model.problems import Problem, SourcePosition
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.server_versions import Version
+
+_ADMITS = {"retention", "discard", "max_msgs"}
+"""What a manifest may have said as `admission`."""
+
+
+class CheckedSettings:
+    """Remembers what a server has nothing against: what is alike but for the scheme's subjects need not be looked at again.
+
+    Without a manifest nobody knows which subjects those are: then all is looked at.
+    """
+
+    def __init__(self, org: Org | None) -> None:
+        self._kinds, self._alone = overridden_fields(org, *_OF_SUBJECTS) if org else (set(), set())
+        self._knows = org is not None
+        self._clean: list[tuple[bool, Config, Config]] = []
+
+    def is_clean(self, resource: Resource, stream: Resource | None, *, new: bool) -> bool:
+        """Return whether one alike has nothing against it, of those that were remembered last."""
+        by_scheme = self._by_scheme(resource) and (stream is None or self._by_scheme(stream))
+        return by_scheme and self._key(resource, stream, new=new) in self._clean
+
+    def remember(self, resource: Resource, stream: Resource | None, *, new: bool) -> None:
+        """Remember that nothing is wrong with the resource."""
+        self._clean = [self._key(resource, stream, new=new), *self._clean[: _MAX_REMEMBERED - 1]]
+
+    def _by_scheme(self, resource: Resource) -> bool:
+        kind = resource.metadata.get(KIND_KEY)
+        return (
+            self._knows
+            and kind not in self._kinds
+            and (not self._alone or (kind, resource.role) not in self._alone)
+        )
+
+    def _key(self, resource: Resource, stream: Resource | None, *, new: bool) -> tuple[bool, Config, Config]:
+        return new, _but_for_subjects(resource), _but_for_subjects(stream) if stream else {}
+
+
+def _but_for_subjects(resource: Resource) -> Config:
+    said = dict(resource.normalised())
+    for name in _SCHEME:
+        said.pop(name, None)
+    return said
+
+
+_MAX_REMEMBERED = 8
+_SCHEME = ("subjects", "filter_subject", "filter_subjects")
+"""What the naming scheme gives to each, if nobody says otherwise: always such as a server takes."""
+_OF_SUBJECTS = (*_SCHEME, "mirror", "sources", "subject_transform", "republish", "deliver_subject")
+"""What is held to these by some rule."""
+
+
+def check_every_server(org: Org, desired: State) -> Iterator[Problem]:
+    """Yield what no supported server takes, whatever there is already."""
+    others, alike = streams_in_full(desired), CheckedSettings(org)
+    for resource in desired.resources.values():
+        stream = desired.resources[Ref(resource.ref.stream)] if resource.ref.consumer else None
+        if alike.is_clean(resource, stream, new=False):
+            continue
+        found = violations_on_every_server(resource, ServerContext(stream, others))
+        if not found:
+            alike.remember(resource, stream, new=False)
+        for breach in found:
+            yield _problem(breach, resource, stream, org)
+
+
+def check_this_server(
+    resource: Resource,
+    around: ServerContext,
+    version: Version,
+    org: Org | None,
+    alike: CheckedSettings,
+    *,
+    new: bool,
+) -> Iterator[Problem]:
+    """Yield what a server of this version does not take, of one that is created if `new`, and changed otherwise."""
+    if alike.is_clean(resource, around.stream, new=new):
+        return
+    found = violations(resource, around, version, new=new)
+    if not found:
+        alike.remember(resource, around.stream, new=new)
+    for breach in found:
+        yield _problem(breach, resource, around.stream, org)
+
+
+def streams_in_full(*states: State) -> Mapping[str, Config]:
+    """Return the streams by name, a later state's before an earlier's; none where no stream copies another: nobody looks then."""
+    streams = {stream.ref.stream: stream for state in states for stream in state.streams()}
+    if not any(stream.get("mirror") or stream.get("sources") for stream in streams.values()):
+        return {}
+    return {name: full_config(stream) for name, stream in streams.items()}
+
+
+def _problem(breach: Violation, resource: Resource, stream: Resource | None, org: Org | None) -> Problem:
+    rule = breach.rule
+    where = _where(rule.fields, resource, stream, org) if org else resource.origin
+    return Problem(rule.code, f"{resource.ref}: {breach.message}", where, rule.instead)
+
+
+def _where(
+    fields: tuple[str, ...], resource: Resource, stream: Resource | None, org: Org
+) -> SourcePosition | None:
+    """Return where the manifest sets one of the fields, of the resource or of its stream; otherwise, where that comes from."""
+    own = [field for field in fields if not field.startswith("stream.")]
+    theirs = [field.removeprefix("stream.") for field in fields if field not in own]
+    for one, names in ((resource, own), (stream, theirs)):
+        if one is not None and names:
+            admitted = one.ref.kind is Kind.STREAM and not _ADMITS.isdisjoint(names)
+            said = (*names, *([ADMISSION] if admitted else ()))
+            if found := setting_mark(org, kind_of(one), member_of(org, one), *said):
+                return found
+    return source_mark(org, kind_of(resource), member_of(org, resource))

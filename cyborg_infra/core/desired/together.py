@@ -1,0 +1,102 @@
+"""Organisations that are planned in one run: nothing of one may be in another's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from cyborg_infra.core.desired.settings import kind_of, member_of, source_mark
+from cyborg_infra.model.channels import StreamKind
+from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.problems import ManifestInvalid, Problem, SourcePosition
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.subjects import SubjectIndex
+
+MAX_NAMED = 3
+"""So many of the streams or subjects that two organisations share are named."""
+
+
+class Planned(NamedTuple):
+    """An organisation, the file that it is from, and what it wants."""
+
+    path: str
+    org: Org
+    desired: State
+
+
+def check_together(planned: Sequence[Planned]) -> None:
+    """Return if all can be in one account: each name is one organisation's, each stream too, and no two subjects meet.
+
+    Raises ManifestInvalid, with a problem for each two that cannot.
+    """
+    problems = [
+        problem
+        for position, later in enumerate(planned)
+        for earlier in planned[:position]
+        for problem in _between(earlier, later)
+    ]
+    if problems:
+        raise ManifestInvalid(*problems)
+
+
+def _between(earlier: Planned, later: Planned) -> Iterator[Problem]:
+    both = f"{earlier.path} and {later.path}"
+    if earlier.org.name == later.org.name:
+        yield Problem(
+            "same-organisation",
+            f"{both} both describe the organisation {later.org.name}",
+            later.org.marks.get(("org",)),
+            "one organisation is one manifest: choose another name, or put all into one file",
+        )
+        return
+    streams = [stream for stream in later.desired.streams() if stream.ref in earlier.desired.resources]
+    prefix = later.org.name.upper().replace("-", "_")
+    for found, hint in (
+        (
+            [stream for stream in streams if kind_of(stream) != StreamKind.KEY_VALUE],
+            f"give one of them a prefix, such as naming: {{stream_prefix: {prefix}_}}",
+        ),
+        (
+            [stream for stream in streams if kind_of(stream) == StreamKind.KEY_VALUE],
+            "rename the bucket in one of them: no prefix stands before it",
+        ),
+    ):
+        if found:
+            yield Problem(
+                "same-stream",
+                f"{both} both have {_in_words('stream', [stream.ref.stream for stream in found])}",
+                _mark(later.org, found[0]),
+                f"{hint}; or give each an account of its own",
+            )
+    index = SubjectIndex(
+        (subject, stream.ref.stream)
+        for stream in earlier.desired.streams()
+        for subject in stream.get("subjects")
+    )
+    same: set[Ref] = {stream.ref for stream in streams}
+    met = [
+        (stream, f"{subject} of {stream.ref} overlaps {other} of {owner}")
+        for stream in later.desired.streams()
+        if stream.ref not in same  # that is said already
+        for subject in stream.get("subjects")
+        for other, owner in index.overlapping(subject)
+    ]
+    if met:
+        more = f" (and {len(met) - 1} more like it)" if len(met) > 1 else ""
+        yield Problem(
+            "overlap",
+            f"{both} would store the same messages: {met[0][1]}{more}",
+            _mark(later.org, met[0][0]),
+            "give each subjects of its own, or an account of its own",
+        )
+
+
+def _in_words(noun: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMED])
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"the {noun}{'s' * (len(names) > 1)} {shown}{more}"
+
+
+def _mark(org: Org, stream: Resource) -> SourcePosition | None:
+    return source_mark(org, kind_of(stream), member_of(org, stream), "subjects")

@@ -1,0 +1,1 @@
+"""From a live account to the manifest that describes it."""

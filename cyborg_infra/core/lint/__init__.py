@@ -1,0 +1,1 @@
+"""Warnings about a manifest that is valid."""

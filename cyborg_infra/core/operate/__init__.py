@@ -1,0 +1,1 @@
+"""What is said and done about a running organisation: status, dead letters, messages that are sent."""

@@ -1,0 +1,519 @@
+"""Decode the entries of DEAD_LETTERS, and build the messages that archive or replay one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from cyborg_infra.core.desired.naming import channel_subject, role_names, template_name
+from cyborg_infra.model import channels
+from cyborg_infra.model import dead_letters as headers
+from cyborg_infra.model.changes import HazardName
+from cyborg_infra.model.channels import ROLE, UPPER_ROLE, Channel, Scope, StreamKind, name_for, own_channel
+from cyborg_infra.model.dead_letters import (
+    DeadLetter,
+    DeathType,
+    Headers,
+    MessageLocation,
+    StoredMessage,
+    StreamUsage,
+    handed_in_subject,
+)
+from cyborg_infra.model.fields import MESSAGE_ID
+from cyborg_infra.model.metadata_keys import KIND_KEY, RENAMED_FROM_KEY
+from cyborg_infra.model.organisation import Org, Role
+from cyborg_infra.model.problems import Problem, ServerFault, UsageInvalid
+from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.subjects import is_name, is_pattern
+from cyborg_infra.model.units import MAX_INT64, whole_number
+from cyborg_infra.model.wording import Command, Option, worded
+
+MAYBE_REPLAYED_CODE = HazardName.REPEATS_WORK.value
+"""The code of the refusal to replay what may have been replayed; the word that `--allow` takes."""
+
+SERVER_HEADER_PREFIX = "nats-"
+"""Begins headers that speak to the server: of an expectation, a time to live, a schedule. None is meant twice."""
+
+
+def org_of_dead_letters(owner: str, desired: State) -> Org:
+    """Return the organisation as far as its dead letters need it: also a saved plan knows its names and its roles."""
+    roles: dict[str, str] = {}
+    streams: dict[str, list[Resource]] = {}
+    readers: dict[str, list[Resource]] = {}
+    for found in desired.resources.values():
+        if found.metadata.get(KIND_KEY) == StreamKind.KEY_VALUE:
+            continue
+        (readers if found.ref.consumer else streams).setdefault(found.metadata[KIND_KEY], []).append(found)
+        if found.role is not None:
+            roles[found.role] = found.metadata.get(RENAMED_FROM_KEY, "") or roles.get(found.role, "")
+    letters = next(iter(streams.get(StreamKind.DEAD_LETTERS, ())), None)
+    usual = _BUILT_IN_STREAMS[channels.DEAD_LETTERS]
+    prefix = letters.ref.stream.removesuffix(usual) if letters and letters.ref.stream.endswith(usual) else ""
+    if not all(found.ref.stream.startswith(prefix) for alike in streams.values() for found in alike):
+        prefix = ""
+    rows = {row.stream.kind: row for row in channels.BUILT_IN if row.stream}
+    found_rows = []
+    for kind, alike in streams.items():
+        row = rows.get(StreamKind(kind)) or own_channel(kind, Scope.ROLE, durable=True)
+        if row.stream is None or row.reader is None:
+            continue
+        row = row._replace(stream=row.stream._replace(name=_inferred(alike).removeprefix(prefix)))
+        if row.reader and row.reader.kind in readers:
+            row = row._replace(reader=row.reader._replace(name=_inferred(readers[row.reader.kind])))
+        found_rows.append(row)
+    root, below = _dead_letter_subject(owner, letters)
+    return Org(
+        owner,
+        tuple(Role(name, renamed_from=former) for name, former in roles.items()),
+        stream_prefix=prefix,
+        subject_prefix=root,
+        channels=tuple(
+            row._replace(subject=below) if row.name == channels.DEAD_LETTERS else row for row in found_rows
+        ),
+    )
+
+
+def _inferred(alike: Sequence[Resource]) -> str:
+    """Return the template by which the names of these were made for their roles."""
+    role, name = alike[0].role, alike[0].ref.name
+    for text, placeholder in ((role, ROLE), (name_for(UPPER_ROLE, role or ""), UPPER_ROLE)) if role else ():
+        for begin in (found.start() for found in re.finditer(re.escape(text or ""), name)):
+            made = f"{name[:begin]}{placeholder}{name[begin + len(text or '') :]}"
+            if all(name_for(made, each.role or "") == each.ref.name for each in alike):
+                return made
+    return name
+
+
+def _dead_letter_subject(owner: str, letters: Resource | None) -> tuple[str, str]:
+    """Return where agents publish what they give up: the prefix of all subjects, and what comes behind it."""
+    usual = channels.DEAD_LETTERS_BELOW
+    whole = handed_in_subject(owner, letters)
+    if whole == usual:
+        return "", usual
+    return (whole.removesuffix(f".{usual}"), usual) if whole.endswith(f".{usual}") else ("", whole)
+
+
+def decode_entry(entry: StoredMessage, org: Org) -> DeadLetter:
+    """Return what one message of DEAD_LETTERS says; of a pointer it is not known yet whether the original is there."""
+    if entry.subject == channel_subject(org, channels.DEAD_LETTERS):
+        return _decode_whole(entry, org)
+    notice = _members(entry.data)
+    stream, sequence = _text(notice, "stream"), _count(notice, "stream_seq")
+    if not is_name(stream) or not sequence:  # not the server's: whatever it is, it is all there is
+        return _decode_whole(entry, org)
+    ended = _text(notice, "type").rpartition(".")[2] == "terminated"
+    consumer = _text(notice, "consumer")
+    return DeadLetter(
+        entry.sequence,
+        entry.sequence,
+        _earlier(_time(_text(notice, "timestamp")), entry.time),
+        DeathType.TERMINATED if ended else DeathType.MAX_DELIVER,
+        MessageLocation.GONE,
+        stream,
+        sequence,
+        consumer,
+        _role(org, stream, consumer),
+        _count(notice, "deliveries"),
+        _text(notice, "reason"),
+    )
+
+
+def _decode_whole(entry: StoredMessage, org: Org) -> DeadLetter:
+    """Return a message that is in DEAD_LETTERS itself: kept by us, or handed in by an agent, which may say why in the message."""
+    said = {} if entry.header(headers.STREAM_HEADER) else _members(entry.data)
+    stream, consumer = entry.header(headers.STREAM_HEADER), entry.header(headers.CONSUMER_HEADER)
+    kind = entry.header(headers.TYPE_HEADER)
+    assigned = [role.name for role in org.roles if role.name == said.get("assigned_to")]
+    return DeadLetter(
+        _number(entry.header(headers.NUMBER)) or entry.sequence,
+        entry.sequence,
+        _time(entry.header(headers.FAILED_HEADER)) or entry.time,
+        DeathType(kind) if kind in [*DeathType] else DeathType.GIVEN_UP,
+        MessageLocation.KEPT,
+        stream,
+        _number(entry.header(headers.SEQUENCE_HEADER)),
+        consumer,
+        _role(org, stream, consumer) or "".join(assigned),
+        _number(entry.header(headers.DELIVERIES_HEADER)),
+        entry.header(headers.REASON_HEADER) or _text(said, "reason"),
+        entry,
+        stored_at=entry.header(headers.STORED_HEADER) or ("" if stream else entry.time),
+        replaying=_position(entry.header(headers.REPLAYING_HEADER)),
+    )
+
+
+def with_original(letter: DeadLetter, original: StoredMessage | None, stream: str) -> DeadLetter:
+    """Return the pointer with what the stream `stream` holds under that number. What came later than the notice is another message."""
+    if original is None or datetime.fromisoformat(original.time) > datetime.fromisoformat(letter.time):
+        return letter
+    return replace(
+        letter,
+        original=MessageLocation.STORED,
+        message=original,
+        stored_at=original.time,
+        stored=True,
+        current_stream=stream,
+    )
+
+
+def is_whole(letter: DeadLetter) -> bool:
+    """Return whether DEAD_LETTERS has the message itself: kept there, or handed in by an agent."""
+    return letter.original is MessageLocation.KEPT
+
+
+def one_per_message(letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    """Return one for each message, by number. A notice may come twice, and a copy stands beside what it is of until that is deleted."""
+    copies: dict[_MessageKey, list[DeadLetter]] = {}
+    for letter in letters:
+        if letter.original is MessageLocation.KEPT:
+            copies.setdefault(_message_key(letter), []).append(letter)
+    same: dict[object, list[DeadLetter]] = {}
+    for letter in letters:
+        same.setdefault(_identity(letter, copies.get(_message_key(letter), ())), []).append(letter)
+    return sorted(
+        _named([_one(entries) for entries in same.values()]), key=lambda letter: (letter.number, letter.entry)
+    )
+
+
+_MessageKey = tuple[str, int, str]
+
+
+def _message_key(letter: DeadLetter) -> _MessageKey:
+    return letter.stream, letter.sequence, letter.consumer
+
+
+def _identity(letter: DeadLetter, copies: Sequence[DeadLetter]) -> object:
+    """Return what the entries of one message have in common. A stream that was made anew has other messages under the same numbers."""
+    if letter.original is not MessageLocation.GONE:
+        return _message_key(letter), letter.stored_at
+    notice = datetime.fromisoformat(letter.time)
+    later = (copy for copy in copies if copy.message and datetime.fromisoformat(copy.message.time) >= notice)
+    return _message_key(letter), next((copy.stored_at for copy in later), "")
+
+
+def _one(entries: Sequence[DeadLetter]) -> DeadLetter:
+    """Return the entry that holds the message, for all of them. Beside what it is a copy of it has not been published again yet."""
+    held = [each for each in entries if each.original is MessageLocation.KEPT] or entries[:1]
+    letter = held[-1]
+    others = tuple(each.entry for each in entries if each is not letter)
+    alone = len(held) == 1 and letter.entry < min(others, default=letter.entry + 1)
+    return replace(
+        letter,
+        number=min(each.number for each in entries),
+        stored=any(each.stored for each in entries),
+        current_stream=next((each.current_stream for each in entries if each.stored), ""),
+        replaying=letter.replaying if alone else "",
+        other_numbers=others,
+    )
+
+
+def _named(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
+    """Yield each under a number that means no other one. A DEAD_LETTERS that was moved may have given it to another entry."""
+    taken = {entry for letter in letters for entry in (letter.entry, *letter.other_numbers)}
+    for letter in letters:
+        own = letter.number in (letter.entry, *letter.other_numbers)
+        free = own or letter.number not in taken
+        taken.add(letter.number)
+        yield letter if free else replace(letter, number=letter.entry)
+
+
+def current_stream(letter: DeadLetter, org: Org) -> str:
+    """Return the stream that has the original now: what was renamed has what it had before, under the same numbers."""
+    bare = _unprefixed(letter.stream, org)
+    for channel in org.channels:
+        for template in _stream_templates(channel):
+            for role in org.roles if UPPER_ROLE in template or ROLE in template else (None,):
+                names = role_names(role) if role else [""]
+                if channel.stream and bare in [name_for(template, name) for name in names]:
+                    return template_name(org, channel.stream, role)
+    return letter.stream
+
+
+def _stream_templates(channel: Channel) -> Iterator[str]:
+    """Yield what its streams are called, and what they were called before somebody gave them names of their own."""
+    if channel.stream:
+        yield from dict.fromkeys(
+            (channel.stream.name, _BUILT_IN_STREAMS.get(channel.name, channel.stream.name))
+        )
+
+
+_BUILT_IN_STREAMS: Mapping[str, str] = {
+    channel.name: channel.stream.name for channel in channels.BUILT_IN if channel.stream
+}
+
+
+def _unprefixed(stream: str, org: Org) -> str:
+    """Return its name without the stream_prefix of now, or another one that it had then."""
+    if org.stream_prefix and stream.startswith(org.stream_prefix):
+        return stream.removeprefix(org.stream_prefix)
+    found = re.search("(AGENT|ORG)_.*", stream)
+    return found.group() if found else stream
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters are meant: those that fit all of it. `older_than` in nanoseconds; 0 is any age."""
+
+    numbers: tuple[int, ...] | None = None  # None is any
+    role: str = ""
+    type: DeathType | None = None
+    older_than: int = 0
+
+
+def select(letters: Sequence[DeadLetter], selection: Selection, now: datetime) -> list[DeadLetter]:
+    """Return those that are meant, in order. Raises UsageInvalid for a number that is not there."""
+    every = {number for letter in letters for number in _means(letter)}
+    if missing := set(selection.numbers or ()) - every:
+        raise UsageInvalid(
+            *(
+                Problem(
+                    "no-dead-letter",
+                    f"there is no dead letter {number}",
+                    None,
+                    worded(
+                        "it may have been replayed or dropped already; `{}` shows those that are there",
+                        Command("dlq list"),
+                    ),
+                )
+                for number in sorted(missing)
+            )
+        )
+    latest = now - timedelta(microseconds=selection.older_than / 1000)
+    return [
+        letter
+        for letter in letters
+        if (selection.numbers is None or _means(letter) & set(selection.numbers))
+        and (not selection.role or letter.role == selection.role)
+        and (selection.type is None or letter.type == selection.type)
+        and (not selection.older_than or datetime.fromisoformat(letter.time) <= latest)
+    ]
+
+
+def _means(letter: DeadLetter) -> set[int]:
+    """Return every number that means this one."""
+    return {letter.number, letter.entry, *letter.other_numbers}
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message that is to be published."""
+
+    subject: str
+    data: bytes
+    headers: Headers
+
+
+def archive_copy(letter: DeadLetter, subject: str, replaying: str = "") -> Publication:
+    """Return the whole message for DEAD_LETTERS: its own headers, and where and how it failed. Raises ServerFault if it is gone.
+
+    `replaying` notes that it is about to be published again, and behind which message.
+    """
+    message = _message(letter)
+    told = (
+        (headers.NUMBER, str(letter.number)),
+        (headers.STREAM_HEADER, letter.stream),
+        (headers.SEQUENCE_HEADER, str(letter.sequence or "")),
+        (headers.SUBJECT_HEADER, _subject(letter, message)),
+        (headers.CONSUMER_HEADER, letter.consumer),
+        (headers.DELIVERIES_HEADER, str(letter.deliveries or "")),
+        (headers.TYPE_HEADER, letter.type.value),
+        (headers.REASON_HEADER, _visible(letter.reason)),
+        (headers.STORED_HEADER, letter.stored_at),
+        (headers.FAILED_HEADER, letter.time),
+        (headers.REPLAYING_HEADER, replaying),
+        # One entry is copied so but once; two who do it at the same time make one copy. A DEAD_LETTERS that was moved may
+        # have given its number to another one.
+        (MESSAGE_ID, f"{'replaying' if replaying else 'kept'}-{letter.entry}-{_identified(letter)}"),
+    )
+    return Publication(
+        subject, message.data, (*_user_headers(message), *((name, value) for name, value in told if value))
+    )
+
+
+def is_archive_copy(letter: DeadLetter, replaying: str = "") -> bool:
+    """Return whether the entry is already what `archive_copy` would make of it."""
+    entry = letter.message if letter.original is MessageLocation.KEPT else None
+    return entry is not None and entry.header(headers.REPLAYING_HEADER) == replaying
+
+
+def needs_archiving(letter: DeadLetter) -> bool:
+    """Return whether there is something to keep, or something left to do by a run that died while it kept it."""
+    return letter.original is MessageLocation.STORED or (
+        letter.original is MessageLocation.KEPT and bool(letter.other_numbers)
+    )
+
+
+def maybe_replayed_problem(letter: DeadLetter, stream: str) -> Problem:
+    """Return what to say where nothing tells whether an interrupted replay has published it."""
+    last = letter.replaying.rpartition("/")[2]
+    said = (
+        f"a replay of dead letter {letter.number} was interrupted, and may have published it: "
+        f"{stream} no longer has everything that came after {last}"
+    )
+    hint = worded(
+        "`dlq drop` it if it was worked on; else replay it with {}", Option("allow", MAYBE_REPLAYED_CODE)
+    )
+    return Problem(MAYBE_REPLAYED_CODE, said, None, hint)
+
+
+def replay_publication(letter: DeadLetter) -> Publication:
+    """Return the message once more, with an id of its own, so that a duplicate_window that knows the old one takes it.
+
+    Raises ServerFault if it is gone, or if nothing tells its subject.
+    """
+    message = _message(letter)
+    subject = _subject(letter, message)
+    if not subject:
+        raise ServerFault(
+            Problem(
+                "no-subject",
+                f"dead letter {letter.number} does not say on which subject it was",
+                None,
+                worded(
+                    "an agent handed it in: `{} {}` prints it for sending it anew",
+                    Command("dlq show"),
+                    letter.number,
+                ),
+            )
+        )
+    where = f"{letter.stream}/{letter.sequence}" if letter.stream else f"dead letter {letter.number}"
+    identity = (MESSAGE_ID, replay_id(letter))
+    return Publication(
+        subject, message.data, (*_user_headers(message), (headers.REPLAYS_HEADER, where), identity)
+    )
+
+
+def subject(letter: DeadLetter) -> str:
+    """Return where it would be published again; empty if it is gone, or if nothing tells."""
+    return _subject(letter, letter.message) if letter.message else ""
+
+
+def replay_id(letter: DeadLetter) -> str:
+    """Return the id under which the message is published again: the same from whichever entry, and no other message's."""
+    return f"replay-{_identified(letter)}"
+
+
+def _identified(letter: DeadLetter) -> str:
+    return f"{letter.stream}/{letter.sequence}-{letter.consumer}-{letter.stored_at}"
+
+
+def _subject(letter: DeadLetter, message: StoredMessage) -> str:
+    """Return where it was published; empty for a message that an agent handed in without a word on that that makes sense."""
+    subject = (
+        message.header(headers.SUBJECT_HEADER) if letter.original is MessageLocation.KEPT else message.subject
+    )
+    return subject if is_pattern(subject) and not {"*", ">"} & {*subject.split(".")} else ""
+
+
+ENVELOPE_BYTES = 256
+"""Bytes of a stored message beside its payload and its headers, generously: subject, time, numbers, checksum."""
+
+
+def limit_exceeded_by(letter: DeadLetter, copy: Publication, held: StreamUsage) -> str:
+    """Return the limit of DEAD_LETTERS by which this copy of a letter would delete another one; empty if there is room."""
+    config = held.config
+    if config.get("discard") == "new":
+        return ""  # the server refuses
+    size = len(copy.data) + sum(len(name) + len(value) + 4 for name, value in copy.headers) + ENVELOPE_BYTES
+    own = held.first in (letter.entry, *letter.other_numbers)  # the one that goes is what the copy is of
+    would_be = {
+        "max_msgs": held.messages + (not own),
+        "max_bytes": held.bytes + size,
+        "max_msgs_per_subject": held.copies + 1,
+    }
+    return next((name for name, number in would_be.items() if 0 < config.get(name, -1) < number), "")
+
+
+_KEEPS = {
+    False: worded("`{}` in time keeps such messages", Command("dlq keep")),
+    True: "agents that publish such a message whole to <org>.org.deadletter, and acknowledge it, keep it",
+}
+"""By whether the stream keeps nothing that was terminated."""
+
+
+def _message(letter: DeadLetter) -> StoredMessage:
+    if letter.message is None:
+        raise ServerFault(
+            Problem(
+                "original-gone",
+                f"the message of dead letter {letter.number}, {letter.stream}/{letter.sequence}, is no longer stored: "
+                f"{letter.why_gone}",
+                None,
+                _KEEPS[letter.deletes_finished],
+            )
+        )
+    return letter.message
+
+
+def _user_headers(message: StoredMessage) -> Headers:
+    """Return the message's headers without the server's and ours."""
+    ours = ("cyborg-infra-", SERVER_HEADER_PREFIX)
+    return tuple((name, value) for name, value in message.headers if not name.lower().startswith(ours))
+
+
+def _role(org: Org, stream: str, consumer: str) -> str:
+    """Return the role whose consumer it is, by what they are called; empty for one that is nobody's."""
+    rows, bare = (*org.channels, *channels.BUILT_IN), _unprefixed(stream, org)
+    readers = {row.reader.name for row in rows if row.reader and not row.is_of_no_role}
+    streams = {row.stream.name for row in rows if row.stream and row.stream.is_for_each_role}
+    for role in org.roles:
+        for name in role_names(role):
+            reads = name in consumer and any(name_for(each, name) == consumer for each in readers)
+            if reads or any(name_for(each, name) == bare for each in streams):
+                return role.name
+    return ""
+
+
+def _members(data: bytes) -> Mapping[str, Any]:
+    """Return the members of a JSON object; none of anything else."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(members: Mapping[str, Any], name: str) -> str:
+    """Return a member that is text, as UTF-8 can hold it; empty for anything else."""
+    found = members.get(name)
+    return found.encode("utf-8", "replace").decode() if isinstance(found, str) else ""
+
+
+def _count(members: Mapping[str, Any], name: str) -> int:
+    """Return a member that is a number of something; 0 for anything else."""
+    found = members.get(name)
+    return found if type(found) is int and 0 < found <= MAX_INT64 else 0
+
+
+def _time(text: str) -> str:
+    """Return the text if it is RFC 3339, else empty: anybody can write headers."""
+    try:
+        return text if datetime.fromisoformat(text).tzinfo else ""
+    except ValueError:
+        return ""
+
+
+def _earlier(one: str, other: str) -> str:
+    """Return the earlier of two times; the other if there is only that. A copied entry is younger than what it tells of."""
+    if not one:
+        return other
+    return min(one, other, key=datetime.fromisoformat)
+
+
+def _position(text: str) -> str:
+    """Return `STREAM/number`, or empty."""
+    stream, _, number = text.rpartition("/")
+    return text if stream and whole_number(number) is not None else ""
+
+
+def _number(text: str) -> int:
+    return whole_number(text) or 0
+
+
+def _visible(text: str) -> str:
+    """Return what a header line can hold."""
+    return "".join(char if char.isprintable() else " " for char in text)

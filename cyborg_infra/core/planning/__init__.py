@@ -1,0 +1,1 @@
+"""From the live and the desired state to a plan: what changes, in which order, at which cost."""

@@ -1,0 +1,265 @@
+"""Check a plan against the account's limits of streams, consumers and bytes, and order changes that need room."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, product
+
+from cyborg_infra.core.desired.expand import CONSUMER_CAP, CONSUMER_CAP_LEVEL
+from cyborg_infra.model.changes import Action, Change
+from cyborg_infra.model.fields import Config, Kind
+from cyborg_infra.model.plan import Reservation
+from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.server import ServerInfo
+from cyborg_infra.model.units import format_size
+
+
+def check_resource_limits(desired: Resource, server_info: ServerInfo) -> Iterator[Problem]:
+    """Yield one stream or consumer that is larger than the account allows (10122, 10026, 10121)."""
+    limits = server_info.limits
+    if desired.ref.kind is Kind.STREAM:
+        if 0 < limits.max_consumers < desired.get("max_consumers"):
+            yield Problem(
+                "limit-consumers",
+                f"{desired.ref}: max_consumers is {desired.get('max_consumers'):,}, and the account allows {limits.max_consumers:,}",
+                desired.origin,
+                "lower max_consumers, or raise the account's limit",
+            )
+        most = limits.max_memory_stream if desired.get("storage") == "memory" else limits.max_file_stream
+        if 0 < most < desired.get("max_bytes"):
+            yield Problem(
+                "limit-max-bytes",
+                f"{desired.ref}: max_bytes is {format_size(desired.get('max_bytes'))}, and the account allows {format_size(most)} for one stream",
+                desired.origin,
+                "lower max_bytes, or raise the account's limit",
+            )
+    elif (
+        0 < limits.max_ack_pending < desired.get("max_ack_pending")
+        and "max_ack_pending" not in desired.left_open
+    ):
+        yield Problem(
+            "limit-ack-pending",
+            f"{desired.ref}: max_ack_pending is {desired.get('max_ack_pending'):,}, and the account allows {limits.max_ack_pending:,}",
+            desired.origin,
+            "set a lower max_ack_pending, or raise the account's limit",
+        )
+
+
+def check_account_limits(
+    changes: Sequence[Change], live: State, server_info: ServerInfo
+) -> Iterator[Problem]:
+    """Yield what the account would refuse: streams (10027), consumers per stream (10026), storage (10047, 10028), max_bytes (10113)."""
+    limits = server_info.limits
+    streams = limits.streams + _created_count(changes, Kind.STREAM) - _deleted_count(changes, Kind.STREAM)
+    if 0 < limits.max_streams < streams:
+        yield Problem(
+            "limit-streams",
+            f"{streams} streams are needed, and the account may have {limits.max_streams} (it has {limits.streams})",
+            None,
+            "raise the account's limit or remove streams",
+        )
+    for stream, number, most in _full_streams(changes, live, server_info):
+        total = number - _deleted_count(changes, Kind.CONSUMER, stream)
+        if total > most:
+            yield Problem(
+                "limit-consumers",
+                f"{stream} needs {total:,} consumers, and may have {most:,}",
+                None,
+                "raise max_consumers or the account's limit, or remove consumers",
+            )
+    for storage, most, reserved in _storage_limits(server_info):
+        needed = reserved + sum(_growth_bytes(change, storage) for change in changes)
+        wanted = needed + _minimum_bytes(changes, storage)
+        if most == 0 < wanted:
+            yield Problem(
+                "limit-storage",
+                f"the account may have no {storage} storage at all",
+                None,
+                f"set storage to {'memory' if storage == 'file' else 'file'}, or raise the account's limit",
+            )
+        elif most > 0 and max(most, reserved) < wanted:
+            yield Problem(
+                "limit-storage",
+                f"{format_size(needed)} of {storage} storage are needed (sum of max_bytes and replicas; more for streams without max_bytes), and the account may have {format_size(most)}",
+                None,
+                "lower max_bytes, or raise the account's limit",
+            )
+    if limits.max_bytes_required:
+        for change in changes:
+            if change.after and change.ref.kind is Kind.STREAM and change.after.get("max_bytes") <= 0:
+                yield Problem(
+                    "limit-max-bytes", f"{change.ref}: the account requires a max_bytes", change.after.origin
+                )
+
+
+def reserved(changes: Sequence[Change], server_info: ServerInfo) -> Iterator[Reservation]:
+    """Yield what is created or grows, in all: what shrinks or goes may give its room back only afterwards."""
+    for storage, most, taken in _storage_limits(server_info):
+        size = sum(
+            max(0, _growth_bytes(change, storage))
+            for change in changes
+            if change.action is not Action.IMPOSSIBLE
+        )
+        if size:
+            yield Reservation(storage, size, taken, most)
+
+
+def has_room_for(changes: Sequence[Change], server_info: ServerInfo, streams: int, size: int) -> bool:
+    """Return whether there is room for so many streams more beside all that is planned, one of them with a max_bytes of `size`.
+
+    In a cluster it may have three copies.
+    """
+    limits, copies = server_info.limits, 3 if server_info.cluster else 1
+    if 0 < limits.max_streams < limits.streams + _created_count(changes, Kind.STREAM) + streams:
+        return False
+    if 0 < limits.max_file_stream < size:
+        return False
+    needed = (
+        limits.storage + sum(_growth_bytes(change, "file") for change in changes) + size * copies + (not size)
+    )
+    return limits.max_storage <= 0 or needed <= limits.max_storage
+
+
+def limit_dependencies(
+    changes: Sequence[Change], live: State, server_info: ServerInfo
+) -> Iterator[tuple[Ref, Ref]]:
+    """Yield pairs (grower, shrinker) where the account's limits cannot hold both at once: the shrinker goes first."""
+    limits = server_info.limits
+    tight = 0 < limits.max_streams < limits.streams + _created_count(changes, Kind.STREAM) or any(
+        0
+        < most
+        < reserved
+        + sum(max(0, _growth_bytes(change, storage)) for change in changes)
+        + _minimum_bytes(changes, storage)
+        for storage, most, reserved in _storage_limits(server_info)
+    )
+    if tight:
+        streams = [change for change in changes if change.ref.kind is Kind.STREAM]
+        makers = [change.ref for change in streams if _only_shrinks(change)]
+        takers = [change.ref for change in streams if not _only_shrinks(change)]
+        yield from product(takers, makers)
+    for stream, replaced in _streams_with_placeholders(changes, live):
+        if 0 < max_consumers(stream.config, server_info) < _consumer_count(stream.ref, live) + len(replaced):
+            yield from pairwise(reversed(replaced))  # one placeholder at a time
+    for name, _number, _most in _full_streams(changes, live, server_info):
+        readers = [change for change in changes if change.ref.consumer and change.ref.stream == name]
+        yield from product(
+            [change.ref for change in readers if change.action is Action.CREATE],
+            [change.ref for change in readers if change.action is Action.DELETE],
+        )
+
+
+def check_placeholders(changes: Sequence[Change], live: State, server_info: ServerInfo) -> Iterator[Problem]:
+    """Yield consumers whose position nothing could keep while they are replaced: their stream may have no further one (10026)."""
+    for stream, replaced in _streams_with_placeholders(changes, live):
+        most = max_consumers(stream.config, server_info)
+        if 0 < most <= _consumer_count(stream.ref, live):
+            yield Problem(
+                "no-room-to-replace",
+                f"{replaced[0]} is replaced, and for a moment {stream.ref} needs one consumer more than the {most:,} that it may have",
+                stream.origin,
+                "raise max_consumers or the account's limit in an apply before, or remove a consumer",
+            )
+
+
+def _streams_with_placeholders(
+    changes: Sequence[Change], live: State
+) -> Iterator[tuple[Resource, Sequence[Ref]]]:
+    """Yield each stream that stays, as it is when its consumers are replaced, with those that need a placeholder meanwhile.
+
+    A workqueue is a position by itself.
+    """
+    streams = {change.current_ref: change for change in changes if change.ref.kind is Kind.STREAM}
+    found: dict[Ref, list[Ref]] = {}
+    for change in changes:
+        if change.ref.consumer and change.action is Action.REPLACE and change.before is not None:
+            found.setdefault(Ref(change.current_ref.stream), []).append(change.ref)
+    for ref, replaced in found.items():
+        planned, stream = streams.get(ref), live.resources.get(ref)
+        if stream is None or (planned is not None and planned.action is Action.REPLACE):
+            continue
+        if planned is not None and planned.after is not None:
+            stream = planned.after
+        if stream.get("retention") != "workqueue":
+            yield stream, replaced
+
+
+def _consumer_count(stream: Ref, live: State) -> int:
+    return sum(not found.ref.is_placeholder for found in live.consumers(stream.stream))
+
+
+def _created_count(changes: Sequence[Change], kind: Kind) -> int:
+    return sum(change.ref.kind is kind and change.action is Action.CREATE for change in changes)
+
+
+def _deleted_count(changes: Sequence[Change], kind: Kind, stream: str | None = None) -> int:
+    return sum(
+        change.ref.kind is kind and change.action is Action.DELETE and stream in (None, change.ref.stream)
+        for change in changes
+    )
+
+
+def _full_streams(
+    changes: Sequence[Change], live: State, server_info: ServerInfo
+) -> Iterator[tuple[str, int, int]]:
+    """Yield (stream, consumers that it has and gets, most that it may have), where that is too many."""
+    by_ref = {change.ref: change for change in changes}
+    gets = Counter(
+        change.ref.stream for change in changes if change.ref.consumer and change.action is Action.CREATE
+    )
+    for stream, number in gets.items():
+        planned = by_ref.get(Ref(stream))
+        holder = (planned and planned.after) or live.resources.get(Ref(stream))
+        most = max_consumers(holder.config if holder else {}, server_info)
+        total = number + len(live.consumers(stream))
+        if 0 < most < total:
+            yield stream, total, most
+
+
+def max_consumers(stream: Config, server_info: ServerInfo) -> int:
+    """Return how many consumers a stream may have; 0 for any number."""
+    own: int = stream.get("max_consumers", -1)
+    if own <= 0 and server_info.level >= CONSUMER_CAP_LEVEL:
+        own = CONSUMER_CAP
+    return min((most for most in (own, server_info.limits.max_consumers) if most > 0), default=0)
+
+
+def _storage_limits(server_info: ServerInfo) -> tuple[tuple[str, int, int], tuple[str, int, int]]:
+    limits = server_info.limits
+    return ("file", limits.max_storage, limits.storage), ("memory", limits.max_memory, limits.memory)
+
+
+def _growth_bytes(change: Change, storage: str) -> int:
+    """Return bytes that a change reserves in addition; a reservation is max_bytes times replicas."""
+    if change.ref.kind is Kind.CONSUMER:
+        return 0
+    return _reserved_bytes(change.after, storage) - _reserved_bytes(change.before, storage)
+
+
+def _minimum_bytes(changes: Sequence[Change], storage: str) -> int:
+    """Return the server creates a stream without max_bytes only where a byte is left."""
+    return int(
+        any(
+            change.after is not None
+            and change.ref.kind is Kind.STREAM
+            and change.action in (Action.CREATE, Action.REPLACE)
+            and change.after.get("storage") == storage
+            and change.after.get("max_bytes") <= 0
+            for change in changes
+        )
+    )
+
+
+def _only_shrinks(change: Change) -> bool:
+    growth = [_growth_bytes(change, storage) for storage in ("file", "memory")]
+    return change.action is Action.DELETE or (min(growth) < 0 and max(growth) <= 0)
+
+
+def _reserved_bytes(stream: Resource | None, storage: str) -> int:
+    if stream is None or stream.get("storage") != storage:
+        return 0
+    size: int = max(stream.get("max_bytes"), 0) * max(stream.get("num_replicas"), 1)
+    return size

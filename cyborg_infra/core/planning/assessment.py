@@ -1,0 +1,221 @@
+"""Passes that work out what each change costs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, assert_never
+
+from cyborg_infra.core.desired.naming import stream_of_advisory
+from cyborg_infra.core.planning import (
+    migrations,
+    resume,
+)
+from cyborg_infra.core.planning.context import PlanningContext
+from cyborg_infra.core.planning.hazards import abandoned, consumers, streams
+from cyborg_infra.model.changes import (
+    Adopt,
+    Blocked,
+    Cause,
+    Change,
+    Create,
+    Delete,
+    Hazard,
+    Replace,
+    Update,
+    temporary_stream_of,
+)
+from cyborg_infra.model.channels import StreamKind
+from cyborg_infra.model.consumer_position import fits_journal, max_open
+from cyborg_infra.model.fields import Kind
+from cyborg_infra.model.metadata_keys import KIND_KEY
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.server_versions import OLDEST, Capability
+from cyborg_infra.model.subjects import SubjectIndex
+
+
+class _Outlook(NamedTuple):
+    """What all changes together lead to, as far as the cost of one depends on it."""
+
+    lost_streams: Container[Ref]
+    migrated_streams: Mapping[Ref, bool]
+    """Stream -> whether its journal has room for what its consumers have open."""
+    live_after_migration: State
+    planned: Container[Ref]
+    subjects_stored: SubjectIndex
+    staying_roles: Collection[str | None]
+
+
+def assess_hazards(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
+    """Work out what each change costs in the light of all the others."""
+    if not changes:
+        return []
+    live, desired = context.live, context.desired
+    outlook = _make_outlook(context, changes)
+    costly = list[Change]()
+    for change in changes:
+        if via := context.resumable.get(Ref(change.ref.stream)):
+            going_on = _resume_hazards(change, live.resources[via], live, outlook)
+            costs = tuple(going_on) if change.ref.consumer else ()
+            costly.append(replace(change, hazards=costs) if costs else change)
+            continue
+        found = tuple(
+            (
+                *_hazards(change, outlook, live),
+                *streams.redundancy_hazards(change, live, desired),
+            )
+            if change.before
+            else _creation_hazards(change, live, desired)
+        )
+        costly.append(replace(change, hazards=found) if found else change)
+    return costly
+
+
+def archive_dead_letters(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
+    """Mark the changes before which an apply archives what dead letters tell of."""
+    return [
+        replace(change, archives_dead_letters=True)
+        if abandoned.is_archived_before(change, context.live, context.server_info.version)
+        else change
+        for change in changes
+    ]
+
+
+def _make_outlook(context: PlanningContext, changes: Sequence[Change]) -> _Outlook:
+    live, desired = context.live, context.desired
+    living = any(change.before for change in changes)
+    stored = _subjects_stored_after(changes, live, desired) if living else SubjectIndex()
+    lost = {
+        change.current_ref
+        for change in changes
+        if change.ref.kind is Kind.STREAM
+        and isinstance(change, Replace | Delete)
+        and not change.preserves_messages
+    }
+    met = migrations.state_after_migration(changes, live)
+    moving = {
+        change.current_ref
+        for change in changes
+        if change.preserves_messages and change.ref.kind is Kind.STREAM
+    }
+    version = live.server_info.version if live.server_info else OLDEST
+    moved = {ref: fits_journal(live.consumers(ref.stream), version) for ref in moving}
+    planned = {
+        *desired.resources,
+        *(change.ref for change in changes),
+        *(change.current_ref for change in changes),
+    }
+    staying = {found.role for found in desired.resources.values()}
+    return _Outlook(lost, moved, met, planned, stored, staying)
+
+
+def _resume_hazards(change: Change, via: Resource, live: State, outlook: _Outlook) -> Iterator[Hazard]:
+    """Yield what going on with the migration of a stream costs: its consumers go on working as long as it has not all been copied."""
+    yield from resume.resume_hazards(change, via, live)
+    before, after = change.before, change.after
+    if before is None or after is None or live.server_info is None or before.is_refilling:
+        return
+    if via.is_copy or before.ref.stream == via.ref.stream:
+        version, stream = (
+            live.server_info.version,
+            outlook.live_after_migration.resources.get(Ref(before.ref.stream), via),
+        )
+        yield from consumers.open_work_hazards(
+            before,
+            after,
+            live,
+            version,
+            renumbered=version < Capability.PROMOTE_MIRROR.since,
+            room=max_open(stream.config),
+            fits=outlook.migrated_streams.get(Ref(before.ref.stream), True),
+        )
+
+
+def _subjects_stored_after(changes: Sequence[Change], live: State, desired: State) -> SubjectIndex:
+    """Return what the manifest's streams store afterwards. The notices of streams that are gone then count as well: none come."""
+    gone = {
+        change.current_ref
+        for change in changes
+        if isinstance(change, Delete) or change.current_ref != change.ref
+    }
+    gone |= {
+        via for change in changes if (via := temporary_stream_of(change))
+    }  # also of a rename that goes on
+    found = SubjectIndex(
+        (subject, stream.ref.stream) for stream in desired.streams() for subject in stream.get("subjects")
+    )
+    for stream in live.streams():
+        for subject in stream.get("subjects"):
+            told = Ref(stream_of_advisory(subject) or "")
+            if told.stream and told not in desired.resources and (told not in live.resources or told in gone):
+                found.add(subject, told.stream)
+    return found
+
+
+def _hazards(change: Change, outlook: _Outlook, live: State) -> Iterator[Hazard]:
+    if isinstance(change, Create | Blocked) or change.before.is_refilling:
+        return  # of a consumer that a replace has made, the costs were allowed when that began
+    before, stream = change.before, Ref(change.before.ref.stream)
+    match change:
+        case Delete() | Replace() if before.ref.consumer and stream in outlook.lost_streams:
+            return  # the stream's own hazards say what is lost
+        case Delete() if before.ref.consumer:
+            yield from consumers.consumer_delete_hazards(before, live)
+        case Replace() if before.ref.consumer and live.server_info is not None:
+            version, moves_along = live.server_info.version, stream in outlook.migrated_streams
+            yield from consumers.consumer_replace_hazards(
+                before,
+                change.after,
+                outlook.live_after_migration,
+                version,
+                renumbered=version < Capability.PROMOTE_MIRROR.since and moves_along,
+                fits=outlook.migrated_streams.get(stream, True),
+            )
+            if not moves_along:  # else the stream says so itself
+                yield from abandoned.given_up_forgotten_hazards(before, live)
+        case Adopt() | Update() | Replace() if before.ref.consumer:
+            yield from consumers.consumer_update_hazards(before, change.after, change.fields, live)
+        case Replace() if change.preserves_messages:
+            yield from migrations.migration_hazards(
+                change, live, outlook.planned, stored_after=outlook.subjects_stored
+            )
+        case Replace() | Delete():
+            others = [
+                found
+                for found in live.consumers(stream.stream)
+                if found.owner != before.owner and found.ref not in outlook.planned
+            ]
+            along = isinstance(change, Delete) and _is_of_one_that_leaves(before, outlook.staying_roles)
+            subjects = (
+                _subjects_left_behind(before, outlook.staying_roles)
+                if along
+                else streams.ingest_subjects(before)
+            )
+            yield from streams.stream_loss_hazards(
+                before, others, subjects, stored_after=outlook.subjects_stored
+            )
+        case Adopt() | Update():
+            yield from streams.stream_update_hazards(
+                before, change.after, change.fields, live, stored_after=outlook.subjects_stored
+            )
+        case _:
+            assert_never(change)
+
+
+def _is_of_one_that_leaves(stream: Resource, staying: Collection[str | None]) -> bool:
+    """Return whether its subjects are of nobody afterwards: of a role that leaves, of a bucket, or of all where nothing is wanted."""
+    leaves = stream.role is not None and stream.role not in staying
+    return leaves or not staying or stream.metadata.get(KIND_KEY) == StreamKind.KEY_VALUE
+
+
+def _subjects_left_behind(stream: Resource, staying: Collection[str | None]) -> Sequence[str]:
+    """Return the subjects that are somebody's although the one whose stream it is leaves; `destroy` takes everything along."""
+    return streams.foreign_subjects(stream) if staying else ()
+
+
+def _creation_hazards(change: Change, live: State, desired: State) -> Iterator[Hazard]:
+    """Return the hazards of creating what was there before; what resumes from a placeholder has none."""
+    if change.after is not None and change.cause is Cause.DRIFT and not change.preserves_messages:
+        left_out = migrations.count_left_out(Ref(change.ref.stream), live, desired)
+        yield from consumers.consumer_recreation_hazards(change.after, live, left_out=left_out)

@@ -1,0 +1,155 @@
+"""Passes that find what differs between live and desired resources, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from cyborg_infra.core.desired.expand import BY_LEVEL, expand_unchecked
+from cyborg_infra.core.planning import (
+    foreign_metadata,
+    preflight,
+)
+from cyborg_infra.core.planning.applied_before import AppliedHistory
+from cyborg_infra.core.planning.context import PlanningContext
+from cyborg_infra.core.planning.diff import diff, is_ownership_change
+from cyborg_infra.model.changes import (
+    UNLABELLED,
+    UPGRADED,
+    Adopt,
+    Blocked,
+    Cause,
+    Change,
+    Create,
+    Delete,
+    FieldChange,
+    Replace,
+    Update,
+)
+from cyborg_infra.model.metadata_keys import APPLIED_KEY, BECOMES_KEY
+from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.resources import Resource, State, with_what_is_said
+
+
+def find_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
+    """Compare each selected resource with what lives, and add the one change that it needs."""
+    live, owner = context.live, context.owner
+    history = AppliedHistory(
+        (
+            found
+            for ref, found in live.resources.items()
+            if ref in context.desired.resources and found.owner == owner
+        ),
+        context.server_info.applied_record,
+    )
+    found = [
+        change
+        for ref, wanted in context.selected.resources.items()
+        if not ((held := live.resources.get(ref)) and held.matches(wanted))  # the owner's mark included
+        and (change := _change(context, wanted, history))
+    ]
+    return [*changes, *found]
+
+
+def delete_orphans(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
+    """With `prune`, delete what the organisation owns and the manifest no longer has."""
+    if not context.prune:
+        return list(changes)
+    reason = "no longer in the manifest" if context.desired.resources else ""  # nothing is desired: destroy
+    return [*changes, *(Delete(orphan, reason=reason) for orphan in context.orphans)]
+
+
+def explain_upgrades(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
+    """Give the reason where an older server was told otherwise by the same manifest: nobody has changed anything."""
+    return (
+        list(changes)
+        if context.org is None
+        else list(_with_upgrades(changes, context.org, context.server_info.level))
+    )
+
+
+def _with_upgrades(changes: Sequence[Change], org: Org, level: int) -> Iterator[Change]:
+    earlier: list[State] | None = None
+    for change in changes:
+        if not isinstance(change, Update) or not _may_be_upgrade(change):
+            yield change
+            continue
+        if earlier is None:
+            earlier = [expand_unchecked(org, lower) for lower in range(level)]
+        applied = change.before.metadata.get(APPLIED_KEY)
+        same = applied and any(
+            (found := state.resources.get(change.ref)) and found.digest() == applied for state in earlier
+        )
+        yield replace(change, reason=UPGRADED) if same else change
+
+
+def _may_be_upgrade(change: Update) -> bool:
+    return (
+        change.cause is Cause.MANIFEST
+        and all(is_ownership_change(field) or field.field in BY_LEVEL for field in change.fields)
+        and not change.reason
+    )
+
+
+def _change(context: PlanningContext, desired: Resource, history: AppliedHistory) -> Change | None:
+    """Return the one change of one desired resource, still without hazards and order; None if there is nothing to do."""
+    live, stated = context.current_resource(desired.ref), context.stated.resources[desired.ref]
+    if live is None:
+        cause = Cause.DRIFT if history.was_applied(desired) else Cause.MANIFEST
+        return Create(desired, cause=cause)
+    if live.owner not in (None, context.owner):
+        problem = preflight.foreign_owner_problem(desired, live.owner)
+        cause = Cause.DRIFT if history.was_applied(desired) else Cause.MANIFEST
+        return Blocked(Update(live, desired, cause=cause), (problem,))
+    if live.ref == desired.ref and (becomes := live.metadata.get(BECOMES_KEY)):
+        problem = Problem(
+            "being-renamed",
+            f"{live.ref} is on its way to be {becomes}: that apply was interrupted",
+            desired.origin,
+            "apply the manifest as it was then, and this one after that",
+        )
+        return Blocked(Update(live, desired), (problem,))
+    version, seen = context.server_info.version, with_what_is_said(live, desired)
+    fields = diff(seen, desired, version)
+    if live.ref != desired.ref:
+        return Replace(live, desired, fields, reason=f"renamed from {live.ref}")
+    if not fields:
+        return None
+    theirs = desired.metadata.keys() - stated.metadata.keys()
+    ever = history.was_applied(desired)
+    unlabelled = live.ref.consumer and live.owner is None and APPLIED_KEY not in live.metadata
+    if (
+        ever and unlabelled and all(map(is_ownership_change, fields))
+    ):  # agents update consumers; streams, only other tools
+        return Adopt(live, desired, fields, reason=UNLABELLED)
+    cause = _change_cause(foreign_metadata.without(live, theirs), stated, fields, ever=ever)
+    if seen is not live and not diff(live, desired, version):
+        cause = Cause.MANIFEST  # it says by now what the server made of its silence
+    reason = _change_reason(fields)
+    if any(field.reason for field in fields):
+        return Replace(live, desired, fields, cause=cause, reason=reason)
+    differs = Update if live.owner else Adopt
+    return differs(live, desired, fields, cause=cause, reason=reason)
+
+
+def _change_reason(fields: Iterable[FieldChange]) -> str:
+    both = {"num_replicas", "placement"} <= {change.field for change in fields}
+    return "in two steps: the server does not move and scale a stream in one" if both else ""
+
+
+def _change_cause(live: Resource, desired: Resource, fields: Iterable[FieldChange], *, ever: bool) -> Cause:
+    """Return the cause of a difference: whether the digest of what was last applied fits the manifest, the server, or neither.
+
+    Where it is gone although it was there, somebody took it; whether the manifest has changed as well, nobody can tell.
+    """
+    applied = live.metadata.get(APPLIED_KEY)
+    if applied is None:
+        return Cause.DRIFT if ever or live.owner else Cause.MANIFEST
+    if desired.digest() == applied:
+        return Cause.DRIFT
+    if live.digest() == applied and not any(
+        is_ownership_change(change) and change.field != f"metadata.{APPLIED_KEY}" for change in fields
+    ):
+        return Cause.MANIFEST
+    return Cause.BOTH

@@ -1,0 +1,124 @@
+"""The context of a plan: what the passes of the planner look at, worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from cyborg_infra.core.planning import (
+    dead_letter_order,
+    foreign_copies,
+    foreign_metadata,
+    renames,
+    resume,
+    server_values,
+)
+from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.problems import Problem, UsageInvalid
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.server import ServerInfo
+from cyborg_infra.model.server_versions import OLDEST
+from cyborg_infra.model.wording import Option, worded
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningContext:
+    """What every pass of the planner may look at: what there is, what shall be, and whose it is."""
+
+    owner: str
+    live: State
+    desired: State
+    """What shall be, with the labels that others have set on living resources, and what is noted there as the server's values."""
+    stated: State
+    """What shall be as the manifest states it, without labels of others and values of the server."""
+    selected: State
+    """The part of `desired` that the plan is for: all of it, or what belongs to the targets."""
+    server_info: ServerInfo
+    org: Org | None
+    environment: str | None
+    prune: bool
+    targets: Sequence[str]
+    predecessors: Mapping[Ref, Ref]
+    """Desired resource -> the live one of another name that it takes the place of."""
+    resumable: Mapping[Ref, Ref]
+    """Desired resource -> what an interrupted apply has kept for it."""
+    in_progress: AbstractSet[Ref]
+    """Live resources that go on as something else: predecessors, and what is kept of interrupted applies."""
+    orphans: Sequence[Resource]
+
+    def current_resource(self, ref: Ref) -> Resource | None:
+        """Return what lives under this name, or what shall go on under it."""
+        return self.live.resources.get(ref) or self.live.resources.get(self.predecessors.get(ref, ref))
+
+
+def make_context(
+    live: State,
+    desired: State,
+    *,
+    owner: str,
+    org: Org | None,
+    environment: str | None,
+    prune: bool,
+    targets: Sequence[str],
+) -> PlanningContext:
+    """Return the context of a plan. Raises UsageInvalid for an unknown role among the targets."""
+    server_info = live.server_info or ServerInfo(OLDEST, 0)
+    left = [
+        found
+        for ref, found in live.resources.items()
+        if ref not in desired.resources and found.owner == owner and not foreign_copies.is_copy(found)
+    ]
+    predecessors = renames.predecessors(live, desired, left)
+    stated, desired = desired, foreign_metadata.with_those_of_others(desired, live, predecessors)
+    desired = server_values.with_known_values(desired, live, predecessors, server_info.limits)
+    resumable = resume.find_resumable(left, live, desired, owner)
+    in_progress = {*predecessors.values(), *resumable.values()}
+    in_progress |= {
+        found.ref for found in left if found.ref.is_placeholder and Ref(found.ref.stream) in in_progress
+    }
+    orphans = [
+        found for found in left if found.ref not in in_progress and (not targets or found.role in targets)
+    ]
+    leaving = {found.ref for found in orphans} if prune else frozenset()
+    staying = [found for found in left if found.ref not in in_progress | leaving]
+    stated, desired = (dead_letter_order.with_orphans(wanted, live, staying) for wanted in (stated, desired))
+    _refuse_unknown_roles(targets, [*desired.resources.values(), *orphans])
+    return PlanningContext(
+        owner=owner,
+        live=live,
+        desired=desired,
+        stated=stated,
+        selected=_of_roles(desired, targets),
+        server_info=server_info,
+        org=org,
+        environment=environment,
+        prune=prune,
+        targets=targets,
+        predecessors=predecessors,
+        resumable=resumable,
+        in_progress=in_progress,
+        orphans=orphans,
+    )
+
+
+def _refuse_unknown_roles(targets: Sequence[str], resources: Iterable[Resource]) -> None:
+    unknown = set(targets) - {found.role for found in resources} if targets else ()
+    if unknown:
+        raise UsageInvalid(
+            Problem(
+                "target",
+                f"no role is called {', '.join(sorted(unknown))}",
+                None,
+                worded("{} takes roles of the manifest", Option("targets")),
+            )
+        )
+
+
+def _of_roles(state: State, targets: Sequence[str]) -> State:
+    if not targets:
+        return state
+    return State(
+        {ref: found for ref, found in state.resources.items() if found.role in targets}, state.server_info
+    )

@@ -1,0 +1,71 @@
+"""The pass that finds what the server would refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cyborg_infra.core.desired import constraints
+from cyborg_infra.core.planning import (
+    account_limits,
+    preflight,
+)
+from cyborg_infra.core.planning.context import PlanningContext
+from cyborg_infra.model.changes import (
+    Blocked,
+    Change,
+    Create,
+    Delete,
+    Replace,
+)
+from cyborg_infra.model.constraints import ServerContext
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import State
+
+
+def block_impossible_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
+    """Block what this server would refuse, with the reasons."""
+    if not changes:
+        return []
+    live, desired, server_info = context.live, context.desired, context.server_info
+    deleted = {change.ref for change in changes if isinstance(change, Delete)}
+    in_the_way = [
+        stream
+        for stream in live.streams()
+        if stream.ref not in desired.resources
+        and stream.ref not in deleted
+        and stream.ref not in context.in_progress
+    ]
+    overlaps = preflight.check_overlaps(
+        State({change.ref: change.after for change in changes if change.after}), in_the_way
+    )
+    others, alike = constraints.streams_in_full(live, desired), constraints.CheckedSettings(context.org)
+    readers_there = preflight.foreign_consumers(live, desired)
+    found = []
+    for change in changes:
+        problems = [*change.problems, *overlaps.get(change.ref, ())]
+        if change.after is not None:
+            problems += preflight.check_fields(change.after, server_info)
+            problems += preflight.check_replicas(change.after, server_info)
+            problems += preflight.check_request_size(change.after, server_info)
+            problems += account_limits.check_resource_limits(change.after, server_info)
+            problems += preflight.check_consumer_limits(change, live, desired, server_info)
+            readers = preflight.conflicting_consumers(change, readers_there)
+            problems += preflight.check_conflicting_consumers(
+                change, (one for one in readers if one.ref not in deleted)
+            )
+            stream = Ref(change.ref.stream)
+            holder = (
+                desired.resources.get(stream, live.resources.get(stream)) if change.ref.consumer else None
+            )
+            problems += constraints.check_this_server(
+                change.after,
+                ServerContext(holder, others),
+                server_info.version,
+                context.org,
+                alike,
+                new=isinstance(change, Create | Replace),
+            )
+        problems += preflight.check_unread(change, live)
+        possible = change.change if isinstance(change, Blocked) else change
+        found.append(Blocked(possible, tuple(problems)) if problems else change)
+    return found

@@ -1,0 +1,22 @@
+"""Find copies of an organisation's resources, labels included (as a restored backup has them): they are foreign."""
+
+from __future__ import annotations
+
+from cyborg_infra.core.desired import naming
+from cyborg_infra.model.metadata_keys import OWNER_KEY, RESOURCE_KEY
+from cyborg_infra.model.resources import Resource, State
+
+
+def find_foreign_copies(live: State, desired: State, owner: str) -> list[Resource]:
+    """Return the copies of what `owner` has or had, but for those that the manifest takes over by their names."""
+    return [
+        found
+        for ref, found in live.resources.items()
+        if found.metadata.get(OWNER_KEY) == owner and ref not in desired.resources and is_copy(found)
+    ]
+
+
+def is_copy(found: Resource) -> bool:
+    """Return whether its labels say that it is another resource; of one without that label its name tells."""
+    said = found.metadata.get(RESOURCE_KEY)
+    return said != str(found.ref) if said is not None else not naming.may_be_named(found)

@@ -1,0 +1,67 @@
+"""Which labels of a living resource are somebody else's: they are left alone, and go along wherever it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from itertools import combinations
+
+from cyborg_infra.model.metadata_keys import APPLIED_KEY
+from cyborg_infra.model.normalise import SERVER_KEY_PREFIX
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State
+
+OWN = "cyborg-infra"
+"""Begins the labels that the tool writes: what the manifest does not say of them is not so."""
+
+MOST = 8
+"""So many labels are tried for those that the last apply may have written: 256 digests."""
+
+
+def with_those_of_others(desired: State, live: State, places: Mapping[Ref, Ref]) -> State:
+    """Return what is desired, with the labels that others have put on what lives there, or under the name it has now."""
+    found = {
+        ref: wanted_with
+        for ref, wanted in desired.resources.items()
+        if (lives := live.resources.get(ref) or live.resources.get(places.get(ref, ref)))
+        and (wanted_with := _labelled(wanted, of_others(lives, wanted)))
+    }
+    return replace(desired, resources={**desired.resources, **found}) if found else desired
+
+
+def of_others(live: Resource, desired: Resource) -> dict[str, str]:
+    """Return the labels that the manifest does not have and that the last apply did not write.
+
+    The digest of what was applied tells which it wrote. Where something else has changed as well it does not fit
+    whatever the labels are, and then none is taken for our own.
+    """
+    unknown = {
+        key: text
+        for key, text in live.metadata.items()
+        if key not in desired.metadata and not key.startswith((OWN, SERVER_KEY_PREFIX))
+    }
+    for ours in _choices(unknown):
+        rest = {key: text for key, text in unknown.items() if key not in ours}
+        if ours and without(live, rest).digest() == live.metadata.get(APPLIED_KEY):
+            return rest
+    return unknown
+
+
+def without(resource: Resource, labels: Collection[str]) -> Resource:
+    """Return the resource as if it did not have these."""
+    if not labels:
+        return resource
+    kept = {key: text for key, text in resource.metadata.items() if key not in labels}
+    return replace(resource, config={**resource.config, "metadata": kept})
+
+
+def _labelled(desired: Resource, labels: Mapping[str, str]) -> Resource | None:
+    if not labels:
+        return None
+    return replace(desired, config={**desired.config, "metadata": {**labels, **desired.metadata}})
+
+
+def _choices(unknown: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    keys = sorted(unknown) if len(unknown) <= MOST else []
+    for number in range(len(keys) + 1):
+        yield from combinations(keys, number)

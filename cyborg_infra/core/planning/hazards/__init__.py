@@ -1,0 +1,1 @@
+"""What a change would cost: messages lost, repeated or no longer stored."""

@@ -1,0 +1,118 @@
+"""Hazards for messages that a consumer has given up: neither acknowledged nor pending, so no position tells of them.
+
+An apply keeps the messages that dead letters tell of (`operations.dead_letter_store`). Counted here is what nobody tells of, or nobody can read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from cyborg_infra.core.planning.hazards.counts import filter_patterns, format_count, hazard_of_amount, setting
+from cyborg_infra.model.changes import Action, Change, Hazard, HazardName
+from cyborg_infra.model.channels import StreamKind
+from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
+from cyborg_infra.model.metadata_keys import KIND_KEY
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State, consumer_counts, stream_counts
+from cyborg_infra.model.server_versions import Capability, Version
+from cyborg_infra.model.subjects import overlap
+
+
+def is_archived_before(change: Change, live: State, version: Version) -> bool:
+    """Return whether an apply keeps elsewhere, before the change, what has failed for good: it is deleted, comes again, or is renumbered."""
+    before, after, stream = change.before, change.after, live.resources.get(Ref(change.current_ref.stream))
+    kind = next(side.metadata.get(KIND_KEY) for side in (after, before) if side)
+    if kind in (StreamKind.DEAD_LETTERS, StreamKind.KEY_VALUE):
+        return False
+    becomes = setting(after, "retention") if after and not change.ref.consumer else ""
+    if not change.ref.consumer and change.preserves_messages:
+        stays = (
+            change.current_ref == change.ref
+            and version >= Capability.PROMOTE_MIRROR.since
+            and becomes == "limits"
+        )
+        return not stays
+    changed = {field.field for field in change.fields}
+    if not change.ref.consumer:
+        return "retention" in changed and becomes == "interest" and change.action is not Action.REPLACE
+    held = setting(stream, "retention") if stream else "limits"
+    if change.action is Action.REPLACE:
+        return held != "limits"
+    filtered = bool(changed & {"filter_subject", "filter_subjects"})
+    return held == "interest" and (change.action is Action.DELETE or filtered)
+
+
+def given_up_deleted_hazards(live: Resource, live_state: State, *, partly: bool = False) -> Iterator[Hazard]:
+    """Return the hazard of deleting given-up messages with their consumer or stream. `partly`: some may stay."""
+    alone = not partly and _is_sole_reader(live, live_state)
+    for lost in _given_up_hazards(HazardName.DELETES_MESSAGES, live, live_state, "", exact=alone):
+        yield replace(lost, unfinished=Share(lost.count, exact=lost.exact))
+
+
+def given_up_forgotten_hazards(
+    live: Resource, live_state: State, *, partly: bool = False
+) -> Iterator[Hazard]:
+    """Yield an interest stream deletes them with the consumer, or with the filter by which it waits for them."""
+    if setting(live_state.resources[Ref(live.ref.stream)], "retention") == "interest":
+        yield from given_up_deleted_hazards(live, live_state, partly=partly)
+
+
+def untold(readers: Sequence[Resource], live_state: State) -> tuple[Share, Sequence[CountQuery]]:
+    """Return at most how many of a stream's messages they gave up without a dead letter that tells of it, and what makes that exact."""
+    asked = {_question(reader): reader for reader in readers if _upper_bound(reader, live_state)}
+    known = [
+        min(_upper_bound(reader, live_state), reader.counts_by_query[question].messages)
+        if question in reader.counts_by_query
+        else _upper_bound(reader, live_state)
+        for question, reader in asked.items()
+    ]
+    return Share(sum(known), exact=not any(known)), tuple(asked)
+
+
+def given_up_redelivered_hazards(live: Resource, live_state: State) -> Iterator[Hazard]:
+    """Yield a new consumer of a workqueue starts with what is stored."""
+    yield from _given_up_hazards(
+        HazardName.REPEATS_WORK, live, live_state, " would be handed out again", exact=True
+    )
+
+
+def _given_up_hazards(
+    name: HazardName, live: Resource, live_state: State, what: str, *, exact: bool
+) -> Iterator[Hazard]:
+    question = _question(live)
+    most, measured = _upper_bound(live, live_state), live.counts_by_query.get(question)
+    if measured is not None:
+        # On a stream that others read, what is stored may be what they wait for.
+        most = measured.messages if exact else min(most, measured.messages)
+    if most > 0:
+        reason = f"{format_count(most, 'message')} given up before{what}, and no dead letter tells of {'it' if most == 1 else 'them'}"
+        yield hazard_of_amount(
+            name, reason, MessageCount(most), question, exact=exact and measured is not None
+        )
+
+
+def _question(live: Resource) -> CountQuery:
+    return CountQuery(live.ref, CountKind.GIVEN_UP, subjects=filter_patterns(live))
+
+
+def _upper_bound(live: Resource, live_state: State) -> int:
+    """Return the server counts what it has handed out more than once; of a consumer that hands out once nothing is counted."""
+    counts = consumer_counts(live)
+    if not counts.delivered_stream_seq:
+        return 0
+    if setting(live, "max_deliver") != 1:
+        return counts.num_redelivered
+    stored = stream_counts(live_state.resources[Ref(live.ref.stream)]).messages
+    return max(0, min(stored, counts.delivered_stream_seq) - counts.num_ack_pending)
+
+
+def _is_sole_reader(live: Resource, live_state: State) -> bool:
+    """Return whether nobody else reads what it does."""
+    return not any(
+        overlap(mine, theirs)
+        for other in live_state.consumers(live.ref.stream)
+        if other.ref != live.ref and not other.ref.is_placeholder
+        for mine in filter_patterns(live)
+        for theirs in filter_patterns(other)
+    )

@@ -1,0 +1,322 @@
+"""Hazards of changing, replacing or deleting a consumer, from its counts and from count queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cyborg_infra.core.planning.hazards import abandoned
+from cyborg_infra.core.planning.hazards.counts import (
+    deletes,
+    filter_patterns,
+    format_count,
+    hazard_of_amount,
+    hazard_of_query,
+    setting,
+)
+from cyborg_infra.model.changes import FieldChange, Hazard, HazardName
+from cyborg_infra.model.consumer_position import (
+    READS_EARLIER,
+    finished_up_to,
+    max_open,
+    may_have_forgotten,
+    position_obstacle,
+    read_patterns,
+    reads_more,
+)
+from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State, consumer_counts, stream_counts
+from cyborg_infra.model.server_versions import Capability, Version
+from cyborg_infra.model.subjects import covers, overlap
+from cyborg_infra.model.units import format_duration
+
+
+def consumer_replace_hazards(
+    live: Resource,
+    desired: Resource,
+    live_state: State,
+    version: Version,
+    *,
+    renumbered: bool = False,
+    fits: bool = True,
+) -> Iterator[Hazard]:
+    """Return the hazards of recreating a consumer where the old one stood: it costs only what this server cannot do, and what changes with it.
+
+    `renumbered`: its stream is replaced as well, and gives messages other sequence numbers. `fits`: see `fits_journal`.
+    """
+    workqueue = _retention(live, live_state) == "workqueue"
+    room = max_open(_stream(live, live_state).config)
+    yield from open_work_hazards(
+        live, desired, live_state, version, renumbered=renumbered, room=room, fits=fits
+    )
+    if workqueue:
+        yield from abandoned.given_up_redelivered_hazards(live, live_state)
+    yield from _later_start_hazards(live, desired, version)
+    if not live.is_stopped:  # its filter is not its own
+        yield from _filter_change_hazards(live, desired, live_state, starts_over=workqueue)
+
+
+def open_work_hazards(
+    live: Resource,
+    desired: Resource,
+    live_state: State,
+    version: Version,
+    *,
+    renumbered: bool,
+    room: int,
+    fits: bool,
+) -> Iterator[Hazard]:
+    """Return the hazard of redelivery: messages that cannot stay pending acknowledgement in the new consumer and are not finished in time, with all that was handed out behind them.
+
+    While the plan is made and looked at, agents go on: as many more as they may have at once.
+    """
+    why = position_obstacle(live, desired, version, renumbered=renumbered, room=room, fits=fits)
+    if why is None:
+        if live.ref != desired.ref:
+            yield from _late_acknowledgement_hazards(live)
+        elif _retention(live, live_state) == "workqueue":
+            yield from _of_earlier_messages(live, desired)
+        return
+    counts, stopped = consumer_counts(live), live.stopped_at
+    last = stopped.number if stopped else counts.delivered_stream_seq
+    question = CountQuery(
+        live.ref,
+        CountKind.UNACKNOWLEDGED,
+        last,
+        subjects=filter_patterns(desired if live.is_stopped else live),
+    )
+    most, questions = 0, [question]
+    unsettled = stopped is not None and finished_up_to(live) < stopped.number
+    forgotten = may_have_forgotten(live)
+    window = setting(desired if live.is_stopped else live, "max_ack_pending")
+    at_once = window if window > 0 else counts.num_pending
+    if (
+        counts.num_ack_pending
+        or unsettled
+        or (version < Capability.PAUSE_CONSUMER.since and counts.num_waiting)
+    ):
+        behind = live.counts_by_query.get(question)
+        bound = min(stream_counts(_stream(live, live_state)).messages, last - finished_up_to(live))
+        most = max(counts.num_ack_pending, behind.messages if behind else bound)
+        if _retention(live, live_state) == "workqueue" and not forgotten:
+            most, questions = (
+                counts.num_ack_pending,
+                [],
+            )  # what is finished is gone, what was given up counts for itself
+        most += 0 if live.is_stopped else at_once
+    if stopped and not stopped.exact:  # what was handed out when the tool that stopped it died
+        most += max(counts.delivered_stream_seq - stopped.number, at_once if forgotten else 0)
+    if most:
+        reason = f"{format_count(most, 'message')} could be handed out again: {why}"
+        yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), *questions, exact=False)
+
+
+def _of_earlier_messages(live: Resource, desired: Resource) -> Iterator[Hazard]:
+    """Yield on a workqueue a new consumer hands out what only its filter reads, and begins before that."""
+    working, old, new = consumer_counts(live).num_ack_pending, read_patterns(live), read_patterns(desired)
+    if not working or not reads_more(live, desired):
+        return
+    question = CountQuery(live.ref, CountKind.PASSED, subjects=new, excluded_subjects=old)
+    earlier = live.counts_by_query.get(question)
+    if earlier is None or earlier.messages:
+        most = working + (0 if live.is_stopped else max(setting(live, "max_ack_pending"), 0))
+        reason = f"{format_count(most, 'message')} could be handed out again: {READS_EARLIER}"
+        yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), question, exact=False)
+
+
+def _late_acknowledgement_hazards(live: Resource) -> Iterator[Hazard]:
+    """Return the hazard of late acknowledgements: what an agent answers names the old consumer, and there is none of that name any more when the apply is done."""
+    if working := consumer_counts(live).num_ack_pending:
+        reason = (
+            f"{format_count(working, 'message')} being worked on could be handed out again:"
+            " what agents answer after a rename counts no more"
+        )
+        yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(working), exact=False)
+
+
+def _later_start_hazards(live: Resource, desired: Resource, version: Version) -> Iterator[Hazard]:
+    """Yield a start beyond the old position holds; before 2.14 a consumer that is carried over can have no start by time."""
+    counts, policy = consumer_counts(live), setting(desired, "deliver_policy")
+    starts = ("deliver_policy", "opt_start_seq", "opt_start_time")
+    if not counts.num_pending or all(setting(live, name) == setting(desired, name) for name in starts):
+        return
+
+    def told(amount: MessageCount) -> str:
+        return f"{format_count(amount.messages, 'waiting message')} before the new start would be skipped"
+
+    if policy == "by_start_sequence":
+        start = setting(desired, "opt_start_seq")
+        question = CountQuery(live.ref, CountKind.WAITING, start, subjects=filter_patterns(live))
+        yield from hazard_of_query(
+            HazardName.RESETS_PROGRESS, live, question, MessageCount(counts.num_pending), told
+        )
+    elif policy == "by_start_time" and version >= Capability.RESET_CONSUMER.since:
+        most = MessageCount(counts.num_pending)
+        yield hazard_of_amount(HazardName.RESETS_PROGRESS, told(most), most, exact=False)
+
+
+def consumer_recreation_hazards(
+    desired: Resource, live_state: State, *, left_out: int = 0
+) -> Iterator[Hazard]:
+    """Yield a consumer that somebody deleted begins again: where it stood, nothing tells.
+
+    Only under limits retention are messages stored that it had finished. `left_out`: so many its stream no longer has then.
+    """
+    stream = live_state.resources.get(Ref(desired.ref.stream))
+    begins_behind = desired.ref.consumer and setting(desired, "deliver_policy") != "new"
+    if stream is None or not begins_behind or setting(stream, "retention") != "limits":
+        return
+    held = stream_counts(stream).messages - left_out
+    if held > 0:
+        yield Hazard(
+            HazardName.REPEATS_WORK,
+            f"up to {format_count(held, 'message')} could be handed out again: where the deleted consumer stood is not known",
+            held,
+            exact=False,
+        )
+
+
+def consumer_delete_hazards(live: Resource, live_state: State) -> Iterator[Hazard]:
+    """Return the hazards of deleting a consumer: what waits for it, and what is being worked on, reaches nobody through it."""
+    yield from abandoned.given_up_forgotten_hazards(live, live_state)
+    counts = consumer_counts(live)
+    waiting, working = _pending(live), counts.num_ack_pending
+    if not waiting and not working:
+        return
+    if not working:
+        reason = f"{format_count(waiting, 'waiting message')} would no longer be delivered"
+    elif not waiting:
+        reason = f"{format_count(working, 'message')} being worked on would not be delivered again"
+    else:
+        reason = f"{format_count(waiting + working, 'unfinished message')} would no longer be delivered: {waiting:,} waiting, {working:,} being worked on"
+    amount = MessageCount(waiting + working)
+    yield hazard_of_amount(HazardName.RESETS_PROGRESS, reason, amount, _all_pending(live), exact=True)
+    yield from _lost_interest_hazards(live, (), live_state)
+
+
+def _all_pending(consumer: Resource) -> CountQuery:
+    return CountQuery(consumer.ref, CountKind.WAITING, subjects=filter_patterns(consumer))
+
+
+def _pending(consumer: Resource) -> int:
+    """Return the pending messages as counted in the stream, if they were: the server's own number still has deleted messages in it (seen 2.11.11)."""
+    found = consumer.counts_by_query.get(_all_pending(consumer))
+    return found.messages if found else consumer_counts(consumer).num_pending
+
+
+def _lost_interest_hazards(live: Resource, kept: Sequence[str], live_state: State) -> Iterator[Hazard]:
+    """Return the hazard of lost interest: on an interest stream the server deletes at once what no consumer waits for any more; `kept` are filters that stay."""
+    counts = consumer_counts(live)
+    unfinished = _pending(live) + counts.num_ack_pending
+    if _retention(live, live_state) != "interest" or not unfinished:
+        return
+    others = [other for other in live_state.consumers(live.ref.stream) if other.ref != live.ref]
+    alone = not any(
+        overlap(mine, theirs)
+        for mine in filter_patterns(live)
+        for theirs in (*kept, *(subject for other in others for subject in filter_patterns(other)))
+    )
+    reason, amount = (
+        f"{format_count(unfinished, 'message')} that only this consumer waits for",
+        MessageCount(unfinished),
+    )
+    yield deletes(reason, amount, Share(unfinished, exact=alone), exact=alone)
+
+
+def consumer_update_hazards(
+    live: Resource, desired: Resource, changes: Sequence[FieldChange], live_state: State
+) -> Iterator[Hazard]:
+    """Return the hazards of changing a living consumer in place."""
+    changed = {change.field for change in changes}
+    if changed & {"ack_wait", "backoff"}:
+        yield from _shorter_ack_wait_hazards(live, desired)
+    if "max_deliver" in changed and is_lower_max_deliver(
+        setting(desired, "max_deliver"), setting(live, "max_deliver")
+    ):
+        yield from _lowered_max_deliver_hazards(live, desired)
+    if changed & {"filter_subject", "filter_subjects"}:
+        yield from _filter_change_hazards(live, desired, live_state)
+
+
+def _shorter_ack_wait_hazards(live: Resource, desired: Resource) -> Iterator[Hazard]:
+    """Yield the server times what is being worked on anew, at once. Which delivery a message is at, it does not tell."""
+    counts, old, new = consumer_counts(live), _redelivery_delays(live), _redelivery_delays(desired)
+    steps = range(max(len(old), len(new)))
+    waits = [(old[min(step, len(old) - 1)], new[min(step, len(new) - 1)]) for step in steps]
+    shorter = [step for step, (before, after) in zip(steps, waits, strict=True) if after < before]
+    again = min(counts.num_ack_pending, counts.num_redelivered)  # at most so many are beyond the first step
+    most = again if shorter and shorter[0] > 0 else counts.num_ack_pending
+    if not shorter or not most:
+        return
+    before, after = waits[shorter[0]]
+    once = setting(desired, "max_deliver") == 1
+    yield hazard_of_amount(
+        HazardName.RESETS_PROGRESS if once else HazardName.REPEATS_WORK,
+        f"{format_count(most, 'message')} being worked on would be {'given up' if once else 'handed out again'} "
+        f"after {format_duration(after)} instead of {format_duration(before)}",
+        MessageCount(most),
+        exact=once or not again,
+    )
+
+
+def _lowered_max_deliver_hazards(live: Resource, desired: Resource) -> Iterator[Hazard]:
+    """Return the hazard of a lowered max_deliver: what has been delivered so often already is not delivered again. Only "more than once" is counted by the server."""
+    counts, limit = consumer_counts(live), setting(desired, "max_deliver")
+    most = counts.num_ack_pending if limit == 1 else min(counts.num_ack_pending, counts.num_redelivered)
+    if most:
+        tried = "" if limit == 1 else f", delivered {limit} times or more,"
+        yield hazard_of_amount(
+            HazardName.RESETS_PROGRESS,
+            f"{format_count(most, 'message')} being worked on{tried} would not be handed out again",
+            MessageCount(most),
+            exact=limit == 1,
+        )
+
+
+def _filter_change_hazards(
+    live: Resource, desired: Resource, live_state: State, *, starts_over: bool = False
+) -> Iterator[Hazard]:
+    """Yield the cursor stays where it is: what matches only the new filter below it is skipped (measured 2.10 to 2.15)."""
+    counts, old, new = consumer_counts(live), filter_patterns(live), filter_patterns(desired)
+    if set(old) == set(new):
+        return
+    name = HazardName.RESETS_PROGRESS
+    if any(not any(covers(wide, subject) for wide in new) for subject in old):
+        yield from hazard_of_query(
+            name,
+            live,
+            CountQuery(live.ref, CountKind.WAITING, subjects=old, excluded_subjects=new),
+            MessageCount(counts.num_pending),
+            lambda gone: f"{format_count(gone.messages, 'waiting message')} would no longer match the filter",
+        )
+        yield from _lost_interest_hazards(live, new, live_state)
+        yield from abandoned.given_up_forgotten_hazards(live, live_state, partly=True)
+    if not starts_over and any(not any(covers(wide, subject) for wide in old) for subject in new):
+        yield from hazard_of_query(
+            name,
+            live,
+            CountQuery(live.ref, CountKind.PASSED, subjects=new, excluded_subjects=old),
+            MessageCount(counts.delivered_stream_seq),
+            lambda gone: (
+                f"{format_count(gone.messages, 'earlier message')} that only the new filter matches would be skipped"
+            ),
+        )
+
+
+def _redelivery_delays(consumer: Resource) -> Sequence[int]:
+    """Return how long the server waits for an acknowledgement, delivery by delivery; the last holds for all that follow."""
+    return setting(consumer, "backoff") or (setting(consumer, "ack_wait"),)
+
+
+def is_lower_max_deliver(new: int, old: int) -> bool:
+    """Return whether a max_deliver of `new` gives up earlier than `old` did; -1 is never."""
+    return new > 0 and (old <= 0 or new < old)
+
+
+def _stream(consumer: Resource, live_state: State) -> Resource:
+    return live_state.resources[Ref(consumer.ref.stream)]
+
+
+def _retention(consumer: Resource, live_state: State) -> str:
+    retention: str = setting(_stream(consumer, live_state), "retention")
+    return retention

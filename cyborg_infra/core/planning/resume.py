@@ -1,0 +1,118 @@
+"""Find what an interrupted replace left on the server, and plan the changes that resume it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import assert_never
+
+from cyborg_infra.core.planning.hazards.counts import format_count, hazard_of_amount
+from cyborg_infra.model.changes import (
+    Adopt,
+    Blocked,
+    Cause,
+    Change,
+    Create,
+    Delete,
+    Hazard,
+    HazardName,
+    Migrate,
+    Replace,
+    Restore,
+    Update,
+    as_replace,
+)
+from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount
+from cyborg_infra.model.metadata_keys import BECOMES_KEY, JOURNAL_KEY
+from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref
+from cyborg_infra.model.resources import Resource, State, StreamCounts
+
+RESUME_REASON = "goes on where an interrupted replace stopped"
+
+
+def find_resumable(orphans: Sequence[Resource], live: State, desired: State, owner: str) -> dict[Ref, Ref]:
+    """Return desired resource -> what the owner has kept for it: a consumer's placeholder, or the stream of a migration.
+
+    Among what is `orphans`, or a stream on its way to another name that the manifest has again.
+    """
+    moving = [stream for stream in live.streams() if BECOMES_KEY in stream.metadata and stream.owner == owner]
+    return {
+        successor: found.ref
+        for found in (*orphans, *moving)
+        if (successor := _successor_ref(found)) in desired.resources and successor
+    }
+
+
+def _successor_ref(found: Resource) -> Ref | None:
+    """Return what this is kept for, if it is a consumer's placeholder or the stream that a migration goes by way of."""
+    stream, consumer = found.ref.stream, found.ref.consumer
+    if found.ref.is_placeholder:
+        return Ref(stream, consumer.removeprefix(PLACEHOLDER_PREFIX))
+    if not consumer and (becomes := found.metadata.get(BECOMES_KEY)):
+        return Ref(becomes)
+    return None
+
+
+def resume_migrations(
+    changes: Sequence[Change], resumable: Mapping[Ref, Ref], live: State, desired: State
+) -> list[Change]:
+    """Return the changes, in which each interrupted migration and consumer replacement resumes, with a change of its own if it had none."""
+    if not resumable:
+        return list(changes)
+    changed = {change.ref: change for change in changes}
+    for ref, wanted in desired.resources.items():
+        if ref not in resumable and Ref(ref.stream) not in resumable:
+            continue
+        known = changed.get(ref)
+        if known is None:
+            known = Update(live.resources[ref], wanted, cause=Cause.DRIFT)
+        method = Restore() if ref.consumer else Migrate(resumable[ref])
+        changed[ref] = _resumed(known, method)
+    return list(changed.values())
+
+
+def _resumed(change: Change, method: Migrate | Restore) -> Change:
+    match change:
+        case Blocked():
+            resumed = _resumed(change.change, method)
+            return change if isinstance(resumed, Blocked) else replace(change, change=resumed)
+        case Create() | Adopt() | Update() | Replace():
+            return replace(change, method=method, reason=RESUME_REASON)
+        case Delete():
+            raise ValueError(f"{change.ref} is desired, and not deleted")
+        case _:
+            assert_never(change)
+
+
+def resume_hazards(change: Change, temporary_stream: Resource, live: State) -> Iterator[Hazard]:
+    """Yield what going on hands out again: of a stream in memory that has died with its server while it was copied.
+
+    Until its consumers stood still nobody noted what they did. Everything else was allowed when the replace began.
+    """
+    journal, counts = json.loads(temporary_stream.metadata.get(JOURNAL_KEY, "{}")), temporary_stream.counts
+    died = Ref(change.ref.stream) not in live.resources and temporary_stream.is_copy
+    noted = {**(journal.get("floors") or {}), **(journal.get("positions") or {})}
+    position = noted.get(change.ref.consumer)
+    if not died or journal.get("still") or position is None or not isinstance(counts, StreamCounts):
+        return
+    question = CountQuery(temporary_stream.ref, CountKind.COPIED, position)
+    most = temporary_stream.counts_by_query.get(question, MessageCount(counts.messages)).messages
+    if most:
+        reason = f"{format_count(most, 'message')} could be handed out again: {change.ref.stream} died while it was replaced, and what was done meanwhile is not known"
+        yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), question, exact=False)
+
+
+def resume_consumer_replacements(changes: Sequence[Change], moving: Container[Ref]) -> list[Change]:
+    """Return a consumer that is stopped, or not yet where it shall stand, goes on as a new one, also where it need not be replaced any more.
+
+    The streams that are `moving` put their own consumers back.
+    """
+    return [
+        as_replace(change, RESUME_REASON)
+        if isinstance(change, Update)
+        and (change.before.is_stopped or change.before.is_refilling)
+        and Ref(change.ref.stream) not in moving
+        else change
+        for change in changes
+    ]

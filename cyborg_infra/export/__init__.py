@@ -1,1 +1,0 @@
-"""State and Org to somebody else's language."""

@@ -1,0 +1,1 @@
+"""JetStream's API: requests, retries, listings, messages, and writes that are made until they hold."""

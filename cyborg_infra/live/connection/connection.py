@@ -1,0 +1,324 @@
+"""One connection to one server, with requests that fail at once when it is lost or a permission is missing.
+
+nats-py connects, authenticates and frames. Requests have a multiplexer of their own, because nats-py's lets
+them run into their timeout when the connection is lost or a permission is missing. Once lost, it stays lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import math
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cyborg_infra.live import timing
+from cyborg_infra.live.connection.errors import (
+    ClosedDuringLogin,
+    ConnectionLost,
+    NoReply,
+    NoResponders,
+    PermissionDenied,
+    TooLarge,
+)
+from cyborg_infra.live.connection.login import login_options, tls_context
+from cyborg_infra.live.connection.target import Target
+from cyborg_infra.model.problems import ServerFault
+
+if TYPE_CHECKING:
+    from cyborg_infra.live.connection.nats_client import OnMessage, SafeClient
+
+DENIED_PATTERN = re.compile(r'permissions violation for (publish to|subscription to) "(.*)"')
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A request under way. Ends once; a fault is a result, so that nobody has to fetch an exception."""
+
+    subject: str
+    outcome: asyncio.Future[bytes | ServerFault]
+    accepts: Callable[[bytes], bool] = lambda _: True
+    other: bytes | None = None  # the first reply that was not the one that is wanted
+
+    def reply(self, payload: bytes) -> None:
+        if self.accepts(payload):
+            self.resolve(payload)
+        elif self.other is None:
+            self.other = payload
+
+    def resolve(self, outcome: bytes | ServerFault) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    def time_out(self, timeout: float) -> None:
+        self.resolve(NoReply(self.subject, timeout) if self.other is None else self.other)
+
+
+class Connection:
+    """Open, after `open`. Requests may overlap freely; each ends with its reply or with the reason why not."""
+
+    def __init__(self, target: Target, url: str) -> None:
+        self.url = url
+        self.server_version = ""
+        self.server_name = ""
+        self.server_id = ""  # another one each time that the server starts
+        self.cluster = ""
+        self.domain = ""
+        self.jetstream = False
+        self.peers = 0  # servers of the cluster that clients are told of; 0 where they are not told
+        self.max_payload = 0
+        self.headers = False
+        self.broken: ServerFault | None = None  # why every request fails
+        self._target = target
+        self._client: SafeClient | None = None
+        self._inbox = ""
+        self._ids = itertools.count(1)
+        # What nats-py raises of a connection that is gone.
+        self._gone: tuple[type[Exception], ...] = (OSError,)
+        self._pending: dict[str, _Pending] = {}
+        self._deaf: set[str] = set()  # subjects that this user may not subscribe to
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        headers: Mapping[str, str] | None,
+        timeout: float,  # noqa: ASYNC109 - part of the request, and named in its error
+        at_once: bool = False,
+        accepts: Callable[[bytes], bool] = lambda _: True,
+    ) -> bytes:
+        """Return the reply's payload; `timeout` in seconds. `at_once`: sent before anything else happens here, at a higher price.
+
+        Of several replies it is the first that is `accepts`, or else the first.
+
+        Raises:
+            NoReply: none in time; the request may have been executed.
+            NoResponders: nobody listens on the subject.
+            PermissionDenied: the user may not publish to it, or not receive replies.
+            ConnectionLost: the connection ended before the reply; the request may have been executed.
+            TooLarge: headers and payload are more than the server accepts; nothing was sent.
+        """
+        self._require_size(subject, _size(headers) + len(payload))
+        with self._expecting(subject, timeout, accepts) as (reply_to, outcome):
+            await self._publish(subject, payload, reply_to, headers)
+            if at_once and self._client is not None:
+                self._client.send_at_once()
+            answer = await outcome
+        if isinstance(answer, ServerFault):
+            raise answer
+        return answer
+
+    async def request_together(
+        self,
+        requests: Sequence[tuple[str, bytes]],
+        *,
+        timeout: float,  # noqa: ASYNC109 - as in `request`
+    ) -> list[bytes | ServerFault]:
+        """Send the requests in one write, in order, before anything else happens here; return each reply, or what `request` would raise for it.
+
+        Raises ConnectionLost and TooLarge; then nothing was sent.
+        """
+        for subject, payload in requests:
+            self._require_size(subject, len(payload))
+        with contextlib.ExitStack() as ends:
+            outcomes = []
+            for subject, payload in requests:
+                reply_to, outcome = ends.enter_context(self._expecting(subject, timeout))
+                await self._publish(subject, payload, reply_to, None)  # which only queues
+                outcomes.append(outcome)
+            if self._client is not None:
+                self._client.send_at_once()
+            return list(await asyncio.gather(*outcomes))
+
+    def _require_size(self, subject: str, size: int) -> None:
+        if size > self.max_payload:  # the server would end the connection
+            raise TooLarge(subject, size, self.max_payload)
+
+    @contextlib.contextmanager
+    def _expecting(
+        self, subject: str, timeout: float, accepts: Callable[[bytes], bool] = lambda _: True
+    ) -> Iterator[tuple[str, asyncio.Future[bytes | ServerFault]]]:
+        """Yield where the reply to a request is expected during the block, and the reply, or why there is none."""
+        reply_to = f"{self._inbox}.{next(self._ids)}"
+        loop = asyncio.get_running_loop()
+        pending = self._pending[reply_to] = _Pending(subject, loop.create_future(), accepts)
+        # Publishing only queues, so this covers all of the wait, at a third of what asyncio.timeout takes.
+        timer = loop.call_later(timeout, pending.time_out, timeout)
+        try:
+            yield reply_to, pending.outcome
+        finally:
+            timer.cancel()
+            del self._pending[reply_to]
+
+    async def hold_interest(self, subject: str) -> None:
+        """Hold a subscription to the subject, without answering, as long as this is open."""
+        if self._client is not None:
+            with contextlib.suppress(*self._gone):
+                await self._client.hold_interest(subject)
+
+    async def subscribe(self, subject: str, heard: OnMessage) -> Callable[[], Awaitable[None]]:
+        """Call `heard` for all that arrives on the subject, until the function that is returned is called.
+
+        Raises ConnectionLost. Whether the user may listen there, `may_subscribe` tells after the next reply.
+        """
+        client = self._open()
+        try:
+            return await client.subscribe_raw(subject, heard)
+        except self._gone:
+            raise ConnectionLost(self.url) from None
+
+    def may_subscribe(self, subject: str) -> bool:
+        """Return whether nothing has said that this user may not listen to the subject."""
+        return subject.lower() not in self._deaf
+
+    def inbox(self) -> str:
+        """Return a subject of our own that nobody else uses."""
+        return self._open().new_inbox()
+
+    async def send(self, subject: str, payload: bytes, reply: str = "") -> None:
+        """Send; nothing tells whether it arrives. An answer goes to `reply`. Raises ConnectionLost."""
+        await self._publish(subject, payload, reply, None)
+
+    async def send_all(self, subjects: Sequence[str], payload: bytes) -> None:
+        """Send the same payload on every subject, in order. Raises ConnectionLost."""
+        client = self._open()
+        try:
+            await client.publish_all(subjects, payload)
+        except self._gone:
+            raise ConnectionLost(self.url) from None
+
+    async def close(self) -> None:
+        """Close; what was pending fails with ConnectionLost. Quick; never raises."""
+        self._fail_all(ConnectionLost(self.url, "closed by us"))
+        if self._client is not None:
+            await self._client.close_within(timing.CLOSE_TIMEOUT_SECONDS)
+
+    async def _publish(
+        self, subject: str, payload: bytes, reply_to: str, headers: Mapping[str, str] | None
+    ) -> None:
+        client = self._open()
+        try:
+            await client.publish(subject, payload, reply=reply_to, headers=dict(headers or {}) or None)
+        except self._gone:
+            raise ConnectionLost(self.url) from None
+
+    def _open(self) -> SafeClient:
+        if self.broken or self._client is None:
+            raise self.broken or ConnectionLost(self.url)
+        return self._client
+
+    async def open(self) -> None:
+        """Connect and subscribe to replies. Raises whatever nats-py, ssl or the system raise."""
+        from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+
+        from cyborg_infra.live.connection.nats_client import SafeClient
+
+        self._gone = ConnectionClosedError, OutboundBufferLimitError, OSError
+        client = self._client = SafeClient(tls_wanted=self._target.tls_wanted)
+        await self._connect(client)
+        if not client.is_connected:
+            raise ClosedDuringLogin  # nats-py takes an end of file for a success
+        self.server_version = client.info.get("version", "")
+        self.server_name = client.info.get("server_name", "")
+        self.server_id = client.info.get("server_id", "")
+        self.cluster = client.info.get("cluster", "")
+        self.peers = len(client.info.get("connect_urls") or ()) if self.cluster else 0
+        self.domain = client.info.get("domain", "")
+        self.jetstream = bool(client.info.get("jetstream"))
+        self.headers = bool(client.info.get("headers"))
+        self.max_payload = client.max_payload
+        self._inbox = client.new_inbox()
+        await client.subscribe_raw(f"{self._inbox}.*", self._on_reply)
+
+    async def _connect(self, client: SafeClient) -> None:
+        """Connect within the timeout.
+
+        In a task of its own: nats-py waits by `asyncio.wait_for`, which forgets that it was cancelled if what it waits for
+        is done at the same moment (Python 3.11). Ctrl-C would then wait for as long as the server says nothing.
+        """
+        options = client_options(self._target)
+        connecting = asyncio.ensure_future(
+            client.connect(self.url, error_cb=self._on_error, disconnected_cb=self._on_close, **options)
+        )
+        try:
+            async with asyncio.timeout(self._target.timeout):
+                await asyncio.wait((connecting,))
+        finally:
+            connecting.cancel()
+            connecting.add_done_callback(_retrieve)
+        connecting.result()
+
+    def _on_reply(self, subject: str, _reply: str, payload: bytes, headers: bytes) -> None:
+        pending = self._pending.get(subject)
+        if pending is None:
+            return  # it came too late
+        if not payload and headers.startswith(b"NATS/1.0 503"):
+            pending.resolve(NoResponders(pending.subject))
+        else:
+            pending.reply(payload)
+
+    async def _on_error(self, error: Exception) -> None:
+        assert self._client is not None  # noqa: S101 - set by _open
+        if not (self._client.is_connected or self._client.is_closed):
+            raise error  # still connecting: nats-py would go on trying for two minutes
+        denied = DENIED_PATTERN.search(str(error))
+        if denied is None:
+            return  # whatever ends the connection comes by _on_close as well
+        subject = denied[2].replace('\\"', '"')
+        if denied[1].startswith("sub"):
+            if subject != f"{self._inbox}.*".lower():
+                self._deaf.add(subject)
+                return
+            self._fail_all(PermissionDenied(f"{self._inbox}.*", receiving=True))
+            return
+        for pending in self._pending.values():
+            for known in (pending.subject, self._at_home(pending.subject)):
+                if known.lower() == subject:  # nats-py tells it in lower case only
+                    pending.resolve(PermissionDenied(known, asked=pending.subject))
+
+    def _at_home(self, subject: str) -> str:
+        """Return what a subject of a domain is called by the domain's own servers: that is what they want to be allowed (2.10.26, 2.15.1)."""
+        if not self._target.domain:
+            return subject
+        there = subject.removeprefix(f"{self._target.api_prefix}.")
+        return subject if there == subject else there if there.startswith("$KV.") else f"$JS.API.{there}"
+
+    async def _on_close(self) -> None:
+        self._fail_all(ConnectionLost(self.url))
+
+    def _fail_all(self, fault: ServerFault) -> None:
+        self.broken = self.broken or fault
+        for pending in self._pending.values():
+            pending.resolve(self.broken)
+
+
+def _retrieve(ended: asyncio.Future[None]) -> None:
+    """Take note of how it ended, so that asyncio does not print it."""
+    if not ended.cancelled():
+        ended.exception()
+
+
+def _size(headers: Mapping[str, str] | None) -> int:
+    """Return the size of the header block as nats-py writes it, in bytes."""
+    if not headers:
+        return 0
+    lines = (f"{name.strip()}: {value.strip()}\r\n" for name, value in headers.items())
+    return len(b"NATS/1.0\r\n\r\n") + sum(len(text.encode()) for text in lines)
+
+
+def client_options(target: Target) -> dict[str, Any]:
+    """Return what nats-py is told of every connection of ours. Raises ConnectFailed for a key or certificate that is unusable."""
+    return {
+        "name": "cyborg-infra",
+        "allow_reconnect": False,
+        "connect_timeout": math.ceil(target.timeout) + 1,  # ours ends first, and covers every step
+        "pending_size": 0,  # a forced flush swallows the cancellation that a timeout is made of
+        "inbox_prefix": target.inbox_prefix,
+        "tls_handshake_first": target.tls_first,
+        "tls": tls_context(target),
+        **login_options(target),
+    }

@@ -1,0 +1,1 @@
+"""Carries out a plan, one change after the other or side by side."""

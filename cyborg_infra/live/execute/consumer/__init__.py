@@ -1,0 +1,1 @@
+"""Replaces a consumer: the new one goes on where the old one stood."""

@@ -1,0 +1,94 @@
+"""What would be handed out again once a consumer was replaced: it is counted, refused, or archived before."""
+
+from __future__ import annotations
+
+from cyborg_infra.live.api.jetstream import JetStream
+from cyborg_infra.live.execute.consumer.options import ApplyOptions
+from cyborg_infra.live.execute.consumer.placeholder import retention_of
+from cyborg_infra.live.read.counting import count_messages
+from cyborg_infra.model.consumer_position import (
+    counts_of_consumer,
+    finished_up_to,
+    may_have_forgotten,
+    read_patterns,
+)
+from cyborg_infra.model.counting import CountKind, CountQuery
+from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State
+
+
+async def count_redeliveries(server: JetStream, consumer: Resource) -> int:
+    """Return how many messages a new consumer would hand out again that begins behind what is all finished; perhaps fewer."""
+    stopped = consumer.stopped_at
+    last = stopped.number if stopped else counts_of_consumer(consumer).delivered_stream_seq
+    handed_out = last - finished_up_to(consumer)
+    stream = await server.info(Ref(consumer.ref.stream))
+    if stream is None or handed_out <= 0:
+        return 0
+    question = CountQuery(consumer.ref, CountKind.UNACKNOWLEDGED, last, subjects=read_patterns(consumer))
+    live = State({stream.ref: stream, consumer.ref: consumer})
+    found = (
+        (await count_messages(server, live, [question])).resources[consumer.ref].counts_by_query.get(question)
+    )
+    return found.messages if found else handed_out
+
+
+async def require_announced(server: JetStream, stopped: Resource, options: ApplyOptions) -> None:
+    """Raise ServerFault if the server of a stopped consumer was started anew since, and more may come again than was announced.
+
+    It may have forgotten what was finished between the last look and the stop. The consumer stays stopped; the next
+    plan counts that.
+    """
+    if not may_have_forgotten(stopped):
+        return
+    again, announced = (
+        await count_redeliveries(server, stopped),
+        options.allowed_redeliveries.get(stopped.ref, 0),
+    )
+    if again > announced:
+        raise ServerFault(
+            Problem(
+                "not-drained",
+                f"{stopped.ref}: its server was started anew while it was stopped: {again:,} messages may be handed out "
+                f"again, and {announced:,} were announced; it stays stopped",
+                None,
+                "plan again: it counts what would be handed out again",
+            )
+        )
+
+
+async def archive_given_up(server: JetStream, consumer: Ref, options: ApplyOptions) -> None:
+    """Archive what the consumer gave up: an interest stream would delete it with the consumer, a workqueue redeliver it."""
+    if await retention_of(server, consumer) != "limits":
+        await options.archive_dead_letters(Ref(consumer.stream), Ref(consumer.stream))
+
+
+def interrupted_error(consumer: Resource) -> ServerFault:
+    """Return the error that ends a wait which nobody wants any more."""
+    open_now = counts_of_consumer(consumer).num_ack_pending
+    working = f", {open_now} being worked on" if open_now else ""
+    return ServerFault(
+        Problem(
+            "interrupted",
+            f"{consumer.ref}: interrupted before it was replaced{working}; it was left as it is",
+        )
+    )
+
+
+def drain_timeout_error(consumer: Resource, options: ApplyOptions, why: str | None) -> ServerFault:
+    """Return the error that work under way did not end in time; `why`: what keeps it from staying open."""
+    open_now, announced = (
+        counts_of_consumer(consumer).num_ack_pending,
+        options.allowed_redeliveries.get(consumer.ref, 0),
+    )
+    more = f", and more than the {announced:,} that were announced would come again" if announced else ""
+    because = f"; they cannot stay open: {why}" if why else ""
+    return ServerFault(
+        Problem(
+            "not-drained",
+            f"{consumer.ref}: {open_now} messages were still being worked on after {options.drain_timeout:g}s{more}{because}; it was left as it is",
+            None,
+            "plan again: it counts what would be handed out again; or apply when they are finished",
+        )
+    )

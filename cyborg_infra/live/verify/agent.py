@@ -1,0 +1,189 @@
+"""A NATS connection as an agent has it, for `verify`: publish with message ids, pull, acknowledge, request and respond.
+
+Pull requests are written here and not by nats-py, so that each has ended on the server when it has ended here: one
+that lingers would take a message from whoever pulls next. Imports nats (110 ms).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error
+from nats.errors import TimeoutError as NoMessage
+from nats.js.api import PubAck
+
+from cyborg_infra.live import timing
+from cyborg_infra.live.connection.connection import DENIED_PATTERN, client_options
+from cyborg_infra.live.connection.errors import (
+    ConnectionLost,
+    NotNats,
+    PermissionDenied,
+    PlaintextOnly,
+    why_not_connected,
+)
+from cyborg_infra.live.connection.nats_client import SafeClient
+from cyborg_infra.live.connection.target import Target
+from cyborg_infra.model.fields import MESSAGE_ID
+from cyborg_infra.model.problems import ConnectFailed, Problem, ServerFault
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.wording import worded
+
+_EMPTY_STATUSES = ("404", "408")  # statuses: nothing is waiting; the request has expired
+
+Body = Mapping[str, Any]
+
+
+class PullRefused(Exception):
+    """The server does not hand out by this consumer; the text is its own."""
+
+
+class Agent:
+    """One connection. `has_ended` is set once nothing more is to be expected of it: `end_reason` says the reason.
+
+    The server has gone, or does not allow something to this user: to this agent, or to another one of the same run.
+    """
+
+    def __init__(self, target: Target, url: str, first: Agent | None = None) -> None:
+        self.url = url
+        self.has_ended = asyncio.Event()
+        self.end_reason: ServerFault = ConnectionLost(url)
+        self._first = first
+        self._asked: dict[str, str] = {}  # in lower case, as nats-py tells of a subject that is denied
+        self._target = target
+        self._client = SafeClient(tls_wanted=target.tls_wanted)
+        self._stream = self._client.jetstream(prefix=target.api_prefix, timeout=target.timeout)
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises ConnectFailed."""
+        try:
+            async with asyncio.timeout(self._target.timeout):
+                await self._client.connect(
+                    self.url,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_close,
+                    **client_options(self._target),
+                )
+        except (Error, OSError, ValueError, PlaintextOnly, NotNats) as error:
+            await self._client.close_within(timing.AGENT_GRACE_SECONDS)
+            reason = why_not_connected(error, self._target)
+            raise ConnectFailed(
+                Problem("connect-failed", worded("cannot connect to {}: {}", self.url, reason))
+            ) from None
+        except BaseException:
+            await self._client.close_within(timing.AGENT_GRACE_SECONDS)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close_within(timing.AGENT_GRACE_SECONDS)
+
+    def new_agent(self) -> Agent:
+        """Return one more agent, not connected yet. What is denied to it is denied to this one."""
+        return Agent(self._target, self.url, self)
+
+    async def abort(self) -> None:
+        """Abort the connection without a word to the server, as when a process is killed."""
+        await self._client.close_within(0)
+
+    async def publish(self, subject: str, body: Body, message_id: str) -> PubAck:
+        """Return the stream's acknowledgement. Raises nats-py's errors."""
+        self._asks(subject)
+        return await self._stream.publish(subject, _encoded(body), headers={MESSAGE_ID: message_id})
+
+    async def publish_core(self, subject: str, body: Body, *, reply: str = "") -> None:
+        """Publish on core NATS, and wait until the server has it."""
+        self._asks(subject)
+        await self._client.publish(subject, _encoded(body), reply=reply)
+        await self.flush_both_ways()
+
+    async def flush_both_ways(self) -> None:
+        """Flush in both directions: the server has seen all that we sent, and we all that it sent before."""
+        await self._client.flush_both_ways(self._target.timeout)
+
+    async def subscribe(self, subject: str = "") -> Subscription:
+        """Subscribe, in force on the server when this returns; without a subject to a new inbox."""
+        wanted = subject or self._client.new_inbox()
+        self._asks(wanted)
+        subscription = await self._client.subscribe(wanted)
+        await self.flush_both_ways()
+        return subscription
+
+    async def respond(self, message: Msg, body: Body) -> None:
+        """Reply to a request."""
+        await self._client.publish(message.reply, _encoded(body))
+
+    async def pull(self, consumer: Ref, seconds: float) -> Msg | None:
+        """Return the consumer's next message, or None if it hands out none within `seconds`. Raises PullRefused."""
+        expires = {"expires": max(int(seconds * 1e9), 1_000_000)}
+        return await self._pull(consumer, expires, seconds + timing.AGENT_GRACE_SECONDS)
+
+    async def pull_all(self, consumer: Ref) -> list[Msg]:
+        """Pull and acknowledge everything that the consumer hands out right now. Raises PullRefused."""
+        found: list[Msg] = []
+        while message := await self._pull(consumer, {"no_wait": True}, self._target.timeout):
+            await message.ack_sync(self._target.timeout)
+            found.append(message)
+        return found
+
+    async def _pull(self, consumer: Ref, how: Body, patience: float) -> Msg | None:
+        inbox = await self._client.subscribe(self._client.new_inbox())
+        verb = f"{self._target.api_prefix}.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.consumer}"
+        self._asks(verb)
+        try:
+            await self._client.publish(verb, _encoded({"batch": 1, **how}), reply=inbox.subject)
+            message = await next_message(inbox, patience)
+        finally:
+            if not self._client.is_closed:
+                await inbox.unsubscribe()
+        status = (message.headers or {}).get("Status") if message and not message.data else None
+        if message is None or status in _EMPTY_STATUSES:
+            return None
+        if status is not None:
+            said = (message.headers or {}).get("Description", "").strip().partition("\n")[0]
+            raise PullRefused(f"a pull from {consumer} was answered by {status} {said}".strip())
+        self._asks(message.reply)  # by acknowledging it
+        return message
+
+    async def _on_error(self, error: Exception) -> None:
+        if not (self._client.is_connected or self._client.is_closed):
+            raise error  # still connecting: nats-py would go on trying for two minutes
+        if (denied := DENIED_PATTERN.search(str(error))) is not None:
+            subject = denied[2].replace('\\"', '"')
+            receiving = denied[1].startswith("sub")
+            (self._first or self).give_up(
+                PermissionDenied(self._asked.get(subject, subject), receiving=receiving)
+            )
+
+    async def _on_close(self) -> None:
+        self.give_up(ConnectionLost(self.url))
+
+    def give_up(self, why: ServerFault) -> None:
+        """Record why nothing more is to be expected of this run."""
+        if not self.has_ended.is_set():
+            self.end_reason = why
+            self.has_ended.set()
+
+    def _asks(self, subject: str) -> None:
+        self._asked[subject.lower()] = subject
+
+
+async def next_message(subscription: Subscription, seconds: float) -> Msg | None:
+    """Return the next message of a subscription, or None if none comes within `seconds`."""
+    try:
+        return await subscription.next_msg(timeout=seconds)
+    except NoMessage:
+        return None
+
+
+def message_id_of(message: Msg) -> str:
+    """Return the id that the publisher gave to a message; empty without one."""
+    return (message.headers or {}).get(MESSAGE_ID, "")
+
+
+def _encoded(body: Body) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()

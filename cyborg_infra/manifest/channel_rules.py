@@ -1,0 +1,301 @@
+"""Rules of channels and of the names that a manifest gives, one function each, listed in RULES.
+
+What they let pass expands without two streams or consumers of one name, and without two subjects that meet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import combinations
+
+from cyborg_infra.manifest.schema import ORG, read_schema
+from cyborg_infra.model import buckets, channels, subjects
+from cyborg_infra.model.channels import (
+    BUILT_IN,
+    ROLE,
+    UPPER_ROLE,
+    Channel,
+    Party,
+    Scope,
+    StreamKind,
+    consumer_kinds,
+    name_for,
+    stream_kinds,
+)
+from cyborg_infra.model.organisation import ADMISSION, ManifestPath, Org, Overrides
+from cyborg_infra.model.problems import Problem, SourcePosition
+
+_SAMPLE = "x"
+_PLACEHOLDER = re.compile(r"\{(role|ROLE)\}")
+
+
+def channels_have_names_of_their_own(org: Org) -> Iterator[Problem]:
+    """Check that a channel is called like nothing that stands beside it: another kind, a key of a role or of alerts."""
+    own = [channel for channel in org.channels if channel.is_own]
+    if not own:
+        return
+    parts = read_schema(ORG)["$defs"]
+    taken = {
+        **dict.fromkeys(parts["alerts"]["properties"], "a key of alerts"),
+        **dict.fromkeys(("name", *parts["role"]["properties"]), "a key of a role"),
+        **dict.fromkeys((*stream_kinds(BUILT_IN), StreamKind.KEY_VALUE), "a built-in kind of stream"),
+        **dict.fromkeys((*consumer_kinds(org.channels), *consumer_kinds(BUILT_IN)), "a kind of consumer"),
+    }
+    for channel in own:
+        reader = f"{channel.name}_reader"
+        if channel.name in taken:
+            message = f"a channel cannot be called {channel.name}, which is {taken[channel.name]}"
+            yield Problem("bad-name", message, channel.mark, "choose another name")
+        elif reader in consumer_kinds(BUILT_IN):
+            message = f"the consumers of {channel.name} would be of the kind {reader}, which is built in"
+            yield Problem("bad-name", message, channel.mark, "choose another name")
+
+
+def channel_subjects_are_templates(org: Org) -> Iterator[Problem]:
+    """Check that a channel's subject is a pattern, with {role} as a token of its own if each role has one."""
+    for channel in org.channels:
+        where = org.marks.get(("channels", channel.name, "subject"), channel.mark)
+        if fault := _subject_fault(channel):
+            yield Problem(
+                "bad-subject", f"{channel.subject!r} cannot be the subject of {channel.name}", where, fault
+            )
+        elif channel.send_to and channel.send_subject_of(_SAMPLE) == "":
+            where = org.marks.get(("channels", channel.name, "send_to"), channel.mark)
+            message = f"send_to of {channel.name} has fewer tokens than its subject has wildcards"
+            yield Problem("bad-subject", message, where, "one token for each *, and at least one for >")
+
+
+def _subject_fault(channel: Channel) -> str:
+    tokens = channel.subject.split(".")
+    if channel.scope is Scope.EVENT:
+        return ""
+    if channel.scope is Scope.ROLE and tokens.count(ROLE) != 1:
+        return "each role has one: name {role} as one of its tokens, such as agents.{role}.orders"
+    bare = [token for token in tokens if token not in ("*", ">", ROLE)]
+    if channel.scope is Scope.ORG and ROLE in tokens:
+        return "there is one for all: leave {role} out, or say of: role"
+    if not subjects.is_pattern(channel.subject) or not all(map(subjects.is_token, bare)):
+        return "tokens with dots between, * for any token and > at the end for any more, and no $ in front"
+    if any("{" in token or "}" in token or not token.isprintable() for token in bare):
+        return "{role} is a token of its own, and the only one in braces"
+    if channel.name == channels.DEAD_LETTERS and channel.subject != ".".join(bare):
+        return "agents publish there what they give up: no wildcards"
+    return ""
+
+
+def channel_subjects_do_not_meet(org: Org) -> Iterator[Problem]:
+    """Check that no subject is of two channels: a message is stored once, and a request reaches its agent."""
+    patterns = [(channel, _pattern(channel)) for channel in org.channels if not _subject_fault(channel)]
+    met: dict[str, list[Channel]] = {}
+    for (one, first), (other, second) in combinations(patterns, 2):
+        if subjects.overlap(first, second):
+            later, earlier = (one, other) if one.mark and not other.mark else (other, one)
+            met.setdefault(later.name, []).append(earlier)
+    for channel, _pattern_of_it in patterns:
+        if others := met.get(channel.name):
+            first_met, more = others[0], f" and {len(others) - 1} more" if others[1:] else ""
+            where = org.marks.get(("channels", channel.name, "subject"), channel.mark)
+            message = f"the subject {channel.subject} of {channel.name} meets {first_met.subject} of {first_met.name}{more}"
+            yield Problem(
+                "overlap", message, where, "a message is of one channel only: choose another subject"
+            )
+
+
+def _pattern(channel: Channel) -> str:
+    """Return every subject that it may have, whichever roles and events there are."""
+    return channel.subject_of("*" if channel.scope is not Scope.EVENT else "*.>")
+
+
+def names_are_templates(org: Org) -> Iterator[Problem]:
+    """Check that a name of streams or consumers can be one, and stands for one stream or consumer of each role that has one."""
+    for channel in org.channels:
+        for of, section in ((channel.stream, "streams"), (channel.reader, "consumers")):
+            fault = "" if of is None else _name_fault(channel, section, of.name, org)
+            if of and fault:
+                where = _layered_mark(org, "naming", section, of.kind) or channel.mark
+                yield Problem("bad-name", f"{of.name!r} cannot be the name of {of.kind}", where, fault)
+
+
+def _name_fault(channel: Channel, section: str, name: str, org: Org) -> str:
+    sample, placeholders = name_for(name, _SAMPLE), {found.group() for found in _PLACEHOLDER.finditer(name)}
+    is_stream = section == "streams"
+    if "{" in sample or "}" in sample:
+        return "{role} and {ROLE} are all that can stand in braces"
+    if len(_PLACEHOLDER.findall(name)) > 1:
+        return "the role stands in it once: else nobody could tell it from the name"
+    if not subjects.is_name(sample) or not sample.isprintable():
+        return "no dots, white space, wildcards, slashes or invisible characters, and at most 255 bytes"
+    if is_stream and not org.stream_prefix and sample.startswith(buckets.STREAM_PREFIX):
+        return f"clients take a stream whose name begins with {buckets.STREAM_PREFIX} for a bucket"
+    if is_stream and placeholders and channel.scope is not Scope.ROLE:
+        return "there is one stream of it for all: leave the role out"
+    if is_stream and placeholders and channel.readers != (Party.SELF,):
+        return "others read every role's: they need one stream for all, without the role in its name"
+    if not is_stream and placeholders and channel.is_of_no_role:
+        return "its consumer is no role's: leave the role out"
+    if not is_stream and not placeholders and not channel.is_of_no_role:
+        own = channel.stream is not None and channel.stream.is_for_each_role
+        return "" if own else "each reader has a consumer on one stream: name {role} in it"
+    return ""
+
+
+def names_can_be_told_apart(org: Org) -> Iterator[Problem]:
+    """Check that whichever roles there are, no stream of one channel is called like one of another."""
+    named = [(channel, channel.stream) for channel in org.channels if channel.stream]
+    for (one, first), (other, second) in combinations(named, 2):
+        if _may_meet(first.name, second.name):
+            where = next(
+                (
+                    found
+                    for kind in (second.kind, first.kind)
+                    if (found := _layered_mark(org, "naming", "streams", kind))
+                ),
+                other.mark or one.mark,
+            )
+            yield Problem(
+                "same-stream",
+                f"{first.name} of {one.name} and {second.name} of {other.name} cannot be told apart",
+                where,
+                "whichever roles there are, no name may be one of both: give one of them another beginning or end",
+            )
+
+
+def _may_meet(one: str, other: str) -> bool:
+    """Return whether two templates make one name for some roles; also where only a very odd name would."""
+    (begin, end, open_), (other_begin, other_end, other_open) = _ends(one), _ends(other)
+    if not open_ and not other_open:
+        return one == other
+    if not open_ or not other_open:
+        (fixed, start, rest) = (one, other_begin, other_end) if not open_ else (other, begin, end)
+        return len(fixed) > len(start) + len(rest) and fixed.startswith(start) and fixed.endswith(rest)
+    begins = begin.startswith(other_begin) or other_begin.startswith(begin)
+    return begins and (end.endswith(other_end) or other_end.endswith(end))
+
+
+def _ends(template: str) -> tuple[str, str, bool]:
+    """Return what a template begins and ends with, and whether a role comes between."""
+    found = list(_PLACEHOLDER.finditer(template))
+    if not found:
+        return template, template, False
+    return template[: found[0].start()], template[found[-1].end() :], True
+
+
+def roles_have_names_of_their_own(org: Org) -> Iterator[Problem]:
+    """Find roles that would share a stream or a consumer, because a name has them in upper case only."""
+    upper = [
+        (channel, of)
+        for channel in org.channels
+        for of in (channel.stream, channel.reader)
+        if of and UPPER_ROLE in of.name and ROLE not in of.name
+    ]
+    if not upper:
+        return
+    seen: dict[str, str] = {}
+    for role in org.roles:
+        other = seen.setdefault(name_for(UPPER_ROLE, role.name), role.name)
+        if other != role.name:
+            _channel, of = upper[0]
+            name = name_for(of.name, role.name)
+            shared = (
+                f"stream {org.stream_prefix}{name}"
+                if of.kind in stream_kinds(org.channels)
+                else f"consumer {name}"
+            )
+            yield Problem(
+                "same-stream",
+                f"the roles {other} and {role.name} would share the {shared}",
+                role.mark,
+                "rename one of them",
+            )
+
+
+def names_fit(org: Org) -> Iterator[Problem]:
+    """Check that names of streams and consumers fit the server's limit (10102)."""
+    streams = [org.stream_prefix + each.stream.name for each in org.channels if each.stream]
+    readers = [each.reader.name for each in org.channels if each.reader]
+    of_roles = [[name for name in names if _PLACEHOLDER.search(name)] for names in (streams, readers)]
+    longest = [max(names, key=lambda name: len(name_for(name, ""))) for names in of_roles if names]
+    for role in org.roles:
+        for name in (name_for(each, role.name) for each in longest):
+            size = len(name.encode())
+            if size > subjects.MAX_NAME:
+                message = f"{name[:24]}... would have {size} bytes; the server takes {subjects.MAX_NAME}"
+                yield Problem("name-too-long", message, role.mark, "choose a shorter name")
+                break
+
+
+def events_have_a_channel(org: Org) -> Iterator[Problem]:
+    """Check that an organisation which leaves events out has none."""
+    if org.events and org.channel(channels.EVENTS) is None:
+        where = org.marks.get(("channels", channels.EVENTS))
+        yield Problem(
+            "no-channel", "the manifest has events, and leaves their channel out", where, "keep one of both"
+        )
+
+
+def parties_make_sense(org: Org) -> Iterator[Problem]:
+    """Check that self is said of a role's channel only, and that a role's own readers are known."""
+    for channel in org.channels:
+        for part, parties in (("publishers", channel.publishers), ("readers", channel.readers)):
+            where = org.marks.get(("channels", channel.name, part))
+            for party in parties if where else ():
+                if (
+                    party in (Party.SELF, Party.CHART)
+                    and isinstance(party, Party)
+                    and channel.scope is not Scope.ROLE
+                ):
+                    message = f"{part} of {channel.name} cannot be {party}: it is no role's channel"
+                    yield Problem("bad-value", message, where, "say anyone, or name roles and groups")
+                elif party is Party.OPERATOR and part == "publishers":
+                    message = f"publishers of {channel.name} cannot be operator"
+                    yield Problem(
+                        "bad-value", message, where, "say anyone: whoever may publish on the server is one"
+                    )
+                elif party is Party.CHART and part == "readers":
+                    yield Problem(
+                        "bad-value",
+                        f"readers of {channel.name} cannot be chart",
+                        where,
+                        "say self, anyone, or name roles and groups",
+                    )
+
+
+def admission_is_of_one_role(org: Org) -> Iterator[Problem]:
+    """Check that where admission counts a role's unfinished tasks, its stream has nobody else's."""
+    tasks = org.channel(channels.TASKS)
+    if tasks is None or tasks.stream is None or tasks.stream.is_for_each_role:
+        return
+    for path, layer in _layers(org):
+        if layer.streams.get(tasks.stream.kind, {}).get(ADMISSION):
+            yield Problem(
+                "admission",
+                "admission counts the unfinished tasks of one role, and all roles share one stream of tasks here",
+                org.marks.get((*path, "streams", tasks.stream.kind, ADMISSION)),
+                f"name {UPPER_ROLE} in naming.streams.tasks, or take admission out",
+            )
+
+
+RULES: tuple[Callable[[Org], Iterator[Problem]], ...] = (
+    channels_have_names_of_their_own,
+    channel_subjects_are_templates,
+    channel_subjects_do_not_meet,
+    names_are_templates,
+    names_can_be_told_apart,
+    roles_have_names_of_their_own,
+    names_fit,
+    events_have_a_channel,
+    parties_make_sense,
+    admission_is_of_one_role,
+)
+
+
+def _layers(org: Org) -> Iterator[tuple[ManifestPath, Overrides]]:
+    prefixes: tuple[ManifestPath, ...] = ((), ("environments", org.environment or ""))
+    yield from zip(prefixes, org.layers, strict=False)
+
+
+def _layered_mark(org: Org, *keys: str) -> SourcePosition | None:
+    """Return the place of a setting that an environment's replaces."""
+    paths = [(*path, *keys) for path, _layer in reversed(list(_layers(org)))]
+    return next((org.marks[path] for path in paths if path in org.marks), None)

@@ -1,0 +1,150 @@
+"""A message that failed for good, as DEAD_LETTERS tells of it and as its own stream still has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cyborg_infra.model.channels import DEAD_LETTERS_BELOW
+from cyborg_infra.model.fields import Config
+from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.resources import Resource
+
+NUMBER = "Cyborg-Infra-Number"
+STREAM_HEADER = "Cyborg-Infra-Stream"
+SEQUENCE_HEADER = "Cyborg-Infra-Sequence"
+SUBJECT_HEADER = "Cyborg-Infra-Subject"
+CONSUMER_HEADER = "Cyborg-Infra-Consumer"
+DELIVERIES_HEADER = "Cyborg-Infra-Deliveries"
+TYPE_HEADER = "Cyborg-Infra-Type"
+REASON_HEADER = "Cyborg-Infra-Reason"
+STORED_HEADER = "Cyborg-Infra-Stored"
+FAILED_HEADER = "Cyborg-Infra-Failed"
+"""The headers of a message that is kept in DEAD_LETTERS: the dead letter's number, where the message was, how it failed, when
+it was stored and when it failed."""
+
+REPLAYING_HEADER = "Cyborg-Infra-Replaying"
+"""The header of a kept message that is about to be published again: `STREAM/481`, the last message there before."""
+
+REPLAYS_HEADER = "Cyborg-Infra-Replays"
+"""The header of a message that is published again: the stream and sequence number of the first one."""
+
+Headers = tuple[tuple[str, str], ...]
+"""Names and values in their order; a name may come more than once."""
+
+
+def handed_in_subject(owner: str, letters: Resource | None) -> str:
+    """Return where agents publish what they give up: what the stream of the dead letters stores besides the server's notices.
+
+    Without such a stream, what it is where nobody says anything else.
+    """
+    stored = letters.get("subjects") if letters else ()
+    own = (each for each in stored if not each.startswith("$") and not {"*", ">"} & {*each.split(".")})
+    return next(own, f"{owner}.{DEAD_LETTERS_BELOW}")
+
+
+class DeathType(StrEnum):
+    """How a message failed for good; the word that `--type` takes."""
+
+    MAX_DELIVER = "max_deliver"  # handed out as often as max_deliver allows, and never acknowledged
+    TERMINATED = "terminated"  # an agent told the server to stop handing it out
+    GIVEN_UP = "given_up"  # an agent published the whole message to the dead letters itself
+
+
+class MessageLocation(StrEnum):
+    """Where the message itself is."""
+
+    STORED = "stored"  # in its stream, where the pointer says
+    KEPT = "kept"  # in DEAD_LETTERS, whole
+    GONE = "gone"  # its stream has dropped it: only the pointer is left
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A stored message. `time` is RFC 3339 as the server writes it."""
+
+    subject: str
+    sequence: int
+    time: str
+    data: bytes = b""
+    headers: Headers = ()
+
+    def header(self, name: str) -> str:
+        """Return the first value of a header, empty if there is none."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that failed, by an entry of DEAD_LETTERS.
+
+    `number` is what the commands take: the sequence number of the first entry that told of it, whichever tells of it now.
+
+    `stream` and `sequence` are where the message was; empty and 0 where an agent handed it in. `message` is the
+    message itself, unless it is gone. `stored_at` is when its stream took it, empty where nothing tells.
+    """
+
+    number: int
+    entry: (
+        int  # the sequence number in DEAD_LETTERS of what tells of it, and holds the message if that is kept
+    )
+    time: str
+    type: DeathType
+    original: MessageLocation
+    stream: str = ""
+    sequence: int = 0
+    consumer: str = ""
+    role: str = ""
+    deliveries: int = 0
+    reason: str = ""
+    message: StoredMessage | None = None
+    stored_at: str = ""
+    stored: bool = False  # its stream has it, perhaps beside a copy here
+    current_stream: str = (
+        ""  # the stream that has it: the one that the notice names, or what that is called now
+    )
+    replaying: str = ""  # `STREAM/481`: it may have been published again, behind this message
+    other_numbers: tuple[int, ...] = ()  # further entries of the same message
+    deletes_finished: bool = (
+        False  # its stream, a workqueue or one of interest, keeps nothing that was terminated
+    )
+
+    @property
+    def why_gone(self) -> str:
+        """What can be said of a message that is gone."""
+        if self.type is DeathType.TERMINATED and self.deletes_finished:
+            return f"an agent terminated it, and {self.stream} deletes what is terminated"
+        return "its stream has dropped it by its limits, or somebody has deleted it"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamUsage:
+    """What DEAD_LETTERS holds: in all, on the subject of copies, and the number of its first entry."""
+
+    config: Config
+    messages: int
+    bytes: int
+    first: int
+    copies: int
+
+
+class DeadLetterAction(StrEnum):
+    """What can be done with a dead letter."""
+
+    REPLAY = "replay"
+    KEEP = "keep"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterResult:
+    """One dead letter and what became of it. `stored_at` is where the message is now, empty where it is nowhere.
+
+    `already_gone`: it is a problem because nobody answers any more. `lost`: there was nothing to keep, and that is no problem.
+    """
+
+    letter: DeadLetter
+    stored_at: str = ""
+    problem: Problem | None = None
+    already_gone: bool = False
+    lost: bool = False

@@ -1,0 +1,35 @@
+"""A rehearsal: a stream and its consumers, tried under a temporary name before they are made."""
+
+from __future__ import annotations
+
+from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.valueclass import valueclass
+
+
+@valueclass(frozen=True, slots=True)
+class Part:
+    """One stream or consumer as it is tried, and the one that it stands for.
+
+    `before`: what is made first and then updated, as what lives will be. `shape`: what all that it stands for have in
+    common. One that `is_background` stays as it is, and is there for the consumers that are tried on it.
+    """
+
+    candidate: Resource
+    desired: Resource
+    shape: bytes
+    before: Resource | None = None
+    is_background: bool = False
+
+
+@valueclass(frozen=True, slots=True)
+class Rehearsal:
+    """A stream, and the consumers that are tried on it.
+
+    `is_required`: something is taken away for it, so that nothing is done without. `takes_room`: there is room for it
+    if there is for what the plan makes.
+    """
+
+    stream: Part
+    consumers: tuple[Part, ...] = ()
+    is_required: bool = True
+    takes_room: bool = False

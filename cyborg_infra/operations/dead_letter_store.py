@@ -1,0 +1,214 @@
+"""The dead letters of one organisation on one server: read, archive and remove them.
+
+Whatever is the only copy of a message is deleted last. Interrupted anywhere, the same call again goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from cyborg_infra.core.desired.naming import channel_subject, stream_name
+from cyborg_infra.core.operate import dead_letters as core
+from cyborg_infra.model import channels
+from cyborg_infra.model.channels import StreamKind
+from cyborg_infra.model.dead_letters import DeadLetter, DeathType, MessageLocation, StoredMessage
+from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.wording import Command, worded
+
+if TYPE_CHECKING:  # asyncio and nats cost 100 ms
+    from cyborg_infra.live.api.jetstream import JetStream
+
+
+NO_DEAD_LETTERS_CODE = "no-dead-letters"
+"""The code of the problem that there is no DEAD_LETTERS."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterStore:
+    """What DEAD_LETTERS tells of. It is read once; what has come since is read by the next look at it."""
+
+    server: JetStream
+    org: Org
+    _entries_read: dict[str, dict[int, DeadLetter]] = field(default_factory=dict)  # stream -> number -> entry
+    _retentions: dict[str, str] = field(default_factory=dict)  # stream -> its own, asked once; empty for none
+
+    @property
+    def subject(self) -> str:
+        """Where whole messages are published."""
+        return channel_subject(self.org, channels.DEAD_LETTERS)
+
+    async def stream(self) -> str:
+        """Return where the dead letters are: DEAD_LETTERS, or what it is called while its new name is not in force yet.
+
+        Raises ServerFault where there is no such stream.
+        """
+        from cyborg_infra.live.api import messages
+
+        if self.org.channel(channels.DEAD_LETTERS) is None:
+            said = f"{self.org.name} has no dead letters"
+            hint = "its manifest leaves them out, under channels"
+            raise ServerFault(Problem(NO_DEAD_LETTERS_CODE, said, None, hint))
+        name = stream_name(self.org, StreamKind.DEAD_LETTERS)
+        if await self.server.info(Ref(name)) is not None:
+            return name
+        try:
+            return await messages.find_stream(self.server, self.subject)
+        except ServerFault as fault:
+            if fault.problems[0].code != "no-stream":
+                raise
+            hint = worded("`{}` creates it", Command("apply"))
+            raise ServerFault(
+                Problem(NO_DEAD_LETTERS_CODE, f"there is no stream {name}", None, hint)
+            ) from None
+
+    async def read_all(self) -> list[DeadLetter]:
+        """Return every one, by number. Raises ServerFault where there is no DEAD_LETTERS."""
+        return await self._with_messages(await self._entries())
+
+    async def read_of_stream(self, stream: Ref, becomes: Ref) -> list[DeadLetter]:
+        """Return those whose messages the living `stream` has or had, which is on its way to be what it `becomes`."""
+        theirs = {stream.stream, becomes.stream}
+        entries = await self._entries()
+        mine = [entry for entry in entries if theirs & {entry.stream, core.current_stream(entry, self.org)}]
+        return await self._with_messages(mine, here=stream.stream)
+
+    async def _entries(self) -> list[DeadLetter]:
+        """Return what the entries say, each read once; whether the originals are there is not known."""
+        from cyborg_infra.live.api import messages
+
+        stream = await self.stream()
+        numbers, _ = await messages.list_sequences(self.server, stream)
+        known = self._entries_read.setdefault(stream, {})
+        fresh = [number for number in numbers if number not in known]
+        entries = await messages.read_messages(self.server, [(stream, number) for number in fresh])
+        known |= {entry.sequence: core.decode_entry(entry, self.org) for entry in entries if entry}
+        return [known[number] for number in numbers if number in known]
+
+    async def _with_messages(self, letters: Sequence[DeadLetter], here: str = "") -> list[DeadLetter]:
+        """Return each message once, with its original as it is stored now: `here`, or where its notice or its new name says."""
+        from cyborg_infra.live.api import messages
+
+        places = [
+            (letter, place)
+            for letter in letters
+            if letter.original is not MessageLocation.KEPT
+            for place in dict.fromkeys(
+                [here] if here else [letter.stream, core.current_stream(letter, self.org)]
+            )
+        ]
+        stored = await messages.read_messages(self.server, [(place, each.sequence) for each, place in places])
+        found: dict[int, DeadLetter] = {}
+        for (letter, place), original in zip(places, stored, strict=True):
+            seen = core.with_original(letter, original, place)
+            if seen.stored:
+                found.setdefault(letter.entry, seen)
+        seen_all = core.one_per_message([found.get(letter.entry, letter) for letter in letters])
+        return [await self._judged(letter) for letter in seen_all]
+
+    async def _judged(self, letter: DeadLetter) -> DeadLetter:
+        """Return the dead letter; if its message is gone, with what tells why."""
+        if letter.original is not MessageLocation.GONE or letter.type is not DeathType.TERMINATED:
+            return letter
+        retention = await self._retention(core.current_stream(letter, self.org))
+        return replace(letter, deletes_finished=retention in ("workqueue", "interest"))
+
+    async def archive(self, letter: DeadLetter, replaying: str = "") -> DeadLetter:
+        """Archive the whole message in DEAD_LETTERS, in place of every pointer to it; a workqueue has its slot back."""
+        if core.is_archive_copy(letter, replaying):  # an earlier run got this far
+            await self.remove(letter, but=letter.entry)
+            return replace(letter, stored=False, other_numbers=())
+        copy = await self._copy(letter, replaying)
+        await self.remove(letter)
+        return core.decode_entry(copy, self.org)
+
+    async def archive_of_stream(self, stream: Ref, becomes: Ref) -> None:
+        """Archive every dead letter whose message `stream` has, and delete it from a workqueue.
+
+        Its pointers stay: the numbers that somebody was told go on to mean it. Raises ServerFault if DEAD_LETTERS has no
+        room; where there is no DEAD_LETTERS there are no dead letters.
+        """
+        try:
+            letters = await self.read_of_stream(stream, becomes)
+        except ServerFault as fault:
+            if fault.problems[0].code == NO_DEAD_LETTERS_CODE:
+                return
+            raise
+        for letter in letters:
+            if letter.stored and letter.original is not MessageLocation.KEPT:
+                await self._copy(letter)
+            if letter.stored:
+                await self._release_slot(letter)
+
+    async def count_given_up(self) -> Mapping[Ref, Sequence[DeadLetter]] | None:
+        """Return consumer -> those of messages that it gave up and that are stored; None where that cannot be read."""
+        from cyborg_infra.live.api.errors import ApiError
+        from cyborg_infra.live.connection.errors import PermissionDenied, Unanswered
+
+        try:
+            letters = await self.read_all()
+        except (ApiError, PermissionDenied, Unanswered):
+            return None
+        except ServerFault as fault:
+            if fault.problems[0].code != NO_DEAD_LETTERS_CODE:
+                raise
+            return None
+        found: dict[Ref, list[DeadLetter]] = {}
+        for letter in letters:
+            if letter.stored:
+                found.setdefault(Ref(letter.current_stream, letter.consumer), []).append(letter)
+        return found
+
+    async def remove(self, letter: DeadLetter, *, but: int = 0) -> None:
+        """Delete every entry of the dead letter `but` one; and the original from a workqueue, where it would keep its slot for ever.
+
+        The original first: without its pointer nobody would find it.
+        """
+        from cyborg_infra.live.api import messages
+
+        await self._release_slot(letter)
+        stream = await self.stream()
+        for number in (*letter.other_numbers, letter.entry):
+            if number != but:
+                await messages.delete_message(self.server, stream, number)
+
+    async def _release_slot(self, letter: DeadLetter) -> None:
+        """Delete the original from a workqueue."""
+        from cyborg_infra.live.api import messages
+
+        if letter.stored and await self._retention(letter.current_stream) == "workqueue":
+            await messages.delete_message(self.server, letter.current_stream, letter.sequence)
+
+    async def _copy(self, letter: DeadLetter, replaying: str = "") -> StoredMessage:
+        """Return the whole message, as it is now in DEAD_LETTERS beside what tells of it."""
+        from cyborg_infra.live.api import messages
+
+        stream, copy = await self.stream(), core.archive_copy(letter, self.subject, replaying)
+        held = await messages.read_stream_usage(self.server, stream, copy.subject)
+        if limit := core.limit_exceeded_by(letter, copy, held):
+            hint = "raise it, or replay or drop the oldest ones first"
+            raise ServerFault(
+                Problem(
+                    "dead-letters-full", f"{stream} is full: {limit} would delete another one", None, hint
+                )
+            )
+        doing = f"keeping dead letter {letter.number}"
+        answer = await self.server.publish_to(
+            copy.subject, copy.data, copy.headers, doing=doing, stream=stream
+        )
+        entry = await messages.read_message(self.server, stream, answer["seq"])
+        if entry is None:
+            hint = worded("somebody else may have handled it: look again with `{}`", Command("dlq list"))
+            raise ServerFault(
+                Problem("dropped", f"the copy of dead letter {letter.number} is not there", None, hint)
+            )
+        return entry
+
+    async def _retention(self, name: str) -> str:
+        if name not in self._retentions:
+            stream = await self.server.info(Ref(name))
+            self._retentions[name] = stream.get("retention") if stream else ""
+        return self._retentions[name]

@@ -1,0 +1,1 @@
+"""Values to lines for people on a terminal."""

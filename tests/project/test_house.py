@@ -1,0 +1,353 @@
+"""The rules of the house hold: who imports whom, what is generated, what is tracked."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from packaging.requirements import Requirement
+
+import cyborg_infra
+from cyborg_infra.model.error_codes import ErrorCode
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = sorted((ROOT / "cyborg_infra").rglob("*.py"))
+MODULES = [
+    *PACKAGE,
+    *(
+        path
+        for part in ("tests", "docs", "examples", "benchmarks")
+        for path in sorted((ROOT / part).rglob("*.py"))
+    ),
+]
+SCHEMAS = sorted((ROOT / "schemas").rglob("*.json"))
+# What only a machine or a private registry would put into a file; a part of each is left out here, for this file's sake.
+TRACES = re.compile(
+    r"/(?:home|root|Users|work|private)/\w|/tmp/\w|\bpypi\.\w+\.(?!org\b)\w+|index-url", re.IGNORECASE
+)
+
+
+def name(path: object) -> str:
+    return path.relative_to(ROOT).as_posix() if isinstance(path, Path) else ""
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_every_import_contract_holds() -> None:
+    ended = run(
+        "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert " 0 broken" in ended.stdout
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "error_codes.py"], ids=name)
+def test_an_error_code_is_written_by_its_name(path: Path) -> None:
+    with tokenize.open(path) as file:
+        numbers = {
+            token.string for token in tokenize.generate_tokens(file.readline) if token.type == tokenize.NUMBER
+        }
+    assert numbers.isdisjoint(str(code) for code in ErrorCode)
+
+
+SETTING_READ = re.compile(r"(?<!self)(?<!sked)\.config(\.get\(|\[)")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path in MODULES
+        if path.is_relative_to(ROOT / "cyborg_infra") and path.name not in ("embedded.py", "constraints.py")
+    ],
+    ids=name,
+)
+def test_a_setting_of_a_resource_is_read_by_its_get(path: Path) -> None:
+    """It knows the types and what an absent one means; `asked.config` of a constraint has them all."""
+    assert not SETTING_READ.findall(path.read_text(encoding="utf-8"))
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    ended = run("docs/generate.py", "--check")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring
+    assert docstring.splitlines()[0].endswith((".", ":")) or len(docstring.splitlines()) > 1
+
+
+@pytest.mark.parametrize("path", SCHEMAS, ids=name)
+def test_every_schema_is_valid_and_describes_itself(path: Path) -> None:
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(schema)
+    assert {"$id", "title", "description"} <= schema.keys()
+
+
+@pytest.mark.parametrize("path", SCHEMAS, ids=name)
+def test_every_schema_is_used(path: Path) -> None:
+    """By `manifest`, or by a test that holds an output against it."""
+    word = path.name.removesuffix(".schema.json")
+    sources = "".join(module.read_text(encoding="utf-8") for module in MODULES if module != Path(__file__))
+    assert path.name in sources or f'assert_fits("{word}"' in sources or f'"{word}"' in sources
+
+
+def test_nothing_tracked_tells_of_a_machine() -> None:
+    """No absolute path of a developer, no registry but the public one."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
+    if tracked.returncode != 0:
+        pytest.fail("this test needs the git checkout")
+    found = []
+    for entry in filter(None, tracked.stdout.split("\0")):
+        path = ROOT / entry
+        if path.is_file() and path != Path(__file__):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found += [f"{entry}: {match[0]}" for match in TRACES.finditer(text)]
+    assert found == []
+
+
+def test_every_command_is_in_the_readme() -> None:
+    from cyborg_infra.cli.app import COMMANDS
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [word for word in COMMANDS if f"`{word}`" not in readme] == []
+
+
+def test_every_decision_has_a_number_of_its_own_and_a_line_in_the_index() -> None:
+    """A page that is new takes the next number and gets its line: those who write at the same time take the same one."""
+    pages = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    titles = [page.read_text(encoding="utf-8").split("\n", 1)[0] for page in pages]
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    assert [title for number, title in enumerate(titles, 1) if not title.startswith(f"# {number}. ")] == []
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in index.splitlines() if line.startswith("| [")]
+    assert [row[:2] for row in rows] == [
+        [f"| [{page.name[:4]}]({page.name})", title.split(". ", 1)[1]]
+        for page, title in zip(pages, titles, strict=True)
+    ]
+    assert [row for row in rows if not row[2] or not re.fullmatch(r"\d{4}-\d\d-\d\d \|", row[3])] == []
+
+
+@pytest.mark.parametrize("guide", ["docs/architecture.md", "docs/glossary.md", "CONTRIBUTING.md"])
+def test_every_path_and_symbol_that_a_guide_names_exists(guide: str) -> None:
+    """In backticks: a path of the repository or of the package, and the names that follow a module after a colon."""
+    text = (ROOT / guide).read_text(encoding="utf-8")
+    paths = [
+        word for word in re.findall(r"`([^`\s]+)`", text) if re.match(r"[a-z./_-]+(/|\.(py|toml|md)$)", word)
+    ]
+    assert [path for path in paths if located(path) is None] == []
+    symbols = [
+        (path, symbol)
+        for path, symbols in re.findall(r"`([^`\s]+\.py)`: ((?:`\w+`(?:, )?)+)", text)
+        for symbol in re.findall(r"\w+", symbols)
+    ]
+    assert [found for found in symbols if not defines(*found)] == []
+
+
+def test_every_package_has_its_paragraph() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = [
+        path.parent.relative_to(ROOT / "cyborg_infra").as_posix()
+        for path in PACKAGE
+        if path.name == "__init__.py" and path.parent.name != "cyborg_infra"
+    ]
+    assert [package for package in packages if f"`{package}/`" not in text] == []
+
+
+def located(path: str) -> Path | None:
+    """Return the file or folder that a guide means: below the repository, or below the package."""
+    return next((place for root in (ROOT, ROOT / "cyborg_infra") if (place := root / path).exists()), None)
+
+
+def defines(path: str, symbol: str) -> bool:
+    module = located(path)
+    return module is not None and symbol in {
+        name.id if isinstance(name, ast.Name) else name.name
+        for node in ast.parse(module.read_text(encoding="utf-8")).body
+        for name in (
+            [node]
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            else node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign)
+            else []
+        )
+        if isinstance(name, ast.Name | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+
+PATCHED = {
+    "account.ask",  # what the test itself wrote
+    "change.wait_until_idle",
+    "consumer_limits.fit_placeholders",  # an earlier version had none of these
+    "consumer_limits.lift_limits",
+    "consumer_position.LARGEST_JOURNAL",  # limits that are too large to reach
+    "counting.MAX_READ",
+    "draining.position_obstacle",
+    "EmbeddedServer.start",
+    "files.IDLE_TIMEOUT_SECONDS",
+    "idempotent.delete",
+    "files.WRITER_TIMEOUT_SECONDS",
+    "files.fsync",
+    "JetStream.snapshot",
+    "JetStream.subscribe",
+    "lease.clock_seconds",
+    "messages.MAX_MESSAGES",
+    "paging.MAX_ROWS",
+    "paging.PAGE_ROWS",
+    "perform.wait_until_replicated",
+    "placeholder.UNLIMITED",
+    "rehearsal.plan_rehearsals",  # what no rehearsal has found
+    "steps.copy_max_bytes",
+    "steps.wait_until_nearly_complete",
+    "suggest.MAX_COMPARISONS",
+    "difflib.get_close_matches",  # of the standard library
+    "os.open",
+    "secrets.token_hex",
+    "sys.executable",
+    "sys.stdout",
+}
+"""What tests replace. For requests and waits there are `live.interception` and `live.timing`: see `tests/support/faults.py`."""
+
+
+def test_tests_replace_nothing_but_what_is_listed() -> None:
+    """No private name is: a test that knows one breaks when the code is only written otherwise."""
+    replaced = set[str]()
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path.name == "faults.py" and path.parent.name == "support":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "setattr":
+                where, what = (ast.unparse(given) for given in node.args[:2])
+                dotted = where if where.startswith("'") else f"{where}.{what}"
+                replaced.add(".".join(dotted.replace("'", "").split(".")[-2:]))
+    assert replaced == PATCHED
+    assert not [name for name in replaced if "._" in name]
+
+
+def test_a_property_may_take_as_long_as_it_takes() -> None:
+    """Without settings of its own, hypothesis fails an example that takes 200 ms, as any may on a busy machine."""
+    texts = {path: path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/test_*.py")}
+    assert [
+        path.relative_to(ROOT).as_posix()
+        for path, text in texts.items()
+        if "\n@given(" in text and "draws(" not in text and "settings(" not in text
+    ] == []
+
+
+def test_make_alone_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert [
+        target for target in phony.split() if not re.search(rf"^{target}:.*## ", makefile, re.MULTILINE)
+    ] == []
+
+
+def test_the_lock_pins_every_dependency_within_its_range() -> None:
+    """Otherwise `make setup` would bring another version than `pyproject.toml` admits: `make lock` writes it anew."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [
+        *settings["project"]["dependencies"],
+        *settings["project"]["optional-dependencies"]["server"],
+        *settings["dependency-groups"]["dev"],
+    ]
+    lock = (ROOT / "requirements-dev.lock").read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^([\w.-]+)==([\w.]+)", lock, re.MULTILINE))
+    requirements = [Requirement(line) for line in wanted]
+    assert [
+        str(needed)
+        for needed in requirements
+        if needed.name not in pinned or pinned[needed.name] not in needed.specifier
+    ] == []
+
+
+def test_the_version_stands_in_one_place() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" in settings["project"]["dynamic"]
+    assert settings["tool"]["hatch"]["version"]["path"] == "cyborg_infra/__init__.py"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", cyborg_infra.__version__)
+
+
+# What may name the command line's options and commands outside of `cli`, and why.
+NAMES_COMMANDS = {
+    "render": "what the command line prints",
+    "live/embedded.py": "nats-server's options",
+    "live/verify/sandbox.py": "the task that it publishes says who does",
+    "model/fields.py": "the `nats` CLI's options",
+    "manifest/template.py": "the comments of a manifest, in which people read what to type next",
+    "operations/imports.py": "the same",
+}
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=name)
+def test_no_text_below_the_command_line_names_its_options_or_commands(path: Path) -> None:
+    """A text that has to is a wording (`model/wording.py`), of which `render/command_line.py` makes what is typed."""
+    from cyborg_infra.cli.app import COMMANDS
+
+    inside = path.relative_to(ROOT / "cyborg_infra").as_posix()
+    if inside.startswith(("cli/", *NAMES_COMMANDS)):
+        return
+    typed = re.compile(rf"(?<![\w-])--[a-z]|cyborg-infra (?:{'|'.join(COMMANDS)})\b")
+    assert [text for text in texts(ast.parse(path.read_text(encoding="utf-8"))) if typed.search(text)] == []
+
+
+def test_an_option_or_command_that_a_text_names_can_be_typed() -> None:
+    """A wording has the name of a parameter: with another one, people would be told to type what is not there."""
+    import typer
+
+    from cyborg_infra.cli import app
+    from cyborg_infra.model.wording import Command, Option, worded
+    from cyborg_infra.render.command_line import spoken
+
+    references = {"Option": Option, "Command": Command}
+    named = {
+        spoken(worded("{}", references[call.func.id](call.args[0].value)))
+        for path in PACKAGE
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in references
+        if isinstance(call.args[0], ast.Constant)
+    }
+    line = typer.main.get_command(app.typer_app(app.COMMANDS))
+    typed = {f"cyborg-infra {command}" for command in app.names()} | set(flags(line))
+    assert {"--allow", "cyborg-infra plan"} <= named
+    assert named <= typed
+
+
+def flags(command: Any) -> Iterator[str]:
+    """Yield every option of a command, and of those below it."""
+    for option in command.params:
+        yield from (*option.opts, *option.secondary_opts)
+    for inner in getattr(command, "commands", {}).values():
+        yield from flags(inner)
+
+
+def texts(tree: ast.AST) -> list[str]:
+    """Return the strings of a module without its docstrings."""
+    notes = {
+        id(statement.value)
+        for node in ast.walk(tree)
+        if isinstance(body := getattr(node, "body", ()), list)
+        for statement in body
+        if isinstance(statement, ast.Expr)
+    }
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in notes
+    ]

@@ -1,0 +1,1 @@
+"""Commands on a server that answers anything: `python -m tests.robustness`."""

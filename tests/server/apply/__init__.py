@@ -1,0 +1,1 @@
+"""Tests of apply and what interrupts it, on real servers."""

@@ -1,0 +1,1 @@
+"""Tests of the replacement and renaming of streams, on real servers."""

@@ -1,0 +1,1 @@
+"""Tests of plans and what they foretell, on real servers."""

@@ -1,0 +1,1 @@
+"""Tests of sending messages, on real servers."""

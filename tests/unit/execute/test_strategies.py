@@ -1,0 +1,46 @@
+"""Which strategy replaces a consumer is a table: the newest first that the server can do."""
+
+from __future__ import annotations
+
+import pytest
+
+from cyborg_infra.live.execute.consumer.pause_and_reset import PauseAndReset
+from cyborg_infra.live.execute.consumer.pause_and_start import PauseAndStart
+from cyborg_infra.live.execute.consumer.starting import BY_RESET, BY_START_SEQUENCE
+from cyborg_infra.live.execute.consumer.stop_by_filter import StopByFilter
+from cyborg_infra.live.execute.consumer.strategies import STRATEGIES, strategy_for
+from cyborg_infra.live.execute.consumer.strategy import ReplacementStrategy
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.server_versions import OLDEST, Version
+
+
+@pytest.mark.parametrize(
+    ("version", "strategy"),
+    [
+        ("2.9.25", StopByFilter),
+        ("2.10.26", StopByFilter),
+        ("2.11.0", PauseAndStart),
+        ("2.12.8", PauseAndStart),
+        ("2.14.0", PauseAndReset),
+        ("2.15.1", PauseAndReset),
+        ("9.0.0", PauseAndReset),
+    ],
+)
+def test_the_version_chooses_the_strategy(version: str, strategy: type[ReplacementStrategy]) -> None:
+    assert type(strategy_for(Version.parse(version))) is strategy
+
+
+def test_the_table_goes_from_the_newest_to_the_oldest() -> None:
+    assert list(STRATEGIES) == sorted(STRATEGIES, reverse=True)
+    assert min(STRATEGIES) == OLDEST
+
+
+@pytest.mark.parametrize(
+    ("policy", "resettable"),
+    [("all", True), ("by_start_time", True), ("new", False), ("last", False), ("last_per_subject", False)],
+)
+def test_what_cannot_be_reset_starts_by_a_sequence(policy: str, *, resettable: bool) -> None:
+    desired = Resource(Ref("S", "c"), {"deliver_policy": policy})
+    assert PauseAndReset().start_of(desired) is (BY_RESET if resettable else BY_START_SEQUENCE)
+    assert PauseAndStart().start_of(desired) is BY_START_SEQUENCE

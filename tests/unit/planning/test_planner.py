@@ -1,0 +1,318 @@
+"""Laws of a plan, from states made by hand: no server decides anything here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cyborg_infra.core.desired.expand import expand
+from cyborg_infra.core.planning.gate import refuse_unless_allowed, refuse_unless_same, verify_outcomes
+from cyborg_infra.core.planning.planner import make_plan
+from cyborg_infra.manifest.load import loads
+from cyborg_infra.model.changes import Action, Cause
+from cyborg_infra.model.metadata_keys import APPLIED_KEY, OWNER_KEY
+from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
+from cyborg_infra.model.problems import PlanRefused, PlanStale, UsageInvalid
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import ConsumerCounts, Resource, State, StreamCounts
+from cyborg_infra.model.server import Limits, ServerInfo
+from cyborg_infra.model.server_versions import Version
+
+FACTS = ServerInfo(Version(2, 15, 1), 5, account="A")
+TASKS, WORKER, LETTERS = Ref("AGENT_CTO_TASKS"), Ref("AGENT_CTO_TASKS", "cto-worker"), Ref("DEAD_LETTERS")
+
+
+def wished(more: str = "", roles: str = "cto") -> State:
+    return expand(loads(f"org: gen\nroles: [{roles}]\n{more}"))
+
+
+def live(state: State, **changed: Callable[[Resource], Resource | None]) -> State:
+    """Return a server that holds the state; `TASKS=...` changes one resource, or takes it away."""
+    edits = {globals()[name]: edit for name, edit in changed.items()}
+    found = {}
+    for ref, resource in state.resources.items():
+        counts = ConsumerCounts() if ref.consumer else StreamCounts()
+        held: Resource | None = Resource(ref, resource.config, counts=counts, created="2026-01-01T00:00:00Z")
+        if ref in edits and held:
+            held = edits[ref](held)
+        if held:
+            found[ref] = held
+    return State(found, FACTS)
+
+
+def configured(**fields: Any) -> Callable[[Resource], Resource]:
+    return lambda found: replace(found, config={**found.config, **fields})
+
+
+def marked(**marks: str | None) -> Callable[[Resource], Resource]:
+    def edit(found: Resource) -> Resource:
+        new = {**found.metadata, **{f"cyborg-infra.{key}": text for key, text in marks.items()}}
+        return configured(metadata={key: text for key, text in new.items() if text is not None})(found)
+
+    return edit
+
+
+def gone(_found: Resource) -> None:
+    return None
+
+
+def planned(now: State, desired: State, **options: Any) -> Plan:
+    return make_plan(now, desired, owner="gen", **options)
+
+
+def only(plan: Plan) -> tuple[Ref, Action, Cause]:
+    (change,) = plan.changes
+    return change.ref, change.action, change.cause
+
+
+def test_a_server_that_holds_the_desired_state_needs_no_change() -> None:
+    plan = planned(live(wished()), wished())
+    assert not plan
+    assert plan.unchanged_count == 8
+
+
+def test_nothing_to_everything_and_back() -> None:
+    assert planned(State(server_info=FACTS), wished()).count(Action.CREATE) == 8
+    assert planned(live(wished()), State(), prune=True).count(Action.DELETE) == 8
+    assert len(planned(live(wished()), State()).orphans) == 8
+
+
+@pytest.mark.parametrize(
+    ("edit", "action", "cause"),
+    [
+        (configured(max_age=1), Action.UPDATE, Cause.DRIFT),
+        (configured(storage="memory"), Action.REPLACE, Cause.DRIFT),
+        (marked(role="ceo"), Action.UPDATE, Cause.DRIFT),
+        (marked(applied="0" * 16), Action.UPDATE, Cause.BOTH),
+        (gone, Action.CREATE, Cause.DRIFT),
+    ],
+    ids=["a field", "an immutable field", "a mark", "the digest", "deleted"],
+)
+def test_what_the_server_lost_since_is_told_from_what_the_manifest_gained(
+    edit: Callable[[Resource], Resource | None], action: Action, cause: Cause
+) -> None:
+    plan = planned(live(wished(), TASKS=edit), wished())
+    (change,) = [change for change in plan.changes if change.ref == TASKS]
+    assert (change.action, change.cause) == (action, cause)
+
+
+def test_that_something_is_missing_is_told_by_its_cause_alone() -> None:
+    plan = planned(live(wished(), TASKS=gone), wished())
+    (change,) = [change for change in plan.changes if change.ref == TASKS]
+    assert (change.cause, change.reason) == (Cause.DRIFT, "")
+
+
+def test_a_changed_manifest_is_pending() -> None:
+    plan = planned(live(wished()), wished("streams: {tasks: {max_age: 1h}}"))
+    assert only(plan) == (TASKS, Action.UPDATE, Cause.MANIFEST)
+
+
+def test_a_change_on_both_sides_is_both() -> None:
+    plan = planned(live(wished(), TASKS=configured(max_msgs=7)), wished("streams: {tasks: {max_age: 1h}}"))
+    assert only(plan) == (TASKS, Action.UPDATE, Cause.BOTH)
+
+
+def test_another_organisation_keeps_what_is_its_own() -> None:
+    plan = planned(live(wished(), TASKS=marked(org="other")), wished())
+    (change,) = plan.changes
+    assert (change.action, [problem.code for problem in change.problems]) == (
+        Action.IMPOSSIBLE,
+        ["foreign-owner"],
+    )
+    with pytest.raises(PlanRefused, match="belongs to organisation other"):
+        refuse_unless_allowed(plan, ["deletes-messages"])
+
+
+def test_an_organisation_that_has_it_all_is_named_once() -> None:
+    """As when the `org:` of a manifest is renamed: eight times the same would hide that it is one thing."""
+    plan = make_plan(live(wished()), expand(loads("org: other\nroles: [cto]\n")), owner="other")
+    assert {change.action for change in plan.changes} == {Action.IMPOSSIBLE}
+    (problem,) = plan.blocking_problems
+    first = plan.changes[0].ref
+    assert problem.message == f"{first} belongs to organisation gen, and so do {len(plan.changes) - 1} more"
+    assert problem.hint
+    with pytest.raises(PlanRefused) as refused:
+        refuse_unless_allowed(plan, ["deletes-messages"])
+    assert len(refused.value.problems) == 1
+
+
+def test_a_replaced_stream_takes_its_consumers_with_it() -> None:
+    plan = planned(live(wished()), wished("streams: {tasks: {storage: memory}}"))
+    assert [(change.ref, change.action) for change in plan.changes] == [
+        (TASKS, Action.REPLACE),
+        (WORKER, Action.REPLACE),
+    ]
+    assert plan.changes[1].depends_on == (TASKS,)
+
+
+def test_a_target_is_a_role_of_the_manifest_or_of_what_it_left() -> None:
+    two = live(wished(roles="cto, ceo"))
+    assert {orphan.role for orphan in planned(two, wished(), targets=["ceo"]).orphans} == {"ceo"}
+    with pytest.raises(UsageInvalid, match="no role is called dev, ops"):
+        planned(two, wished(), targets=["cto", "ops", "dev"])
+
+
+def test_a_target_changes_nothing_else() -> None:
+    desired = wished("streams: {tasks: {max_age: 1h}, inboxes: {max_age: 1h}}", roles="cto, ceo")
+    plan = planned(live(wished(roles="cto, ceo")), desired, targets=["cto"])
+    assert only(plan) == (TASKS, Action.UPDATE, Cause.MANIFEST)
+
+
+def test_a_prefix_is_another_name_and_no_deletion() -> None:
+    plan = planned(live(wished()), wished("naming: {stream_prefix: NEW_}"), prune=True)
+    assert {(change.action, change.cause) for change in plan.changes} == {(Action.REPLACE, Cause.MANIFEST)}
+    assert {change.ref.stream for change in plan.changes} == {
+        f"NEW_{change.current_ref.stream}" for change in plan.changes
+    }
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (configured(max_age=1), "AGENT_CTO_TASKS was changed"),
+        (marked(role=None), "AGENT_CTO_TASKS was changed"),
+        (lambda found: replace(found, created="2026-01-02T00:00:00Z"), "AGENT_CTO_TASKS was changed"),
+        (gone, "AGENT_CTO_TASKS was deleted"),
+    ],
+    ids=["a field", "a mark", "made anew", "deleted"],
+)
+def test_a_plan_holds_for_the_state_that_it_was_made_from(
+    edit: Callable[[Resource], Resource | None], message: str
+) -> None:
+    before = planned(live(wished()), wished())
+    refuse_unless_same(before, planned(live(wished()), wished()))
+    with pytest.raises(PlanStale, match=message):
+        refuse_unless_same(before, planned(live(wished(), TASKS=edit), wished()))
+
+
+LEASE = Resource(Ref("KV_cyborg-infra"), {}, counts=StreamCounts(messages=1))
+OTHER = Resource(Ref("OTHER"), {"subjects": ["gen.agents.cto.tasks"]}, counts=StreamCounts())
+BUSIER = FACTS._replace(limits=Limits(streams=1, storage=1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "holds"),
+    [
+        (State(server_info=FACTS), State(server_info=FACTS), True),
+        (State(server_info=FACTS), State({LEASE.ref: LEASE}, BUSIER), True),
+        (State(server_info=FACTS), State({OTHER.ref: OTHER}, FACTS), False),
+        (State(server_info=FACTS), State(server_info=FACTS._replace(account="B")), False),
+        (State(server_info=FACTS), State(), False),
+        (
+            State(server_info=FACTS._replace(limits=Limits(max_streams=9))),
+            State({LEASE.ref: LEASE}, FACTS._replace(limits=Limits(max_streams=9, streams=1))),
+            False,
+        ),
+        (live(wished(), TASKS=configured(max_age=1)), live(wished(), TASKS=configured(max_age=1)), False),
+    ],
+    ids=["same", "lease", "stream", "account", "unknown", "limits", "touches"],
+)
+def test_a_plan_that_is_still_valid_would_be_planned_again(*, then: State, now: State, holds: bool) -> None:
+    """An apply plans again unless it only creates, in an account without limits, where nothing came but its lease."""
+    found = planned(then, wished())
+    assert found.is_valid_for(now) is holds
+    if holds:
+        assert planned(now, wished()).changes == found.changes
+
+
+def test_messages_make_no_plan_stale() -> None:
+    before = planned(live(wished()), wished())
+    busy = live(wished(), TASKS=lambda found: replace(found, counts=StreamCounts(messages=7)))
+    refuse_unless_same(before, planned(busy, wished()))
+
+
+def test_every_hazard_has_to_be_named() -> None:
+    full = live(wished(), TASKS=lambda found: replace(found, counts=StreamCounts(messages=7, bytes=70)))
+    plan = planned(full, wished("streams: {tasks: {max_msgs: 2}}"))
+    refuse_unless_allowed(plan, ["deletes-messages"])
+    for allow in ([], ["resets-progress"], ["all"]):
+        with pytest.raises(PlanRefused, match="5 oldest messages above 2"):
+            refuse_unless_allowed(plan, allow)
+
+
+def test_done_means_that_it_holds() -> None:
+    desired = wished("streams: {tasks: {max_age: 1h}}")
+    plan = planned(live(wished()), desired)
+    done = [Outcome(change, ResultStatus.SUCCEEDED) for change in plan.changes]
+    assert verify_outcomes(done, planned(live(desired), desired)) == done
+    (outcome,) = verify_outcomes(done, planned(live(desired, TASKS=configured(max_msgs=7)), desired))
+    assert outcome.status is ResultStatus.FAILED
+    assert outcome.problem is not None
+    assert "differs in max_msgs" in outcome.problem.message
+
+
+def test_what_the_server_adds_to_metadata_is_nothing() -> None:
+    labels = {**wished().resources[TASKS].metadata, "_nats.ver": "2.15.1", "_nats.level": "5"}
+    assert not planned(live(wished(), TASKS=configured(metadata=labels)), wished())
+
+
+def test_marks_alone_are_no_change_of_what_a_stream_does() -> None:
+    unowned = live(wished(), TASKS=configured(metadata={}))
+    (change,) = planned(unowned, wished()).changes
+    assert change.action is Action.ADOPT
+    assert {field.field.removeprefix("metadata.") for field in change.fields} >= {OWNER_KEY, APPLIED_KEY}
+    assert all(field.field.startswith("metadata.cyborg-infra.") for field in change.fields)
+
+
+def test_what_a_role_that_goes_gives_up_meanwhile_is_told_to_become_no_dead_letter() -> None:
+    """DEAD_LETTERS no longer takes its notices in before its stream is gone."""
+    plan = planned(live(wished(roles="cto, dev")), wished(), prune=True)
+    assert list(plan.notes) == [
+        "a message of AGENT_DEV_TASKS that fails for good during this apply becomes no dead letter"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "cluster", "is_told"),
+    [
+        ((2, 10, 26), "c", False),
+        ((2, 11, 9), "c", False),
+        ((2, 11, 10), "c", True),
+        ((2, 11, 17), "c", True),
+        ((2, 12, 0), "c", False),
+        ((2, 12, 2), "c", True),
+        ((2, 12, 2), "", False),
+        ((2, 12, 3), "c", False),
+        ((2, 15, 1), "c", False),
+    ],
+)
+def test_streams_that_a_killed_server_forgets_are_told(
+    version: tuple[int, int, int], cluster: str, *, is_told: bool
+) -> None:
+    """Only what is updated: a stream that is new and no more is kept."""
+    facts = FACTS._replace(version=Version(*version), cluster=cluster, peers=3 if cluster else 0)
+    now = replace(live(wished(), TASKS=configured(max_age=1)), server_info=facts)
+    told = [
+        note for note in planned(now, wished()).notes if "AGENT_CTO_TASKS, and deletes its copies" in note
+    ]
+    assert bool(told) is is_told
+    new = planned(State(server_info=facts), wished())
+    assert not [note for note in new.notes if "deletes its copies" in note]
+
+
+def test_a_cluster_of_which_too_few_servers_are_known_is_no_reason_to_refuse() -> None:
+    """Those that are down are not counted; if there are really too few, the server says so."""
+    facts = FACTS._replace(cluster="c", peers=2)
+    plan = planned(State(server_info=facts), wished("defaults: {replicas: 3}\n"))
+    assert plan.blocking_problems == ()
+    assert [note.partition(":")[0] for note in plan.notes] == [
+        "3 replicas need 3 servers, and 2 of the cluster are known of"
+    ]
+    assert not planned(State(server_info=facts), wished("defaults: {replicas: 2}\n")).notes
+
+
+def test_an_account_limit_of_pending_messages_refuses_what_says_more_and_is_the_value_of_what_says_nothing() -> (
+    None
+):
+    """It does not concern a push consumer without acknowledgements."""
+    account = State(server_info=FACTS._replace(limits=Limits(max_ack_pending=100)))
+    silent = "inbox_reader: {ack_policy: none, deliver_subject: push.inbox}"
+    desired = wished(f"consumers: {{{silent}, broadcast_reader: {{max_ack_pending: 101}}}}")
+    changes = [change for change in planned(account, desired).changes if change.ref.consumer]
+    refused = {change.ref for change in changes if change.problems}
+    assert refused == {reader.ref for reader in desired.consumers() if reader.get("max_ack_pending") == 101}
+    wanted = [change.after for change in changes if change.after and not change.problems]
+    assert {reader.config.get("max_ack_pending") for reader in wanted} == {None, 5, 100}  # a worker's is 5
