@@ -18,7 +18,7 @@ empty :=
 space := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-servers chaos fuzz check fmt cases bench bench-full docs build lock
+.PHONY: help setup demo test judges test-fast test-servers chaos fuzz check fmt cases bench bench-full docs build lock lock-judges
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,10 @@ demo: $(PACKAGE) ## Plan, apply, break and repair an organisation on a real serv
 
 test: setup ## Run every test, against real servers: the newest version and the oldest
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+judges: $(TOOLS) ## Let other projects' tools judge what this one writes; installs them into .judges
+	$(BIN)/python -m tests.judges.registry
+	$(BIN)/pytest --timeout 600 tests/judges
 
 test-fast: $(TOOLS) ## Run the tests that need no server; under a minute
 	CYBORG_INFRA_TEST_DRAWS=0.1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not server" \
@@ -78,6 +82,10 @@ lock: $(PACKAGE) ## Write requirements-dev.lock anew, with the newest versions t
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra server --group dev --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
+
+lock-judges: $(TOOLS) ## Write the locks of what `make judges` installs anew, from its table
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m tests.judges.registry --lock
 
 $(PACKAGE): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "cyborg-infra needs Python 3.11 or later: make PYTHON=/path/to/python3" >&2; exit 1; }

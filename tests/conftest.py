@@ -27,6 +27,7 @@ LONGEST = (  # they wait for elections more than they compute
     "tests/server/test_operator_day.py",
     "tests/server/apply/test_stream_backups.py",
 )
+collect_ignore = ["judges"]  # `make judges` names them
 FOLDERS_WITH_SERVERS = ("chaos", "predictions", "robustness", "server")
 
 

