@@ -33,7 +33,7 @@ def save(plan: Plan, path: Path) -> None:
         raise UsageInvalid(Problem("out", f"{path} {found}, and stays as it is", None, _ANOTHER))
     text = json_text(json_format.saved(plan))
     try:
-        _replace_file(path, text, _OWNER_ONLY_MODE)
+        replace_file(path, text, _OWNER_ONLY_MODE)
     except OSError as error:
         raise UsageInvalid(Problem("out", f"cannot write {path}: {error.strerror}")) from None
 
@@ -44,7 +44,7 @@ def create(path: Path, text: str) -> None:
         with path.open("x"):  # the name is ours, with the rights that a new file gets here
             pass
         try:
-            _replace_file(path, text, stat.S_IMODE(path.stat().st_mode))
+            replace_file(path, text, stat.S_IMODE(path.stat().st_mode))
         except BaseException:
             path.unlink()
             raise
@@ -82,7 +82,7 @@ def _overwrite_obstacle(path: Path) -> str | None:
     return None
 
 
-def _replace_file(path: Path, text: str, mode: int) -> None:
+def replace_file(path: Path, text: str, mode: int) -> None:
     """Replace the file at `path` by a new one with this text and these rights: at every moment the old one is whole or the new one.
 
     Raises OSError, with what was there as it was.

@@ -17,3 +17,8 @@ class Subject(NamedTuple):
     publishers: tuple[str, ...]
     readers: tuple[str, ...]
     meaning: str
+
+
+def inbox_prefix(role: str) -> str:
+    """Return what the replies to a role come under: on `_INBOX.>` everybody would hear everybody's."""
+    return f"_INBOX_{role}"

@@ -1,0 +1,83 @@
+"""What every format is made of: what it is given, what it returns, and how a text says what it could not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cyborg_infra.model.fields import FIELDS
+from cyborg_infra.model.naming import Subject
+from cyborg_infra.model.normalise import without_server_labels
+from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.resources import Resource, State
+
+
+class ExportInput(NamedTuple):
+    """What is exported: the organisation, its namespace, and its streams and consumers.
+
+    `schemas` are the JSON Schemas of the messages by their type, `settings` what the format may be told, all of them.
+    """
+
+    org: Org
+    subjects: Sequence[Subject]
+    state: State
+    schemas: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, str]
+
+    @property
+    def headline(self) -> str:
+        """The first words of whatever is written."""
+        env = f", environment {self.org.environment}" if self.org.environment else ""
+        return f"Organisation {self.org.name}{env}. Written by cyborg-infra: change the manifest, and export again."
+
+
+class Export(NamedTuple):
+    """The files of a format, by their path below the directory that they are written to; `gaps` in sentences.
+
+    A gap is something of the organisation that the format cannot say, or what it is used with would not do.
+    """
+
+    files: Mapping[str, str]
+    gaps: Sequence[str] = ()
+
+
+class Setting(NamedTuple):
+    """Something that a format may be told; of `choices` if there are any."""
+
+    default: str
+    doc: str
+    choices: tuple[str, ...] = ()
+
+
+class Format(NamedTuple):
+    """A row of FORMATS. `configures` if it has the settings of streams and consumers: these can be those of the server."""
+
+    about: str
+    write: Callable[[ExportInput], Export]
+    settings: Mapping[str, Setting] = {}
+    configures: bool = False
+
+
+def comments(lines: Iterable[str], mark: str = "#") -> str:
+    """Return the lines as comments, each ended."""
+    return "".join(f"{mark} {_in_one_line(line)}".rstrip() + "\n" for line in lines)
+
+
+def head(given: ExportInput, gaps: Sequence[str], mark: str = "#") -> str:
+    """Return the first comment of a text: whose it is, and what it does not say."""
+    told = ["", "Not in here:", *(f"- {gap}" for gap in gaps)] if gaps else []
+    return comments([given.headline, *told], mark)
+
+
+def written_config(resource: Resource) -> dict[str, Any]:
+    """Return the configuration with every field that it has, but for what says nothing and older servers do not know."""
+    table = FIELDS[resource.ref.kind]
+    return {
+        name: value
+        for name, value in without_server_labels(resource.config).items()
+        if name not in table or not table[name].since or value != table[name].default
+    }
+
+
+def _in_one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -1,0 +1,18 @@
+"""The table of formats: what `export` can write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cyborg_infra.export import nats
+from cyborg_infra.export.exported import Format
+
+FORMATS: Mapping[str, Format] = {
+    "nats": Format(
+        "files for `nats stream add` and `nats consumer add`, a script that uses them, a context for each role",
+        nats.write,
+        nats.SETTINGS,
+        configures=True,
+    ),
+}
+"""By the word that names it on the command line."""

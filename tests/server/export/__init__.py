@@ -1,0 +1,1 @@
+"""Tests of exports against real servers."""
