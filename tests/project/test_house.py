@@ -287,6 +287,7 @@ def test_the_version_stands_in_one_place() -> None:
 # What may name the command line's options and commands outside of `cli`, and why.
 NAMES_COMMANDS = {
     "render": "what the command line prints",
+    "export/": "command lines of other tools",
     "live/embedded.py": "nats-server's options",
     "live/verify/sandbox.py": "the task that it publishes says who does",
     "model/fields.py": "the `nats` CLI's options",
