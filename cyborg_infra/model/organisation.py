@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cyborg_infra.model.channels import BUILT_IN, Channel, ConsumerKind, StreamKind
+from cyborg_infra.model.identities import AuthSettings
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.units import MINUTE
 from cyborg_infra.model.valueclass import valueclass
@@ -174,6 +175,7 @@ class Org:
     buckets: tuple[Bucket, ...] = ()
     groups: tuple[Group, ...] = ()
     channels: tuple[Channel, ...] = BUILT_IN
+    auth: AuthSettings = AuthSettings()
     subject_prefix: str | None = None  # what all subjects begin with; None is the name, "" is nothing
     has_chart: bool = field(init=False, repr=False, compare=False)
     _roles: Mapping[str, Role] = field(init=False, repr=False, compare=False)

@@ -1,0 +1,1 @@
+"""Derive from an organisation who may publish and hear what."""

@@ -1,0 +1,245 @@
+"""Who may publish and hear what: every identity of an organisation, each subject with its reason.
+
+An agent gets what its role does and nothing else. It reads consumers that exist before it comes, and may not make one:
+whoever may make a consumer on a stream can read all of it, and take over or delete another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from cyborg_infra.core.desired import naming
+from cyborg_infra.core.desired.chart import Assigners
+from cyborg_infra.core.identity import grants
+from cyborg_infra.core.identity.standing import MEANINGS, standing_permissions
+from cyborg_infra.model.buckets import bucket_stream
+from cyborg_infra.model.channels import Channel, Party, Scope
+from cyborg_infra.model.identities import (
+    INBOX_PREFIX,
+    Grant,
+    Identity,
+    IdentityKind,
+    Standing,
+)
+from cyborg_infra.model.organisation import Bucket, Org, Role
+from cyborg_infra.model.problems import ManifestInvalid, Problem
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import Resource, State
+
+
+def identities(org: Org, state: State, domain: str | None = None) -> tuple[Identity, ...]:
+    """Return the identities of an organisation: its roles as the manifest has them, then the standing ones.
+
+    `state` is what it expands to. `domain` is the JetStream domain that its clients reach through a leaf node.
+    Raises ManifestInvalid where a role has the name of a standing identity, and where a channel's subject would take in
+    subjects that are not the organisation's.
+    """
+    _refuse_equal_names(org)
+    _refuse_subjects_of_the_server(org)
+    roles = _Roles(org, state)
+    found = [
+        *(roles.identity(role) for role in org.roles),
+        *(_standing(org, state, each) for each in Standing),
+    ]
+    return tuple(
+        each._replace(
+            publish=_each_once(grants.in_domain(each.publish, domain)),
+            subscribe=_each_once(each.subscribe),
+        )
+        for each in found
+    )
+
+
+def _each_once(rows: Iterable[Grant]) -> tuple[Grant, ...]:
+    """Return the grants without those of a subject that came before; the first reason stands."""
+    return tuple({row.subject: row for row in reversed(list(rows))}.values())[::-1]
+
+
+def _refuse_equal_names(org: Org) -> None:
+    problems = [
+        Problem(
+            "identity-name",
+            f"role {role.name} and the standing identity {standing} have the same name",
+            role.mark,
+            f"call the standing one otherwise: auth: {{names: {{{standing}: {standing}-user}}}}",
+        )
+        for standing in Standing
+        if (role := org.role(org.auth.name_of(standing)))
+    ]
+    if problems:
+        raise ManifestInvalid(*problems)
+
+
+def _refuse_subjects_of_the_server(org: Org) -> None:
+    """Raise where a grant for a channel would be one for JetStream's API or for inboxes as well."""
+    problems = [
+        Problem(
+            "identity-subject",
+            f"no permission can be derived for channel {channel.name}: {subject} takes in subjects that are not the organisation's",
+            channel.mark,
+            "let it begin with a token of its own, or set naming: {subject_prefix: ...}",
+        )
+        for channel in org.channels
+        for subject in _subjects_of(org, channel)
+        if subject.startswith(_RESERVED)
+    ]
+    if problems:
+        raise ManifestInvalid(*dict.fromkeys(problems))
+
+
+_RESERVED = ("*", ">", "$", INBOX_PREFIX.rstrip("_"))
+"""What a subject begins with that is, or may be, the server's own or somebody's inbox."""
+
+
+def _subjects_of(org: Org, channel: Channel) -> Iterator[str]:
+    match channel.scope:
+        case Scope.ROLE:
+            yield from (org.subject(channel.subject_of(role.name)) for role in org.roles)
+        case Scope.EVENT:
+            yield from (org.subject(channel.subject_of(event.name)) for event in org.events)
+        case Scope.ORG:
+            yield org.subject(channel.subject)
+
+
+def inbox_prefix(org: Org, name: str) -> str:
+    """Return the prefix of an identity's inboxes. Two organisations in one account have different ones by their stream_prefix."""
+    return f"{INBOX_PREFIX}{org.stream_prefix}{name}"
+
+
+def _inbox(prefix: str) -> Grant:
+    return Grant(f"{prefix}.>", "its inbox: answers, and the messages that it pulls")
+
+
+def _standing(org: Org, state: State, standing: Standing) -> Identity:
+    name = org.auth.name_of(standing)
+    prefix = inbox_prefix(org, name)
+    may = standing_permissions(org, state, standing, prefix)
+    return Identity(
+        name,
+        IdentityKind.STANDING,
+        prefix,
+        may.publish,
+        (_inbox(prefix), *may.subscribe),
+        may.deny_publish,
+        may.deny_subscribe,
+        meaning=MEANINGS[standing],
+    )
+
+
+class _Roles:
+    """The permissions of roles. What is the same for all of them, or takes all of them to know, is worked out once."""
+
+    def __init__(self, org: Org, state: State) -> None:
+        self._org, self._state = org, state
+        self._consumers: dict[str, list[Resource]] = {}
+        for consumer in state.consumers():
+            if consumer.role is not None:
+                self._consumers.setdefault(consumer.role, []).append(consumer)
+        self._receivers: dict[str, list[Role]] = {}
+        assigners = Assigners(org)
+        for role in org.roles if org.has_chart else ():
+            for name in assigners.of(role):
+                self._receivers.setdefault(name, []).append(role)
+
+    def identity(self, role: Role) -> Identity:
+        """Return what one role is on the server."""
+        prefix = inbox_prefix(self._org, role.name)
+        publish, subscribe = list[Grant](), [_inbox(prefix)]
+        for channel in self._org.channels:
+            if channel.scope is Scope.EVENT:
+                publish += self._published_events(channel, role)
+                subscribe += self._heard_events(channel, role)
+            else:
+                publish += self._published(channel, role)
+                subscribe += self._heard(channel, role)
+        is_asked = len(subscribe) > 1
+        for consumer in self._consumers.get(role.name, ()):
+            out, pushed = grants.use_consumer(consumer)
+            publish += out
+            subscribe += pushed
+        for bucket in self._org.buckets:
+            publish += self._bucket(bucket, role)
+        return Identity(
+            role.name,
+            IdentityKind.ROLE,
+            prefix,
+            tuple(publish),
+            tuple(subscribe),
+            responses=self._org.auth.responses if is_asked else None,
+            meaning=role.description,
+        )
+
+    def _published(self, channel: Channel, role: Role) -> Iterator[Grant]:
+        """Yield where the role publishes on a channel."""
+        for party in channel.publishers:
+            match party:
+                case Party.SELF:
+                    yield from self._subjects(channel, [role], "its own")
+                case Party.CHART if self._org.has_chart:
+                    receivers = self._receivers.get(role.name, [])
+                    yield from self._subjects(channel, receivers, "by the chart")
+                case Party.CHART | Party.ANYONE:
+                    yield from self._all(channel, "anyone")
+                case Party.SERVER | Party.OPERATOR:
+                    pass
+                case _ if role.name in self._org.members([party]):
+                    yield from self._all(channel, f"publishers: {party}")
+
+    def _heard(self, channel: Channel, role: Role) -> Iterator[Grant]:
+        """Yield what the role hears on a channel that nothing stores. Of one that is stored it has a consumer."""
+        if channel.stream is not None:
+            return
+        for party in channel.readers:
+            match party:
+                case Party.SELF:
+                    own = channel.subject_of(role.name)
+                    yield Grant(self._org.subject(own), f"channel {channel.name}: its own")
+                case Party.ANYONE:
+                    yield from self._all(channel, "anyone")
+                case Party():
+                    pass
+                case _ if role.name in self._org.members([party]):
+                    yield from self._all(channel, f"readers: {party}")
+
+    def _subjects(self, channel: Channel, of: Iterable[Role], why: str) -> Iterator[Grant]:
+        """Yield a channel's subjects of some roles; what a stream stores is stored under a role's former name as well."""
+        for role in of:
+            for name in naming.role_names(role) if channel.stream else (role.name,):
+                reason = (
+                    f"channel {channel.name} of {name}: {why}"
+                    if why != "its own"
+                    else f"channel {channel.name}: {why}"
+                )
+                yield Grant(self._org.subject(channel.subject_of(name)), reason)
+
+    def _all(self, channel: Channel, why: str) -> Iterator[Grant]:
+        """Yield a channel's subjects of all roles: one pattern, unless it would begin with a wildcard, and so meet JetStream's own."""
+        pattern = self._org.subject(channel.subject_of("*"))
+        if channel.scope is Scope.ROLE and pattern.split(".")[0] in ("*", ">"):
+            yield from self._subjects(channel, self._org.roles, why)
+        else:
+            yield Grant(pattern, f"channel {channel.name}: {why}")
+
+    def _published_events(self, channel: Channel, role: Role) -> Iterator[Grant]:
+        for event in self._org.events:
+            if role.name in self._org.members(event.publishers):
+                subject = self._org.subject(channel.subject_of(event.name))
+                yield Grant(subject, f"event {event.name}: publishes it")
+
+    def _heard_events(self, channel: Channel, role: Role) -> Iterator[Grant]:
+        for event in self._org.events:
+            if not event.durable and role.name in self._org.members(event.subscribers):
+                subject = self._org.subject(channel.subject_of(event.name))
+                yield Grant(subject, f"event {event.name}: subscribes to it")
+
+    def _bucket(self, bucket: Bucket, role: Role) -> Iterator[Grant]:
+        reads, writes = (
+            not named or role.name in self._org.members(named) for named in (bucket.readers, bucket.writers)
+        )
+        if reads or writes:
+            yield grants.open_bucket(bucket.name)
+        if reads:
+            stream = self._state.resources.get(Ref(bucket_stream(bucket.name)))
+            yield from grants.read_bucket(bucket.name, direct=bool(stream and stream.get("allow_direct")))
+        if writes:
+            yield grants.write_bucket(bucket.name)

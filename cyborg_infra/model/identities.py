@@ -1,0 +1,120 @@
+"""Who connects to the server, and what each may publish and hear: the permissions of roles and of those who run the organisation.
+
+A server takes a list of subjects for each direction. An empty list of what is allowed restricts nothing (measured, 2.10.26
+and 2.15.1), so that `Rules` denies everything instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from cyborg_infra.model.subjects import covers, overlap
+from cyborg_infra.model.units import MINUTE
+
+RESPONSE_EXPIRES_NS = 30 * MINUTE
+"""How long an agent may take to answer a request, unless the manifest says otherwise. The server's own two minutes silence one that reasons."""
+
+INBOX_PREFIX = "_INBOX_"
+EVERYTHING = ">"
+
+
+class IdentityKind(StrEnum):
+    """Whose an identity is."""
+
+    ROLE = "role"
+    STANDING = "standing"
+    """Of somebody who is no role: who plans, applies, looks."""
+
+
+class Standing(StrEnum):
+    """The identities that every organisation has beside its roles. The manifest may call one otherwise: `auth.names`."""
+
+    READER = "reader"
+    """Plans, and looks for drift."""
+    WRITER = "writer"
+    """Applies."""
+    OPERATOR = "operator"
+    """Looks at the status, sends, and handles dead letters."""
+    MONITOR = "monitor"
+    """Looks, and touches nothing."""
+    ALERTS = "alerts"
+    """Hears of dead letters."""
+    VERIFIER = "verifier"
+    """Tries a copy of the organisation."""
+
+
+class Grant(NamedTuple):
+    """One subject, or pattern of subjects, and why: which channel, event, bucket, consumer or command it is for."""
+
+    subject: str
+    reason: str
+
+
+class Responses(NamedTuple):
+    """How many answers to a message that came with a reply subject are allowed, and for how long after it. `expires` is nanoseconds."""
+
+    max: int = 1
+    expires: int = RESPONSE_EXPIRES_NS
+
+
+class Rules(NamedTuple):
+    """What the server is told of one direction. `allow` or `deny` is never both empty."""
+
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+
+    def cover(self, subject: str) -> bool:
+        """Return whether all of a subject or pattern is allowed, and nothing of it denied."""
+        return any(covers(each, subject) for each in self.allow) and not any(
+            overlap(each, subject) for each in self.deny
+        )
+
+
+class Identity(NamedTuple):
+    """One user of the server. What is not granted is refused; what is denied is refused although a grant covers it."""
+
+    name: str
+    kind: IdentityKind
+    inbox_prefix: str  # what its client has to be told: `_INBOX_cto`
+    publish: tuple[Grant, ...]
+    subscribe: tuple[Grant, ...]
+    deny_publish: tuple[Grant, ...] = ()
+    deny_subscribe: tuple[Grant, ...] = ()
+    responses: Responses | None = None
+    meaning: str = ""
+
+    @property
+    def publish_rules(self) -> Rules:
+        """What the server is told of publishing."""
+        return _rules(self.publish, self.deny_publish)
+
+    @property
+    def subscribe_rules(self) -> Rules:
+        """What the server is told of subscribing."""
+        return _rules(self.subscribe, self.deny_subscribe)
+
+    @property
+    def subject_count(self) -> int:
+        """How many subjects the server is told, of both directions."""
+        return sum(len(part) for rules in (self.publish_rules, self.subscribe_rules) for part in rules)
+
+
+def _rules(allow: tuple[Grant, ...], deny: tuple[Grant, ...]) -> Rules:
+    refused = tuple(grant.subject for grant in deny)
+    return Rules(
+        tuple(grant.subject for grant in allow),
+        refused if allow else tuple(dict.fromkeys((*refused, EVERYTHING))),
+    )
+
+
+class AuthSettings(NamedTuple):
+    """What the manifest says of identities: how long an answer may take, and other names for standing ones."""
+
+    responses: Responses = Responses()
+    names: Mapping[Standing, str] = {}
+
+    def name_of(self, standing: Standing) -> str:
+        """Return the name of a standing identity."""
+        return self.names.get(standing, str(standing))
