@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cyborg_infra.export import nats
+from cyborg_infra.export import nack, nats, terraform
 from cyborg_infra.export.exported import Format
 
 FORMATS: Mapping[str, Format] = {
@@ -12,6 +12,18 @@ FORMATS: Mapping[str, Format] = {
         "files for `nats stream add` and `nats consumer add`, a script that uses them, a context for each role",
         nats.write,
         nats.SETTINGS,
+        configures=True,
+    ),
+    "terraform": Format(
+        "resources of the JetStream provider of Terraform and OpenTofu, and what imports the living ones",
+        terraform.write,
+        terraform.SETTINGS,
+        configures=True,
+    ),
+    "nack": Format(
+        "objects of NACK, the JetStream controller of Kubernetes",
+        nack.write,
+        nack.SETTINGS,
         configures=True,
     ),
 }
