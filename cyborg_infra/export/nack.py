@@ -183,7 +183,9 @@ def _origin(value: Config) -> dict[str, Any]:
 
 def _max_ack_pending(ref: Ref, value: int, gaps: list[str]) -> dict[str, Any]:
     if value < 0:
-        gaps.append(f"{ref}: max_ack_pending without a limit; NACK takes none, and the server's default holds")
+        gaps.append(
+            f"{ref}: max_ack_pending without a limit; NACK takes none, and the server's default holds"
+        )
         return {}
     return {"maxAckPending": value}
 

@@ -31,7 +31,9 @@ def yaml_text(documents: Iterable[Any]) -> str:
     Dumper.add_representer(str, text)
     return "".join(
         "---\n"
-        + yaml.dump(each, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=10**6)
+        + yaml.dump(
+            each, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=10**6
+        )
         for each in documents
     )
 
