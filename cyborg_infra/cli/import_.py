@@ -24,6 +24,15 @@ OrgName = Annotated[
 Prefix = Annotated[
     str, typer.Option("--stream-prefix", help="What its streams' names begin with.", metavar="PREFIX")
 ]
+Naming = Annotated[
+    str | None,
+    typer.Option(
+        "--naming",
+        help="A manifest, or the naming and channels of one, by which to read; its roles are ignored.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", help="The file to write [default: stdout].", metavar="FILE", show_default=False),
@@ -31,11 +40,18 @@ Out = Annotated[
 
 
 @connected
-def command(*, org: OrgName, stream_prefix: Prefix = "", out: Out = None, flags: provision.Flags) -> None:
+def command(
+    *,
+    org: OrgName,
+    stream_prefix: Prefix = "",
+    naming: Naming = None,
+    out: Out = None,
+    flags: provision.Flags,
+) -> None:
     """Write a manifest of what a server has, for `plan` to adopt. Changes nothing on the server."""
     server = provision.resolve(flags, os.environ)
     warn(*server.warnings)
-    text, notes = import_manifest(org, stream_prefix, server)
+    text, notes = import_manifest(org, stream_prefix, server, naming)
     text = manifest.SCHEMA_LINE + text
     written = create_manifest(out, text) if out else ""
     if out is None:

@@ -88,6 +88,48 @@ def _moved(
             marks.setdefault((*kind, *path[len(place) :]), mark)
 
 
+def describe_channels(channels: tuple[Channel, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a manifest says under `channels:` and under `naming:` for these: what differs from what is built in."""
+    said = {row.name: _description(row, _usual(row)) for row in channels}
+    left_out = {row.name: False for row in BUILT_IN if row.name not in said}
+    names: dict[str, dict[str, str]] = {"streams": {}, "consumers": {}}
+    for row in channels:
+        usual = _usual(row)
+        for section, of, as_usual in (
+            ("streams", row.stream, usual.stream),
+            ("consumers", row.reader, usual.reader),
+        ):
+            if of and as_usual and of.name != as_usual.name:
+                names[section][of.kind] = of.name
+    return {name: body for name, body in {**said, **left_out}.items() if body or body is False}, names
+
+
+def _usual(row: Channel) -> Channel:
+    """Return the channel as it is where only what it is called, of what it is, and who reads it is said."""
+    if not row.is_own:
+        return next(each for each in BUILT_IN if each.name == row.name)
+    return _read_by(own_channel(row.name, row.scope, durable=row.stream is not None), row.readers)
+
+
+def _description(row: Channel, usual: Channel) -> dict[str, Any]:
+    of = {"of": str(row.scope), "durable": row.stream is not None} if row.is_own else {}
+    bare = own_channel(row.name, row.scope, durable=False) if row.is_own else usual
+    told = {
+        "subject": (row.subject, usual.subject),
+        "description": (row.meaning, usual.meaning),
+        "publishers": (_said(row.publishers), _said(usual.publishers)),
+        "readers": (_said(row.readers), _said(bare.readers)),
+        "send_to": (row.send_to, usual.send_to),
+    }
+    return {name: value for name, value in of.items() if value} | {
+        name: value for name, (value, as_usual) in told.items() if value != as_usual
+    }
+
+
+def _said(parties: Parties) -> str | list[str]:
+    return str(parties[0]) if len(parties) == 1 and isinstance(parties[0], Party) else [*map(str, parties)]
+
+
 def own_keys(data: Any) -> Mapping[str, tuple[str, ...]]:
     """Return the keys that a manifest's own channels add to the sections of it: streams, consumers, role, alerts.
 
@@ -121,20 +163,21 @@ def _own(source: Source, said: Mapping[Any, Any], problems: list[Problem]) -> It
 def _changed(source: Source, row: Channel, body: Mapping[str, Any]) -> Channel:
     if not body:
         return row
-    readers, reader = _parties(body.get("readers"), row.readers), row.reader
-    if reader and row.is_own and readers == (Party.OPERATOR,):
-        reader = reader._replace(
-            name=reader.name.removeprefix(f"{ROLE}-")
-        )  # there is one, which is no role's
+    row = _read_by(row, _parties(body.get("readers"), row.readers))
     return row._replace(
-        reader=reader,
         subject=_text(body.get("subject")) or row.subject,
         publishers=_parties(body.get("publishers"), row.publishers),
-        readers=readers,
         meaning=_text(body.get("description")) or row.meaning,
         send_to=_text(body.get("send_to")),
         mark=source.key(("channels", row.name)),
     )
+
+
+def _read_by(row: Channel, readers: Parties) -> Channel:
+    reader = row.reader
+    if reader and row.is_own and readers == (Party.OPERATOR,):  # there is one, which is no role's
+        reader = reader._replace(name=reader.name.removeprefix(f"{ROLE}-"))
+    return row._replace(reader=reader, readers=readers)
 
 
 def _named(channel: Channel, streams: Mapping[str, Any], consumers: Mapping[str, Any]) -> Channel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from cyborg_infra.manifest import rules, schema, yaml_source
+from cyborg_infra.manifest import channel_rules, rules, schema, yaml_source
 from cyborg_infra.manifest.build import build
 from cyborg_infra.manifest.suggest import nearest
 from cyborg_infra.manifest.yaml_source import Source
@@ -28,6 +28,47 @@ def load(path: str | os.PathLike[str], env: str | None = None, *, offline: bool 
 def loads(text: str, env: str | None = None, *, file: str = "org.yaml", offline: bool = False) -> Org:
     """Return as `load`, from a manifest's text; `file` is the name that problems and marks carry. Raises as it does."""
     return _load(yaml_source.parse_yaml(text, file), env, offline=offline)
+
+
+def load_naming(path: str | os.PathLike[str], org: str) -> Org:
+    """Return an organisation of this name with the names, the channels and the groups that the file says, and without roles.
+
+    The file is a manifest, in which neither `org` nor `roles` has to stand; whatever else stands in it is checked and not used.
+
+    Raises:
+        ManifestInvalid: with every problem found, in the order of their places.
+    """
+    return _load_naming(yaml_source.read(path), org)
+
+
+def loads_naming(text: str, org: str, *, file: str = "naming.yaml") -> Org:
+    """Return as `load_naming`, from the file's text. Raises as it does."""
+    return _load_naming(yaml_source.parse_yaml(text, file), org)
+
+
+def _load_naming(found: Source, org: str) -> Org:
+    found.data = {"org": org, "roles": [org], **found.data}
+    refused = schema.check_schema(found)
+    for place, _problem in refused:
+        _blank(found, place)
+    found.data = {"org": org, **{key: found.data.get(key) for key in _NAMING}}
+    orgs, misfits = build(found)
+    problems = [*(problem for _path, problem in refused), *misfits, *check_names(orgs[None])]
+    if not any(found.data[key] for key in _NAMING) and not problems:
+        where, hint = found.mark(()), "write one of them, as in a manifest"
+        problems.append(Problem("no-names", "the file says neither naming nor channels", where, hint))
+    if found.problems or problems:
+        raise ManifestInvalid(*_in_order(found, problems))
+    return orgs[None]
+
+
+def check_names(org: Org) -> list[Problem]:
+    """Return what the rules of channels and names have against them, whichever roles there are."""
+    every = (rules.prefix_is_part_of_a_name, *channel_rules.RULES)
+    return list(dict.fromkeys(problem for rule in every for problem in rule(org)))
+
+
+_NAMING = ("naming", "channels", "groups")
 
 
 def _load(found: Source, env: str | None, *, offline: bool) -> Org:

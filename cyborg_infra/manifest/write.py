@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cyborg_infra.manifest.channels import describe_channels
 from cyborg_infra.manifest.field_values import from_wire
 from cyborg_infra.manifest.yaml_source import is_plain
 from cyborg_infra.model.buckets import WORD_OF
@@ -29,12 +30,14 @@ def _data(org: Org) -> dict[str, Any]:
     """Return the manifest as plain data; what is empty is left out."""
     layer = org.layers[0] if org.layers else Overrides()
     roles = {role.name: _role(role, layer) for role in org.roles}
+    channels, names = describe_channels(org.channels)
     found = {
         "org": org.name,
         "description": org.description,
-        "naming": {"stream_prefix": org.stream_prefix} if org.stream_prefix else {},
+        "naming": _naming(org, names),
         "roles": roles if any(roles.values()) else list(roles),
         "groups": {group.name: list(group.members) for group in org.groups},
+        "channels": channels,
         "events": {event.name: _event(event) for event in org.events},
         "defaults": {
             "replicas" if name == "num_replicas" else name: value
@@ -46,6 +49,12 @@ def _data(org: Org) -> dict[str, Any]:
         "consumers": {kind: _fields(Kind.CONSUMER, own) for kind, own in layer.consumers.items()},
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _naming(org: Org, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    said = {"stream_prefix": org.stream_prefix} if org.stream_prefix else {}
+    prefix = {} if org.subject_prefix in (None, org.name) else {"subject_prefix": org.subject_prefix}
+    return {**said, **prefix, **{section: own for section, own in names.items() if own}}
 
 
 def _role(role: Role, layer: Overrides) -> dict[str, Any] | None:

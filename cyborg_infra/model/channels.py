@@ -6,7 +6,8 @@ A further channel is a further row: nothing else asks which ones there are.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple
@@ -205,6 +206,29 @@ def name_for(template: str, role: str) -> str:
     if UPPER_ROLE in template:
         template = template.replace(UPPER_ROLE, role.upper().replace("-", "_"))
     return template.replace(ROLE, role)
+
+
+def role_in(template: str, name: str) -> str | None:
+    """Return what stands in a name for the role: in upper case where the template has it so, "" if it has none; None if it makes no such name."""
+    for placeholder in (UPPER_ROLE, ROLE):
+        begin, found, end = template.partition(placeholder)
+        if found:
+            inside = name[len(begin) : len(name) - len(end)]
+            return inside if inside and name == begin + inside + end else None
+    return "" if name == template else None
+
+
+def common_template(names: Iterable[tuple[str, str]]) -> str | None:
+    """Return the template that makes most of these names, each of which stands behind its role; None where no name has its role in it.
+
+    Of two that make as many, the one with the role in upper case, and further in front.
+    """
+    found = Counter[str]()
+    for role, name in names:
+        for text, placeholder in ((name_for(UPPER_ROLE, role), UPPER_ROLE), (role, ROLE)) if role else ():
+            starts = (each.start() for each in re.finditer(f"(?={re.escape(text)})", name))
+            found.update(f"{name[:start]}{placeholder}{name[start + len(text) :]}" for start in starts)
+    return found.most_common(1)[0][0] if found else None
 
 
 TASKS: Final = "tasks"

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.importing import describe
 from cyborg_infra.core.importing.gaps import describe_gaps
+from cyborg_infra.core.importing.propose import propose_names
 from cyborg_infra.core.planning.planner import make_plan
 from cyborg_infra.live.connection.target import Target
-from cyborg_infra.manifest.load import loads
+from cyborg_infra.manifest.load import check_names, load_naming, loads
 from cyborg_infra.manifest.write import write_manifest
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import CyborgError, ManifestInvalid, Problem, UsageInvalid
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import Resource, State
 from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.subjects import is_name, is_token
 from cyborg_infra.model.wording import Command, Option, worded
 
 
-def import_manifest(org: str, stream_prefix: str, target: Target) -> tuple[str, list[str]]:
+def import_manifest(
+    org: str, stream_prefix: str, target: Target, naming: str | None = None
+) -> tuple[str, list[str]]:
     """Return a manifest of what the organisation has on the server, and in sentences what it does not say. Writes nothing.
 
-    A plan of it adopts, and changes only what the sentences tell. Raises UsageInvalid for a name that no
-    organisation can have, and CyborgError where no role of it is found.
+    Channels and names are those of the file `naming`; without one, channels are the built-in ones, under the names that they
+    seem to have. A plan of the manifest adopts, and changes only what the sentences tell.
+
+    Raises:
+        UsageInvalid: no organisation can be called so.
+        ManifestInvalid: `naming` cannot be used.
+        CyborgError: no role of it is found.
     """
     for what, name, usable in (
         (Option("org"), org, is_token(org) and is_name(org)),
@@ -30,25 +40,43 @@ def import_manifest(org: str, stream_prefix: str, target: Target) -> tuple[str, 
         if not usable:
             said = worded("{}: {} cannot be part of a subject or a name", what, repr(name))
             raise UsageInvalid(Problem("usage", said))
+    blank = load_naming(naming, org) if naming else Org(org, ())
+    if stream_prefix:
+        blank = replace(blank, stream_prefix=stream_prefix)
     from cyborg_infra.live.api.jetstream import connect_account
     from cyborg_infra.operations.event_loop import run_coroutine
-
-    blank = Org(org, (), stream_prefix=stream_prefix)
 
     async def read() -> State:
         async with connect_account(target) as server:
             account = await server.snapshot(org, State())
-            named = {
-                found.ref: found for found in account.streams() if describe.has_scheme_name(found, blank)
+            looked_at = {
+                found.ref: found
+                for found in account.streams()
+                if describe.has_scheme_name(found, blank) or (not naming and _may_be_ours(found, org))
             }
-            return await server.snapshot(org, State(named))
+            return await server.snapshot(org, State(looked_at))
 
     live = run_coroutine(read())
-    found = describe.describe_org(live, blank)
+    known = blank if naming else _proposed(live, blank)
+    found = describe.describe_org(live, known)
     if not found.roles:
         raise CyborgError(_nothing_found(live, org))
     head = f"The organisation {org} as `cyborg-infra import` found it. `cyborg-infra plan` tells what apply would do."
-    return write_manifest(found, head, notes := _describe_gaps(write_manifest(found, head), live)), notes
+    notes = _describe_gaps(write_manifest(found, head), live)
+    if known.channels != blank.channels or known.subject_prefix != blank.subject_prefix:
+        head = f"{head} What stands under naming is what the names on the server have in common."
+    return write_manifest(found, head, notes), notes
+
+
+def _may_be_ours(stream: Resource, org: str) -> bool:
+    """Return whether the organisation's name is a token of a subject that the stream stores."""
+    return any(org in subject.split(".") for subject in stream.get("subjects"))
+
+
+def _proposed(live: State, blank: Org) -> Org:
+    """Return the names that the account shows, as far as they can be told apart; `blank` if they cannot."""
+    proposed = propose_names(live, blank)
+    return blank if check_names(proposed) else proposed
 
 
 def _describe_gaps(manifest: str, live: State) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import event, given
@@ -12,8 +13,11 @@ from cyborg_infra.core.desired import expand as expansion
 from cyborg_infra.core.desired.naming import channel_subject
 from cyborg_infra.core.desired.rules import RULES_OF_SUBJECTS
 from cyborg_infra.core.desired.sandbox import sandbox_org
+from cyborg_infra.core.importing.describe import describe_org
 from cyborg_infra.core.operate.dead_letters import org_of_dead_letters
-from cyborg_infra.manifest.load import loads
+from cyborg_infra.core.planning.planner import make_plan
+from cyborg_infra.manifest.load import loads, loads_naming
+from cyborg_infra.manifest.write import write_manifest
 from cyborg_infra.model.channels import DEAD_LETTERS
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
@@ -130,6 +134,36 @@ def test_a_saved_plan_tells_whose_a_dead_letter_is_as_the_manifest_does(manifest
     tasks = ("tasks", "worker")
     assert {ref for ref, found in state.resources.items() if found.metadata[KIND_KEY] in tasks} <= again
     assert channel_subject(known, DEAD_LETTERS) == channel_subject(org, DEAD_LETTERS)
+
+
+@draws(300)
+@given(manifests(), st.booleans())
+def test_what_was_applied_is_imported_as_an_equal_organisation(
+    manifest: dict[str, Any],
+    by_file: bool,  # noqa: FBT001
+) -> None:
+    """By the channels and names of its manifest, whatever roles, events and settings that has."""
+    org = loaded(manifest)
+    if org is None:
+        return
+    state = expansion.expand(org)
+    names = replace(org, roles=(), events=(), layers=())
+    if by_file:
+        text = json.dumps({key: manifest[key] for key in ("channels", "naming")}, indent=1)
+        names = loads_naming(text, "gen")
+        assert [each._replace(mark=None) for each in names.channels] == [
+            each._replace(mark=None) for each in org.channels
+        ]
+    found = describe_org(state, names)
+    if not found.roles:  # nothing of it has a stream or a consumer
+        event("no role")
+        assert not any(each.role for each in state.resources.values())
+        return
+    again = expansion.expand(loads(write_manifest(found, "Imported.")))
+    assert {ref: each.normalised() for ref, each in again.resources.items()} == {
+        ref: each.normalised() for ref, each in state.resources.items()
+    }
+    assert not make_plan(state, again, owner="gen")
 
 
 @draws(200)

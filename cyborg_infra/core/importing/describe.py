@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,17 @@ from cyborg_infra.model.buckets import (
     is_bucket,
     task_state_bucket,
 )
-from cyborg_infra.model.channels import ConsumerKind, StreamKind, kinds_for_one_role
+from cyborg_infra.model.channels import (
+    ROLE,
+    UPPER_ROLE,
+    Channel,
+    ConsumerKind,
+    StreamKind,
+    kinds_for_one_role,
+    name_for,
+    role_in,
+)
+from cyborg_infra.model.channels import Scope as ChannelScope
 from cyborg_infra.model.fields import FIELDS, Field, Kind, Unit
 from cyborg_infra.model.metadata_keys import KIND_KEY, RENAMED_FROM_KEY
 from cyborg_infra.model.organisation import (
@@ -71,14 +81,14 @@ _RESERVED = "cyborg-infra."
 
 
 def describe_org(live: State, org: Org) -> Org:
-    """Return `org`, which needs only a name and a stream_prefix, with the roles, events and settings that `live` shows.
+    """Return `org`, of which names and channels are known, with the roles, events and settings that `live` shows.
 
     It expands to what is there, as far as a manifest can say it. What belongs to another organisation is not
     looked at. Without a role there is nothing to describe.
     """
     found = _of_scheme(live, org)
     names = _roles(found, org)
-    former = {role: name for name, role in _former_names(found, names, org).items()}
+    former = {role: name for name, role in _former_names(found, names).items()}
     org = replace(org, roles=tuple(Role(name, renamed_from=former.get(name, "")) for name in names))
     org = replace(org, events=tuple(_events(found, org)), buckets=tuple(_buckets(found, org)))
     level = live.server_info.level if live.server_info else NEWEST_LEVEL
@@ -89,7 +99,7 @@ def describe_org(live: State, org: Org) -> Org:
             if ref in found.resources:
                 own = settings.setdefault(_scope(wanted), {})
                 own |= _differences(found.resources[ref], wanted, later)
-    return replace(org, layers=(_shortest(settings),))
+    return replace(org, layers=(_shortest(settings, org),))
 
 
 def has_scheme_name(stream: Resource, org: Org) -> bool:
@@ -99,9 +109,16 @@ def has_scheme_name(stream: Resource, org: Org) -> bool:
     """
     if bucket := bucket_of(stream):
         return stream.owner == org.name or bucket.startswith((f"{org.name}-", f"{org.name}_"))
-    begin, end = naming.stream_name(org, StreamKind.TASKS, Role("\n")).split("\n")
-    name = stream.ref.stream
-    return name in naming.shared_names(org) or (name.startswith(begin) and name.endswith(end))
+    return stored_channel(stream, org) is not None
+
+
+def stored_channel(stream: Resource, org: Org) -> Channel | None:
+    """Return the channel whose streams are named so, whichever role it may be of."""
+    bare = stream.ref.stream.removeprefix(org.stream_prefix)
+    if org.stream_prefix + bare != stream.ref.stream:
+        return None
+    named = (each for each in org.channels if each.stream and role_in(each.stream.name, bare) is not None)
+    return next(named, None)
 
 
 def bucket_of(stream: Resource) -> str | None:
@@ -120,8 +137,17 @@ def _buckets(live_state: State, org: Org) -> Iterator[Bucket]:
 
 def belongs_to(stream: Resource, org: Org) -> bool:
     """Return whether the stream is the organisation's by its mark, or stores one of its subjects."""
-    stored = stream.get("subjects")
-    return stream.owner == org.name or any(overlap(subject, f"{org.name}.>") for subject in stored)
+    ours = (
+        [own] if (own := org.subject(">")) != ">" else [channel_pattern(org, each) for each in org.channels]
+    )
+    return stream.owner == org.name or any(
+        overlap(subject, each) for subject in stream.get("subjects") for each in ours
+    )
+
+
+def channel_pattern(org: Org, channel: Channel) -> str:
+    """Return every subject that the channel may have, whichever roles and events there are."""
+    return org.subject(channel.subject_of("*.>" if channel.scope is ChannelScope.EVENT else "*"))
 
 
 def _of_scheme(live: State, org: Org) -> State:
@@ -144,57 +170,74 @@ def _of_scheme(live: State, org: Org) -> State:
 
 
 def _roles(live_state: State, org: Org) -> list[str]:
-    """Return names of the roles: the subjects tell them, or the consumers' names; a stream's name alone has lost `-` and case."""
+    """Return names of the roles, the surest of each: a name in upper case has lost `-` and lower case."""
     named: dict[str, str] = {}
-    for stream in live_state.streams():
-        for role in _candidate_names(stream, live_state, org):
-            if _tasks_of(role, org) == stream.ref.stream:
-                named.setdefault(stream.ref.stream, role)
-    for kind in (ConsumerKind.INBOX_READER, ConsumerKind.BROADCAST_READER, ConsumerKind.EVENT_READER):
-        for consumer in live_state.consumers(_stream_of(org, kind)):
-            if reader := _reader(consumer, kind, org):
-                named.setdefault(_tasks_of(reader, org), reader)
+    shared = any(UPPER_ROLE in of.name for each in org.channels for of in (each.stream, each.reader) if of)
+    for name in _named_roles(live_state, org):
+        named.setdefault(name_for(UPPER_ROLE, name) if shared else name, name)
     return sorted(named.values())
 
 
-def _former_names(live_state: State, names: Sequence[str], org: Org) -> Mapping[str, str]:
-    """Return the name that a role had before -> the role, as marked on its stream; each name once, and none that is in use."""
-    marked = {name: live_state.resources.get(Ref(_tasks_of(name, org))) for name in names}
-    former = {
-        stream.metadata[RENAMED_FROM_KEY]: name
-        for name, stream in marked.items()
-        if stream and RENAMED_FROM_KEY in stream.metadata
-    }
-    return {name: role for name, role in former.items() if _is_role(name) and name not in names}
+def _named_roles(live_state: State, org: Org) -> Iterator[str]:
+    """Yield names of roles, the surest first: what streams of one role tell, then what consumers do."""
+    consumers: list[tuple[Resource, Channel]] = []
+    for stream in live_state.streams():
+        channel = stored_channel(stream, org)
+        if channel is None or channel.stream is None:
+            continue
+        readers = live_state.consumers(stream.ref.stream)
+        if channel.stream.is_for_each_role:
+            told = filter(None, _candidate_names(stream, readers, channel, org))
+            for name in told:
+                if naming.template_name(org, channel.stream, Role(name)) == stream.ref.stream:
+                    yield name
+                    break
+        else:
+            consumers += ((consumer, channel) for consumer in readers)
+    yield from filter(None, (reading_role(consumer, channel, org) for consumer, channel in consumers))
 
 
-def _candidate_names(stream: Resource, live_state: State, org: Org) -> Iterator[str]:
-    """Yield names that the role of a tasks stream may have, the surest first."""
-    begin, end = naming.channel_subject(org, channels.TASKS, "\n").split("\n")
+def _candidate_names(
+    stream: Resource, readers: Iterable[Resource], channel: Channel, org: Org
+) -> Iterator[str | None]:
+    """Yield names that the role of a stream may have, the surest first."""
+    yield stream.role
     for subject in stream.get("subjects"):
-        if subject.startswith(begin) and subject.endswith(end):
-            yield from filter(_is_role, [subject[len(begin) : -len(end)]])
-    if stream.role:
-        yield stream.role
-    for consumer in live_state.consumers(stream.ref.stream):
-        if role := _reader(consumer, ConsumerKind.WORKER, org):
-            yield role
+        yield role_of_subject(subject, channel, org)
+    for consumer in readers:
+        yield reading_role(consumer, channel, org)
+    if channel.stream and UPPER_ROLE not in channel.stream.name:
+        yield role_in(channel.stream.name, stream.ref.stream.removeprefix(org.stream_prefix))
 
 
-def _tasks_of(role: str, org: Org) -> str:
-    return naming.stream_name(org, StreamKind.TASKS, Role(role))
+def reading_role(consumer: Resource, channel: Channel, org: Org) -> str | None:
+    """Return the role whose consumer of the channel it is: its mark tells, or what it filters for, or its name. None for no role's."""
+    if channel.reader is None or channel.is_of_no_role:
+        return None
+    template, name = channel.reader.name, consumer.ref.consumer
+    filtered = [role_of_subject(subject, channel, org) for subject in consumer.filters]
+    told = [consumer.role, *(filtered if any(filtered) else [role_in(template, name)])]
+    return next((role for role in told if role and _is_role(role) and name_for(template, role) == name), None)
 
 
-def _stream_of(org: Org, kind: ConsumerKind) -> str:
-    channel = org.channel_of(kind)
-    return naming.template_name(org, channel.stream) if channel and channel.stream else ""
+def role_of_subject(subject: str, channel: Channel, org: Org) -> str | None:
+    """Return the role whose subject of the channel this is."""
+    wanted, tokens = org.subject(channel.subject).split("."), subject.split(".")
+    if channel.scope is not ChannelScope.ROLE or len(wanted) != len(tokens):
+        return None
+    own = [token for place, token in zip(wanted, tokens, strict=True) if place == ROLE]
+    rest = all(place in (ROLE, token) for place, token in zip(wanted, tokens, strict=True))
+    return own[0] if rest and _is_role(own[0]) else None
 
 
-def _reader(consumer: Resource, kind: ConsumerKind, org: Org) -> str | None:
-    """Return the role whose consumer of this kind it is, by its name."""
-    suffix = naming.consumer_name(org, kind, Role(""))
-    role = consumer.ref.consumer.removesuffix(suffix)
-    return role if role != consumer.ref.consumer and _is_role(role) else None
+def _former_names(live_state: State, names: Collection[str]) -> Mapping[str, str]:
+    """Return the name that a role had before -> the role, as marked on what is its own; each name once, and none that is in use."""
+    former = {
+        found.metadata[RENAMED_FROM_KEY]: found.role
+        for found in live_state.resources.values()
+        if found.role in names and RENAMED_FROM_KEY in found.metadata
+    }
+    return {name: role for name, role in former.items() if role and _is_role(name) and name not in names}
 
 
 def _is_role(name: str) -> bool:
@@ -202,15 +245,16 @@ def _is_role(name: str) -> bool:
 
 
 def _events(live_state: State, org: Org) -> Iterator[Event]:
-    """Yield the durable events: those that ORG_EVENTS names, or that a reader of a wider subject in it filters for."""
-    name = naming.stream_name(org, StreamKind.EVENTS)
-    if Ref(name) not in live_state.resources:
+    """Yield the durable events: those that their stream names, or that a reader of a wider subject in it filters for."""
+    channel = org.channel(channels.EVENTS)
+    name = naming.template_name(org, channel.stream) if channel and channel.stream else ""
+    if channel is None or Ref(name) not in live_state.resources:
         return
     stored = live_state.resources[Ref(name)].get("subjects")
     filters = {
         role: _filters(consumer) or [">"]
         for consumer in live_state.consumers(name)
-        if (role := _reader(consumer, ConsumerKind.EVENT_READER, org))
+        if (role := reading_role(consumer, channel, org))
     }
     read = [subject for wanted in filters.values() for subject in wanted]
     inside = [subject for subject in read if any(covers(pattern, subject) for pattern in stored)]
@@ -316,12 +360,12 @@ def _layer(settings: Mapping[Scope, FieldValues]) -> Overrides:
     )
 
 
-def _shortest(settings: Mapping[Scope, FieldValues]) -> Overrides:
+def _shortest(settings: Mapping[Scope, FieldValues], org: Org) -> Overrides:
     """Return the same settings: what all streams share as `defaults`, what all roles share at their kind."""
     rest = {scope: dict(fields) for scope, fields in settings.items()}
     streams = [fields for (kind, _), fields in rest.items() if isinstance(kind, StreamKind)]
     defaults = _take_common(streams, lambda name: name in _OF_ALL)
-    for kind in kinds_for_one_role(channels.BUILT_IN):
+    for kind in kinds_for_one_role(org.channels):
         of_roles = [fields for (own, _), fields in rest.items() if own == kind]
         if common := _take_common(of_roles, lambda name: name not in _NAMED_FIELDS):
             rest[kind, None] = common

@@ -167,6 +167,61 @@ def test_what_a_manifest_cannot_say_is_told_and_in_the_file(cli: Cli, server: Em
     assert [line.removeprefix("# - ") for line in ended.out.splitlines() if line.startswith("# - ")] == notes
 
 
+def test_other_names_are_proposed_where_they_have_a_pattern(
+    cli: Cli, project: Path, server: EmbeddedServer
+) -> None:
+    """A prefix of two tokens, streams and consumers by another scheme; what stores two channels is nobody's."""
+    with Api(server.url) as api:
+        hand = ByHand(api)
+        for role in ("cto", "data-eng"):
+            work = f"acme.eu.agents.{role}.tasks"
+            name = f"WORK_{role.upper().replace('-', '_')}"
+            hand.stream(name, work, max_age=3 * DAY, max_bytes=100 * MIB)
+            reader = {"ack_wait": 30 * MINUTE, "max_deliver": 3, "max_ack_pending": 5}
+            hand.consumer(name, f"agent-{role}", filter_subject=work, **reader)
+        hand.stream("MAIL", "acme.eu.agents.*.inbox", max_age=168 * HOUR, max_bytes=500 * MIB)
+        hand.stream("NEWS", "acme.eu.org.broadcasts", max_age=30 * DAY)
+        hand.stream("LOG", "acme.eu.agents.*.status", "acme.eu.events.>")
+        for role in ("cto", "data-eng"):
+            inbox, policy = f"acme.eu.agents.{role}.inbox", "acme.eu.org.broadcasts"
+            reader = {"ack_wait": 10 * MINUTE, "max_deliver": 3}
+            hand.consumer("MAIL", f"agent-{role}-inbox", filter_subject=inbox, **reader)
+            hand.consumer("NEWS", f"news-{role}", filter_subject=policy, ack_wait=5 * MINUTE, max_deliver=3)
+    ended = cli("import", "--org", "acme", "--out", "found.yaml", "--server", server.url)
+    assert ended.code == 0, ended.err
+    assert yaml.safe_load((project / "found.yaml").read_text(encoding="utf-8")) == {
+        "org": "acme",
+        "naming": {
+            "subject_prefix": "acme.eu",
+            "streams": {"tasks": "WORK_{ROLE}", "inboxes": "MAIL", "broadcasts": "NEWS"},
+            "consumers": {
+                "worker": "agent-{role}",
+                "inbox_reader": "agent-{role}-inbox",
+                "broadcast_reader": "news-{role}",
+            },
+        },
+        "roles": ["cto", "data-eng"],
+    }
+    assert "LOG is a stream outside the naming scheme and is left alone" in ended.err
+    assert "what the names on the server have in common" in (project / "found.yaml").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_a_file_of_names_that_cannot_be_used_is_refused_with_its_place(cli: Cli, project: Path) -> None:
+    names = project / "names.yaml"
+    for text, place, told in (
+        ("org: acme\nroles: [cto]\n", "names.yaml:1:1", "neither naming nor channels"),
+        ("naming: {streams: {tasks: A, inboxes: A}}\n", "names.yaml:1:39", "cannot be told apart"),
+        ("chanels: {control: {of: role}}\n", "names.yaml:1:1", "did you mean channels?"),
+    ):
+        names.write_text(text, encoding="utf-8")
+        ended = cli("import", "--org", "acme", "--naming", "names.yaml", "--server", "nats://127.0.0.1:1")
+        assert (ended.code, ended.out) == (1, "")
+        assert place in ended.err, ended.err
+        assert told in " ".join(ended.err.split())
+
+
 def test_where_nothing_fits_it_says_who_is_there(cli: Cli, server: EmbeddedServer) -> None:
     assert cli("apply", "--yes", "--server", server.url).code == 0
     ended = cli("import", "--org", "genbrain", "--server", server.url)
