@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 
 from cyborg_infra.operations import manifest
 from tests.support.cli import Cli
+from tests.support.cluster import free_ports
 from tests.support.transcript import BLOCK, matches, run, steps
 
 ROOT = Path(__file__).parents[2]
@@ -22,21 +22,14 @@ WITH_SHELL = [path for path in DOCUMENTS if steps(path.read_text(encoding="utf-8
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 def name(path: Any) -> str:
     return path.relative_to(ROOT).as_posix() if isinstance(path, Path) else ""
 
 
 @pytest.mark.parametrize("path", WITH_SHELL, ids=name)
 def test_every_shell_block_does_what_the_document_shows(path: Path, tmp_path: Path) -> None:
-    found = steps(path.read_text(encoding="utf-8"))
-    for step, printed in zip(found, run(found, tmp_path, free_port()), strict=True):
+    found, (port,) = steps(path.read_text(encoding="utf-8")), free_ports(1)
+    for step, printed in zip(found, run(found, tmp_path, port), strict=True):
         if step.shown is not None:
             assert matches(step.shown, printed), f"{step.commands}\nprinted:\n{printed}\nnot:\n{step.shown}"
         assert "Traceback" not in printed, printed

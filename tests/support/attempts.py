@@ -36,12 +36,12 @@ def refusal(target: Target) -> str:
     return spoken(str(problem))
 
 
-def fault(target: Target, subject: str, payload: bytes = b"") -> ServerFault:
-    """Return what a request over a good connection fails with."""
+def fault(target: Target, subject: str, payload: bytes = b"", *, within: float | None = None) -> ServerFault:
+    """Return what a request over a good connection fails with, which may take so many seconds; the target's, unless given."""
 
     async def ask() -> None:
         async with connect(target) as connection:
-            await connection.request(subject, payload)
+            await connection.request(subject, payload, timeout=within)
 
     with pytest.raises(ServerFault) as caught:
         asyncio.run(ask())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import random
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ _SYSTEM = (
 _POLL = 0.02  # seconds
 _PATIENCE = 120  # seconds; an election takes one or two, and more where the machine is busy
 _TRIES = 3
+_PORTS = range(10_000, 32_768)  # Linux hands out those from 32,768 on, others from 49,152
+_CHANCE = random.SystemRandom()  # two workers begin with one seed
 
 Clusters = Mapping[str, Sequence[EmbeddedServer]]
 """The servers of each cluster by its name."""
@@ -138,12 +141,19 @@ def _made(
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports that were free a moment ago; routes have to be known before the servers start."""
+    """Return ports that nobody listens on; routes have to be known before the servers start.
+
+    They are drawn from below those that the system hands out: the next client or server of anybody could be given one of
+    those before it is listened on.
+    """
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
+        found: list[int] = []
+        while len(found) < number:
+            with contextlib.suppress(OSError):  # somebody listens there
+                held = stack.enter_context(socket.socket())
+                held.bind(("127.0.0.1", _CHANCE.choice(_PORTS)))
+                found.append(held.getsockname()[1])
+        return found
 
 
 def _await_members(clusters: Clusters) -> None:

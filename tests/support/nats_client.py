@@ -33,19 +33,26 @@ class Subscription:
     def __init__(self, api: Api, subject: str) -> None:
         self._api = api
         self.subject = subject
-        self._arrived: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[Message | None] = queue.SimpleQueue()  # None: there is no connection
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message | None) -> None:
         self._arrived.put(message)
 
     def next(self, timeout: float = 60) -> Message:
-        """Return the next message. Raises queue.Empty if none comes within `timeout` seconds."""
-        return self._arrived.get(timeout=timeout)
+        """Return the next message.
+
+        Raises queue.Empty if none comes within `timeout` seconds, ConnectionError if none will ever.
+        """
+        message = self._arrived.get(timeout=timeout)
+        if message is None:
+            self._take(None)
+            raise ConnectionError("the server closed the connection")
+        return message
 
     def all(self) -> list[Message]:
         """Return everything that the server had sent us by now, taken out."""
         self._api.flush()
-        return [self._arrived.get() for _ in range(self._arrived.qsize())]
+        return [self.next() for _ in range(self._arrived.qsize())]
 
 
 class Api:
@@ -75,7 +82,7 @@ class Api:
         self._answers = self.subscribe(f"{self._inbox}.*")
 
     def request(self, subject: str, value: object = None, timeout: float = 10) -> dict[str, Any]:
-        """Return the reply's JSON to `value` as JSON (nothing for None). Raises queue.Empty without a reply."""
+        """Return the reply's JSON to `value` as JSON (nothing for None). Raises as `ask`."""
         answer: dict[str, Any] = self.ask(
             subject, b"" if value is None else json.dumps(value).encode(), timeout
         ).json
@@ -84,7 +91,10 @@ class Api:
     def ask(
         self, subject: str, data: bytes = b"", timeout: float = 10, headers: dict[str, str] | None = None
     ) -> Message:
-        """Return the reply itself. Raises queue.Empty without a reply, RuntimeError where nobody listens."""
+        """Return the reply itself.
+
+        Raises queue.Empty without one, RuntimeError where nobody listens, ConnectionError where the server is gone.
+        """
         reply = f"{self._inbox}.{next(self._ids)}"
         self.publish(subject, data, reply=reply, headers=headers)
         while True:
@@ -124,6 +134,7 @@ class Api:
         """Flush in both directions: the server has seen all that we sent, and we all that it sent before. Raises queue.Empty if not."""
         self.send(b"PING\r\n")
         if not self._pongs.get(timeout=timeout):
+            self._pongs.put(False)
             raise ConnectionError(f"the server closed the connection: {self.errors}")
 
     def close(self) -> None:
@@ -151,6 +162,8 @@ class Api:
         except OSError:
             pass  # closed under us
         self._pongs.put(False)
+        for subscription in list(self._subscriptions.values()):
+            subscription._take(None)  # noqa: SLF001 - the other half of this class
 
     def _handle(self, line: str) -> None:
         verb, _, rest = line.partition(" ")

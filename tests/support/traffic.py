@@ -21,7 +21,7 @@ PULL = json.dumps({"batch": BATCH, "expires": 300_000_000}).encode()  # nanoseco
 LONG_PULL = json.dumps({"batch": BATCH, "expires": 5_000_000_000, "idle_heartbeat": 500_000_000}).encode()
 ANSWER = 1.0  # seconds to wait for an acknowledgement, or a heartbeat, before asking again
 LENGTH = 1.2  # seconds that something takes that is worked on at length
-TRIES = 3  # times that a worker tells the server about a message
+TRIES = 3  # times that something is asked or told again of which nothing is heard
 GONE = (OSError, ConnectionError, queue.Empty, ValueError)  # the server was killed
 DONE, GIVEN_UP, NOT_NOW = b"+ACK", b"+TERM", b"-NAK"
 LATER = b'-NAK {"delay": 400000000}'
@@ -70,14 +70,22 @@ class Publisher(Agent):
         self.refused = 0  # attempts; publishers are, for milliseconds, while a stream is replaced
 
     def act(self, api: Api) -> None:
-        inbox = _inbox()
+        inbox, silences = _inbox(), 0
         answers = api.subscribe(f"{inbox}.*")
         for attempt in itertools.count():
             if self._stop.is_set():
                 return
             name, reply = f"{self._name}-{self._next}", f"{inbox}.{attempt}"
             api.publish(self.subject, name.encode(), reply=reply, headers={"Nats-Msg-Id": name})
-            answer = answers.next(ANSWER)
+            try:
+                while (answer := answers.next(ANSWER)).subject != reply:
+                    pass  # of an earlier attempt
+            except queue.Empty:
+                silences += 1
+                if silences > TRIES:
+                    raise
+                continue
+            silences = 0
             if "NATS/1.0 503" not in answer.headers and "error" not in answer.json:  # with "seq": 0 beside it
                 if answer.json["seq"]:  # 0: a cluster of 2.10 knows the id of a message that it never stored
                     self.acknowledged[name] = answer.json["seq"]
@@ -132,19 +140,19 @@ class Worker(Agent):
         self.deliveries: dict[str, list[Delivery]] = {}
 
     def act(self, api: Api) -> None:
-        inbox, heard = api.subscribe(_inbox()), api.subscribe(f"{_inbox()}.*")
-        for _ in range(TRIES):
-            with suppress(queue.Empty):
-                for number in self._owed:
-                    self._tell(api, number, heard)
-                self._hear(heard)
-        for _, _, delivery in self._owed.values():  # the consumer it came from may be gone
-            delivery.confirmed = time.monotonic()
-        self._owed.clear()
+        inbox, heard, silences = api.subscribe(_inbox()), api.subscribe(f"{_inbox()}.*"), 0
+        self._tell_all(api, heard)
         while not self._stop.is_set():
             api.publish(self._verb, LONG_PULL if self._patient else PULL, reply=inbox.subject)
-            taken = self._work(api, inbox, heard)
-            self._hear(heard)
+            taken = 0
+            try:
+                taken = self._work(api, inbox, heard)
+                silences = 0
+            except queue.Empty:
+                silences += 1  # what was asked for before may still come, by this connection alone
+                if silences > TRIES:
+                    raise
+            self._hear(api, heard)
             if not taken:
                 time.sleep(0.005)  # nothing there, or no consumer at the moment
 
@@ -211,7 +219,24 @@ class Worker(Agent):
         subject, answer, _ = self._owed[number]
         api.publish(subject, answer, reply=heard.subject.replace("*", str(number)))
 
-    def _hear(self, heard: Subscription) -> None:
+    def _tell_all(self, api: Api, heard: Subscription) -> None:
+        for number in self._owed:
+            self._tell(api, number, heard)
+
+    def _hear(self, api: Api, heard: Subscription) -> None:
+        """The server has heard of everything; or it does not say so, as often as it is told, as where the consumer is gone."""
+        for _ in range(TRIES):
+            with suppress(queue.Empty):
+                self._confirm(heard)
+                return
+            self._tell_all(api, heard)
+        with suppress(queue.Empty):
+            self._confirm(heard)
+        for _, _, delivery in self._owed.values():
+            delivery.confirmed = time.monotonic()
+        self._owed.clear()
+
+    def _confirm(self, heard: Subscription) -> None:
         """The server has heard of everything. Raises queue.Empty if it does not say so."""
         while self._owed:
             message = heard.next(ANSWER)

@@ -21,6 +21,7 @@ FILE = re.compile(r"# (\w+\.py)\n")
 END = "--- end of block {} ---"
 TIMES = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|(?<=for )\d[\dhms]*|\d[\dhms]*(?= old)")
 """What no run prints again: a date, `2 for 4s`, `4s old`."""
+PATIENCE = 240  # seconds; the longest document takes some twenty
 COLUMNS = re.compile(r"(?<=\S) {2,}")
 
 
@@ -66,7 +67,7 @@ def run(found: list[Step], directory: Path, port: int) -> list[str]:
             start_new_session=True,
         )
         try:
-            shell.wait(120)
+            shell.wait(PATIENCE)
         finally:
             with contextlib.suppress(ProcessLookupError):  # nobody is left
                 os.killpg(shell.pid, signal.SIGTERM)  # `dev` stops its server then

@@ -23,7 +23,7 @@ from cyborg_infra.live.interception import ApiRequest
 from cyborg_infra.model.buckets import LEASE_BUCKET, bucket_stream
 from tests.support.cli import SMALL, SMALL_COUNT
 from tests.support.faults import Faults, Send
-from tests.support.scenario import Scenario
+from tests.support.scenario import Scenario, published
 
 ORG = cyborg_infra.loads(SMALL)
 ONE = cyborg_infra.loads("org: acme\nroles: [cto]\n")
@@ -79,7 +79,7 @@ def test_nothing_is_applied_that_is_not_allowed_stale_or_somebody_elses_turn(
     async def law(account: Account) -> None:
         await account.apply(await account.plan(ORG))
         with Scenario(server.url, tmp_path) as scene:
-            scene.api.publish("acme.agents.backend.tasks", b"{}")
+            published("acme.agents.backend.tasks", 1)(scene)
         plan = await account.plan(ONE, prune=True)
         with pytest.raises(cyborg_infra.PlanRefused, match="deletes-messages"):
             await account.apply(plan)

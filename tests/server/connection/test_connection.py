@@ -108,7 +108,7 @@ def test_a_reply_with_a_payload_is_one_whatever_its_status(server: EmbeddedServe
 
 def test_no_reply_says_that_it_may_have_been_executed(server: EmbeddedServer, api: Api) -> None:
     api.subscribe("deaf")
-    error = fault(Target(urls=(server.url,), timeout=0.05), "deaf")
+    error = fault(Target(urls=(server.url,), timeout=LONG), "deaf", within=0.05)
     assert isinstance(error, NoReply)
     assert "no reply on deaf within 0.05s; it may have been executed" in str(error)
 

@@ -204,7 +204,10 @@ def test_a_handler_that_gives_up_is_handed_its_own_notices_without_end_only_wher
     for _ in range(rounds):
         # With `ack_policy: none` nobody hears that.
         scenario.api.publish(fetch(scenario.api, ALERTS).reply, b"+TERM what is that?")
-    assert nothing_comes(scenario.api, ALERTS, within=1) == (rounds == 1)
+    if rounds == 1:
+        assert nothing_comes(scenario.api, ALERTS, within=1)
+    else:
+        fetch(scenario.api, ALERTS)
     until(lambda: letters(scenario) == (1 if rounds == 1 else rounds + 1))
     assert told == ({"own-notices"} if manifest == WIDE else set())
 

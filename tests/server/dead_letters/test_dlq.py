@@ -89,8 +89,8 @@ def held(scenario: Scenario) -> tuple[int, int]:
 
 
 def forgotten() -> None:
-    """A stream with a duplicate_window of 100ms no longer knows an id from before."""
-    time.sleep(0.15)
+    """A stream with a duplicate_window of 100ms no longer knows an id from before; a server tidies up a little later."""
+    time.sleep(0.3)
 
 
 def waiting(scenario: Scenario) -> int:

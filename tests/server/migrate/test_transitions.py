@@ -20,6 +20,7 @@ from cyborg_infra.model.metadata_keys import JOURNAL_KEY
 from cyborg_infra.model.plan import Outcome, ResultStatus
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref, temporary_stream
+from tests.support.agents import fetch, nothing_comes
 from tests.support.scenario import Scenario
 from tests.support.servers import NEWEST, OLDEST
 from tests.support.traffic import eventually
@@ -149,7 +150,9 @@ class Migrated(NamedTuple):
         is_before = manifest == self.way.before
         stream = self.way.streams[self.way.source if is_before else Holder.STREAM]
         assert stored(self.scenario, stream) == self.messages
-        assert worked(self.scenario, stream, self.way.workers[not is_before]) == self.messages[DONE:]
+        worker, left = f"{stream}/{self.way.workers[not is_before]}", self.messages[DONE:]
+        assert worked(self.scenario, worker, len(left)) == left
+        assert nothing_comes(self.scenario.api, worker)
         assert [ref for ref in self.scenario.refs() if "cyborg-infra-" in ref] == []
 
 
@@ -163,12 +166,11 @@ def stored(scenario: Scenario, stream: str) -> list[str]:
     return found
 
 
-def worked(scenario: Scenario, stream: str, worker: str, count: int = 50) -> list[str]:
-    """Return what the worker is handed until there is no more, each acknowledged."""
-    inbox, found = scenario.api.subscribe(f"_INBOX.worked.{worker}.{count}"), list[str]()
-    body = json.dumps({"batch": count, "expires": 1_000_000_000}).encode()
-    scenario.api.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{worker}", body, reply=inbox.subject)
-    while len(found) < count and (message := inbox.next()).reply:
+def worked(scenario: Scenario, ref: str, count: int) -> list[str]:
+    """Return the next so many messages that the worker is handed, each acknowledged."""
+    found = list[str]()
+    for _ in range(count):
+        message = fetch(scenario.api, ref)
         scenario.api.ask(message.reply, b"+ACK")
         found.append(message.data.decode())
     return found
@@ -198,7 +200,7 @@ def reach(scenario: Scenario, stage: MigrationStage) -> Migrated:
     migrated = Migrated(scenario, way, stage, scenario.config(source), [])
     for _ in range(6):
         assert migrated.publish(way.source)
-    assert worked(scenario, source, way.workers[0], DONE) == migrated.messages[:DONE]
+    assert worked(scenario, f"{source}/{way.workers[0]}", DONE) == migrated.messages[:DONE]
     with pytest.MonkeyPatch.context() as patched:
         killed_at(patched, way, last)
         with pytest.raises(Killed):
