@@ -45,7 +45,8 @@ test-servers: setup ## Run the tests of the servers against the versions in betw
 
 chaos: setup ## Change a living organisation while things break: at random, and every server of a cluster at every write
 	$(BIN)/python -m tests.chaos --seconds 600
-	CYBORG_INFRA_TEST_FAULTS=all $(BIN)/pytest tests/server/cluster/test_faults.py tests/server/apply/test_unfinished.py
+	CYBORG_INFRA_TEST_FAULTS=all $(BIN)/pytest tests/server/cluster/test_faults.py tests/server/apply/test_unfinished.py \
+		tests/server/consumer/test_open_work.py
 
 fuzz: setup ## Draw ten thousand settings and changes and hold what we predict to each server; and answers that are none
 	$(BIN)/python -m tests.predictions --between $(SERVERS_BETWEEN)

@@ -9,6 +9,7 @@ from __future__ import annotations
 # The connection.
 CLOSE_TIMEOUT_SECONDS = 1.0  # a peer that is gone never ends TLS in order
 IDENTITY_TIMEOUT_SECONDS = 1.0  # what a witness says is a nicety
+ARRIVED_SECONDS = 0.01  # after a timeout; what came while this process was stopped is read within that
 INTEREST_TIMEOUT_SECONDS = 1.0  # after which who does not answer is taken for there
 SERVER_START_POLL_SECONDS = 0.002  # a server of ours is ready after about 30 ms
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from cyborg_infra.live.embedded import EmbeddedServer
+from tests.support.draws import draws
 from tests.support.scenario import Scenario, consumer, fetched, published, stream
 from tests.support.servers import NEWEST, server_binary
 
@@ -95,6 +96,7 @@ def cleared(scenario: Scenario) -> None:
     """Nothing but the stranger is left of the example before."""
     for name in scenario.ask("STREAM.NAMES")["streams"]:
         if name != "STRANGER":
+            scenario.api.request(f"$JS.API.STREAM.PURGE.{name}")  # see Scenario.clear
             scenario.ask(f"STREAM.DELETE.{name}")
 
 
@@ -108,12 +110,7 @@ def is_stranger(ref: str) -> bool:
 
 @pytest.mark.server
 @given(one=manifests(), other=manifests())
-@settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@draws(15, ignoring=[HealthCheck.data_too_large])
 def test_one_apply_leads_from_any_organisation_to_any_other(
     scenario: Scenario, one: dict[str, Any], other: dict[str, Any]
 ) -> None:

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 import yaml
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cyborg_infra.core.desired.expand import expand_unchecked
@@ -174,7 +174,7 @@ def imported(state: State, prefix: str) -> str:
 
 
 @given(manifest=manifests(), level=st.sampled_from(sorted(LEVELS)))
-@draws(200, ignoring=[HealthCheck.too_slow])
+@draws(200)
 def test_what_is_imported_expands_to_what_was_there(manifest: dict[str, Any], level: int) -> None:
     first = expand_unchecked(loads(json.dumps(manifest, ensure_ascii=False)), level)
     found = imported(unmarked(first, level), manifest["naming"]["stream_prefix"])
@@ -182,7 +182,7 @@ def test_what_is_imported_expands_to_what_was_there(manifest: dict[str, Any], le
 
 
 @given(manifest=manifests())
-@draws(50, ignoring=[HealthCheck.too_slow])
+@draws(50)
 def test_an_import_of_an_import_is_the_same_text(manifest: dict[str, Any]) -> None:
     first = expand_unchecked(loads(json.dumps(manifest, ensure_ascii=False)))
     prefix = manifest["naming"]["stream_prefix"]

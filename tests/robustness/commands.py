@@ -114,8 +114,7 @@ class Place:
     def lived_in(self) -> None:
         """As it was at first: tasks that wait, dead letters, something changed by hand, something of a stranger."""
         api = self._scene.api
-        for stream in self._scene.ask("STREAM.NAMES")["streams"] or ():
-            self._scene.ask(f"STREAM.DELETE.{stream}")
+        self._scene.clear()
         self._scene.converge(MANIFEST)
         for number in range(3):
             publish(api, "acme.agents.cto.tasks", f'{{"task_id": "t{number}"}}'.encode())

@@ -11,7 +11,13 @@ SHARE = float(os.environ.get("CYBORG_INFRA_TEST_DRAWS", "1"))
 
 
 def draws(examples: int = 100, *, ignoring: Collection[HealthCheck] = ()) -> settings:
-    """Return the settings of a property that `make test` tries with so many examples; however long one takes."""
+    """Return the settings of a property that `make test` tries with so many examples; however long one takes.
+
+    They are the same whoever runs it; `make fuzz` draws others each time.
+    """
     return settings(
-        deadline=None, max_examples=max(1, round(examples * SHARE)), suppress_health_check=ignoring
+        deadline=None,
+        derandomize=SHARE <= 1,
+        max_examples=max(1, round(examples * SHARE)),
+        suppress_health_check=[HealthCheck.too_slow, *ignoring],
     )

@@ -10,7 +10,7 @@ from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.server_versions import Version, level_of
 from tests.support.field_cases import ORIGIN, OTHER_ORIGIN
-from tests.support.nats_client import Api
+from tests.support.nats_client import Api, is_haunted
 from tests.support.servers import server_binary
 
 Config = dict[str, Any]
@@ -61,7 +61,7 @@ class Bench:
             self.delete(kind)
             answer = self.create(kind, at_first)
             assert "error" not in answer, (config, answer["error"])
-            if not _haunted(answer):
+            if not is_haunted(answer):
                 break
         if at_first != config:
             answer = self.update(kind, {**answer["config"], **config})
@@ -72,16 +72,6 @@ class Bench:
         named = {"name": "case", "durable_name": "case", **config}
         body = {"stream_name": "HOME", "action": action, "config": named}
         return self.api.request("$JS.API.CONSUMER.CREATE.HOME.case", body)
-
-
-def _haunted(answer: Config) -> bool:
-    """Return whether a new stream holds what was deleted under its name.
-
-    A delete moves the files away and removes them behind its answer. One that finds those of the last delete there
-    still leaves its own where they are, says OK, and the next stream of that name takes them up (2.10.26, 2.15.1).
-    """
-    expected = max(answer["config"].get("first_seq", 0), 1) - 1
-    return bool(answer.get("state", {}).get("last_seq", expected) != expected)
 
 
 class Benches(dict[str, Bench]):

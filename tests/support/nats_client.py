@@ -9,6 +9,7 @@ import queue
 import re
 import socket
 import threading
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
@@ -183,3 +184,13 @@ class Api:
         body = self._lines.read(total + 2)[:-2]
         message = Message(subject, reply[0] if reply else "", body[:head].decode(), body[head:])
         self._subscriptions[sid]._take(message)  # noqa: SLF001 - the other half of this class
+
+
+def is_haunted(answer: Mapping[str, Any]) -> bool:
+    """Return whether a new stream holds what was deleted under its name.
+
+    A delete moves the files away and removes them behind its answer. One that finds those of the last delete there
+    still leaves its own where they are, says OK, and the next stream of that name takes them up (2.10.26, 2.15.1).
+    """
+    expected = max(answer.get("config", {}).get("first_seq", 0), 1) - 1
+    return bool(answer.get("state", {}).get("last_seq", expected) != expected)

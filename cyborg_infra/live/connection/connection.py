@@ -54,7 +54,9 @@ class _Pending:
             self.outcome.set_result(outcome)
 
     def time_out(self, timeout: float) -> None:
-        self.resolve(NoReply(self.subject, timeout) if self.other is None else self.other)
+        """End without the reply that is wanted, unless it has arrived and this process was not let to look at it."""
+        fault = NoReply(self.subject, timeout) if self.other is None else self.other
+        asyncio.get_running_loop().call_later(timing.ARRIVED_SECONDS, self.resolve, fault)
 
 
 class Connection:

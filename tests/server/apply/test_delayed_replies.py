@@ -66,7 +66,7 @@ def test_no_answer_to_any_write_comes_in_time(
         published("acme.agents.cto.inbox", 3)(scene)
         acked(READER, 2)(scene)
         wish = scene.request(after, prune=True)
-        slowly = provision.resolve(provision.Flags(server=way.url, no_context=True), {})
+        slowly = provision.resolve(provision.Flags(server=way.url, no_context=True, timeout="60s"), {})
         with Worker(scene.url, WORKER) as worker:
             with Publisher(scene.url, SUBJECT) as publisher:
                 assert eventually(lambda: len(publisher.acknowledged) > 20)

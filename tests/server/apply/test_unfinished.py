@@ -94,8 +94,7 @@ def test_after_a_cut_at_any_write_status_tells_and_the_next_apply_goes_on(
     if scenario.api.info["version"] not in case.versions:
         return
     for number in itertools.count(1, 1 if EVERYTHING else case.every):
-        for stream in scenario.ask("STREAM.NAMES")["streams"] or ():
-            scenario.ask(f"STREAM.DELETE.{stream}")
+        scenario.clear()
         scenario.converge(case.before)
         for step in case.steps:
             step(scenario)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,23 @@ def test_a_reply_that_comes_too_late_reaches_nobody_else(server: EmbeddedServer,
             return await second
 
     assert asyncio.run(ask()) == b"in time"
+
+
+def test_a_reply_that_came_while_this_process_stood_still_is_in_time(
+    server: EmbeddedServer, api: Api
+) -> None:
+    """As on a busy machine, or one that was suspended: by its own clock it is late, and it has arrived."""
+    asked = api.subscribe("asked")
+
+    async def ask() -> bytes:
+        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+            request = asyncio.create_task(connection.request("asked", timeout=1.0))
+            question = await asyncio.to_thread(asked.next)
+            api.publish(question.reply, b"reply")
+            time.sleep(2)  # noqa: ASYNC251 - this process stands still
+            return await request
+
+    assert asyncio.run(ask()) == b"reply"
 
 
 def test_what_a_stranger_sends_to_our_inbox_harms_nobody(server: EmbeddedServer, api: Api) -> None:

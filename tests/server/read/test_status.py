@@ -21,6 +21,7 @@ from tests.support.servers import StartServer
 
 QUICK = "org: acme\nroles: [cto, cso, ceo]\nconsumers: {worker: {ack_wait: 200ms, max_deliver: 2}}\n"
 SLOW = "org: acme\nroles: [cto, cso, ceo]\n"
+TWICE = SLOW + "consumers: {worker: {max_deliver: 2}}\n"
 TASKS, INBOX, BROADCASTS = "acme.agents.cto.tasks", "acme.agents.cto.inbox", "acme.org.broadcasts"
 WORKER = "AGENT_CTO_TASKS/cto-worker"
 SHARED = ("AGENT_INBOXES", "ORG_BROADCASTS", "DEAD_LETTERS")
@@ -187,7 +188,7 @@ def test_a_role_with_admission_that_is_full_and_works_is_as_it_shall_be(watcher:
 
 
 def test_what_a_workqueue_with_admission_gave_up_keeps_its_place(watcher: Watcher) -> None:
-    watcher.applies(QUICK + "streams: {tasks: {retention: workqueue, discard: new, max_msgs: 5}}\n")
+    watcher.applies(TWICE + "streams: {tasks: {retention: workqueue, discard: new, max_msgs: 5}}\n")
     for _ in range(3):
         publish(watcher.api, TASKS)
     assert given_up(watcher) == 0
@@ -204,7 +205,7 @@ def test_what_a_workqueue_with_admission_gave_up_keeps_its_place(watcher: Watche
 def test_dead_letters_are_an_alarm_until_somebody_has_handled_them(
     watcher: Watcher, cli: Cli, words: str
 ) -> None:
-    watcher.applies(QUICK)
+    watcher.applies(TWICE)
     publish(watcher.api, TASKS)
     nack(watcher.api, WORKER, times=2)
     assert nothing_comes(watcher.api, WORKER)
@@ -242,7 +243,7 @@ def test_the_dead_letters_of_a_role_are_an_alarm_behind_any_number_of_newer_ones
 
 
 def test_streams_of_another_organisation_are_not_taken_for_ones_own(watcher: Watcher, project: Path) -> None:
-    watcher.applies(QUICK)
+    watcher.applies(TWICE)
     publish(watcher.api, TASKS)
     term(watcher.api, WORKER, "no")
     watcher.waits("dead-letters")
