@@ -23,6 +23,7 @@ from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.interception import ApiRequest
 from cyborg_infra.model.plan import Outcome
 from cyborg_infra.model.ref import Ref, temporary_stream
+from tests.support.agents import until
 from tests.support.faults import Faults, Send
 from tests.support.lost_replies import LostReply
 from tests.support.scenario import Scenario
@@ -194,15 +195,15 @@ def test_a_copy_that_cannot_be_known_to_have_begun_empty_is_not_gone_on_with(
     scenario: Scenario, faults: Faults
 ) -> None:
     """Of a stream that forgets what is acknowledged, where no answer to a creation ever comes: all is as it was."""
-    tasks = fill(scenario, "workqueue")
+    tasks, copy = fill(scenario, "workqueue"), str(temporary_stream(Ref(STREAM)))
     with faults.context() as patched:
         patched.waits(REMOVAL_BACKOFF_SECONDS=(0.1,))
 
         async def call(request: ApiRequest, send: Send) -> dict[str, Any]:
             verb = request.verb
             answer = await send(request)
-            if verb == f"STREAM.CREATE.{temporary_stream(Ref(STREAM))}":
-                await asyncio.sleep(0.3)  # until it has copied
+            if verb == f"STREAM.CREATE.{copy}":
+                await asyncio.to_thread(until, lambda: scenario.info(copy)["state"]["messages"])
                 raise NoReply(verb, 0)
             return answer
 

@@ -62,7 +62,12 @@ def test_without_a_quorum_there_is_an_error_and_no_plan(
         server.kill()
     with pytest.raises(CyborgError) as failure:
         scenario.plan(scenario.request(small))
-    assert {problem.code for problem in failure.value.problems} <= {"no-reply", "api-error", "missing"}
+    assert {problem.code for problem in failure.value.problems} <= {
+        "no-reply",
+        "no-leader",
+        "api-error",
+        "missing",
+    }
     with pytest.raises(CyborgError):
         assert [
             outcome

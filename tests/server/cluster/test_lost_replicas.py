@@ -96,9 +96,7 @@ def test_a_replica_that_cannot_become_current_does_not_hold_up_an_apply_and_is_r
     assert {scenario.config(str(each.change.ref))["num_replicas"] for each in sunk if each.problem} <= {1}
 
     peer_removed(servers, GONE)
-    until(
-        lambda: bool(others := copies(scenario, "stays")) and all(one["name"] != GONE for one in others), 40
-    )
+    until(lambda: bool(others := copies(scenario, "stays")) and all(one["name"] != GONE for one in others))
     with monkeypatch.context() as patched:
         patched.setattr(change, "wait_until_idle", never)
         for name in "sinks", "stays":
