@@ -5,19 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import pytest
 
 from tests.judges import registry
 
+NOTHING = MappingProxyType[str, str]({})
+
 
 class RunJudge(Protocol):
     """Runs a judge and returns how it ended."""
 
     def __call__(
-        self, name: str, *arguments: str | Path, cwd: Path = registry.ROOT
+        self,
+        name: str,
+        *arguments: str | Path,
+        cwd: Path = registry.ROOT,
+        environment: Mapping[str, str] = NOTHING,
     ) -> subprocess.CompletedProcess[str]: ...
 
 
@@ -25,9 +33,11 @@ class RunJudge(Protocol):
 def judge() -> RunJudge:
     """Return a function that runs a judge, with standard output and standard error in one text."""
 
-    def run(name: str, *arguments: str | Path, cwd: Path = registry.ROOT) -> subprocess.CompletedProcess[str]:
+    def run(
+        name: str, *arguments: str | Path, cwd: Path = registry.ROOT, environment: Mapping[str, str] = NOTHING
+    ) -> subprocess.CompletedProcess[str]:
         programs = registry.install(registry.named(name))
-        return _run(programs / name, *arguments, cwd=cwd, programs=programs)
+        return _run(programs / name, *arguments, cwd=cwd, programs=programs, environment=environment)
 
     return run
 
@@ -36,22 +46,24 @@ def judge() -> RunJudge:
 def node() -> RunJudge:
     """Return a function that runs a script of `programs/` with node, where it can import the libraries from npm."""
 
-    def run(name: str, *arguments: str | Path, cwd: Path = registry.ROOT) -> subprocess.CompletedProcess[str]:
+    def run(
+        name: str, *arguments: str | Path, cwd: Path = registry.ROOT, environment: Mapping[str, str] = NOTHING
+    ) -> subprocess.CompletedProcess[str]:
         programs = registry.install(registry.of(registry.Ecosystem.NPM)[0])
         script = programs.parents[1] / name  # node looks for modules from where a script is
         shutil.copy(registry.PROGRAMS / name, script)
-        return _run(Path("node"), script, *arguments, cwd=cwd, programs=programs)
+        return _run(Path("node"), script, *arguments, cwd=cwd, programs=programs, environment=environment)
 
     return run
 
 
 def _run(
-    program: Path, *arguments: str | Path, cwd: Path, programs: Path
+    program: Path, *arguments: str | Path, cwd: Path, programs: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [program, *arguments],
         cwd=cwd,
-        env=os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+        env=os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"} | dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ def test_every_shell_block_does_what_the_document_shows(path: Path, tmp_path: Pa
 def test_every_link_into_the_project_leads_somewhere(path: Path) -> None:
     links = [link for link in LINK.findall(path.read_text(encoding="utf-8")) if "://" not in link]
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_it_is_installed_from_where_it_is(path: Path) -> None:
+    """No registry has it yet."""
+    installs = re.findall(r"(?:pip|pipx|uv tool) install .*", path.read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    of_us = [line for line in installs if "cyborg-infra" in line]
+    assert [line for line in of_us if f"git+{project['urls']['Repository']}" not in line] == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -101,6 +103,15 @@ def test_the_wheel_has_the_schemas_and_nothing_of_development(built: tuple[Path,
     for schema in (ROOT / "schemas").rglob("*.json"):
         assert f"cyborg_infra/schemas/{schema.relative_to(ROOT / 'schemas').as_posix()}" in names
     assert {entry.split("/")[0] for entry in names} == {"cyborg_infra", "cyborg_infra-0.1.0.dist-info"}
+
+
+def test_the_description_leads_to_the_repository_from_wherever_it_is_read(built: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(built[0]) as wheel:
+        description = wheel.read("cyborg_infra-0.1.0.dist-info/METADATA").decode("utf-8").split("\n\n", 1)[1]
+    links = re.findall(r"\]\(([^)]+)\)", description)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"{project['urls']['Repository']}/blob/main/docs/tutorial.md" in links
+    assert [link for link in links if not link.startswith("https://")] == []
 
 
 def test_the_sdist_can_be_tested_and_holds_nothing_of_the_machine(built: tuple[Path, Path]) -> None:
