@@ -20,7 +20,7 @@ class ExportInput(NamedTuple):
 
     org: Org
     subjects: Sequence[Subject]
-    state: State
+    state: State[Resource]
     schemas: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, str]
 

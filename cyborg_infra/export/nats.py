@@ -53,12 +53,12 @@ def _context(given: ExportInput, role: str) -> dict[str, str]:
     return found
 
 
-def _script(state: State) -> str:
+def _script(state: State[Resource]) -> str:
     """Return what adds all of it to an account that has none of it, and stops at the first refusal."""
     return "\n".join(["set -eu", 'cd "$(dirname "$0")"', *_commands(state), ""])
 
 
-def _commands(state: State) -> Iterator[str]:
+def _commands(state: State[Resource]) -> Iterator[str]:
     for stream in state.streams():
         yield shlex.join(["nats", "stream", "add", stream.ref.name, "--config", _path(stream)])
     for consumer in state.consumers():

@@ -38,7 +38,15 @@ from cyborg_infra.model.metadata_keys import APPLIED_KEY, KIND_KEY, OWNER_KEY
 from cyborg_infra.model.plan import Plan, Reservation
 from cyborg_infra.model.problems import PlanStale, Problem, SourcePosition
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource, State, StreamCounts, digest_of
+from cyborg_infra.model.resources import (
+    ConsumerCounts,
+    DesiredResource,
+    DesiredState,
+    LiveResource,
+    Resource,
+    StreamCounts,
+    digest_of,
+)
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import Version
 from cyborg_infra.model.subjects import is_name, is_pattern, is_token
@@ -133,7 +141,7 @@ def _decode_request(data: Mapping[str, Any]) -> Plan:
     return Plan(
         org=data["org"],
         live_digests={_parsed(ref): digest for ref, digest in data["base"].items()},
-        desired=State({_ref(row): _desired(row) for row in data["desired"]}),
+        desired=DesiredState({_ref(row): _desired(row) for row in data["desired"]}),
         server_info=_facts(data["server"]),
         environment=data["environment"],
         targets=tuple(data["targets"]),
@@ -168,8 +176,8 @@ def _change(row: Mapping[str, Any]) -> Change:
 
 def _possible_change(row: Mapping[str, Any], action: Action) -> PossibleChange:
     place = _parsed(row["renamed_from"]) if row["renamed_from"] else _ref(row)
-    before = None if row["before"] is None else Resource(place, row["before"])
-    after = None if row["after"] is None else Resource(_ref(row), row["after"])
+    before = None if row["before"] is None else LiveResource(place, row["before"])
+    after = None if row["after"] is None else DesiredResource(_ref(row), row["after"])
     fields = tuple(FieldChange(*(each[part] for part in FieldChange._fields)) for each in row["fields"])
     cause, reason = Cause(row["cause"]), row["reason"] or ""
     if after is None:
@@ -189,13 +197,13 @@ def _possible_change(row: Mapping[str, Any], action: Action) -> PossibleChange:
 
 def _resource(
     row: Mapping[str, Any], config: Mapping[str, Any], counts: Mapping[str, Any] | None
-) -> Resource:
+) -> LiveResource:
     of_kind = ConsumerCounts if row["consumer"] else StreamCounts
-    return Resource(_ref(row), config, counts=None if counts is None else of_kind(**counts))
+    return LiveResource(_ref(row), config, counts=None if counts is None else of_kind(**counts))
 
 
-def _desired(row: Mapping[str, Any]) -> Resource:
-    return Resource(_ref(row), row["config"], left_open=frozenset(row.get("left_open", ())))
+def _desired(row: Mapping[str, Any]) -> DesiredResource:
+    return DesiredResource(_ref(row), row["config"], left_open=frozenset(row.get("left_open", ())))
 
 
 def _hazard(row: Mapping[str, Any]) -> Hazard:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, assert_never
 from cyborg_infra.model.counting import CountQuery, Share
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import DesiredResource, LiveResource
 from cyborg_infra.model.valueclass import valueclass
 
 
@@ -102,7 +102,7 @@ class Restore(NamedTuple):
     """Of a consumer: at the position that an interrupted replacement or migration has kept of it."""
 
 
-_CONSUMERS_AFTER: Mapping[str, Resource] = {}
+_CONSUMERS_AFTER: Mapping[str, DesiredResource] = {}
 
 
 @valueclass(frozen=True, slots=True)
@@ -138,7 +138,9 @@ class _Made(_Possible):
     """
 
     method: Direct | Anew | Migrate | Restore = field(kw_only=True)
-    consumers_after: Mapping[str, Resource] = field(default_factory=lambda: _CONSUMERS_AFTER, kw_only=True)
+    consumers_after: Mapping[str, DesiredResource] = field(
+        default_factory=lambda: _CONSUMERS_AFTER, kw_only=True
+    )
 
     @property
     def preserves_messages(self) -> bool:
@@ -153,7 +155,7 @@ class Create(_Made):
     action: ClassVar[Action] = Action.CREATE
     before: ClassVar[None] = None
     fields: ClassVar[tuple[FieldChange, ...]] = ()
-    after: Resource
+    after: DesiredResource
     method: Direct | Migrate | Restore = field(default=Direct(), kw_only=True)
 
     @property
@@ -171,8 +173,8 @@ class Create(_Made):
 class _Differing(_Made):
     """The resource is there, and otherwise than it shall be."""
 
-    before: Resource
-    after: Resource
+    before: LiveResource
+    after: DesiredResource
     fields: tuple[FieldChange, ...] = ()
 
     @property
@@ -223,7 +225,7 @@ class Delete(_Possible):
     after: ClassVar[None] = None
     fields: ClassVar[tuple[FieldChange, ...]] = ()
     preserves_messages: ClassVar[bool] = False
-    before: Resource
+    before: LiveResource
 
     @property
     def ref(self) -> Ref:
@@ -259,12 +261,12 @@ class Blocked(_Change):
         return self.change.current_ref
 
     @property
-    def before(self) -> Resource | None:
+    def before(self) -> LiveResource | None:
         """What is there; None if nothing is."""
         return self.change.before
 
     @property
-    def after(self) -> Resource | None:
+    def after(self) -> DesiredResource | None:
         """What would be there; None if nothing would."""
         return self.change.after
 

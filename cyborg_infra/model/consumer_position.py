@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import READ_KEY, START_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource
+from cyborg_infra.model.resources import ConsumerCounts, LiveResource, Resource
 from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.model.units import whole_number
@@ -77,12 +77,12 @@ class ConsumerPositions(NamedTuple):
     paused_until: Mapping[str, str] = MappingProxyType({})
 
 
-def counts_of_consumer(consumer: Resource) -> ConsumerCounts:
+def counts_of_consumer(consumer: LiveResource) -> ConsumerCounts:
     """Return where a living consumer stands."""
     return consumer.counts if isinstance(consumer.counts, ConsumerCounts) else ConsumerCounts()
 
 
-def finished_up_to(consumer: Resource) -> int:
+def finished_up_to(consumer: LiveResource) -> int:
     """Return up to which sequence everything is finished. Until its first acknowledgement a consumer says 0, wherever it began (2.10 to 2.12).
 
     Of one whose server may have forgotten what it handed out last it is what was noted: that is open nowhere, and the
@@ -115,7 +115,7 @@ class PassedByAll(NamedTuple):
         return self.first == self.last and not self.open
 
 
-def passed_by_all(consumers: Collection[Resource], kept: Container[Ref] | None = None) -> PassedByAll:
+def passed_by_all(consumers: Collection[LiveResource], kept: Container[Ref] | None = None) -> PassedByAll:
     """Return where a stream's consumers stand together. What one has open keeps its place in a workqueue, and what it has finished behind that goes.
 
     `furthest` looks at those alone that are `kept`.
@@ -139,7 +139,7 @@ def passed_by_all(consumers: Collection[Resource], kept: Container[Ref] | None =
     )
 
 
-def may_have_forgotten(consumer: Resource) -> bool:
+def may_have_forgotten(consumer: LiveResource) -> bool:
     """Return whether it was stopped before 2.11, and it is not known that its server has run ever since.
 
     One that was killed knows what was on its disk a moment before.
@@ -152,12 +152,12 @@ def may_have_forgotten(consumer: Resource) -> bool:
     )
 
 
-def stands_by_its_note(consumer: Resource) -> bool:
+def stands_by_its_note(consumer: LiveResource) -> bool:
     """Return whether it was stopped before 2.11: its cursor has run on to the end, as soon as somebody pulled."""
     return consumer.stopped_at is not None and consumer.stopped_at.floor is not None
 
 
-def answers_for(consumer: Resource, stream: Resource) -> bool:
+def answers_for(consumer: LiveResource, stream: Resource) -> bool:
     """Return whether what this consumer is done with can be taken for done: it is the organisation's, and began with all that was stored.
 
     Who looks at a stream for himself does nobody's work, and where another one began the server does not tell. What a
@@ -174,14 +174,14 @@ def read_patterns(consumer: Resource) -> tuple[str, ...]:
     return consumer.filters or (">",)
 
 
-def reads_more(old: Resource, desired: Resource) -> bool:
+def reads_more(old: LiveResource, desired: Resource) -> bool:
     """Return whether the new consumer reads messages that the old one does not."""
     return not all(
         any(covers(wide, subject) for wide in read_patterns(old)) for subject in read_patterns(desired)
     )
 
 
-def journal_share(consumer: Resource, version: Version) -> int:
+def journal_share(consumer: LiveResource, version: Version) -> int:
     """Return how many bytes of the journal a consumer takes; metadata is text, in which quotes are escaped."""
     config = (
         json.dumps(json.dumps(dict(consumer.config))) if version < Capability.PAUSE_CONSUMER.since else ""
@@ -189,7 +189,7 @@ def journal_share(consumer: Resource, version: Version) -> int:
     return 2 * len(consumer.ref.consumer) + PER_POSITION + len(config)
 
 
-def fits_journal(consumers: Collection[Resource], version: Version) -> bool:
+def fits_journal(consumers: Collection[LiveResource], version: Version) -> bool:
     """Return whether the journal of a stream's migration has room for all that is being worked on in these consumers of it."""
     numbers = PER_NUMBER * sum(counts_of_consumer(consumer).num_ack_pending for consumer in consumers)
     return (
@@ -210,7 +210,7 @@ def open_limit_obstacle(room: int, count: int) -> str | None:
 
 
 def position_obstacle(
-    old: Resource,
+    old: LiveResource,
     desired: Resource,
     version: Version,
     *,
@@ -250,7 +250,7 @@ def position_obstacle(
     return open_limit_obstacle(room, counts.num_ack_pending)
 
 
-def _reads_on(old: Resource, desired: Resource) -> bool:
+def _reads_on(old: LiveResource, desired: Resource) -> bool:
     """Return whether the new consumer reads all that the old one read."""
     return all(
         any(covers(wide, subject) for wide in read_patterns(desired)) for subject in read_patterns(old)

@@ -13,7 +13,7 @@ from cyborg_infra.model.counting import CountQuery
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState
 from cyborg_infra.model.server import Limits, ServerInfo
 from cyborg_infra.model.valueclass import valueclass
 
@@ -40,12 +40,12 @@ class Plan:
 
     org: str
     changes: tuple[Change, ...] = ()
-    orphans: tuple[Resource, ...] = ()  # owned, no longer in the manifest, and not pruned by this plan
+    orphans: tuple[LiveResource, ...] = ()  # owned, no longer in the manifest, and not pruned by this plan
     problems: tuple[Problem, ...] = ()  # what stops the plan as a whole, or stands in the way of it
     notes: tuple[str, ...] = ()  # true things worth knowing; they stop nothing
     forbidden: tuple[Problem, ...] = ()  # what the user who planned may not do: somebody else may apply it
     live_digests: Mapping[Ref, str] = field(default_factory=dict)
-    desired: State = field(default_factory=State)
+    desired: DesiredState = field(default_factory=DesiredState)
     server_info: ServerInfo | None = None
     environment: str | None = None
     targets: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Plan:
         str, ...
     ] = ()  # the subjects that the stream among the last stores from the beginning on
     has_live_resources: bool = True  # something that the organisation owns is on the server
-    live: State | None = field(
+    live: LiveState | None = field(
         default=None, repr=False, compare=False
     )  # what it was made from, unless it was saved
     request: PlanRequest | None = field(
@@ -72,7 +72,7 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self.changes or self.problems)
 
-    def is_valid_for(self, live: State) -> bool:
+    def is_valid_for(self, live: LiveState) -> bool:
         """Return whether the same would be planned now, as far as that is known without planning it.
 
         It only creates, in an account without limits, and all there is as it was, but for the tool's own buckets.
@@ -129,7 +129,7 @@ class PlanRequest:
     """What the user asked for: a manifest's organisation or a saved plan, with `prune` and `targets`."""
 
     owner: str
-    desired: State
+    desired: DesiredState
     org: Org | None = None
     saved: Plan | None = None
     prune: bool = False
@@ -147,7 +147,7 @@ class PlanRequest:
         return plan if self.saved is None else self.saved
 
 
-def _without_own_buckets(live: State) -> dict[Ref, Resource]:
+def _without_own_buckets(live: LiveState) -> dict[Ref, LiveResource]:
     own = {Ref(bucket_stream(bucket)) for bucket in TOOL_BUCKETS}
     return {ref: found for ref, found in live.resources.items() if ref not in own}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import DesiredResource, Resource
 from cyborg_infra.model.valueclass import valueclass
 
 
@@ -15,7 +15,7 @@ class Part:
     """
 
     candidate: Resource
-    desired: Resource
+    desired: DesiredResource
     shape: bytes
     before: Resource | None = None
     is_background: bool = False

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self, overload
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
 import orjson
 
@@ -172,19 +172,10 @@ _NO_COUNTS: Mapping[CountQuery, MessageCount] = MappingProxyType({})
 
 @valueclass(frozen=True, slots=True)
 class Resource:
-    """One stream or consumer; `config` in wire form. `origin` only when desired; `counts` and `created` only when live.
-
-    `left_open`: of what a server's own limits may decide (`model.server_values`), what the manifest says nothing of.
-    """
+    """One stream or consumer and its configuration, in wire form: what is desired, lives, or is about to be written."""
 
     ref: Ref
     config: Config
-    origin: SourcePosition | None = None
-    counts: StreamCounts | ConsumerCounts | None = None
-    created: str = ""
-    left_open: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
-    counts_by_query: Mapping[CountQuery, MessageCount] = field(default_factory=lambda: _NO_COUNTS, repr=False)
-    activity: Activity = field(default=Activity(), repr=False, compare=False)
     _normalised: Mapping[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     @overload
@@ -293,6 +284,39 @@ class Resource:
         """What a stopped consumer has handed out; None if it does not say."""
         return StopPosition.read(self.metadata.get(STOPPED_KEY, "")) if self.is_stopped else None
 
+    def normalised(self) -> Mapping[str, Any]:
+        """Return the managed configuration without the marks: what is compared, and what `digest` is taken of."""
+        if self._normalised is None:
+            found = normalise_without_labels(self.ref.kind, self._config_as_requested())
+            if own := user_labels(self.metadata, *_TOOL_KEYS):
+                found["metadata"] = own
+            object.__setattr__(self, "_normalised", found)
+        return self._normalised or {}
+
+    def _config_as_requested(self) -> Config:
+        """Return the configuration that was asked for, where an apply had to write another one: another start, or what the server's limits leave."""
+        marks = self.metadata
+        if SERVER_VALUES_KEY in marks:
+            config = as_requested(self.config, marks[SERVER_VALUES_KEY])
+        else:
+            config = self.config
+        return _with_requested_start(config, marks[START_KEY]) if START_KEY in marks else config
+
+    def digest(self) -> str:
+        """Return a short digest of the managed configuration; equal for two resources that are configured alike."""
+        return digest_of(self.normalised())
+
+
+@valueclass(frozen=True, slots=True)
+class DesiredResource(Resource):
+    """A resource as a manifest or a saved plan asks for it. `origin`: where the manifest does, if that is known.
+
+    `left_open`: of what a server's own limits may decide (`model.server_values`), what the manifest says nothing of.
+    """
+
+    origin: SourcePosition | None = None
+    left_open: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+
     @classmethod
     def from_normalised(
         cls,
@@ -307,16 +331,20 @@ class Resource:
         object.__setattr__(made, "_normalised", normalised)
         return made
 
-    def normalised(self) -> Mapping[str, Any]:
-        """Return the managed configuration without the marks: what is compared, and what `digest` is taken of."""
-        if self._normalised is None:
-            found = normalise_without_labels(self.ref.kind, self._config_as_requested())
-            if own := user_labels(self.metadata, *_TOOL_KEYS):
-                found["metadata"] = own
-            object.__setattr__(self, "_normalised", found)
-        return self._normalised or {}
 
-    def matches(self, wanted: Resource) -> bool:
+@valueclass(frozen=True, slots=True)
+class LiveResource(Resource):
+    """A resource as a server has it: `counts` are of its kind, and None of what a saved plan tells of.
+
+    `created` is RFC 3339 as the server writes it. `counts_by_query` has what was counted for a plan.
+    """
+
+    counts: StreamCounts | ConsumerCounts | None = None
+    created: str = ""
+    counts_by_query: Mapping[CountQuery, MessageCount] = field(default_factory=lambda: _NO_COUNTS, repr=False)
+    activity: Activity = field(default=Activity(), repr=False, compare=False)
+
+    def matches(self, wanted: DesiredResource) -> bool:
         """Return True if the live resource equals the desired one, ownership keys included. May return False for equal ones: `normalised` then decides.
 
         False where a replace has noted something, or where the marks differ: then `normalised` tells.
@@ -336,21 +364,13 @@ class Resource:
         object.__setattr__(self, "_normalised", said)
         return True
 
-    def _config_as_requested(self) -> Config:
-        """Return the configuration that was asked for, where an apply had to write another one: another start, or what the server's limits leave."""
-        marks = self.metadata
-        if SERVER_VALUES_KEY in marks:
-            config = as_requested(self.config, marks[SERVER_VALUES_KEY])
-        else:
-            config = self.config
-        return _with_requested_start(config, marks[START_KEY]) if START_KEY in marks else config
 
-    def digest(self) -> str:
-        """Return a short digest of the managed configuration; equal for two resources that are configured alike."""
-        return digest_of(self.normalised())
+def origin_of(resource: Resource) -> SourcePosition | None:
+    """Return where the manifest asks for it; None for what lives, or is written on the way."""
+    return resource.origin if isinstance(resource, DesiredResource) else None
 
 
-def with_what_is_said(live: Resource, desired: Resource) -> Resource:
+def with_what_is_said(live: LiveResource, desired: DesiredResource) -> LiveResource:
     """Return what lives, with what the server made of fields that the manifest says by now as any other value."""
     noted = noted_values(live.config)
     if noted.keys() <= desired.left_open:
@@ -360,12 +380,12 @@ def with_what_is_said(live: Resource, desired: Resource) -> Resource:
     return replace(live, config=with_server_values({**live.config, "metadata": labels}, still))
 
 
-def copy_max_bytes(origin: Resource, desired: Resource) -> int:
+def copy_max_bytes(origin: LiveResource, desired: Resource) -> int:
     """Return the max_bytes of a copy of this stream, in an account that requires one: twice what it or the new one may hold.
 
     What is copied may be larger than it was, and what the origin has forgotten meanwhile is in the copy still.
     """
-    held = origin.counts if isinstance(origin.counts, StreamCounts) else StreamCounts()
+    held = stream_counts(origin)
     largest: int = max(held.bytes, *(stream.get("max_bytes") for stream in (origin, desired)))
     return 2 * largest + COPY_OVERHEAD_BYTES * held.messages
 
@@ -397,22 +417,20 @@ def canonical_json(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
+_R_co = TypeVar("_R_co", bound=Resource, covariant=True)
+
+
 @valueclass(frozen=True, slots=True)
-class State:
-    """Streams and consumers by Ref, sorted. `server_info` only when live. `State()` is nothing at all.
+class State(Generic[_R_co]):
+    """Streams and consumers by Ref, sorted."""
 
-    `unread` is there as well, on servers that are down, and is certain to be somebody else's.
-    """
-
-    resources: Mapping[Ref, Resource] = field(default_factory=dict)
-    server_info: ServerInfo | None = None
-    unread: tuple[Ref, ...] = field(default=(), compare=False)
-    _streams: Sequence[Resource] = field(init=False, repr=False, compare=False)
-    _readers: Mapping[str, Sequence[Resource]] = field(init=False, repr=False, compare=False)
+    resources: Mapping[Ref, _R_co] = field(default_factory=dict)
+    _streams: Sequence[_R_co] = field(init=False, repr=False, compare=False)
+    _readers: Mapping[str, Sequence[_R_co]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        streams: list[Resource] = []
-        readers: dict[str, list[Resource]] = {}
+        streams: list[_R_co] = []
+        readers: dict[str, list[_R_co]] = {}
         ordered = {ref: self.resources[ref] for ref in sorted(self.resources)}
         for ref, resource in ordered.items():
             if ref.consumer:
@@ -423,22 +441,35 @@ class State:
         object.__setattr__(self, "_streams", streams)
         object.__setattr__(self, "_readers", readers)
 
-    def streams(self) -> Sequence[Resource]:
+    def streams(self) -> Sequence[_R_co]:
         """Return the streams, sorted by name."""
         return self._streams
 
-    def consumers(self, stream: str | None = None) -> Sequence[Resource]:
+    def consumers(self, stream: str | None = None) -> Sequence[_R_co]:
         """Return the consumers, of one stream or of all, sorted."""
         if stream is not None:
             return self._readers.get(stream, ())
         return [consumer for readers in self._readers.values() for consumer in readers]
 
 
-def stream_counts(resource: Resource) -> StreamCounts:
+@valueclass(frozen=True, slots=True)
+class DesiredState(State[DesiredResource]):
+    """What an organisation comes to. `DesiredState()` is nothing at all."""
+
+
+@valueclass(frozen=True, slots=True)
+class LiveState(State[LiveResource]):
+    """What a server has of it. `unread` is there as well, on servers that are down, and is certain to be somebody else's."""
+
+    server_info: ServerInfo | None = None
+    unread: tuple[Ref, ...] = field(default=(), compare=False)
+
+
+def stream_counts(resource: LiveResource) -> StreamCounts:
     """Return what it holds; nothing if it was not read."""
     return resource.counts if isinstance(resource.counts, StreamCounts) else StreamCounts()
 
 
-def consumer_counts(resource: Resource) -> ConsumerCounts:
+def consumer_counts(resource: LiveResource) -> ConsumerCounts:
     """Return where it stands; nowhere if it was not read."""
     return resource.counts if isinstance(resource.counts, ConsumerCounts) else ConsumerCounts()

@@ -11,7 +11,7 @@ from cyborg_infra.model.dead_letters import DeadLetter, StoredMessage
 from cyborg_infra.model.organisation import BROADCAST_ACK, Alerts
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Copy, State, Unfinished
+from cyborg_infra.model.resources import Copy, LiveState, Unfinished
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.wording import worded
 
@@ -178,7 +178,7 @@ class Alarm:
 class StatusReadings:
     """What was read of a server for a status. `unread` says why something is not in `live`."""
 
-    live: State
+    live: LiveState
     unread: Mapping[Ref, Problem] = field(default_factory=dict)
     now: str = ""  # by the server's clock
     oldest: Mapping[Ref, MessageTime] = field(

@@ -17,7 +17,7 @@ from cyborg_infra.manifest.suggest import nearest
 from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState, LiveState, Resource, State
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.operations.expected_server import check_expected_server
 
@@ -58,7 +58,7 @@ def export(request: ExportRequest) -> Export:
     org = load(request.manifest, request.env, offline=not found.configures)
     desired = expand(org)
     missing: list[str] = []
-    state = desired
+    state: State[Resource] = desired
     if request.target is not None:
         state = _read(org, desired, request.target)
         missing = [f"{ref} is not on the server" for ref in desired.resources if ref not in state.resources]
@@ -67,18 +67,18 @@ def export(request: ExportRequest) -> Export:
     return made._replace(gaps=[*missing, *made.gaps])
 
 
-def _read(org: Org, desired: State, target: Target) -> State:
+def _read(org: Org, desired: DesiredState, target: Target) -> LiveState:
     """Return those of the organisation's streams and consumers that are on the server, as they are there."""
     from cyborg_infra.live.api.jetstream import connect_account
     from cyborg_infra.operations.event_loop import run_coroutine
 
-    async def read() -> State:
+    async def read() -> LiveState:
         async with connect_account(target) as server:
             check_expected_server(org, await server.server_info())
             return await server.snapshot(org.name, desired)
 
     live = run_coroutine(read())
-    return State(
+    return LiveState(
         {ref: found for ref, found in live.resources.items() if ref in desired.resources}, live.server_info
     )
 

@@ -14,7 +14,7 @@ from cyborg_infra.manifest.load import check_names, load_naming, loads
 from cyborg_infra.manifest.write import write_manifest
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import CyborgError, ManifestInvalid, Problem, UsageInvalid
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, LiveState, Resource
 from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.subjects import is_name, is_token
 from cyborg_infra.model.wording import Command, Option, worded
@@ -46,15 +46,15 @@ def import_manifest(
     from cyborg_infra.live.api.jetstream import connect_account
     from cyborg_infra.operations.event_loop import run_coroutine
 
-    async def read() -> State:
+    async def read() -> LiveState:
         async with connect_account(target) as server:
-            account = await server.snapshot(org, State())
+            account = await server.snapshot(org, DesiredState())
             looked_at = {
                 found.ref: found
                 for found in account.streams()
                 if describe.has_scheme_name(found, blank) or (not naming and _may_be_ours(found, org))
             }
-            return await server.snapshot(org, State(looked_at))
+            return await server.snapshot(org, LiveState(looked_at))
 
     live = run_coroutine(read())
     known = blank if naming else _proposed(live, blank)
@@ -73,13 +73,13 @@ def _may_be_ours(stream: Resource, org: str) -> bool:
     return any(org in subject.split(".") for subject in stream.get("subjects"))
 
 
-def _proposed(live: State, blank: Org) -> Org:
+def _proposed(live: LiveState, blank: Org) -> Org:
     """Return the names that the account shows, as far as they can be told apart; `blank` if they cannot."""
     proposed = propose_names(live, blank)
     return blank if check_names(proposed) else proposed
 
 
-def _describe_gaps(manifest: str, live: State) -> list[str]:
+def _describe_gaps(manifest: str, live: LiveState) -> list[str]:
     """Return what the manifest does not say of `live`; or why it cannot be used as it stands."""
     try:
         org = loads(manifest)
@@ -89,7 +89,7 @@ def _describe_gaps(manifest: str, live: State) -> list[str]:
     return describe_gaps(make_plan(live, desired, owner=org.name, org=org), live, org)
 
 
-def _nothing_found(live: State, org: str) -> Problem:
+def _nothing_found(live: LiveState, org: str) -> Problem:
     subjects = [subject.split(".") for found in live.streams() for subject in found.get("subjects")]
     others = sorted({tokens[0] for tokens in subjects if tokens[1:2] == ["agents"] and is_token(tokens[0])})
     return Problem(

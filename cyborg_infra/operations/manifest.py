@@ -15,7 +15,7 @@ from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 
 if TYPE_CHECKING:  # `validate` and `show` need neither
     from cyborg_infra.model.messages import MessageKind, OrgMessage
@@ -37,13 +37,13 @@ __all__ = [
 ]
 
 
-def expand_manifest(path: str, env: str | None = None) -> tuple[Org, State]:
+def expand_manifest(path: str, env: str | None = None) -> tuple[Org, DesiredState]:
     """Return the organisation, and its streams and consumers. Needs no server. Raises ManifestInvalid."""
     org = load(path, env, offline=True)
     return org, expand(org)
 
 
-def show(path: str, env: str | None = None) -> tuple[Org, Sequence[Subject], State]:
+def show(path: str, env: str | None = None) -> tuple[Org, Sequence[Subject], DesiredState]:
     """Return the same with its namespace between them."""
     org, state = expand_manifest(path, env)
     return org, list_subjects(org, state), state

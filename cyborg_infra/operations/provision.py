@@ -37,7 +37,7 @@ from cyborg_infra.model.problems import (
     SnapshotIncomplete,
     UsageInvalid,
 )
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState, LiveState
 from cyborg_infra.model.server import Limits
 from cyborg_infra.model.server_versions import NEWEST_LEVEL, Version
 from cyborg_infra.model.wording import Option, worded
@@ -114,7 +114,7 @@ def load_requests(
 def destroy_request(path: str, env: str | None = None) -> PlanRequest:
     """Return the request to delete all that the manifest's organisation owns. Raises ManifestInvalid."""
     org = load(path, env)
-    return PlanRequest(org.name, State(), org, prune=True)
+    return PlanRequest(org.name, DesiredState(), org, prune=True)
 
 
 def plan(request: PlanRequest, target: Target) -> Plan:
@@ -175,7 +175,7 @@ async def apply_on(
         learned = await rehearse(
             server,
             rehearsal.plan_rehearsals(now),
-            rehearsal.leftover_rehearsals(now.live or State(), request.owner),
+            rehearsal.leftover_rehearsals(now.live or LiveState(), request.owner),
             now.server_info.limits if now.server_info else Limits(),
         )
         now = with_learned_values(now, learned)
@@ -361,7 +361,7 @@ async def _make_plan(
         return expected
     desired = _desired_for(request, live.server_info.level if live.server_info else NEWEST_LEVEL)
 
-    def planned(live: State) -> Plan:
+    def planned(live: LiveState) -> Plan:
         return make_plan(
             live,
             desired,
@@ -386,7 +386,7 @@ async def _make_plan(
     return replace(now, request=request)
 
 
-def _desired_for(request: PlanRequest, level: int) -> State:
+def _desired_for(request: PlanRequest, level: int) -> DesiredState:
     """Return the desired state for a server of this API level."""
     if request.org and request.desired.resources and level < NEWEST_LEVEL:
         return expand(request.org, level)
@@ -410,7 +410,7 @@ def _dead_letter_store(server: JetStream, request: PlanRequest) -> DeadLetterSto
     return DeadLetterStore(server, request.org or org_of_dead_letters(request.owner, request.desired))
 
 
-async def _read_live(server: JetStream, request: PlanRequest) -> State:
+async def _read_live(server: JetStream, request: PlanRequest) -> LiveState:
     """Return what the server holds, and what the account remembers of the organisation."""
     import asyncio
 

@@ -19,7 +19,7 @@ from cyborg_infra.model.organisation import LAG, Org
 from cyborg_infra.model.outgoing import Destination, NewTask, OutgoingMessage, SendResult
 from cyborg_infra.model.problems import CyborgError, Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource
 from cyborg_infra.model.wording import Command, worded
 from cyborg_infra.operations.expected_server import OnServer, require_expected_server
 from cyborg_infra.operations.status import require_role
@@ -128,7 +128,7 @@ def send(
     return run_coroutine(sent())
 
 
-async def _require_resource(server: JetStream, ref: Ref) -> Resource:
+async def _require_resource(server: JetStream, ref: Ref) -> LiveResource:
     """Raise ServerFault if the resource is not on the server."""
     if (found := await server.info(ref)) is None:
         raise ServerFault(

@@ -16,7 +16,7 @@ from cyborg_infra.model import channels
 from cyborg_infra.model.organisation import BROADCAST_ACK, LAG, Alerts, Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.status import OrgStatus
 from cyborg_infra.operations.expected_server import check_expected_server
 
@@ -29,7 +29,7 @@ class StatusRequest:
     """What a status is of: an organisation with its thresholds, or some of its roles alone."""
 
     org: Org
-    desired: State
+    desired: DesiredState
     alerts: Alerts
     roles: tuple[str, ...] | None = None
 

@@ -26,7 +26,7 @@ from cyborg_infra.model.channels import Scope
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.plan import Plan, ResultStatus
 from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.subjects import overlap
 from cyborg_infra.model.units import age
@@ -97,7 +97,7 @@ def clean(path: str, env: str | None, target: Target, on_server: OnServer) -> li
         async with connect_account(target) as server:
             await require_expected_server(server, org, on_server)
             found = sorted(
-                {name for name, _ in _sandbox_streams(await server.snapshot(org.name, State()), org)}
+                {name for name, _ in _sandbox_streams(await server.snapshot(org.name, DesiredState()), org)}
             )
             running = [name for name in found if await server.has_interest(_presence_subject(name))]
         left = [name for name in found if name not in running]
@@ -126,14 +126,14 @@ class _Run:
 
         async with connect_account(self.target) as server:
             await server.hold_interest(_presence_subject(self.copy.name))
-            account = await server.snapshot(self.copy.name, State())
+            account = await server.snapshot(self.copy.name, DesiredState())
             facts = account.server_info
             if facts is None:
                 raise ValueError("a snapshot has the facts of its server")
             self.on_server(self.org, facts)
             self.on_progress(VerifyStage.PROVISIONING)
             if removed := await _remove_abandoned(server, self.target, account, self.org):
-                account = await server.snapshot(self.copy.name, State())
+                account = await server.snapshot(self.copy.name, DesiredState())
             desired, known = self._desired(facts)
             plan = make_plan(account, desired, owner=self.copy.name, org=self.copy)
             _refuse_unless_new(plan)
@@ -172,7 +172,7 @@ class _Run:
             worded("`{} {}` removes it", Command("verify"), Option("clean")),
         )
 
-    def _desired(self, server_info: ServerInfo) -> tuple[State, CheckResult]:
+    def _desired(self, server_info: ServerInfo) -> tuple[DesiredState, CheckResult]:
         desired, unknown = core.supported_by(expand(self.copy, server_info.level), server_info.level)
         verdict = Verdict.NOT_SUPPORTED if unknown else Verdict.PASSED
         law = "the server knows every setting of the manifest"
@@ -181,7 +181,7 @@ class _Run:
         )
 
     async def _run_checks(
-        self, desired: State, stored: list[str], checks: Collection[CheckName]
+        self, desired: DesiredState, stored: list[str], checks: Collection[CheckName]
     ) -> list[CheckResult]:
         import asyncio
 
@@ -201,7 +201,7 @@ class _Run:
 
             return results + await check_restart(trial, restart, self.on_progress)
 
-    async def _open_sandbox(self, stack: AsyncExitStack, desired: State, stored: list[str]) -> Sandbox:
+    async def _open_sandbox(self, stack: AsyncExitStack, desired: DesiredState, stored: list[str]) -> Sandbox:
         """Return the copy with an agent on it, as long as the stack is."""
         from cyborg_infra.live.api.jetstream import JetStream
         from cyborg_infra.live.connection.reconnecting import connect
@@ -290,11 +290,11 @@ async def _remove(target: Target, owner: str) -> None:
     from cyborg_infra.live.api.jetstream import connect_account
 
     async with connect_account(target) as server:
-        live = await server.snapshot(owner, State())
-        await _carry_out(server, make_plan(live, State(), owner=owner, prune=True))
+        live = await server.snapshot(owner, DesiredState())
+        await _carry_out(server, make_plan(live, DesiredState(), owner=owner, prune=True))
 
 
-def _sandbox_streams(account: State, org: Org) -> list[tuple[str, Resource]]:
+def _sandbox_streams(account: LiveState, org: Org) -> list[tuple[str, LiveResource]]:
     """Return the streams of copies of the organisation, with the copy's name."""
     return [
         (stream.owner or "", stream) for stream in account.streams() if core.is_sandbox_of(org, stream.owner)
@@ -306,7 +306,7 @@ def _presence_subject(copy: str) -> str:
     return f"{copy}.running"
 
 
-async def _remove_abandoned(server: JetStream, target: Target, account: State, org: Org) -> list[str]:
+async def _remove_abandoned(server: JetStream, target: Target, account: LiveState, org: Org) -> list[str]:
     """Return the copies of runs that are certainly over are removed, and named; one that cannot be stays."""
     removed = []
     for name in sorted({name for name, _ in _sandbox_streams(account, org)}):
@@ -317,7 +317,7 @@ async def _remove_abandoned(server: JetStream, target: Target, account: State, o
     return removed
 
 
-def _abandoned_copies(account: State, org: Org) -> tuple[str, ...]:
+def _abandoned_copies(account: LiveState, org: Org) -> tuple[str, ...]:
     """Return the copies that are too old for a run under way."""
     now = max((stream.activity.read_at for stream in account.streams()), default="")
     return tuple(
@@ -331,7 +331,7 @@ def _abandoned_copies(account: State, org: Org) -> tuple[str, ...]:
     )
 
 
-def _stored_requests(account: State, org: Org) -> list[str]:
+def _stored_requests(account: LiveState, org: Org) -> list[str]:
     """Return the streams that store requests of the organisation itself: its scratch copy would not meet them."""
     if org.channel(channels.REQUESTS) is None:
         return []

@@ -17,7 +17,7 @@ from cyborg_infra.model.organisation import BROADCAST_ACK, LAG, LETTERS, LETTERS
 from cyborg_infra.model.plan import Outcome, Plan
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State, digest_of
+from cyborg_infra.model.resources import DesiredState, LiveResource, Resource, digest_of
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.status import BroadcastReceipt, OrgStatus
 from cyborg_infra.render.change_lines import allowances
@@ -78,7 +78,7 @@ def saved(plan_: Plan) -> dict[str, Any]:
     return content | {"digest": digest_of(content)}
 
 
-def show(org: Org, subjects: Sequence[Subject], state: State) -> dict[str, Any]:
+def show(org: Org, subjects: Sequence[Subject], state: DesiredState) -> dict[str, Any]:
     """Return the namespace, the streams and the consumers (show.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -121,7 +121,7 @@ def of_each(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def valid(
-    org: Org, state: State, warnings: Sequence[Problem], notes: Sequence[Problem] = ()
+    org: Org, state: DesiredState, warnings: Sequence[Problem], notes: Sequence[Problem] = ()
 ) -> dict[str, Any]:
     """Return that a manifest holds, what it comes to, and what it will cost (validate.schema.json)."""
     return {
@@ -316,10 +316,11 @@ def _problem(problem: Problem) -> dict[str, Any]:
 
 
 def _resource(resource: Resource) -> dict[str, Any]:
+    counts = resource.counts if isinstance(resource, LiveResource) else None
     return _ref(resource.ref) | {
         "role": resource.role,
         "config": _json(resource.config),
-        "counts": resource.counts._asdict() if resource.counts else None,
+        "counts": counts._asdict() if counts else None,
     }
 
 

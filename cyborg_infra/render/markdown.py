@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cyborg_infra.model.changes import Action, Change
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import CyborgError, Problem
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 from cyborg_infra.render import change_lines as tell
 from cyborg_infra.render.command_line import in_command_line_words, spoken
 from cyborg_infra.render.values import escape_control, few, holds, in_short, plural
@@ -220,7 +220,7 @@ def _settings(resource: Resource) -> Iterator[str]:
         yield code(f"{name}: {value}")
 
 
-def _orphan(orphan: Resource) -> str:
+def _orphan(orphan: LiveResource) -> str:
     held = f" and {holds(orphan)}" if holds(orphan) else ""
     name = code(f"{orphan.ref.kind} {orphan.ref}")
     return f"- Orphan: {name} is no longer in the manifest{prose(held)}; {code('--prune')} deletes it."

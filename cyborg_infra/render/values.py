@@ -10,7 +10,7 @@ from typing import Any
 
 from cyborg_infra.model import units
 from cyborg_infra.model.fields import FIELDS, Kind, Unit
-from cyborg_infra.model.resources import ConsumerCounts, Resource, StreamCounts
+from cyborg_infra.model.resources import ConsumerCounts, LiveResource, StreamCounts
 
 # Control and format characters (escape sequences, bidirectional overrides), line separators, halves of pairs.
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -130,7 +130,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def holds(resource: Resource) -> str:
+def holds(resource: LiveResource) -> str:
     """Return what a live resource holds, as a clause: `holds 12 messages (3.1 MiB)`; empty where nothing is known."""
     match resource.counts:
         case StreamCounts(messages=0):

@@ -36,7 +36,7 @@ from cyborg_infra.model.organisation import Org, Overrides, Role
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import ManifestInvalid, Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, LiveResource, LiveState, Resource
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import Version, level_of
 from tests.predictions.cases import (
@@ -137,7 +137,7 @@ class Bench:
             self._server.kill()
             raise
 
-    def _furnished(self) -> tuple[State, ServerInfo]:
+    def _furnished(self) -> tuple[LiveState, ServerInfo]:
         """Return what is there for all cases."""
         for name, config in ORIGINS.items():
             self.scene.ask(f"STREAM.CREATE.{name}", {"name": name, **config})
@@ -193,7 +193,7 @@ class Bench:
             raise Wrong(f"refused by us, and taken by {self.version}: {told}")
         return "refused"
 
-    def _predicted(self, setting: Setting, number: int, live: State) -> tuple[Plan | None, list[Problem]]:
+    def _predicted(self, setting: Setting, number: int, live: LiveState) -> tuple[Plan | None, list[Problem]]:
         """Return the plan, or none; and all that we have against it."""
         try:
             org = loads(manifest(number, setting))
@@ -234,13 +234,13 @@ class Bench:
                 f"planned as {change.action} of {change.ref}, and refused by {self.version}: {answer['error']}"
             )
         if not self._holds(answer, after):
-            held = Resource(after.ref, answer["config"])
+            held = LiveResource(after.ref, answer["config"])
             fields = diff(held, after, self.version)
             raise Wrong(
                 f"planned as {change.action} of {change.ref}, and {self.version} did not keep {fields}"
             )
 
-    def _takes(self, wanted: Resource, live: State) -> bool:
+    def _takes(self, wanted: DesiredResource, live: LiveState) -> bool:
         """Return whether the server takes and keeps it, in place or, where that needs it, anew."""
         before = live.resources.get(wanted.ref)
         if before is not None:
@@ -283,7 +283,7 @@ class Bench:
     def _own(self, plan: Plan, number: int) -> list[Change]:
         return [change for change in plan.changes if change.ref.stream == stream_of(number)]
 
-    def _live(self, number: int) -> State:
+    def _live(self, number: int) -> LiveState:
         """Return what is there: the organisation around, and of this case what the server says."""
         found = dict(self._around.resources)
         for ref in refs(number):
@@ -291,7 +291,7 @@ class Bench:
             answer = self._request(verb)
             if "error" not in answer:
                 found[ref] = decode.decode_resource(ref, answer)
-        return State(found, self.facts)
+        return LiveState(found, self.facts)
 
 
 def shrunk(bench: Bench, miss: Miss) -> Miss:

@@ -22,8 +22,10 @@ from cyborg_infra.model.channels import DEAD_LETTERS
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import ManifestInvalid, Problem
+from cyborg_infra.model.resources import LiveState
 from cyborg_infra.model.subjects import SubjectIndex
 from tests.support.draws import draws
+from tests.support.live_resources import all_as_live
 
 ROLES = st.lists(st.sampled_from(["ceo", "cto", "a-b", "a_b", "A", "x"]), min_size=1, max_size=4, unique=True)
 TOKEN = st.sampled_from(["a", "b", "agents", "org", "tasks", "*", "{role}", "{role}", ">", "x1", "events"])
@@ -154,7 +156,8 @@ def test_what_was_applied_is_imported_as_an_equal_organisation(
         assert [each._replace(mark=None) for each in names.channels] == [
             each._replace(mark=None) for each in org.channels
         ]
-    found = describe_org(state, names)
+    live = LiveState(all_as_live(state))
+    found = describe_org(live, names)
     if not found.roles:  # nothing of it has a stream or a consumer
         event("no role")
         assert not any(each.role for each in state.resources.values())
@@ -163,7 +166,7 @@ def test_what_was_applied_is_imported_as_an_equal_organisation(
     assert {ref: each.normalised() for ref, each in again.resources.items()} == {
         ref: each.normalised() for ref, each in state.resources.items()
     }
-    assert not make_plan(state, again, owner="gen")
+    assert not make_plan(live, again, owner="gen")
 
 
 @draws(200)

@@ -20,7 +20,7 @@ from cyborg_infra.manifest.write import write_manifest
 from cyborg_infra.model.fields import CONSUMER_FIELDS, STREAM_FIELDS, Field, Unit
 from cyborg_infra.model.metadata_keys import OWNERSHIP_KEYS
 from cyborg_infra.model.organisation import Org
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState, Resource, State
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import LEVELS
 from cyborg_infra.model.units import MAX_INT64
@@ -146,11 +146,11 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def unmarked(state: State, level: int) -> State:
+def unmarked(state: DesiredState, level: int) -> LiveState:
     """Return as if it had been made by hand, on a server of this API level."""
-    return State(
+    return LiveState(
         {
-            ref: Resource(
+            ref: LiveResource(
                 ref,
                 dict(found.config)
                 | {
@@ -165,11 +165,11 @@ def unmarked(state: State, level: int) -> State:
     )
 
 
-def meaning(state: State) -> dict[str, Any]:
+def meaning(state: State[Resource]) -> dict[str, Any]:
     return {str(ref): found.normalised() for ref, found in state.resources.items()}
 
 
-def imported(state: State, prefix: str) -> str:
+def imported(state: LiveState, prefix: str) -> str:
     return write_manifest(describe_org(state, Org("gen", (), stream_prefix=prefix)), "Imported.")
 
 

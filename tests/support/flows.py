@@ -67,7 +67,7 @@ def drawn(seed: int) -> Streams:
     return {config["name"]: config for config in found.values()}
 
 
-def state(streams: Streams) -> State:
+def state(streams: Streams) -> State[Resource]:
     """Return the same, as the product has it."""
     return State({Ref(name): Resource(Ref(name), config) for name, config in streams.items()})
 

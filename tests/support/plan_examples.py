@@ -25,10 +25,11 @@ from cyborg_infra.model.metadata_keys import APPLIED_KEY, OWNER_KEY
 from cyborg_infra.model.plan import Plan, Reservation
 from cyborg_infra.model.problems import Problem, SourcePosition
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource, State, StreamCounts
+from cyborg_infra.model.resources import ConsumerCounts, DesiredResource, DesiredState, StreamCounts
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import Version
 from cyborg_infra.model.units import HOUR, MINUTE
+from tests.support.live_resources import as_live
 
 Golden = Callable[[Path, str], None]
 CASES = Path(__file__).parents[1] / "cases" / "plan"
@@ -45,27 +46,23 @@ FACTS = ServerInfo(
 ROLES = ("ceo", "cto", "cso", "backend", "frontend", "marketing", "devops")
 
 
-def stream(name: str, counts: StreamCounts | None = None, owner: str = "genbrain", **config: Any) -> Resource:
+def stream(name: str, owner: str = "genbrain", **config: Any) -> DesiredResource:
     """Return a stream of the organisation, or nobody's with an empty owner."""
-    return _resource(Ref(name), config, counts, owner)
+    return _resource(Ref(name), config, owner)
 
 
-def consumer(
-    ref: str, counts: ConsumerCounts | None = None, owner: str = "genbrain", **config: Any
-) -> Resource:
+def consumer(ref: str, owner: str = "genbrain", **config: Any) -> DesiredResource:
     """Return a durable pull consumer, `STREAM/name`."""
     name, durable = ref.split("/")
-    return _resource(Ref(name, durable), {"ack_policy": "explicit"} | config, counts, owner)
+    return _resource(Ref(name, durable), {"ack_policy": "explicit"} | config, owner)
 
 
-def _resource(
-    ref: Ref, config: dict[str, Any], counts: StreamCounts | ConsumerCounts | None, owner: str
-) -> Resource:
+def _resource(ref: Ref, config: dict[str, Any], owner: str) -> DesiredResource:
     marks = {OWNER_KEY: owner, APPLIED_KEY: "0123456789abcdef"} if owner else {}
-    return Resource(ref, config | {"metadata": marks | config.get("metadata", {})}, counts=counts)
+    return DesiredResource(ref, config | {"metadata": marks | config.get("metadata", {})})
 
 
-def tasks(role: str, **more: Any) -> Resource:
+def tasks(role: str, **more: Any) -> DesiredResource:
     """Return the stream of a role's tasks, as the manifest's defaults have it."""
     config: dict[str, Any] = {
         "subjects": [f"genbrain.agents.{role}.tasks"],
@@ -76,7 +73,7 @@ def tasks(role: str, **more: Any) -> Resource:
     return stream(f"AGENT_{role.upper()}_TASKS", **(config | more))
 
 
-def worker(role: str, **more: Any) -> Resource:
+def worker(role: str, **more: Any) -> DesiredResource:
     """Return the consumer of a role's tasks, as the manifest's defaults have it."""
     config: dict[str, Any] = {
         "filter_subject": f"genbrain.agents.{role}.tasks",
@@ -87,7 +84,7 @@ def worker(role: str, **more: Any) -> Resource:
     return consumer(f"AGENT_{role.upper()}_TASKS/{role}-worker", **(config | more))
 
 
-def dead_letters() -> Resource:
+def dead_letters() -> DesiredResource:
     """Return the stream with two subjects for each of the others."""
     advisories = [
         f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.AGENT_{role.upper()}_TASKS.*"
@@ -106,7 +103,7 @@ def dead_letters() -> Resource:
     )
 
 
-def create(resource: Resource) -> Change:
+def create(resource: DesiredResource) -> Change:
     """Return a change that creates this."""
     return Create(resource)
 
@@ -128,14 +125,14 @@ def first() -> Plan:
         metadata={"team": "platform"},
     )
     created = [*resources, letters, alerts, events]
-    desired = State({each.ref: each for each in created})
+    desired = DesiredState({each.ref: each for each in created})
     reserves = (Reservation("file", 700 * MIB, taken=50 * MIB, most=10_000 * MIB),)
     return _plan(*map(create, created), desired=desired, reserves=reserves)
 
 
 def drift() -> Plan:
     """Somebody changed a stream, the manifest changed another, and a third changed on both sides."""
-    cto, ceo = tasks("cto"), tasks("ceo", metadata={"team": "a", "old": "x"})
+    cto, ceo = as_live(tasks("cto")), as_live(tasks("ceo", metadata={"team": "a", "old": "x"}))
     shrunk = tasks("cto", max_bytes=200 * MIB, max_age=24 * HOUR)
     return _plan(
         Update(
@@ -170,13 +167,13 @@ def drift() -> Plan:
             cause=Cause.BOTH,
         ),
         Update(
-            worker("cto"),
+            as_live(worker("cto")),
             worker("cto", ack_wait=MINUTE),
             (FieldChange("ack_wait", 30 * MINUTE, MINUTE),),
             hazards=(Hazard(HazardName.REPEATS_WORK, "3 messages being worked on are delivered again", 3),),
         ),
         Update(
-            dead_letters(),
+            as_live(dead_letters()),
             dead_letters(),
             (
                 FieldChange(
@@ -194,15 +191,15 @@ def drift() -> Plan:
 
 def adopt() -> Plan:
     """Return streams that were there before: one alike, one different; and a mark that is out of date."""
-    found = tasks("cso", owner="", max_age=48 * HOUR)
+    found = as_live(tasks("cso", owner="", max_age=48 * HOUR))
     return _plan(
         Adopt(
-            tasks("ceo", owner=""),
+            as_live(tasks("ceo", owner="")),
             tasks("ceo"),
             (FieldChange(f"metadata.{OWNER_KEY}", None, "genbrain"),),
         ),
         Adopt(found, tasks("cso"), (FieldChange("max_age", 48 * HOUR, 72 * HOUR),)),
-        Update(worker("cto"), worker("cto")),
+        Update(as_live(worker("cto")), worker("cto")),
     )
 
 
@@ -217,20 +214,20 @@ def replace() -> Plan:
     waiting = ConsumerCounts(num_pending=7, num_ack_pending=2)
     return _plan(
         Replace(
-            tasks("cto", counts=held),
+            as_live(tasks("cto"), counts=held),
             tasks("cto", storage="memory"),
             gone,
             hazards=(lost,),
             reason="its messages are carried over as far as they fit",
         ),
-        Replace(worker("cto"), worker("cto"), reason="its stream is replaced"),
+        Replace(as_live(worker("cto")), worker("cto"), reason="its stream is replaced"),
         Delete(
-            worker("intern", counts=waiting),
+            as_live(worker("intern"), counts=waiting),
             hazards=(Hazard(HazardName.RESETS_PROGRESS, "7 messages are not read", 7),),
             reason="no longer in the manifest",
             depends_on=(Ref("AGENT_CTO_TASKS"),),
         ),
-        Delete(tasks("intern", counts=StreamCounts())),
+        Delete(as_live(tasks("intern"), counts=StreamCounts())),
         prune=True,
         targets=("cto", "intern"),
         environment="production",
@@ -247,15 +244,15 @@ def rename() -> Plan:
     )
     return _plan(
         Replace(
-            tasks("cto", counts=held),
+            as_live(tasks("cto"), counts=held),
             tasks("tech"),
             (FieldChange("subjects", ["genbrain.agents.cto.tasks"], ["genbrain.agents.tech.tasks"]),),
             reason=f"renamed from AGENT_CTO_TASKS; {kept}",
             method=Migrate(Ref("AGENT_CTO_TASKS")),
         ),
-        Replace(worker("cto"), worker("tech"), reason="renamed from AGENT_CTO_TASKS/cto-worker"),
+        Replace(as_live(worker("cto")), worker("tech"), reason="renamed from AGENT_CTO_TASKS/cto-worker"),
         Replace(
-            tasks("cso", counts=held),
+            as_live(tasks("cso"), counts=held),
             tasks("law"),
             hazards=(Hazard(HazardName.DELETES_MESSAGES, "12 messages (4 KiB) in the stream", 12, 4096),),
             reason=f"renamed from AGENT_CSO_TASKS; {lost}",
@@ -267,7 +264,7 @@ def impossible() -> Plan:
     """Return what cannot be done at all, change by change and as a whole."""
     return _plan(
         Blocked(
-            Update(tasks("cto"), tasks("cto", num_replicas=3), (FieldChange("num_replicas", 1, 3),)),
+            Update(as_live(tasks("cto")), tasks("cto", num_replicas=3), (FieldChange("num_replicas", 1, 3),)),
             problems=(
                 Problem(
                     "replicas",
@@ -285,7 +282,9 @@ def impossible() -> Plan:
 def orphans() -> Plan:
     """Return in sync, with leftovers."""
     held = StreamCounts(messages=12, bytes=4096)
-    return _plan(orphans=(tasks("intern", counts=held), worker("intern")), unchanged_count=34)
+    return _plan(
+        orphans=(as_live(tasks("intern"), counts=held), as_live(worker("intern"))), unchanged_count=34
+    )
 
 
 def empty() -> Plan:

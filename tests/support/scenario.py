@@ -13,7 +13,7 @@ from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.metadata_keys import START_KEY
 from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
 from cyborg_infra.model.ref import REHEARSAL_PREFIX
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.operations import provision
 from tests.support.nats_client import Api
 
@@ -172,7 +172,7 @@ class Scenario:
             for ref, info in found.items()
         }
 
-    def differences(self, desired: State) -> dict[str, tuple[object, object]]:
+    def differences(self, desired: DesiredState) -> dict[str, tuple[object, object]]:
         """Return `ref field` -> (wanted, held) for every field that the server does not hold as wanted."""
         return {
             f"{ref} {name}": (wanted, held.get(name))

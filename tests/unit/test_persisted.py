@@ -33,7 +33,7 @@ from cyborg_infra.model.problems import (
     SendRefused,
 )
 from cyborg_infra.model.ref import Ref, fence_subject, rehearsal_stream, stop_subject, temporary_stream
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 from cyborg_infra.render import json_format
 from tests.conftest import Golden
 from tests.support.plan_examples import PLANS
@@ -114,7 +114,7 @@ def test_a_journal_that_was_written_is_read_back_as_it_was() -> None:
     """By its words in the account alone: they are in the list."""
     kept = json.loads((CASES / "persisted.json").read_text(encoding="utf-8"))["the journal of a replace"]
     metadata = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in kept.items()}
-    assert Journal.from_stream(Resource(temporary_stream(STREAM), {"metadata": metadata})) == WHOLE
+    assert Journal.from_stream(LiveResource(temporary_stream(STREAM), {"metadata": metadata})) == WHOLE
 
 
 def _own_words() -> Iterator[str]:

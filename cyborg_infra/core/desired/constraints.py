@@ -23,7 +23,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import ADMISSION, Org
 from cyborg_infra.model.problems import Problem, SourcePosition
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, DesiredState, Resource, State
 from cyborg_infra.model.server_versions import Version
 
 _ADMITS = {"retention", "discard", "max_msgs"}
@@ -76,7 +76,7 @@ _OF_SUBJECTS = (*_SCHEME, "mirror", "sources", "subject_transform", "republish",
 """What is held to these by some rule."""
 
 
-def check_every_server(org: Org, desired: State) -> Iterator[Problem]:
+def check_every_server(org: Org, desired: DesiredState) -> Iterator[Problem]:
     """Yield what no supported server takes, whatever there is already."""
     others, alike = streams_in_full(desired), CheckedSettings(org)
     for resource in desired.resources.values():
@@ -91,7 +91,7 @@ def check_every_server(org: Org, desired: State) -> Iterator[Problem]:
 
 
 def check_this_server(
-    resource: Resource,
+    resource: DesiredResource,
     around: ServerContext,
     version: Version,
     org: Org | None,
@@ -109,7 +109,7 @@ def check_this_server(
         yield _problem(breach, resource, around.stream, org)
 
 
-def streams_in_full(*states: State) -> Mapping[str, Config]:
+def streams_in_full(*states: State[Resource]) -> Mapping[str, Config]:
     """Return the streams by name, a later state's before an earlier's; none where no stream copies another: nobody looks then."""
     streams = {stream.ref.stream: stream for state in states for stream in state.streams()}
     if not any(stream.get("mirror") or stream.get("sources") for stream in streams.values()):
@@ -117,7 +117,9 @@ def streams_in_full(*states: State) -> Mapping[str, Config]:
     return {name: full_config(stream) for name, stream in streams.items()}
 
 
-def _problem(breach: Violation, resource: Resource, stream: Resource | None, org: Org | None) -> Problem:
+def _problem(
+    breach: Violation, resource: DesiredResource, stream: Resource | None, org: Org | None
+) -> Problem:
     rule = breach.rule
     where = _where(rule.fields, resource, stream, org) if org else resource.origin
     return Problem(rule.code, f"{resource.ref}: {breach.message}", where, rule.instead)

@@ -24,7 +24,7 @@ from cyborg_infra.model.metadata_keys import (
 from cyborg_infra.model.normalise import normalise_config, normalise_fields
 from cyborg_infra.model.organisation import ADMISSION, Bucket, Member, Org, Role
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State, canonical_json, digest_of
+from cyborg_infra.model.resources import DesiredResource, DesiredState, canonical_json, digest_of
 from cyborg_infra.model.server_values import LIMITED_FIELDS
 from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.units import MINUTE
@@ -55,7 +55,7 @@ BY_LEVEL = frozenset(
 """The fields of which an organisation wants more, or something else, of a newer server."""
 
 
-def expand(org: Org, level: int = NEWEST_LEVEL) -> State:
+def expand(org: Org, level: int = NEWEST_LEVEL) -> DesiredState:
     """Return the streams and consumers that `org` wants on a server of this API level, ownership marks included.
 
     Every field that the level knows is written out, so that deleting a line from the manifest returns the
@@ -66,7 +66,7 @@ def expand(org: Org, level: int = NEWEST_LEVEL) -> State:
     return state
 
 
-def expand_unchecked(org: Org, level: int = NEWEST_LEVEL) -> State:
+def expand_unchecked(org: Org, level: int = NEWEST_LEVEL) -> DesiredState:
     """Return the same, whether or not they can exist together."""
     common = _TemplateCache(org, level)
     readers = list(_readers(org))
@@ -82,7 +82,7 @@ def expand_unchecked(org: Org, level: int = NEWEST_LEVEL) -> State:
     consumers = {
         reader.ref: _consumer(common, reader, limits.get(reader.ref.stream, {})) for reader in readers
     }
-    return State(streams | consumers)
+    return DesiredState(streams | consumers)
 
 
 def _planned_streams(org: Org) -> Iterator[tuple[StreamKind, Member | None]]:
@@ -179,7 +179,7 @@ class _TemplateCache:
 
 def _stream(
     common: _TemplateCache, kind: StreamKind, member: Member | None, readers: Mapping[str, int]
-) -> Resource:
+) -> DesiredResource:
     org, settings = common.org, common.settings_of(kind, member)
     ref = Ref(naming.stream_name(org, kind, member))
     own: dict[str, Any] = {}
@@ -197,7 +197,7 @@ def _stream(
     return _resource(org, ref, settings, own, kind, member)
 
 
-def _consumer(common: _TemplateCache, reader: _Reader, limits: Mapping[str, Any]) -> Resource:
+def _consumer(common: _TemplateCache, reader: _Reader, limits: Mapping[str, Any]) -> DesiredResource:
     """Return the desired consumer; `limits` are its stream's `consumer_limits`."""
     ref, kind, role, subjects = reader
     settings = common.settings_of(kind, role)
@@ -220,7 +220,7 @@ def _resource(
     own: dict[str, Any],
     kind: StreamKind | ConsumerKind,
     member: Member | None,
-) -> Resource:
+) -> DesiredResource:
     """Return the resource with its ownership keys and digest, by which the next plan tells drift from a change of the manifest."""
     labels = settings.labels.copy()
     more: dict[str, str] = {}
@@ -242,7 +242,7 @@ def _resource(
         config["durable_name"] = ref.name
     config["metadata"] = labels
     left_open = settings.left_open.difference(own)
-    return Resource.from_normalised(ref, config, source_mark(org, kind, member), meaning, left_open)
+    return DesiredResource.from_normalised(ref, config, source_mark(org, kind, member), meaning, left_open)
 
 
 def _left_open(

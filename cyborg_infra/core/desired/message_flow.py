@@ -19,7 +19,7 @@ MAX_LAPS = 16
 """A message that comes into one stream so many times does not stop there: its subject may grow on the way."""
 
 
-def stored_subjects(stream: Resource, state: State) -> list[str]:
+def stored_subjects(stream: Resource, state: State[Resource]) -> list[str]:
     """Return the subjects under which the stream stores what is published or copied to it; `>` where nobody can know."""
     return list(dict.fromkeys(_stored(stream, state, ())))
 
@@ -29,7 +29,7 @@ def delivered_subjects(consumer: Resource) -> list[str]:
     return list(consumer.filters or (">",))
 
 
-def unmatched(stream: Resource, state: State) -> list[str]:
+def unmatched(stream: Resource, state: State[Resource]) -> list[str]:
     """Return the subjects under which the stream stores messages that none of its consumers is handed; none of `>`, unknown."""
     handed = {each for reader in state.consumers(stream.ref.stream) for each in delivered_subjects(reader)}
     left = [subject for subject in stored_subjects(stream, state) if subject not in handed]
@@ -39,7 +39,7 @@ def unmatched(stream: Resource, state: State) -> list[str]:
     return [subject for subject in left if not index.overlapping(subject)]
 
 
-def _stored(stream: Resource, state: State, copies: Sequence[Ref]) -> Iterator[str]:
+def _stored(stream: Resource, state: State[Resource], copies: Sequence[Ref]) -> Iterator[str]:
     """Yield the subjects; `copies` are the streams on the way here: where they copy one another, which is refused, nothing comes in."""
     for subject in stream.get("subjects"):
         yield from _own_form(stream, subject)
@@ -87,7 +87,7 @@ def notices(consumer: Resource) -> list[str]:
     return [f"{ADVISORIES}.{event}.{stream}.{name}" for event, may in happens.items() if may]
 
 
-def told_of_themselves(state: State) -> list[Resource]:
+def told_of_themselves(state: State[Resource]) -> list[Resource]:
     """Return the consumers that are handed notices of what they failed with themselves, directly or by way of others.
 
     Who fails with such a notice as well is handed the next one, without end.
@@ -144,7 +144,7 @@ def _reached(start: Ref, onward: Callable[[Ref], Iterable[Ref]]) -> set[Ref]:
     return found
 
 
-def republish_cycles(state: State) -> list[tuple[Ref, ...]]:
+def republish_cycles(state: State[Resource]) -> list[tuple[Ref, ...]]:
     """Return the streams, in their order, round which a message is republished without end; each circle once."""
     ways = _FlowGraph(state)
     if not ways.republishing:
@@ -161,7 +161,7 @@ def republish_cycles(state: State) -> list[tuple[Ref, ...]]:
 class _FlowGraph:
     """The ways from stream to stream: what is stored in one, and in which others then."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State[Resource]) -> None:
         self.republishing = [stream for stream in state.streams() if stream.get("republish").get("dest")]
         self._state = state
         self.moves = bool(self.republishing) or any(map(_origins, state.streams()))

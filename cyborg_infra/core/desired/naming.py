@@ -21,7 +21,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.organisation import Bucket, Member, Org, Role
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, LiveState, Resource
 from cyborg_infra.model.subjects import covers
 
 # The server's own notices of what failed for good. Plain publishes: captured like any subject.
@@ -164,7 +164,7 @@ def advisories_of_stream(stream: str) -> list[str]:
     return [f"{ADVISORIES}.{event}.{stream}.*" for event in _ADVISORY_KINDS]
 
 
-def stores_dead_letters(handed_in: str, live: State) -> bool:
+def stores_dead_letters(handed_in: str, live: LiveState) -> bool:
     """Return whether any stream stores what is published on this subject of the dead letters: DEAD_LETTERS takes all of them or, between two streams, none."""
     return any(covers(wide, handed_in) for stream in live.streams() for wide in stream.get("subjects"))
 
@@ -231,7 +231,7 @@ def reading_roles(org: Org, channel: Channel) -> Iterator[Role | None]:
         yield from (role for role in org.roles if everyone or role.name in named)
 
 
-def list_subjects(org: Org, state: State) -> tuple[Subject, ...]:
+def list_subjects(org: Org, state: DesiredState) -> tuple[Subject, ...]:
     """Return every subject of the organisation: what carries it, who publishes and who reads."""
     of_roles = [channel for channel in org.channels if channel.scope is Scope.ROLE]
     of_all = [channel for channel in org.channels if channel.scope is Scope.ORG]
@@ -244,7 +244,7 @@ def list_subjects(org: Org, state: State) -> tuple[Subject, ...]:
 
 
 def _of_role(
-    org: Org, of_roles: Sequence[Channel], role: Role, state: State, assigners: Assigners | None
+    org: Org, of_roles: Sequence[Channel], role: Role, state: DesiredState, assigners: Assigners | None
 ) -> Iterator[Subject]:
     rows = [_subject(org, channel, role, state, assigners) for channel in of_roles]
     yield from rows
@@ -255,7 +255,7 @@ def _of_role(
 
 
 def _subject(
-    org: Org, channel: Channel, role: Role | None, state: State, assigners: Assigners | None
+    org: Org, channel: Channel, role: Role | None, state: DesiredState, assigners: Assigners | None
 ) -> Subject:
     stream = template_name(org, channel.stream, role) if channel.stream else None
     return Subject(
@@ -302,7 +302,7 @@ def _readers(org: Org, channel: Channel, role: Role | None) -> Iterator[str]:
                 yield from org.members([party])
 
 
-def _events(org: Org, state: State) -> Iterator[Subject]:
+def _events(org: Org, state: DesiredState) -> Iterator[Subject]:
     channel = org.channel(channels.EVENTS)
     stream = template_name(org, channel.stream) if channel and channel.stream else None
     for event in org.events:
@@ -319,5 +319,5 @@ def _events(org: Org, state: State) -> Iterator[Subject]:
         )
 
 
-def _existing(state: State, stream: str | None) -> str | None:
+def _existing(state: DesiredState, stream: str | None) -> str | None:
     return stream if stream and Ref(stream) in state.resources else None

@@ -25,7 +25,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import ADMISSION, FieldValues, Org
 from cyborg_infra.model.problems import ManifestInvalid, Problem, SourcePosition
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.model.subjects import SubjectIndex, overlap
 from cyborg_infra.model.units import format_duration
 
@@ -33,7 +33,7 @@ MAX_PER_LINE = 3
 """So many problems of one kind at one place are told one by one."""
 
 
-def check_state(org: Org, state: State) -> None:
+def check_state(org: Org, state: DesiredState) -> None:
     """Raise ManifestInvalid with every problem of every rule; a line that concerns many roles is reported once."""
     found = first_of_each(
         (*_subject_problems(org, state), *(problem for rule in RULES for problem in rule(org, state)))
@@ -42,7 +42,7 @@ def check_state(org: Org, state: State) -> None:
         raise ManifestInvalid(*found)
 
 
-def _subject_problems(org: Org, state: State) -> Iterator[Problem]:
+def _subject_problems(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Yield what the rules of subjects have against those that somebody set, and what they meet.
 
     All others the naming scheme keeps apart by itself.
@@ -64,7 +64,7 @@ def _subject_problems(org: Org, state: State) -> Iterator[Problem]:
         *(Ref(ref.stream) for ref in by_hand),
         *(stream.ref for stream in state.streams() if any(map(stored.overlapping, _subjects(stream)))),
     }
-    part = State(
+    part = DesiredState(
         {ref: found for ref, found in state.resources.items() if ref in near or ref.stream in streams}
     )
     for rule in RULES_OF_SUBJECTS:
@@ -88,7 +88,7 @@ def _first_of(alike: Sequence[Problem]) -> Sequence[Problem]:
     return [alike[0]._replace(message=f"{alike[0].message} (and {len(alike) - 1} more like it)")]
 
 
-def streams_do_not_overlap(org: Org, state: State) -> Iterator[Problem]:
+def streams_do_not_overlap(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Check that a message is stored once: no two subjects of the manifest's streams meet (10065, 10052)."""
     index = SubjectIndex()
     for stream in state.streams():
@@ -104,7 +104,7 @@ def streams_do_not_overlap(org: Org, state: State) -> Iterator[Problem]:
             index.add(subject, stream.ref.stream)
 
 
-def requests_are_not_captured(org: Org, state: State) -> Iterator[Problem]:
+def requests_are_not_captured(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Find streams that store a request, a status or an ephemeral event: such a stream would answer the request itself."""
     index = SubjectIndex(
         (subject, stream.ref.stream) for stream in state.streams() for subject in stream.get("subjects")
@@ -120,7 +120,7 @@ def requests_are_not_captured(org: Org, state: State) -> Iterator[Problem]:
             )
 
 
-def filters_meet_their_stream(org: Org, state: State) -> Iterator[Problem]:
+def filters_meet_their_stream(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Find consumers whose filter matches nothing that their stream stores; the server would accept them (our own rule)."""
     for stream in state.streams():
         stored = stream.get("subjects")
@@ -139,7 +139,7 @@ def filters_meet_their_stream(org: Org, state: State) -> Iterator[Problem]:
                 )
 
 
-def workqueues_are_shared_out(org: Org, state: State) -> Iterator[Problem]:
+def workqueues_are_shared_out(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Check that on a workqueue every message has one consumer (10099, 10100)."""
     for stream in state.streams():
         if stream.get("retention") != "workqueue":
@@ -158,7 +158,7 @@ def workqueues_are_shared_out(org: Org, state: State) -> Iterator[Problem]:
                 index.add(subject, consumer.ref.consumer)
 
 
-def admission_is_not_contradicted(org: Org, state: State) -> Iterator[Problem]:
+def admission_is_not_contradicted(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Check that where max_pending holds, nobody sets the fields that it stands for to something else."""
     if not any(ADMISSION in fields for fields in _task_settings(org)):
         return
@@ -183,7 +183,7 @@ def _task_settings(org: Org) -> Iterator[FieldValues]:
         yield from (kinds.get(StreamKind.TASKS, {}) for kinds in layer.roles.values())
 
 
-def consumers_fit(org: Org, state: State) -> Iterator[Problem]:
+def consumers_fit(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Find streams with more consumers than their max_consumers (10026)."""
     for stream in state.streams():
         readers = state.consumers(stream.ref.stream)
@@ -195,7 +195,7 @@ def consumers_fit(org: Org, state: State) -> Iterator[Problem]:
             )
 
 
-def republishing_comes_to_an_end(org: Org, state: State) -> Iterator[Problem]:
+def republishing_comes_to_an_end(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Check that ours: no message comes back into a stream that republished it; servers look at one stream alone."""
     for circle in republish_cycles(state):
         first, *others = (state.resources[ref] for ref in circle)
@@ -209,7 +209,7 @@ def republishing_comes_to_an_end(org: Org, state: State) -> Iterator[Problem]:
         )
 
 
-def ack_wait_is_the_first_backoff(org: Org, state: State) -> Iterator[Problem]:
+def ack_wait_is_the_first_backoff(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Check that with `backoff` the server takes its first step for ack_wait (2.10 to 2.15): another one beside it has no effect.
 
     A backoff that is set more narrowly is in place of the ack_wait that it finds.
@@ -231,7 +231,7 @@ def ack_wait_is_the_first_backoff(org: Org, state: State) -> Iterator[Problem]:
             )
 
 
-Rule = Callable[[Org, State], Iterator[Problem]]
+Rule = Callable[[Org, DesiredState], Iterator[Problem]]
 
 RULES_OF_SUBJECTS: tuple[Rule, ...] = (
     streams_do_not_overlap,

@@ -13,7 +13,7 @@ from typing import Any
 from cyborg_infra.core.desired import naming
 from cyborg_infra.model.fields import FIELDS, since
 from cyborg_infra.model.organisation import ExpectedServer, FieldValues, Org, Overrides
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, DesiredState
 from cyborg_infra.model.units import HOUR, MINUTE
 from cyborg_infra.model.verification import TIME_SCALE
 
@@ -64,7 +64,7 @@ def is_sandbox_of(org: Org, owner: str | None) -> bool:
     return bool(re.fullmatch(f"{re.escape(org.name)}-verify-{_TOKEN}", owner or ""))
 
 
-def supported_by(state: State, level: int) -> tuple[State, list[str]]:
+def supported_by(state: DesiredState, level: int) -> tuple[DesiredState, list[str]]:
     """Return what a server of this API level knows of it, and in clauses what it does not."""
     kept, unknown = {}, []
     for ref, resource in state.resources.items():
@@ -76,17 +76,15 @@ def supported_by(state: State, level: int) -> tuple[State, list[str]]:
         unknown += [f"{ref}: {name} needs API level {needed}" for name, needed in new.items()]
         config = {name: value for name, value in resource.config.items() if name not in new}
         kept[ref] = replace(resource, config=config)
-    return State(kept, state.server_info), unknown
+    return DesiredState(kept), unknown
 
 
-def scale_times(state: State) -> State:
+def scale_times(state: DesiredState) -> DesiredState:
     """Return the same with every ack_wait and backoff TIME_SCALE times shorter; nothing else is a matter of how long work takes."""
-    return State(
-        {ref: _scale_times(resource) for ref, resource in state.resources.items()}, state.server_info
-    )
+    return DesiredState({ref: _scale_times(resource) for ref, resource in state.resources.items()})
 
 
-def _scale_times(resource: Resource) -> Resource:
+def _scale_times(resource: DesiredResource) -> DesiredResource:
     config = dict(resource.config)
     if "ack_wait" in config:
         config["ack_wait"] = _shorten(config["ack_wait"])

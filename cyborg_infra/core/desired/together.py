@@ -10,7 +10,7 @@ from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import ManifestInvalid, Problem, SourcePosition
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.model.subjects import SubjectIndex
 
 MAX_NAMED = 3
@@ -22,7 +22,7 @@ class Planned(NamedTuple):
 
     path: str
     org: Org
-    desired: State
+    desired: DesiredState
 
 
 def check_together(planned: Sequence[Planned]) -> None:

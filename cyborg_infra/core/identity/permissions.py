@@ -24,10 +24,10 @@ from cyborg_infra.model.identities import (
 from cyborg_infra.model.organisation import Bucket, Org, Role
 from cyborg_infra.model.problems import ManifestInvalid, Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, Resource
 
 
-def identities(org: Org, state: State, domain: str | None = None) -> tuple[Identity, ...]:
+def identities(org: Org, state: DesiredState, domain: str | None = None) -> tuple[Identity, ...]:
     """Return the identities of an organisation: its roles as the manifest has them, then the standing ones.
 
     `state` is what it expands to. `domain` is the JetStream domain that its clients reach through a leaf node.
@@ -110,7 +110,7 @@ def _inbox(prefix: str) -> Grant:
     return Grant(f"{prefix}.>", "its inbox: answers, and the messages that it pulls")
 
 
-def _standing(org: Org, state: State, standing: Standing) -> Identity:
+def _standing(org: Org, state: DesiredState, standing: Standing) -> Identity:
     name = org.auth.name_of(standing)
     prefix = inbox_prefix(org, name)
     may = standing_permissions(org, state, standing, prefix)
@@ -129,7 +129,7 @@ def _standing(org: Org, state: State, standing: Standing) -> Identity:
 class _Roles:
     """The permissions of roles. What is the same for all of them, or takes all of them to know, is worked out once."""
 
-    def __init__(self, org: Org, state: State) -> None:
+    def __init__(self, org: Org, state: DesiredState) -> None:
         self._org, self._state = org, state
         self._consumers: dict[str, list[Resource]] = {}
         for consumer in state.consumers():

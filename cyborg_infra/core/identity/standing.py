@@ -17,7 +17,7 @@ from cyborg_infra.model.identities import Grant, Standing
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.ref import Ref, fence_subject
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.subjects import is_pattern
 
 _Rows = tuple[tuple[str, str], ...]
@@ -89,7 +89,7 @@ MEANINGS = {
 }
 
 
-def standing_permissions(org: Org, state: State, standing: Standing, inbox_prefix: str) -> Permissions:
+def standing_permissions(org: Org, state: DesiredState, standing: Standing, inbox_prefix: str) -> Permissions:
     """Return what one of them may do, apart from its own inbox."""
     match standing:
         case Standing.READER:
@@ -133,7 +133,7 @@ def _stored_subjects(org: Org, channel: Channel) -> Iterator[str]:
     yield from (org.subject(channel.subject_of(event.name)) for event in org.events if event.durable)
 
 
-def _monitor(org: Org, state: State) -> Permissions:
+def _monitor(org: Org, state: DesiredState) -> Permissions:
     looks = _grants(_LOOK, "status")
     for stream in state.streams():
         if stream.metadata.get(KIND_KEY) == channels.StreamKind.DEAD_LETTERS:
@@ -157,7 +157,7 @@ def _events(org: Org, channel: Channel) -> Iterator[str]:
         yield from (org.subject(channel.subject_of(event.name)) for event in org.events)
 
 
-def _reading(state: State, is_wanted: Callable[[str | None], bool]) -> Permissions:
+def _reading(state: DesiredState, is_wanted: Callable[[str | None], bool]) -> Permissions:
     """Return what it takes to read the consumers that are no role's, those of wanted kinds."""
     publish, subscribe = list[Grant](), list[Grant]()
     for consumer in state.consumers():

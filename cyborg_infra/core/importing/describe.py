@@ -40,7 +40,7 @@ from cyborg_infra.model.organisation import (
     Role,
 )
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import LiveState, Resource
 from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.subjects import covers, is_name, is_token, overlap
 from cyborg_infra.model.units import MAX_INT64
@@ -80,7 +80,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # no manif
 _RESERVED = "cyborg-infra."
 
 
-def describe_org(live: State, org: Org) -> Org:
+def describe_org(live: LiveState, org: Org) -> Org:
     """Return `org`, of which names and channels are known, with the roles, events and settings that `live` shows.
 
     It expands to what is there, as far as a manifest can say it. What belongs to another organisation is not
@@ -129,7 +129,7 @@ def bucket_of(stream: Resource) -> str | None:
     return name if found and stored == [bucket_subject(name)] else None
 
 
-def _buckets(live_state: State, org: Org) -> Iterator[Bucket]:
+def _buckets(live_state: LiveState, org: Org) -> Iterator[Bucket]:
     for stream in live_state.streams():
         if name := bucket_of(stream):
             yield Bucket(name, task_state=name == task_state_bucket(org.name))
@@ -150,7 +150,7 @@ def channel_pattern(org: Org, channel: Channel) -> str:
     return org.subject(channel.subject_of("*.>" if channel.scope is ChannelScope.EVENT else "*"))
 
 
-def _of_scheme(live: State, org: Org) -> State:
+def _of_scheme(live: LiveState, org: Org) -> LiveState:
     """Return the streams with names of the scheme and what reads them; nobody else's, and no other organisation's subjects."""
     streams = {
         stream.ref.stream
@@ -159,7 +159,7 @@ def _of_scheme(live: State, org: Org) -> State:
         and stream.owner in (None, org.name)
         and (belongs_to(stream, org) or not stream.get("subjects") or bucket_of(stream))
     }
-    return State(
+    return LiveState(
         {
             ref: found
             for ref, found in live.resources.items()
@@ -169,7 +169,7 @@ def _of_scheme(live: State, org: Org) -> State:
     )
 
 
-def _roles(live_state: State, org: Org) -> list[str]:
+def _roles(live_state: LiveState, org: Org) -> list[str]:
     """Return names of the roles, the surest of each: a name in upper case has lost `-` and lower case."""
     named: dict[str, str] = {}
     shared = any(UPPER_ROLE in of.name for each in org.channels for of in (each.stream, each.reader) if of)
@@ -178,7 +178,7 @@ def _roles(live_state: State, org: Org) -> list[str]:
     return sorted(named.values())
 
 
-def _named_roles(live_state: State, org: Org) -> Iterator[str]:
+def _named_roles(live_state: LiveState, org: Org) -> Iterator[str]:
     """Yield names of roles, the surest first: what streams of one role tell, then what consumers do."""
     consumers: list[tuple[Resource, Channel]] = []
     for stream in live_state.streams():
@@ -230,7 +230,7 @@ def role_of_subject(subject: str, channel: Channel, org: Org) -> str | None:
     return own[0] if rest and _is_role(own[0]) else None
 
 
-def _former_names(live_state: State, names: Collection[str]) -> Mapping[str, str]:
+def _former_names(live_state: LiveState, names: Collection[str]) -> Mapping[str, str]:
     """Return the name that a role had before -> the role, as marked on what is its own; each name once, and none that is in use."""
     former = {
         found.metadata[RENAMED_FROM_KEY]: found.role
@@ -244,7 +244,7 @@ def _is_role(name: str) -> bool:
     return is_token(name) and is_name(name) and name.isprintable()
 
 
-def _events(live_state: State, org: Org) -> Iterator[Event]:
+def _events(live_state: LiveState, org: Org) -> Iterator[Event]:
     """Yield the durable events: those that their stream names, or that a reader of a wider subject in it filters for."""
     channel = org.channel(channels.EVENTS)
     name = naming.template_name(org, channel.stream) if channel and channel.stream else ""

@@ -13,10 +13,10 @@ from cyborg_infra.model.metadata_keys import BUCKETS_KEY, KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState
 
 
-def describe_gaps(plan: Plan, live: State, org: Org) -> list[str]:
+def describe_gaps(plan: Plan, live: LiveState, org: Org) -> list[str]:
     """Return whatever `plan`, of the manifest that `org` was written to, does but adopt; and what it does not know of."""
     return [
         *(problem.message for problem in plan.problems),
@@ -41,7 +41,7 @@ def _describe_change(change: Change) -> Iterator[str]:
         yield f"{change.ref} differs in what the manifest does not say: apply would {verb} {', '.join(names)}"
 
 
-def _without_dead_letters(desired: State) -> Iterator[str]:
+def _without_dead_letters(desired: DesiredState) -> Iterator[str]:
     """Yield a DEAD_LETTERS made by hand stores what agents publish; what the server gives up on is lost."""
     for stream in desired.streams():
         stored = stream.get("subjects")
@@ -54,7 +54,7 @@ def _without_dead_letters(desired: State) -> Iterator[str]:
             )
 
 
-def _describe_foreign(found: Resource, desired: State, org: Org) -> Iterator[str]:
+def _describe_foreign(found: LiveResource, desired: DesiredState, org: Org) -> Iterator[str]:
     """Yield what is of the organisation by name, subject or mark, and not in its manifest."""
     if found.ref in desired.resources:
         return

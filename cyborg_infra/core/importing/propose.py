@@ -16,11 +16,11 @@ from cyborg_infra.model.channels import (
     role_in,
 )
 from cyborg_infra.model.organisation import Org
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import LiveState, Resource
 from cyborg_infra.model.subjects import covers, is_token
 
 
-def propose_names(live: State, org: Org) -> Org:
+def propose_names(live: LiveState, org: Org) -> Org:
     """Return `org`, whose channels are the built-in ones, with the subject prefix and the names that `live` shows.
 
     A channel keeps the usual names where a stream has one of them. What stores several channels, or shows no pattern, is
@@ -40,7 +40,7 @@ def propose_names(live: State, org: Org) -> Org:
     return replace(org, channels=tuple(read))
 
 
-def _prefix(live: State, org: Org) -> str | None:
+def _prefix(live: LiveState, org: Org) -> str | None:
     """Return what subjects of roles begin with, if that is not the organisation's name but has it as a token."""
     prefixes = set(_prefixes(live, org))
     if org.subject_prefix is not None or org.name in prefixes:
@@ -49,7 +49,7 @@ def _prefix(live: State, org: Org) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
-def _prefixes(live: State, org: Org) -> Iterator[str]:
+def _prefixes(live: LiveState, org: Org) -> Iterator[str]:
     below = [
         each.subject.split(".")
         for each in org.channels
@@ -65,7 +65,7 @@ def _prefixes(live: State, org: Org) -> Iterator[str]:
                 yield ".".join(front)
 
 
-def _streams_by_channel(live: State, org: Org) -> Mapping[str, list[Resource]]:
+def _streams_by_channel(live: LiveState, org: Org) -> Mapping[str, list[Resource]]:
     """Return the streams that store subjects of one channel, and nothing else but notices of the server."""
     patterns = [(each, channel_pattern(org, each)) for each in org.channels if each.stream]
     found: dict[str, list[Resource]] = {}
@@ -101,12 +101,12 @@ def _with_stream(channel: Channel, streams: Sequence[Resource], org: Org) -> Cha
     return channel._replace(stream=template._replace(name=made)) if made else channel
 
 
-def _consumers(live: State, streams: Iterable[Resource]) -> Iterator[Resource]:
+def _consumers(live: LiveState, streams: Iterable[Resource]) -> Iterator[Resource]:
     for stream in streams:
         yield from live.consumers(stream.ref.stream)
 
 
-def _roles(live: State, stored: Mapping[str, Sequence[Resource]], org: Org) -> Iterator[str]:
+def _roles(live: LiveState, stored: Mapping[str, Sequence[Resource]], org: Org) -> Iterator[str]:
     """Yield the roles that subjects and filters name, and what consumers under the usual names do."""
     for channel in org.channels:
         streams = stored.get(channel.name, ())

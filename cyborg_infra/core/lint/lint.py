@@ -13,14 +13,14 @@ from cyborg_infra.model.channels import ConsumerKind, StreamKind
 from cyborg_infra.model.fields import FIELDS, Unit
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, SourcePosition
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, DesiredState, Resource
 from cyborg_infra.model.units import format_duration, format_size
 
 UNNEEDED_IGNORE_CODE = "unneeded-ignore"
 """The code of the warning about an `ignore` that nothing needs. It cannot be ignored: the line can go."""
 
 
-def lint(org: Org, state: State) -> list[Problem]:
+def lint(org: Org, state: DesiredState) -> list[Problem]:
     """Return the warnings about `org` and its expanded `state` that nobody ignores, by place; one line is told once.
 
     An `ignore` is asked for its use where it stands: the manifest's own without an environment, an
@@ -35,7 +35,7 @@ def lint(org: Org, state: State) -> list[Problem]:
     )
 
 
-def notes(org: Org, state: State) -> list[Problem]:
+def notes(org: Org, state: DesiredState) -> list[Problem]:
     """Return what somebody should have decided, and what nobody ignores of it."""
     return [note for role, note in _find_in(NOTES, org, state) if not is_ignored(org, note.code, role)]
 
@@ -47,7 +47,7 @@ def is_ignored(org: Org, code: str, role: str | None) -> bool:
     )
 
 
-def _find_warnings(org: Org, state: State) -> Iterator[tuple[str | None, Problem]]:
+def _find_warnings(org: Org, state: DesiredState) -> Iterator[tuple[str | None, Problem]]:
     """Yield every warning, ignored or not, with the role whose stream or consumer it is about."""
     rows: dict[StreamKind | ConsumerKind, list[Lint]] = {}
     alone, clean = overridden_for_role(org), set[StreamKind | ConsumerKind]()
@@ -67,7 +67,9 @@ def _find_warnings(org: Org, state: State) -> Iterator[tuple[str | None, Problem
     yield from _find_in(LINTS_OF_ALL, org, state)
 
 
-def _find_in(rows: Iterable[LintOfAll], org: Org, state: State) -> Iterator[tuple[str | None, Problem]]:
+def _find_in(
+    rows: Iterable[LintOfAll], org: Org, state: DesiredState
+) -> Iterator[tuple[str | None, Problem]]:
     for row in rows:
         for each in row.find(state, org):
             yield each.role, Problem(row.code, f"{each.said}: {row.reason}", each.where, row.advice)
@@ -82,7 +84,7 @@ def _unneeded_ignores(org: Org, found: set[tuple[str, str | None]]) -> Iterator[
             yield Problem(UNNEEDED_IGNORE_CODE, message, each.mark, "remove it, so that the next one is told")
 
 
-def _setting_mark(org: Org, resource: Resource, name: str) -> SourcePosition | None:
+def _setting_mark(org: Org, resource: DesiredResource, name: str) -> SourcePosition | None:
     """Return where the value was set. A default costs because of the environment, or stands where the resource comes from."""
     kind, member = kind_of(resource), member_of(org, resource)
     found = setting_mark(org, kind, member, name)

@@ -18,7 +18,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import LAG, Org
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.model.units import DAY, HOUR, MINUTE, SECOND
 
 Find = Callable[[Resource, Org], Iterator[str]]
@@ -51,7 +51,7 @@ class LintOfAll(NamedTuple):
     about: str
     reason: str
     advice: str
-    find: Callable[[State, Org], Iterator[Found]]
+    find: Callable[[DesiredState, Org], Iterator[Found]]
 
 
 MIN_ACK_WAIT_NS = 5 * MINUTE
@@ -241,7 +241,7 @@ def single_replica(resource: Resource, org: Org) -> Iterator[str]:
         yield "num_replicas"
 
 
-def unmatched_subject(state: State, org: Org) -> Iterator[Found]:
+def unmatched_subject(state: DesiredState, org: Org) -> Iterator[Found]:
     """Find subjects under which messages are stored and no consumer is handed them."""
     events = {event_subject(org, event.name): event.mark for event in org.events}
     for stream in state.streams():
@@ -252,7 +252,7 @@ def unmatched_subject(state: State, org: Org) -> Iterator[Found]:
                 yield Found(stream.role, f"{subject} of {stream.ref}", where)
 
 
-def lag_below_admission(state: State, org: Org) -> Iterator[Found]:
+def lag_below_admission(state: DesiredState, org: Org) -> Iterator[Found]:
     """Find roles for whose tasks a lag is an alarm that they are allowed to have."""
     most = admitted(state.streams())
     alerts, roles = org.alerts._replace(admitted=most), {role.name: role for role in org.roles}
@@ -266,7 +266,7 @@ def lag_below_admission(state: State, org: Org) -> Iterator[Found]:
             )
 
 
-def own_notices(state: State, org: Org) -> Iterator[Found]:
+def own_notices(state: DesiredState, org: Org) -> Iterator[Found]:
     """Yield a consumer is handed the notices of what it failed with itself."""
     for reader in message_flow.told_of_themselves(state):
         stream = state.resources[Ref(reader.ref.stream)]
@@ -274,13 +274,13 @@ def own_notices(state: State, org: Org) -> Iterator[Found]:
         yield Found(reader.role, f"{reader.ref}", where)
 
 
-def unheard_failures(_state: State, org: Org) -> Iterator[Found]:
+def unheard_failures(_state: DesiredState, org: Org) -> Iterator[Found]:
     """Find an organisation that leaves the dead letters out."""
     if org.channel(DEAD_LETTERS) is None and any(channel.reader for channel in org.channels):
         yield Found(None, "dead_letters: false", org.marks.get(("channels", DEAD_LETTERS)))
 
 
-def open_assignment(_state: State, org: Org) -> Iterator[Found]:
+def open_assignment(_state: DesiredState, org: Org) -> Iterator[Found]:
     """Find an organisation of several roles that says of none to whom it reports."""
     if len(org.roles) > 1 and not org.has_chart:
         yield Found(None, "roles without reports_to", org.marks.get(("roles",)))

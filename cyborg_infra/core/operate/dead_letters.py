@@ -27,7 +27,7 @@ from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.metadata_keys import KIND_KEY, RENAMED_FROM_KEY
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.problems import Problem, ServerFault, UsageInvalid
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, DesiredState
 from cyborg_infra.model.subjects import is_name, is_pattern
 from cyborg_infra.model.units import MAX_INT64, whole_number
 from cyborg_infra.model.wording import Command, Option, worded
@@ -39,11 +39,11 @@ SERVER_HEADER_PREFIX = "nats-"
 """Begins headers that speak to the server: of an expectation, a time to live, a schedule. None is meant twice."""
 
 
-def org_of_dead_letters(owner: str, desired: State) -> Org:
+def org_of_dead_letters(owner: str, desired: DesiredState) -> Org:
     """Return the organisation as far as its dead letters need it: also a saved plan knows its names and its roles."""
     roles: dict[str, str] = {}
-    streams: dict[str, list[Resource]] = {}
-    readers: dict[str, list[Resource]] = {}
+    streams: dict[str, list[DesiredResource]] = {}
+    readers: dict[str, list[DesiredResource]] = {}
     for found in desired.resources.values():
         if found.metadata.get(KIND_KEY) == StreamKind.KEY_VALUE:
             continue
@@ -77,7 +77,7 @@ def org_of_dead_letters(owner: str, desired: State) -> Org:
     )
 
 
-def _inferred(alike: Sequence[Resource]) -> str:
+def _inferred(alike: Sequence[DesiredResource]) -> str:
     """Return the template by which the names of these were made for their roles."""
     role, name = alike[0].role, alike[0].ref.name
     for text, placeholder in ((role, ROLE), (name_for(UPPER_ROLE, role or ""), UPPER_ROLE)) if role else ():
@@ -88,7 +88,7 @@ def _inferred(alike: Sequence[Resource]) -> str:
     return name
 
 
-def _dead_letter_subject(owner: str, letters: Resource | None) -> tuple[str, str]:
+def _dead_letter_subject(owner: str, letters: DesiredResource | None) -> tuple[str, str]:
     """Return where agents publish what they give up: the prefix of all subjects, and what comes behind it."""
     usual = channels.DEAD_LETTERS_BELOW
     whole = handed_in_subject(owner, letters)

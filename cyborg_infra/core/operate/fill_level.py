@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cyborg_infra.model.resources import ConsumerCounts, Resource, StreamCounts
+from cyborg_infra.model.resources import ConsumerCounts, LiveResource, StreamCounts
 from cyborg_infra.model.status import LimitUsage, StatusReadings
 from cyborg_infra.model.units import age
 
 
-def fullest_limit(stream: Resource, besides: str = "") -> LimitUsage | None:
+def fullest_limit(stream: LiveResource, besides: str = "") -> LimitUsage | None:
     """Return the limit of which most is used, whoever has read what; None without a limit of messages or bytes, `besides` one."""
     counts = stream.counts
     if not isinstance(counts, StreamCounts):
@@ -26,7 +26,7 @@ def fullest_limit(stream: Resource, besides: str = "") -> LimitUsage | None:
     )
 
 
-def unread_limit(stream: Resource, reader: Resource, readings: StatusReadings) -> LimitUsage:
+def unread_limit(stream: LiveResource, reader: LiveResource, readings: StatusReadings) -> LimitUsage:
     """Return how near the first message that waits for `reader` is to being dropped; 0 where none does.
 
     What is in flight does not count: where it stands among the messages is not told. Messages deleted one by one
@@ -37,7 +37,9 @@ def unread_limit(stream: Resource, reader: Resource, readings: StatusReadings) -
     )
 
 
-def _unread_usages(stream: Resource, reader: Resource, readings: StatusReadings) -> Iterator[LimitUsage]:
+def _unread_usages(
+    stream: LiveResource, reader: LiveResource, readings: StatusReadings
+) -> Iterator[LimitUsage]:
     held, counts = stream.counts, reader.counts
     if not isinstance(held, StreamCounts) or not isinstance(counts, ConsumerCounts) or not held.messages:
         return

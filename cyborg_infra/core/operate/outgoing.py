@@ -16,7 +16,7 @@ from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.outgoing import Destination, OutgoingMessage
 from cyborg_infra.model.problems import MessageInvalid, Problem, SendRefused, UsageInvalid
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource
+from cyborg_infra.model.resources import ConsumerCounts, LiveResource
 from cyborg_infra.model.subjects import SubjectIndex
 from cyborg_infra.model.wording import Command, Option, worded
 
@@ -120,7 +120,7 @@ class Queues:
         )
 
 
-def refuse_over_limit(role: str, reader: Resource, more: int, limit: int) -> None:
+def refuse_over_limit(role: str, reader: LiveResource, more: int, limit: int) -> None:
     """Return if at most `limit` messages wait after `more` of them were stored. Raises SendRefused if not."""
     waiting = reader.counts.num_pending if isinstance(reader.counts, ConsumerCounts) else 0
     if waiting + more > limit:

@@ -20,8 +20,10 @@ from cyborg_infra.model.resources import (
     SILENT_NS,
     ConsumerCounts,
     Copy,
+    DesiredResource,
+    DesiredState,
+    LiveResource,
     Resource,
-    State,
     StreamCounts,
     Unfinished,
 )
@@ -62,14 +64,18 @@ _MAX_NAMED = 7  # of what is missing or late; more say no more
 
 
 def make_status(
-    org: Org, desired: State, readings: StatusReadings, alerts: Alerts, roles: Collection[str] | None = None
+    org: Org,
+    desired: DesiredState,
+    readings: StatusReadings,
+    alerts: Alerts,
+    roles: Collection[str] | None = None,
 ) -> OrgStatus:
     """Return the status of the organisation, or of some of its roles alone and what all of them share."""
     chosen = [role.name for role in org.roles if roles is None or role.name in roles]
-    ours = State(
+    ours = DesiredState(
         {ref: found for ref, found in desired.resources.items() if found.role is None or found.role in chosen}
     )
-    readers: dict[str, dict[str, Resource]] = {name: {} for name in chosen}
+    readers: dict[str, dict[str, DesiredResource]] = {name: {} for name in chosen}
     for reader in ours.consumers():
         if reader.role is not None:
             readers[reader.role][kind_label(reader)] = reader
@@ -121,7 +127,7 @@ GivenUp = Mapping[Ref, Collection[int]]
 
 def _role(
     name: str,
-    wanted: Mapping[str, Resource],
+    wanted: Mapping[str, DesiredResource],
     channels: Mapping[ConsumerKind, str],
     readings: StatusReadings,
     alerts: Alerts,
@@ -151,7 +157,7 @@ def kind_label(resource: Resource) -> str:
     return resource.metadata[KIND_KEY]
 
 
-def _queue(wanted: Resource, channel: str, readings: StatusReadings, letters: GivenUp) -> QueueStatus:
+def _queue(wanted: DesiredResource, channel: str, readings: StatusReadings, letters: GivenUp) -> QueueStatus:
     """Return what is known of it; its state comes after."""
     ref = wanted.ref
     if {ref, Ref(ref.stream)} & readings.unread.keys():
@@ -242,7 +248,7 @@ def _queue_alarms(role: RoleStatus, readings: StatusReadings) -> Iterator[Alarm]
             )
 
 
-def _expired(queue: QueueStatus, live: Resource) -> str:
+def _expired(queue: QueueStatus, live: LiveResource) -> str:
     limit = live.get("max_deliver")
     last = bool(queue.redelivered) if limit != 1 else True
     may = f", perhaps after the last of {limit} deliveries" if limit > 0 and last else ""
@@ -266,7 +272,7 @@ def _letters(org: Org, readings: StatusReadings) -> GivenUp:
 
 
 def _broadcasts(
-    org: Org, organisation: State, readings: StatusReadings, letters: GivenUp
+    org: Org, organisation: DesiredState, readings: StatusReadings, letters: GivenUp
 ) -> tuple[BroadcastStatus, ...]:
     readers = [
         found
@@ -308,7 +314,10 @@ def _receipt(
 
 
 def _broadcast_alarms(
-    broadcasts: Sequence[BroadcastStatus], organisation: State, readings: StatusReadings, alerts: Alerts
+    broadcasts: Sequence[BroadcastStatus],
+    organisation: DesiredState,
+    readings: StatusReadings,
+    alerts: Alerts,
 ) -> Iterator[Alarm]:
     for found in broadcasts:
         late = found.late(alerts)
@@ -384,7 +393,7 @@ def _dead_letter_alarms(
 # Streams, and what is not there
 
 
-def _stream(wanted: Resource, organisation: State, readings: StatusReadings) -> StreamStatus:
+def _stream(wanted: DesiredResource, organisation: DesiredState, readings: StatusReadings) -> StreamStatus:
     live = readings.live.resources.get(wanted.ref)
     if live is None or not isinstance(live.counts, StreamCounts):
         return StreamStatus(wanted.ref, leader=wanted.ref not in readings.unread)
@@ -432,7 +441,7 @@ def _stream_alarms(stream: StreamStatus, readings: StatusReadings) -> Iterator[A
         )
 
 
-def _unmatched(org: Org, organisation: State, readings: StatusReadings) -> Iterator[Alarm]:
+def _unmatched(org: Org, organisation: DesiredState, readings: StatusReadings) -> Iterator[Alarm]:
     """Yield alarms for messages that no consumer reads, unless the manifest ignores the warning of the same name.
 
     While a consumer is changed it has other filters.
@@ -457,7 +466,7 @@ def _unmatched(org: Org, organisation: State, readings: StatusReadings) -> Itera
             )
 
 
-def _unreadable(organisation: State, readings: StatusReadings) -> Iterator[Alarm]:
+def _unreadable(organisation: DesiredState, readings: StatusReadings) -> Iterator[Alarm]:
     """Yield one alarm for all that cannot be read for the same reason: in an election that is a third of a cluster's streams."""
     found: dict[str, list[str]] = {}
     for ref, problem in readings.unread.items():
@@ -467,7 +476,7 @@ def _unreadable(organisation: State, readings: StatusReadings) -> Iterator[Alarm
         yield Alarm(Condition.NO_LEADER, f"{_first_names(names)}: {reason}")
 
 
-def _missing(org: Org, organisation: State, readings: StatusReadings) -> Iterator[Alarm]:
+def _missing(org: Org, organisation: DesiredState, readings: StatusReadings) -> Iterator[Alarm]:
     gone: dict[str, list[str]] = {}
     for ref in organisation.resources:
         if not {ref, Ref(ref.stream)} & readings.unread.keys() and ref not in readings.live.resources:
@@ -477,7 +486,7 @@ def _missing(org: Org, organisation: State, readings: StatusReadings) -> Iterato
         yield Alarm(Condition.MISSING, worded("{}: {}; see {}", where, _first_names(names), Command("plan")))
 
 
-def _paused(organisation: State, readings: StatusReadings) -> Iterator[Alarm]:
+def _paused(organisation: DesiredState, readings: StatusReadings) -> Iterator[Alarm]:
     for reader in organisation.consumers():
         live = readings.live.resources.get(reader.ref)
         if live and live.activity.paused and live.unfinished is None:
@@ -487,7 +496,9 @@ def _paused(organisation: State, readings: StatusReadings) -> Iterator[Alarm]:
             )
 
 
-def _ahead(organisation: State, readings: StatusReadings, changing: AbstractSet[Ref]) -> Iterator[Alarm]:
+def _ahead(
+    organisation: DesiredState, readings: StatusReadings, changing: AbstractSet[Ref]
+) -> Iterator[Alarm]:
     for reader in organisation.consumers():
         live = readings.live.resources.get(reader.ref)
         if (
@@ -511,7 +522,7 @@ def _ahead(organisation: State, readings: StatusReadings, changing: AbstractSet[
             )
 
 
-def _behind(organisation: State, readings: StatusReadings) -> dict[str, tuple[Ref, ...]]:
+def _behind(organisation: DesiredState, readings: StatusReadings) -> dict[str, tuple[Ref, ...]]:
     """Return by the server that holds the copy."""
     found: dict[str, dict[Ref, None]] = {}
     for ref in organisation.resources:
@@ -520,7 +531,7 @@ def _behind(organisation: State, readings: StatusReadings) -> dict[str, tuple[Re
     return {server: tuple(refs) for server, refs in sorted(found.items())}
 
 
-def _replicas(organisation: State, readings: StatusReadings) -> Iterator[Alarm]:
+def _replicas(organisation: DesiredState, readings: StatusReadings) -> Iterator[Alarm]:
     known = organisation.resources.keys().isdisjoint(readings.unread)
     for server, refs in _behind(organisation, readings).items():
         copies = [copy for ref in refs for copy in readings.behind[ref] if copy.server == server]
@@ -557,7 +568,7 @@ def _have_all_noticed(copies: Sequence[Copy]) -> bool:
 
 
 def _unfinished(
-    org: Org, desired: State, organisation: State, readings: StatusReadings
+    org: Org, desired: DesiredState, organisation: DesiredState, readings: StatusReadings
 ) -> dict[Ref, Unfinished]:
     """Return what a change has left so far, without what it has left of other roles."""
     others = {stream.ref.stream for stream in desired.streams()} - {

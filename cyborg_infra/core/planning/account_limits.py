@@ -12,12 +12,12 @@ from cyborg_infra.model.fields import Config, Kind
 from cyborg_infra.model.plan import Reservation
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, LiveState, Resource, origin_of
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.units import format_size
 
 
-def check_resource_limits(desired: Resource, server_info: ServerInfo) -> Iterator[Problem]:
+def check_resource_limits(desired: DesiredResource, server_info: ServerInfo) -> Iterator[Problem]:
     """Yield one stream or consumer that is larger than the account allows (10122, 10026, 10121)."""
     limits = server_info.limits
     if desired.ref.kind is Kind.STREAM:
@@ -49,7 +49,7 @@ def check_resource_limits(desired: Resource, server_info: ServerInfo) -> Iterato
 
 
 def check_account_limits(
-    changes: Sequence[Change], live: State, server_info: ServerInfo
+    changes: Sequence[Change], live: LiveState, server_info: ServerInfo
 ) -> Iterator[Problem]:
     """Yield what the account would refuse: streams (10027), consumers per stream (10026), storage (10047, 10028), max_bytes (10113)."""
     limits = server_info.limits
@@ -124,7 +124,7 @@ def has_room_for(changes: Sequence[Change], server_info: ServerInfo, streams: in
 
 
 def limit_dependencies(
-    changes: Sequence[Change], live: State, server_info: ServerInfo
+    changes: Sequence[Change], live: LiveState, server_info: ServerInfo
 ) -> Iterator[tuple[Ref, Ref]]:
     """Yield pairs (grower, shrinker) where the account's limits cannot hold both at once: the shrinker goes first."""
     limits = server_info.limits
@@ -152,7 +152,9 @@ def limit_dependencies(
         )
 
 
-def check_placeholders(changes: Sequence[Change], live: State, server_info: ServerInfo) -> Iterator[Problem]:
+def check_placeholders(
+    changes: Sequence[Change], live: LiveState, server_info: ServerInfo
+) -> Iterator[Problem]:
     """Yield consumers whose position nothing could keep while they are replaced: their stream may have no further one (10026)."""
     for stream, replaced in _streams_with_placeholders(changes, live):
         most = max_consumers(stream.config, server_info)
@@ -160,13 +162,13 @@ def check_placeholders(changes: Sequence[Change], live: State, server_info: Serv
             yield Problem(
                 "no-room-to-replace",
                 f"{replaced[0]} is replaced, and for a moment {stream.ref} needs one consumer more than the {most:,} that it may have",
-                stream.origin,
+                origin_of(stream),
                 "raise max_consumers or the account's limit in an apply before, or remove a consumer",
             )
 
 
 def _streams_with_placeholders(
-    changes: Sequence[Change], live: State
+    changes: Sequence[Change], live: LiveState
 ) -> Iterator[tuple[Resource, Sequence[Ref]]]:
     """Yield each stream that stays, as it is when its consumers are replaced, with those that need a placeholder meanwhile.
 
@@ -178,16 +180,15 @@ def _streams_with_placeholders(
         if change.ref.consumer and change.action is Action.REPLACE and change.before is not None:
             found.setdefault(Ref(change.current_ref.stream), []).append(change.ref)
     for ref, replaced in found.items():
-        planned, stream = streams.get(ref), live.resources.get(ref)
-        if stream is None or (planned is not None and planned.action is Action.REPLACE):
+        planned, lives = streams.get(ref), live.resources.get(ref)
+        if lives is None or (planned is not None and planned.action is Action.REPLACE):
             continue
-        if planned is not None and planned.after is not None:
-            stream = planned.after
+        stream = (planned and planned.after) or lives
         if stream.get("retention") != "workqueue":
             yield stream, replaced
 
 
-def _consumer_count(stream: Ref, live: State) -> int:
+def _consumer_count(stream: Ref, live: LiveState) -> int:
     return sum(not found.ref.is_placeholder for found in live.consumers(stream.stream))
 
 
@@ -203,7 +204,7 @@ def _deleted_count(changes: Sequence[Change], kind: Kind, stream: str | None = N
 
 
 def _full_streams(
-    changes: Sequence[Change], live: State, server_info: ServerInfo
+    changes: Sequence[Change], live: LiveState, server_info: ServerInfo
 ) -> Iterator[tuple[str, int, int]]:
     """Yield (stream, consumers that it has and gets, most that it may have), where that is too many."""
     by_ref = {change.ref: change for change in changes}

@@ -10,10 +10,10 @@ from cyborg_infra.model.buckets import bucket_stream
 from cyborg_infra.model.channels import BUILT_IN, ConsumerKind, StreamKind, consumer_kinds, stream_kinds
 from cyborg_infra.model.last_applied import AppliedRecord, Members
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, BUCKETS_KEY, KIND_KEY
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, Resource
 
 
-def members_of(desired: State) -> Members:
+def members_of(desired: DesiredState) -> Members:
     """Return what there is when all that is desired has been applied."""
     found: dict[str, set[str]] = {}
     for resource in desired.resources.values():
@@ -37,12 +37,12 @@ class AppliedHistory:
     for when they are asked for: most plans find everything where it was.
     """
 
-    def __init__(self, owned: Iterable[Resource], memory: AppliedRecord | None = None) -> None:
+    def __init__(self, owned: Iterable[LiveResource], memory: AppliedRecord | None = None) -> None:
         """Take what is `owned` and still in the manifest: under names that were given up, nothing was deleted."""
         self._owned, self._memory = owned, memory
 
     @cached_property
-    def _marked(self) -> list[Resource]:
+    def _marked(self) -> list[LiveResource]:
         return [found for found in self._owned if found.metadata.get(APPLIED_KEY)]
 
     @cached_property
@@ -58,14 +58,14 @@ class AppliedHistory:
         names = [name for found in self._marked for name in found.metadata.get(BUCKETS_KEY, "").split()]
         return frozenset(map(bucket_stream, names))
 
-    def was_applied(self, desired: Resource) -> bool:
+    def was_applied(self, desired: DesiredResource) -> bool:
         """Return whether a missing resource was there before: then somebody deleted it."""
         remembered = (
             self._memory.had_member(desired.metadata[KIND_KEY], _member(desired)) if self._memory else None
         )
         return self._was_shared_stream_applied(desired) if remembered is None else remembered
 
-    def _was_shared_stream_applied(self, desired: Resource) -> bool:
+    def _was_shared_stream_applied(self, desired: DesiredResource) -> bool:
         """Return whether a shared stream was applied: of ORG_EVENTS, which comes and goes with the manifest, its dead-letter transform decides; of an event reader nothing tells.
 
         It counts as new. Buckets come and go as well; DEAD_LETTERS says which there were.

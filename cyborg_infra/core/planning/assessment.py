@@ -30,7 +30,7 @@ from cyborg_infra.model.consumer_position import fits_journal, max_open
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState
 from cyborg_infra.model.server_versions import OLDEST, Capability
 from cyborg_infra.model.subjects import SubjectIndex
 
@@ -41,7 +41,7 @@ class _Outlook(NamedTuple):
     lost_streams: Container[Ref]
     migrated_streams: Mapping[Ref, bool]
     """Stream -> whether its journal has room for what its consumers have open."""
-    live_after_migration: State
+    live_after_migration: LiveState
     planned: Container[Ref]
     subjects_stored: SubjectIndex
     staying_roles: Collection[str | None]
@@ -110,7 +110,9 @@ def _make_outlook(context: PlanningContext, changes: Sequence[Change]) -> _Outlo
     return _Outlook(lost, moved, met, planned, stored, staying)
 
 
-def _resume_hazards(change: Change, via: Resource, live: State, outlook: _Outlook) -> Iterator[Hazard]:
+def _resume_hazards(
+    change: Change, via: LiveResource, live: LiveState, outlook: _Outlook
+) -> Iterator[Hazard]:
     """Yield what going on with the migration of a stream costs: its consumers go on working as long as it has not all been copied."""
     yield from resume.resume_hazards(change, via, live)
     before, after = change.before, change.after
@@ -132,7 +134,7 @@ def _resume_hazards(change: Change, via: Resource, live: State, outlook: _Outloo
         )
 
 
-def _subjects_stored_after(changes: Sequence[Change], live: State, desired: State) -> SubjectIndex:
+def _subjects_stored_after(changes: Sequence[Change], live: LiveState, desired: DesiredState) -> SubjectIndex:
     """Return what the manifest's streams store afterwards. The notices of streams that are gone then count as well: none come."""
     gone = {
         change.current_ref
@@ -153,7 +155,7 @@ def _subjects_stored_after(changes: Sequence[Change], live: State, desired: Stat
     return found
 
 
-def _hazards(change: Change, outlook: _Outlook, live: State) -> Iterator[Hazard]:
+def _hazards(change: Change, outlook: _Outlook, live: LiveState) -> Iterator[Hazard]:
     if isinstance(change, Create | Blocked) or change.before.is_refilling:
         return  # of a consumer that a replace has made, the costs were allowed when that began
     before, stream = change.before, Ref(change.before.ref.stream)
@@ -203,18 +205,18 @@ def _hazards(change: Change, outlook: _Outlook, live: State) -> Iterator[Hazard]
             assert_never(change)
 
 
-def _is_of_one_that_leaves(stream: Resource, staying: Collection[str | None]) -> bool:
+def _is_of_one_that_leaves(stream: LiveResource, staying: Collection[str | None]) -> bool:
     """Return whether its subjects are of nobody afterwards: of a role that leaves, of a bucket, or of all where nothing is wanted."""
     leaves = stream.role is not None and stream.role not in staying
     return leaves or not staying or stream.metadata.get(KIND_KEY) == StreamKind.KEY_VALUE
 
 
-def _subjects_left_behind(stream: Resource, staying: Collection[str | None]) -> Sequence[str]:
+def _subjects_left_behind(stream: LiveResource, staying: Collection[str | None]) -> Sequence[str]:
     """Return the subjects that are somebody's although the one whose stream it is leaves; `destroy` takes everything along."""
     return streams.foreign_subjects(stream) if staying else ()
 
 
-def _creation_hazards(change: Change, live: State, desired: State) -> Iterator[Hazard]:
+def _creation_hazards(change: Change, live: LiveState, desired: DesiredState) -> Iterator[Hazard]:
     """Return the hazards of creating what was there before; what resumes from a placeholder has none."""
     if change.after is not None and change.cause is Cause.DRIFT and not change.preserves_messages:
         left_out = migrations.count_left_out(Ref(change.ref.stream), live, desired)

@@ -29,7 +29,7 @@ from cyborg_infra.model.changes import (
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, BECOMES_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem
-from cyborg_infra.model.resources import Resource, State, with_what_is_said
+from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, with_what_is_said
 
 
 def find_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
@@ -70,7 +70,7 @@ def explain_upgrades(context: PlanningContext, changes: Sequence[Change]) -> lis
 
 
 def _with_upgrades(changes: Sequence[Change], org: Org, level: int) -> Iterator[Change]:
-    earlier: list[State] | None = None
+    earlier: list[DesiredState] | None = None
     for change in changes:
         if not isinstance(change, Update) or not _may_be_upgrade(change):
             yield change
@@ -92,7 +92,7 @@ def _may_be_upgrade(change: Update) -> bool:
     )
 
 
-def _change(context: PlanningContext, desired: Resource, history: AppliedHistory) -> Change | None:
+def _change(context: PlanningContext, desired: DesiredResource, history: AppliedHistory) -> Change | None:
     """Return the one change of one desired resource, still without hazards and order; None if there is nothing to do."""
     live, stated = context.current_resource(desired.ref), context.stated.resources[desired.ref]
     if live is None:
@@ -138,7 +138,9 @@ def _change_reason(fields: Iterable[FieldChange]) -> str:
     return "in two steps: the server does not move and scale a stream in one" if both else ""
 
 
-def _change_cause(live: Resource, desired: Resource, fields: Iterable[FieldChange], *, ever: bool) -> Cause:
+def _change_cause(
+    live: LiveResource, desired: DesiredResource, fields: Iterable[FieldChange], *, ever: bool
+) -> Cause:
     """Return the cause of a difference: whether the digest of what was last applied fits the manifest, the server, or neither.
 
     Where it is gone although it was there, somebody took it; whether the manifest has changed as well, nobody can tell.

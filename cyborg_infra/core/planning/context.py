@@ -17,7 +17,7 @@ from cyborg_infra.core.planning import (
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState, Resource
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import OLDEST
 from cyborg_infra.model.wording import Option, worded
@@ -28,12 +28,12 @@ class PlanningContext:
     """What every pass of the planner may look at: what there is, what shall be, and whose it is."""
 
     owner: str
-    live: State
-    desired: State
+    live: LiveState
+    desired: DesiredState
     """What shall be, with the labels that others have set on living resources, and what is noted there as the server's values."""
-    stated: State
+    stated: DesiredState
     """What shall be as the manifest states it, without labels of others and values of the server."""
-    selected: State
+    selected: DesiredState
     """The part of `desired` that the plan is for: all of it, or what belongs to the targets."""
     server_info: ServerInfo
     org: Org | None
@@ -46,16 +46,16 @@ class PlanningContext:
     """Desired resource -> what an interrupted apply has kept for it."""
     in_progress: AbstractSet[Ref]
     """Live resources that go on as something else: predecessors, and what is kept of interrupted applies."""
-    orphans: Sequence[Resource]
+    orphans: Sequence[LiveResource]
 
-    def current_resource(self, ref: Ref) -> Resource | None:
+    def current_resource(self, ref: Ref) -> LiveResource | None:
         """Return what lives under this name, or what shall go on under it."""
         return self.live.resources.get(ref) or self.live.resources.get(self.predecessors.get(ref, ref))
 
 
 def make_context(
-    live: State,
-    desired: State,
+    live: LiveState,
+    desired: DesiredState,
     *,
     owner: str,
     org: Org | None,
@@ -116,9 +116,7 @@ def _refuse_unknown_roles(targets: Sequence[str], resources: Iterable[Resource])
         )
 
 
-def _of_roles(state: State, targets: Sequence[str]) -> State:
+def _of_roles(desired: DesiredState, targets: Sequence[str]) -> DesiredState:
     if not targets:
-        return state
-    return State(
-        {ref: found for ref, found in state.resources.items() if found.role in targets}, state.server_info
-    )
+        return desired
+    return DesiredState({ref: found for ref, found in desired.resources.items() if found.role in targets})

@@ -11,7 +11,7 @@ from cyborg_infra.model.changes import Action, Change
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, KIND_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, LiveState
 from cyborg_infra.model.subjects import covers, overlap
 
 
@@ -23,7 +23,7 @@ class ApplyPhases(NamedTuple):
     early_subjects: tuple[str, ...] = ()
 
 
-def with_orphans(desired: State, live: State, orphans: Iterable[Resource]) -> State:
+def with_orphans(desired: DesiredState, live: LiveState, orphans: Iterable[LiveResource]) -> DesiredState:
     """Return what is desired, with DEAD_LETTERS hearing of the streams that have left the manifest and stay, as it does now.
 
     Their agents may be at work still. Without its label the next plan would take it for the manifest's change.
@@ -48,7 +48,7 @@ def with_orphans(desired: State, live: State, orphans: Iterable[Resource]) -> St
     ]
     if not kept:
         return desired
-    wider = Resource(wanted.ref, {**wanted.config, "subjects": [*subjects, *kept]}, wanted.origin)
+    wider = DesiredResource(wanted.ref, {**wanted.config, "subjects": [*subjects, *kept]}, wanted.origin)
     labels = {**wanted.metadata, APPLIED_KEY: wider.digest()}
     wider = replace(wider, config={**wider.config, "metadata": labels})
     return replace(desired, resources={**desired.resources, wider.ref: wider})

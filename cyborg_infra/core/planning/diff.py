@@ -8,14 +8,14 @@ from typing import Any
 from cyborg_infra.model.changes import FieldChange
 from cyborg_infra.model.fields import FIELDS, Kind, Unit, UpdateEffect
 from cyborg_infra.model.metadata_keys import OWNERSHIP_KEYS, RESOURCE_KEY
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import DesiredResource, LiveResource
 from cyborg_infra.model.server_versions import Version
 
 _OWNERSHIP_KEYS = sorted(OWNERSHIP_KEYS)
 _REQUIRED_OWNERSHIP_KEYS = [key for key in _OWNERSHIP_KEYS if key != RESOURCE_KEY]
 
 
-def diff(live: Resource, desired: Resource, version: Version) -> tuple[FieldChange, ...]:
+def diff(live: LiveResource, desired: DesiredResource, version: Version) -> tuple[FieldChange, ...]:
     """Return the managed fields that differ, in the table's order, normalised; labels one by one, ownership marks last.
 
     A change that the server of this version would not make on the living resource carries its reason.

@@ -19,7 +19,7 @@ from cyborg_infra.model.changes import (
 )
 from cyborg_infra.model.constraints import ServerContext
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 
 
 def block_impossible_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
@@ -36,7 +36,7 @@ def block_impossible_changes(context: PlanningContext, changes: Sequence[Change]
         and stream.ref not in context.in_progress
     ]
     overlaps = preflight.check_overlaps(
-        State({change.ref: change.after for change in changes if change.after}), in_the_way
+        DesiredState({change.ref: change.after for change in changes if change.after}), in_the_way
     )
     others, alike = constraints.streams_in_full(live, desired), constraints.CheckedSettings(context.org)
     readers_there = preflight.foreign_consumers(live, desired)

@@ -7,10 +7,10 @@ from functools import cached_property
 
 from cyborg_infra.model.normalise import user_labels
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State, digest_of
+from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState, digest_of
 
 
-def fingerprint(live: State, desired: State, owner: str) -> Mapping[Ref, str]:
+def fingerprint(live: LiveState, desired: DesiredState, owner: str) -> Mapping[Ref, str]:
     """Return what tells whether the server is still as this plan, of what is `desired` and what `owner` owns, saw it."""
     return _Fingerprint(live, desired, owner)
 
@@ -21,11 +21,11 @@ class _Fingerprint(Mapping[Ref, str]):
     Made when it is asked for: most plans are neither saved nor applied.
     """
 
-    def __init__(self, live: State, desired: State, owner: str) -> None:
+    def __init__(self, live: LiveState, desired: DesiredState, owner: str) -> None:
         self._live, self._desired, self._owner = live, desired, owner
 
     @cached_property
-    def _resources(self) -> Mapping[Ref, Resource]:
+    def _resources(self) -> Mapping[Ref, LiveResource]:
         return {
             ref: found
             for ref, found in self._live.resources.items()

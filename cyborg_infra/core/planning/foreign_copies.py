@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cyborg_infra.core.desired import naming
 from cyborg_infra.model.metadata_keys import OWNER_KEY, RESOURCE_KEY
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState
 
 
-def find_foreign_copies(live: State, desired: State, owner: str) -> list[Resource]:
+def find_foreign_copies(live: LiveState, desired: DesiredState, owner: str) -> list[LiveResource]:
     """Return the copies of what `owner` has or had, but for those that the manifest takes over by their names."""
     return [
         found
@@ -16,7 +16,7 @@ def find_foreign_copies(live: State, desired: State, owner: str) -> list[Resourc
     ]
 
 
-def is_copy(found: Resource) -> bool:
+def is_copy(found: LiveResource) -> bool:
     """Return whether its labels say that it is another resource; of one without that label its name tells."""
     said = found.metadata.get(RESOURCE_KEY)
     return said != str(found.ref) if said is not None else not naming.may_be_named(found)

@@ -9,7 +9,7 @@ from itertools import combinations
 from cyborg_infra.model.metadata_keys import APPLIED_KEY
 from cyborg_infra.model.normalise import SERVER_KEY_PREFIX
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, LiveState
 
 OWN = "cyborg-infra"
 """Begins the labels that the tool writes: what the manifest does not say of them is not so."""
@@ -18,7 +18,7 @@ MOST = 8
 """So many labels are tried for those that the last apply may have written: 256 digests."""
 
 
-def with_those_of_others(desired: State, live: State, places: Mapping[Ref, Ref]) -> State:
+def with_those_of_others(desired: DesiredState, live: LiveState, places: Mapping[Ref, Ref]) -> DesiredState:
     """Return what is desired, with the labels that others have put on what lives there, or under the name it has now."""
     found = {
         ref: wanted_with
@@ -29,7 +29,7 @@ def with_those_of_others(desired: State, live: State, places: Mapping[Ref, Ref])
     return replace(desired, resources={**desired.resources, **found}) if found else desired
 
 
-def of_others(live: Resource, desired: Resource) -> dict[str, str]:
+def of_others(live: LiveResource, desired: DesiredResource) -> dict[str, str]:
     """Return the labels that the manifest does not have and that the last apply did not write.
 
     The digest of what was applied tells which it wrote. Where something else has changed as well it does not fit
@@ -47,7 +47,7 @@ def of_others(live: Resource, desired: Resource) -> dict[str, str]:
     return unknown
 
 
-def without(resource: Resource, labels: Collection[str]) -> Resource:
+def without(resource: LiveResource, labels: Collection[str]) -> LiveResource:
     """Return the resource as if it did not have these."""
     if not labels:
         return resource
@@ -55,7 +55,7 @@ def without(resource: Resource, labels: Collection[str]) -> Resource:
     return replace(resource, config={**resource.config, "metadata": kept})
 
 
-def _labelled(desired: Resource, labels: Mapping[str, str]) -> Resource | None:
+def _labelled(desired: DesiredResource, labels: Mapping[str, str]) -> DesiredResource | None:
     if not labels:
         return None
     return replace(desired, config={**desired.config, "metadata": {**labels, **desired.metadata}})

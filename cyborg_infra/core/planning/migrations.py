@@ -17,7 +17,14 @@ from cyborg_infra.model.counting import CountKind, CountQuery
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.packed_text import pack
 from cyborg_infra.model.ref import MAX_NAME_BYTES, Ref, temporary_stream
-from cyborg_infra.model.resources import Resource, State, StreamCounts, copy_max_bytes
+from cyborg_infra.model.resources import (
+    DesiredResource,
+    DesiredState,
+    LiveResource,
+    LiveState,
+    StreamCounts,
+    copy_max_bytes,
+)
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.model.subjects import SubjectIndex
@@ -28,13 +35,17 @@ DIRECT_LEVEL = (
 )
 
 
-def copied_streams(live: State) -> Mapping[str, Ref]:
+def copied_streams(live: LiveState) -> Mapping[str, Ref]:
     """Return the streams that another one copies, each with one that does."""
     return {origin["name"]: stream.ref for stream in live.streams() for origin in _origins(stream) if origin}
 
 
 def plan_migration(
-    change: Replace, copied: Mapping[str, Ref], live: State, desired: State, server_info: ServerInfo
+    change: Replace,
+    copied: Mapping[str, Ref],
+    live: LiveState,
+    desired: DesiredState,
+    server_info: ServerInfo,
 ) -> Replace:
     """Return the replace of a living stream, with its messages carried over or the reason why they cannot be."""
     before, after = change.before, change.after
@@ -56,7 +67,7 @@ def plan_migration(
 
 
 def migration_hazards(
-    change: Replace, live: State, kept: Container[Ref], *, stored_after: SubjectIndex
+    change: Replace, live: LiveState, kept: Container[Ref], *, stored_after: SubjectIndex
 ) -> Iterator[Hazard]:
     """Yield what is lost although the messages are carried over: as an update in place, and what goes with the old stream."""
     before, after = change.before, change.after
@@ -86,7 +97,7 @@ def migration_hazards(
             yield from abandoned.given_up_deleted_hazards(reader, live)
 
 
-def count_left_out(stream: Ref, live: State, desired: State) -> int:
+def count_left_out(stream: Ref, live: LiveState, desired: DesiredState) -> int:
     """Return how many messages a stream surely goes without when it becomes a workqueue: see `workqueue_hazards`."""
     before, after = live.resources.get(stream), desired.resources.get(stream)
     if before is None or after is None or not _becomes_workqueue(before, after):
@@ -95,7 +106,7 @@ def count_left_out(stream: Ref, live: State, desired: State) -> int:
     return found.messages if found and passed_by_all(live.consumers(stream.stream)).is_known else 0
 
 
-def state_after_migration(changes: Sequence[Change], live: State) -> State:
+def state_after_migration(changes: Sequence[Change], live: LiveState) -> LiveState:
     """Return the live state with migrated streams as they will be afterwards, so that consumer hazards are computed against the new limits and retention."""
     seen = {}
     for change in changes:
@@ -110,11 +121,11 @@ def state_after_migration(changes: Sequence[Change], live: State) -> State:
 
 
 def _obstacles(
-    before: Resource,
-    after: Resource,
+    before: LiveResource,
+    after: DesiredResource,
     copied: Mapping[str, Ref],
-    live: State,
-    desired: State,
+    live: LiveState,
+    desired: DesiredState,
     server_info: ServerInfo,
 ) -> Iterator[str]:
     """Yield why the messages of a stream cannot go into a copy and back, exactly."""
@@ -132,7 +143,7 @@ def _obstacles(
     yield from _limit_obstacles(before, after, live, desired, server_info)
 
 
-def _name_obstacles(copy: Ref, live: State) -> Iterator[str]:
+def _name_obstacles(copy: Ref, live: LiveState) -> Iterator[str]:
     """Yield the temporary stream is called as no other."""
     if len(copy.stream) > MAX_NAME_BYTES:
         yield "its name is too long for a second stream beside it"
@@ -140,7 +151,7 @@ def _name_obstacles(copy: Ref, live: State) -> Iterator[str]:
         yield f"stream {copy} is in the way"
 
 
-def _kind_obstacles(before: Resource, after: Resource, version: Version) -> Iterator[str]:
+def _kind_obstacles(before: LiveResource, after: DesiredResource, version: Version) -> Iterator[str]:
     """Yield why a stream of this kind cannot be copied: its messages are more than messages, or come from elsewhere."""
     for name, what in (("mirror", "a mirror"), ("sources", "a copy of other streams")):
         if before.get(name) or after.get(name):
@@ -159,7 +170,11 @@ def _kind_obstacles(before: Resource, after: Resource, version: Version) -> Iter
 
 
 def _limit_obstacles(
-    before: Resource, after: Resource, live: State, desired: State, server_info: ServerInfo
+    before: LiveResource,
+    after: DesiredResource,
+    live: LiveState,
+    desired: DesiredState,
+    server_info: ServerInfo,
 ) -> Iterator[str]:
     """Yield a second stream, a second copy of the messages, and for a moment twice as many consumers."""
     limits = server_info.limits
@@ -187,7 +202,9 @@ def _limit_obstacles(
         yield f"it has too many subjects ({len(before.get('subjects')):,})"
 
 
-def _reservation_obstacles(before: Resource, after: Resource, server_info: ServerInfo) -> Iterator[str]:
+def _reservation_obstacles(
+    before: LiveResource, after: DesiredResource, server_info: ServerInfo
+) -> Iterator[str]:
     """Yield obstacles where a copy has to say how large it may become: the temporary stream, in a file, and the new one are there at once."""
     limits, size = server_info.limits, copy_max_bytes(before, after)
     replicas = max(stream.get("num_replicas") for stream in (before, after))
@@ -202,7 +219,7 @@ def _reservation_obstacles(before: Resource, after: Resource, server_info: Serve
             yield f"the account requires a max_bytes, and has no room for a copy with one of {format_size(size)}"
 
 
-def _becomes_workqueue(before: Resource, after: Resource) -> bool:
+def _becomes_workqueue(before: LiveResource, after: DesiredResource) -> bool:
     return after.get("retention") == "workqueue" != before.get("retention")
 
 
@@ -211,9 +228,9 @@ def _changed_by_copying(version: Version) -> str:
     return "" if version >= Capability.PROMOTE_MIRROR.since else " with new sequence numbers and timestamps"
 
 
-def _uncopied_count(before: Resource, after: Resource) -> str:
+def _uncopied_count(before: LiveResource, after: DesiredResource) -> str:
     return ", without those that are worked already" if _becomes_workqueue(before, after) else ""
 
 
-def _origins(stream: Resource) -> list[Config]:
+def _origins(stream: LiveResource) -> list[Config]:
     return [stream.get("mirror"), *stream.get("sources")]

@@ -14,7 +14,7 @@ from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State, StreamCounts
+from cyborg_infra.model.resources import LiveResource, LiveState, StreamCounts
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import Capability, forgets_updated_streams
 from cyborg_infra.model.wording import Option, worded
@@ -30,11 +30,11 @@ _MAX_NAMED = 3
 
 def plan_notes(
     changes: Sequence[Change],
-    orphans: Sequence[Resource],
-    copied: Sequence[Resource],
+    orphans: Sequence[LiveResource],
+    copied: Sequence[LiveResource],
     targets: Sequence[str],
     server_info: ServerInfo,
-    live: State,
+    live: LiveState,
     environment: str | None,
 ) -> Iterator[str]:
     """Return the notes of a plan, each a sentence. `copied` are foreign streams with our labels."""
@@ -90,7 +90,7 @@ def _applied_record_notes(
         yield f"what was applied last was {last}, and this is {this}: on this server they come to the same"
 
 
-def _foreign_copy_notes(copied: Sequence[Resource]) -> Iterator[str]:
+def _foreign_copy_notes(copied: Sequence[LiveResource]) -> Iterator[str]:
     """Yield notes on foreign copies: a copy belongs to whoever made it."""
     if copied:
         names = _first_names([str(found.ref) for found in copied])
@@ -132,7 +132,7 @@ def _replica_notes(changes: Sequence[Change], server_info: ServerInfo) -> Iterat
         yield f"{copies} replicas need {copies} servers, and {server_info.peers} of the cluster are known of: unless others are down, the server will refuse"
 
 
-def _placement_notes(changes: Sequence[Change], server_info: ServerInfo, live: State) -> Iterator[str]:
+def _placement_notes(changes: Sequence[Change], server_info: ServerInfo, live: LiveState) -> Iterator[str]:
     """Yield notes on placement. Which clusters and tags there are, nobody tells: known is what a living stream is placed by, and the cluster that answers."""
     held = [stream.get("placement") for stream in live.streams()]
     placed: dict[str, list[str]] = {}
@@ -150,7 +150,7 @@ def _placement_notes(changes: Sequence[Change], server_info: ServerInfo, live: S
             yield f"a single server keeps the placement of {_first_names(names)} ({what}) without looking at it"
 
 
-def _dead_letter_notes(changes: Sequence[Change], live: State) -> Iterator[str]:
+def _dead_letter_notes(changes: Sequence[Change], live: LiveState) -> Iterator[str]:
     """Yield a note on dead letters: the server sends an advisory once, and nobody repeats it."""
     for change in changes:
         if (
@@ -181,7 +181,7 @@ def _dead_letter_notes(changes: Sequence[Change], live: State) -> Iterator[str]:
                 yield f"a message of {_first_names(gone)} that fails for good during this apply becomes no dead letter"
 
 
-def _archived_letter_notes(changes: Sequence[Change], live: State) -> Iterator[str]:
+def _archived_letter_notes(changes: Sequence[Change], live: LiveState) -> Iterator[str]:
     """Yield notes on dead letters that would lose their messages, or no longer find them."""
     letters = [found for found in live.streams() if found.metadata.get(KIND_KEY) == StreamKind.DEAD_LETTERS]
     if not any(isinstance(found.counts, StreamCounts) and found.counts.messages for found in letters):
@@ -288,7 +288,7 @@ def _forgotten_stream_notes(changes: Sequence[Change], server_info: ServerInfo) 
         )
 
 
-def _rename_notes(changes: Sequence[Change], orphans: Sequence[Resource]) -> Iterator[str]:
+def _rename_notes(changes: Sequence[Change], orphans: Sequence[LiveResource]) -> Iterator[str]:
     """Yield a note where a role's stream is orphaned and another role's created: it may be the same role."""
     old = [found.role or "" for found in orphans if found.metadata.get(KIND_KEY) == StreamKind.TASKS]
     new = [

@@ -12,7 +12,7 @@ from cyborg_infra.model.constraints import exceeded
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 from cyborg_infra.model.server_versions import LEVELS, NEWEST_LEVEL, Version
 from cyborg_infra.model.subjects import SubjectIndex
 
@@ -139,7 +139,7 @@ def _must_precede(consumer: Change, stream: Change, version: Version) -> bool:
     return _exceeds_limits(consumer.before, stream, version) or _is_scaled_with_stream(consumer, stream)
 
 
-def _exceeds_limits(consumer: Resource, stream: Change, version: Version) -> bool:
+def _exceeds_limits(consumer: LiveResource, stream: Change, version: Version) -> bool:
     """Return the server refuses limits that a consumer still exceeds (10069)."""
     limited = any(field.field == "consumer_limits" for field in stream.fields)
     limits = stream.after.get("consumer_limits") if stream.after else {}

@@ -29,7 +29,7 @@ from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, State
+from cyborg_infra.model.resources import ConsumerCounts, DesiredState, LiveState
 from cyborg_infra.model.wording import Option, worded
 
 PASSES: Sequence[Callable[[PlanningContext, Sequence[Change]], list[Change]]] = (
@@ -48,8 +48,8 @@ PASSES: Sequence[Callable[[PlanningContext, Sequence[Change]], list[Change]]] = 
 
 
 def make_plan(
-    live: State,
-    desired: State,
+    live: LiveState,
+    desired: DesiredState,
     *,
     owner: str,
     org: Org | None = None,
@@ -128,7 +128,9 @@ def _waits(changes: Iterable[Change]) -> Iterator[tuple[Ref, int]]:
             yield change.current_ref, counts.num_ack_pending
 
 
-def _reader_handovers(changes: Sequence[Change], live: State, desired: State) -> Iterator[tuple[Ref, Ref]]:
+def _reader_handovers(
+    changes: Sequence[Change], live: LiveState, desired: DesiredState
+) -> Iterator[tuple[Ref, Ref]]:
     """Yield pairs: a consumer of a workqueue, and one that is deleted, reads the same messages and so has to go first."""
     deleted = {change.ref for change in changes if isinstance(change, Delete) and change.ref.consumer}
     others = preflight.foreign_consumers(live, desired) if deleted else {}
@@ -138,7 +140,7 @@ def _reader_handovers(changes: Sequence[Change], live: State, desired: State) ->
                 yield change.ref, found.ref
 
 
-def _missing_stream_problems(changes: Sequence[Change], live: State) -> Iterator[Problem]:
+def _missing_stream_problems(changes: Sequence[Change], live: LiveState) -> Iterator[Problem]:
     """Yield problems of a plan for some roles: a consumer whose stream does not exist and is not part of the plan."""
     planned = {change.ref for change in changes}
     for change in changes:

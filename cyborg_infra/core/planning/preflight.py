@@ -14,7 +14,14 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State, canonical_json
+from cyborg_infra.model.resources import (
+    DesiredResource,
+    DesiredState,
+    LiveResource,
+    LiveState,
+    Resource,
+    canonical_json,
+)
 from cyborg_infra.model.server import UNNAMED_CLUSTER, ServerInfo
 from cyborg_infra.model.server_versions import OLDEST
 from cyborg_infra.model.subjects import SubjectIndex, overlap
@@ -52,7 +59,7 @@ def check_server(org: Org | None, server_info: ServerInfo) -> Iterator[Problem]:
             )
 
 
-def check_fields(desired: Resource, server_info: ServerInfo) -> Iterator[Problem]:
+def check_fields(desired: DesiredResource, server_info: ServerInfo) -> Iterator[Problem]:
     """Yield fields and values that this server does not know: it would refuse them (10025), or before 2.12 drop them silently."""
     wanted = desired.normalised()
     for name in wanted:
@@ -67,7 +74,7 @@ def check_fields(desired: Resource, server_info: ServerInfo) -> Iterator[Problem
             )
 
 
-def check_replicas(desired: Resource, server_info: ServerInfo) -> Iterator[Problem]:
+def check_replicas(desired: DesiredResource, server_info: ServerInfo) -> Iterator[Problem]:
     """Yield problems of replicas on a single server (10074). How many servers a cluster has, nobody tells: those that are down are not counted."""
     replicas = desired.get("num_replicas")
     if replicas > 1 and not server_info.cluster:
@@ -79,7 +86,7 @@ def check_replicas(desired: Resource, server_info: ServerInfo) -> Iterator[Probl
         )
 
 
-def check_request_size(desired: Resource, server_info: ServerInfo) -> Iterator[Problem]:
+def check_request_size(desired: DesiredResource, server_info: ServerInfo) -> Iterator[Problem]:
     """Yield problems of configurations that fit into no request (max_payload): with 7,000 roles and two notices each, that of DEAD_LETTERS."""
     size = len(canonical_json(desired.config))
     if 0 < server_info.max_payload < size:
@@ -95,7 +102,7 @@ def check_request_size(desired: Resource, server_info: ServerInfo) -> Iterator[P
         )
 
 
-def check_overlaps(desired: State, foreign_streams: Sequence[Resource]) -> Mapping[Ref, list[Problem]]:
+def check_overlaps(desired: DesiredState, foreign_streams: Sequence[Resource]) -> Mapping[Ref, list[Problem]]:
     """Return by desired stream the problems of live streams outside the plan that already store one of its subjects (10065)."""
     if not foreign_streams:
         return {}
@@ -124,13 +131,13 @@ def check_overlaps(desired: State, foreign_streams: Sequence[Resource]) -> Mappi
     return found
 
 
-def _overlap_hint(name: str, owner: str | None, wanted: Resource) -> str:
+def _overlap_hint(name: str, owner: str | None, wanted: DesiredResource) -> str:
     if owner and owner == wanted.owner:
         return worded("{} is no longer in the manifest: apply with {} deletes it", name, Option("prune"))
     return f"take the subject out of {name}, or out of the manifest"
 
 
-def separation_hint(desired: Resource, owner: str) -> str:
+def separation_hint(desired: DesiredResource, owner: str) -> str:
     """Return how two organisations in one account get different names; and that one organisation keeps its own."""
     way = "set naming.stream_prefix"
     if desired.metadata[KIND_KEY] == StreamKind.KEY_VALUE:
@@ -141,7 +148,7 @@ def separation_hint(desired: Resource, owner: str) -> str:
     )
 
 
-def foreign_owner_problem(desired: Resource, owner: str, others: int = 0) -> Problem:
+def foreign_owner_problem(desired: DesiredResource, owner: str, others: int = 0) -> Problem:
     """Return the problem that this resource, and so many others of the manifest, belong to another organisation."""
     more = f", and so do {others:,} more" if others else ""
     return Problem(
@@ -196,7 +203,7 @@ def hinted_once(changes: Sequence[Change]) -> list[Change]:
 
 
 def check_consumer_limits(
-    change: Change, live: State, desired: State, server_info: ServerInfo
+    change: Change, live: LiveState, desired: DesiredState, server_info: ServerInfo
 ) -> Iterator[Problem]:
     """Yield limits of a living stream that some consumer exceeds, ours before and after it is changed, or a stranger's (10069).
 
@@ -236,7 +243,7 @@ def check_consumer_limits(
             )
 
 
-def check_unread(change: Change, live: State) -> Iterator[Problem]:
+def check_unread(change: Change, live: LiveState) -> Iterator[Problem]:
     """Yield problems of a stream with a foreign consumer that is on a server that is down: where that stands could not be kept."""
     taken = change.action in (Action.REPLACE, Action.DELETE) or change.preserves_messages
     if change.ref.kind is Kind.STREAM and (
@@ -252,7 +259,7 @@ def check_unread(change: Change, live: State) -> Iterator[Problem]:
                 )
 
 
-def foreign_consumers(live: State, desired: State) -> Mapping[str, Sequence[Resource]]:
+def foreign_consumers(live: LiveState, desired: DesiredState) -> Mapping[str, Sequence[LiveResource]]:
     """Return workqueue -> its living consumers that are none of the manifest's: what they read, no other may (10099, 10100)."""
     queues = [stream for stream in live.streams() if stream.get("retention") == "workqueue"]
     found = {
@@ -268,7 +275,7 @@ def foreign_consumers(live: State, desired: State) -> Mapping[str, Sequence[Reso
     return {name: readers for name, readers in found.items() if readers}
 
 
-def conflicting_consumers(change: Change, others: Mapping[str, Sequence[Resource]]) -> list[Resource]:
+def conflicting_consumers(change: Change, others: Mapping[str, Sequence[LiveResource]]) -> list[LiveResource]:
     """Return those of a workqueue's other readers that read the same as a consumer that is made or changed."""
     if change.after is None or not change.ref.consumer:
         return []
@@ -280,7 +287,7 @@ def conflicting_consumers(change: Change, others: Mapping[str, Sequence[Resource
     ]
 
 
-def check_conflicting_consumers(change: Change, readers: Iterable[Resource]) -> Iterator[Problem]:
+def check_conflicting_consumers(change: Change, readers: Iterable[LiveResource]) -> Iterator[Problem]:
     """Yield a problem for each of these consumers that is in the way of this one."""
     for found in readers:
         ours = change.after is not None and found.owner == change.after.owner

@@ -21,7 +21,14 @@ from cyborg_infra.model.normalise import without_server_labels
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.ref import REHEARSAL_PREFIX, Ref, rehearsal_stream
 from cyborg_infra.model.rehearsal import Part, Rehearsal
-from cyborg_infra.model.resources import Resource, State, canonical_json, with_what_is_said
+from cyborg_infra.model.resources import (
+    DesiredResource,
+    LiveResource,
+    LiveState,
+    Resource,
+    canonical_json,
+    with_what_is_said,
+)
 from cyborg_infra.model.server_values import LIMITED_FIELDS, with_server_values
 
 MAX_STREAM_BYTES = 1024 * 1024  # bytes to reserve: more would have to be there beside what is replaced
@@ -35,16 +42,16 @@ _MAPPINGS = ("subject_transform", "republish")
 _NONE: frozenset[str] = frozenset()
 
 
-def without_rehearsals(live: State) -> State:
+def without_rehearsals(live: LiveState) -> LiveState:
     """Return the state without rehearsals that somebody did not come to delete: no plan is about them."""
     if not any(stream.ref.is_rehearsal for stream in live.streams()):
         return live
-    return State(
+    return LiveState(
         {ref: found for ref, found in live.resources.items() if not ref.is_rehearsal}, live.server_info
     )
 
 
-def leftover_rehearsals(live: State, owner: str) -> list[Ref]:
+def leftover_rehearsals(live: LiveState, owner: str) -> list[Ref]:
     """Return what an apply of this organisation did not come to delete."""
     return [found.ref for found in live.streams() if found.ref.is_rehearsal and found.owner == owner]
 
@@ -67,6 +74,7 @@ def plan_rehearsals(plan: Plan) -> Iterator[Rehearsal]:
 def kind_of(resource: Resource) -> bytes:
     """Return what a resource has in common with all of its kind: equal for what one rehearsal stands for."""
     words = ("description", "metadata")
+    left_open = resource.left_open if isinstance(resource, DesiredResource) else _NONE
     kept = {name: value for name, value in resource.normalised().items() if name not in words}
     role = f".{resource.role}." if resource.role else ""
 
@@ -76,9 +84,7 @@ def kind_of(resource: Resource) -> bytes:
     for name in _SUBJECTS:
         if value := kept.get(name):
             kept[name] = sorted({_form(one) for one in ([value] if isinstance(value, str) else value)})
-    return canonical_json(
-        [resource.ref.kind, _with_subjects(kept, same, _MAPPINGS), sorted(resource.left_open)]
-    )
+    return canonical_json([resource.ref.kind, _with_subjects(kept, same, _MAPPINGS), sorted(left_open)])
 
 
 def _form(subject: str) -> str:
@@ -91,8 +97,8 @@ def _form(subject: str) -> str:
 class _Tried(NamedTuple):
     """One stream or consumer that is tried: as it will be, and as it is, if it is updated."""
 
-    wanted: Resource
-    before: Resource | None
+    wanted: DesiredResource
+    before: LiveResource | None
 
     @property
     def kind(self) -> bytes:
@@ -119,7 +125,7 @@ class _TriedStream(NamedTuple):
 
 def _tried_streams(plan: Plan) -> Iterator[_TriedStream]:
     """Yield each stream of which something is made or changed, with those of its consumers that are."""
-    live, by_ref = plan.live or State(), {change.ref: change for change in plan.changes}
+    live, by_ref = plan.live or LiveState(), {change.ref: change for change in plan.changes}
     tried = {
         change.ref: one
         for change in plan.changes
@@ -133,9 +139,11 @@ def _tried_streams(plan: Plan) -> Iterator[_TriedStream]:
             readers[Ref(ref.stream)].append(one)
     for ref, consumers in readers.items():
         change = by_ref.get(ref)
-        stream = (change and change.after) or plan.desired.resources.get(ref) or live.resources.get(ref)
+        stream = (change and change.after) or plan.desired.resources.get(ref)
         if stream is None:
-            continue
+            if ref not in live.resources:
+                continue
+            stream = DesiredResource(ref, live.resources[ref].config)  # it stays as it is
         whole = change is not None and _replaces(change)
         required = whole or any(_replaces(by_ref[one.wanted.ref]) for one in consumers)
         all_of_it = (
@@ -158,7 +166,7 @@ def _replaces(change: Change) -> bool:
     return change.action is Action.REPLACE or change.preserves_messages
 
 
-def _updated_by(change: Change, wanted: Resource) -> Resource | None:
+def _updated_by(change: Change, wanted: DesiredResource) -> LiveResource | None:
     """Return what the change updates; None if it makes something."""
     if change.before is None or change.action not in (Action.UPDATE, Action.ADOPT) or _replaces(change):
         return None

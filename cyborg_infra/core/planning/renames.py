@@ -8,10 +8,12 @@ from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import BECOMES_KEY, KIND_KEY, RENAMED_FROM_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, LiveState
 
 
-def predecessors(live: State, desired: State, orphans: Sequence[Resource]) -> Mapping[Ref, Ref]:
+def predecessors(
+    live: LiveState, desired: DesiredState, orphans: Sequence[LiveResource]
+) -> Mapping[Ref, Ref]:
     """Return desired resource -> the one of `orphans`, which the organisation no longer wants under its name, whose place it takes.
 
     Only what does not exist yet takes a place, of the one other resource with its kind and role, or with the role's
@@ -24,19 +26,19 @@ def predecessors(live: State, desired: State, orphans: Sequence[Resource]) -> Ma
     for stream in streams:
         if (successor := Ref(stream.metadata.get(BECOMES_KEY, ""))) in desired.resources:
             found[successor] = stream.ref
-    readers: dict[str, list[Resource]] = {}
+    readers: dict[str, list[LiveResource]] = {}
     for consumer in orphans:
         if consumer.ref.kind is Kind.CONSUMER:
             readers.setdefault(consumer.ref.stream, []).append(consumer)
-    for stream in desired.streams() if readers else ():
-        homes = {stream.ref, found.get(stream.ref, stream.ref)}
+    for wanted in desired.streams() if readers else ():
+        homes = {wanted.ref, found.get(wanted.ref, wanted.ref)}
         there = [reader for home in homes for reader in readers.get(home.stream, ())]
-        found |= _successions(desired.consumers(stream.ref.stream), there, live)
+        found |= _successions(desired.consumers(wanted.ref.stream), there, live)
     return found
 
 
 def _successions(
-    desired: Sequence[Resource], orphans: Sequence[Resource], live: State
+    desired: Sequence[DesiredResource], orphans: Sequence[LiveResource], live: LiveState
 ) -> Iterator[tuple[Ref, Ref]]:
     """Yield pairs: a desired resource that does not exist, and the one of `orphans` whose place it takes."""
     held = _by_kind_and_role(orphans)
@@ -50,10 +52,10 @@ def _successions(
 
 
 def _by_kind_and_role(
-    resources: Iterable[Resource],
-) -> Mapping[tuple[str | None, str | None], list[Resource]]:
+    resources: Iterable[LiveResource],
+) -> Mapping[tuple[str | None, str | None], list[LiveResource]]:
     """Return kind and role -> the resources with it."""
-    found: dict[tuple[str | None, str | None], list[Resource]] = {}
+    found: dict[tuple[str | None, str | None], list[LiveResource]] = {}
     for resource in resources:
         found.setdefault((resource.metadata.get(KIND_KEY), resource.role), []).append(resource)
     return found

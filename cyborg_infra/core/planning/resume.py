@@ -26,12 +26,14 @@ from cyborg_infra.model.changes import (
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount
 from cyborg_infra.model.metadata_keys import BECOMES_KEY, JOURNAL_KEY
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref
-from cyborg_infra.model.resources import Resource, State, StreamCounts
+from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState, StreamCounts
 
 RESUME_REASON = "goes on where an interrupted replace stopped"
 
 
-def find_resumable(orphans: Sequence[Resource], live: State, desired: State, owner: str) -> dict[Ref, Ref]:
+def find_resumable(
+    orphans: Sequence[LiveResource], live: LiveState, desired: DesiredState, owner: str
+) -> dict[Ref, Ref]:
     """Return desired resource -> what the owner has kept for it: a consumer's placeholder, or the stream of a migration.
 
     Among what is `orphans`, or a stream on its way to another name that the manifest has again.
@@ -44,7 +46,7 @@ def find_resumable(orphans: Sequence[Resource], live: State, desired: State, own
     }
 
 
-def _successor_ref(found: Resource) -> Ref | None:
+def _successor_ref(found: LiveResource) -> Ref | None:
     """Return what this is kept for, if it is a consumer's placeholder or the stream that a migration goes by way of."""
     stream, consumer = found.ref.stream, found.ref.consumer
     if found.ref.is_placeholder:
@@ -55,7 +57,7 @@ def _successor_ref(found: Resource) -> Ref | None:
 
 
 def resume_migrations(
-    changes: Sequence[Change], resumable: Mapping[Ref, Ref], live: State, desired: State
+    changes: Sequence[Change], resumable: Mapping[Ref, Ref], live: LiveState, desired: DesiredState
 ) -> list[Change]:
     """Return the changes, in which each interrupted migration and consumer replacement resumes, with a change of its own if it had none."""
     if not resumable:
@@ -85,7 +87,7 @@ def _resumed(change: Change, method: Migrate | Restore) -> Change:
             assert_never(change)
 
 
-def resume_hazards(change: Change, temporary_stream: Resource, live: State) -> Iterator[Hazard]:
+def resume_hazards(change: Change, temporary_stream: LiveResource, live: LiveState) -> Iterator[Hazard]:
     """Yield what going on hands out again: of a stream in memory that has died with its server while it was copied.
 
     Until its consumers stood still nobody noted what they did. Everything else was allowed when the replace began.

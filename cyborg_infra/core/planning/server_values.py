@@ -11,14 +11,16 @@ from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import SERVER_VALUES_KEY
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveState
 from cyborg_infra.model.server import Limits
 from cyborg_infra.model.server_values import noted_values, with_server_values
 
 _PENDING = "max_ack_pending"
 
 
-def with_known_values(desired: State, live: State, predecessors: Mapping[Ref, Ref], limits: Limits) -> State:
+def with_known_values(
+    desired: DesiredState, live: LiveState, predecessors: Mapping[Ref, Ref], limits: Limits
+) -> DesiredState:
     """Return what is desired, with the values that are noted as the server's on what lives there, or under the name it has now.
 
     The account's limit of max_ack_pending is one that the server tells.
@@ -42,7 +44,7 @@ def with_learned_values(plan: Plan, learned: Mapping[bytes, Mapping[str, int]]) 
     if not any(learned.values()) and not any(map(_has_note, plan.changes)):
         return plan
 
-    def told(wanted: Resource) -> Resource:
+    def told(wanted: DesiredResource) -> DesiredResource:
         values = learned.get(kind_of(wanted)) if wanted.left_open else None
         return wanted if values is None else _with_values(wanted, values)
 
@@ -60,5 +62,5 @@ def _has_note(change: Change) -> bool:
     return change.after is not None and SERVER_VALUES_KEY in change.after.metadata
 
 
-def _with_values(wanted: Resource, values: Mapping[str, int]) -> Resource:
+def _with_values(wanted: DesiredResource, values: Mapping[str, int]) -> DesiredResource:
     return replace(wanted, config=with_server_values(wanted.config, values))

@@ -24,7 +24,7 @@ from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref, fence_subject
-from cyborg_infra.model.resources import COPY_FIELDS, Resource, stream_counts
+from cyborg_infra.model.resources import COPY_FIELDS, LiveResource, Resource, stream_counts
 from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.model.units import age, whole_number
 
@@ -32,7 +32,7 @@ SOURCE_HEADER = "Nats-Stream-Source"  # `origin number filter transform`, of the
 MIN_DUPLICATE_WINDOW_NS = 100_000_000  # nanoseconds; the server has no shorter memory of message ids
 
 
-def is_empty(copy: Resource) -> bool:
+def is_empty(copy: LiveResource) -> bool:
     """Return whether it has never held anything."""
     return not stream_counts(copy).last_seq
 
@@ -55,18 +55,18 @@ class CopyMethod(ABC):
         """Return what makes a stream a copy of `origin`; a `deferred` one copies nothing yet."""
 
     @abstractmethod
-    def holds_only_copies(self, origin: Resource, copy: Resource) -> bool:
+    def holds_only_copies(self, origin: LiveResource, copy: LiveResource) -> bool:
         """Return whether the copy holds nothing but copies: it may have begun with the files of an earlier stream, see `live.api.idempotent.create_empty`.
 
         No if that cannot be told any more: `origin`, as it was before or is now, begins with something else.
         """
 
     @abstractmethod
-    async def origin_sequence(self, server: JetStream, copy: Resource) -> int:
+    async def origin_sequence(self, server: JetStream, copy: LiveResource) -> int:
         """Return the number that the copy's last message has in the origin; 0 if there is none."""
 
     @abstractmethod
-    async def is_complete(self, server: JetStream, origin: Resource, reached: int) -> bool:
+    async def is_complete(self, server: JetStream, origin: LiveResource, reached: int) -> bool:
         """Return whether the origin, which takes nothing in, has nothing behind this message."""
 
     @abstractmethod
@@ -74,7 +74,7 @@ class CopyMethod(ABC):
         """Return the seconds without growth after which `unblock` is of use."""
 
     @abstractmethod
-    async def unblock(self, server: JetStream, origin: Resource, copy: Resource) -> None:
+    async def unblock(self, server: JetStream, origin: LiveResource, copy: LiveResource) -> None:
         """Remove what may hold the copy up."""
 
     @abstractmethod
@@ -93,21 +93,21 @@ class _Mirror(CopyMethod):
             raise ValueError("a mirror cannot wait")
         return {"mirror": {"name": origin.stream}}
 
-    def holds_only_copies(self, origin: Resource, copy: Resource) -> bool:
+    def holds_only_copies(self, origin: LiveResource, copy: LiveResource) -> bool:
         theirs, ours = stream_counts(origin), stream_counts(copy)
         return is_empty(copy) or (ours.first_seq, ours.first_ts) == (theirs.first_seq, theirs.first_ts)
 
-    async def origin_sequence(self, _server: JetStream, copy: Resource) -> int:
+    async def origin_sequence(self, _server: JetStream, copy: LiveResource) -> int:
         return stream_counts(copy).last_seq
 
-    async def is_complete(self, _server: JetStream, origin: Resource, reached: int) -> bool:
+    async def is_complete(self, _server: JetStream, origin: LiveResource, reached: int) -> bool:
         """Return whether the mirror is complete. Beyond it is a mirror that was promoted before, on a full disk; a restart has taken that back (2.15.1)."""
         return stream_counts(origin).last_seq <= reached
 
     def unblock_after_seconds(self) -> float:
         return timing.UNBLOCK_MIRROR_AFTER_SECONDS
 
-    async def unblock(self, server: JetStream, origin: Resource, _copy: Resource) -> None:
+    async def unblock(self, server: JetStream, origin: LiveResource, _copy: LiveResource) -> None:
         """Make the mirror learn of a deleted message at the origin's end: it would give its number to another one."""
         if origin.is_fenced:
             await write_end_marker(server, origin.ref)
@@ -126,11 +126,11 @@ class _Sources(CopyMethod):
         nothing = {"filter_subject": fence_subject(origin)} if deferred else {}
         return {"sources": [{"name": origin.stream, **nothing}]}
 
-    def holds_only_copies(self, _origin: Resource, copy: Resource) -> bool:
+    def holds_only_copies(self, _origin: LiveResource, copy: LiveResource) -> bool:
         """Return whether the copy holds only copies: what it has copied is as old as the copying."""
         return not age(stream_counts(copy).first_ts, copy.created)
 
-    async def origin_sequence(self, server: JetStream, copy: Resource) -> int:
+    async def origin_sequence(self, server: JetStream, copy: LiveResource) -> int:
         counts = stream_counts(copy)
         for number in range(counts.last_seq, max(1, counts.first_seq) - 1, -1):
             found = await _get_message(server, copy.ref, {"seq": number})
@@ -138,13 +138,13 @@ class _Sources(CopyMethod):
                 return found.source_seq
         return 0
 
-    async def is_complete(self, server: JetStream, origin: Resource, reached: int) -> bool:
+    async def is_complete(self, server: JetStream, origin: LiveResource, reached: int) -> bool:
         return await _first_message_from(server, origin.ref, reached + 1) is None
 
     def unblock_after_seconds(self) -> float:
         return timing.UNBLOCK_SOURCES_AFTER_SECONDS
 
-    async def unblock(self, server: JetStream, _origin: Resource, copy: Resource) -> None:
+    async def unblock(self, server: JetStream, _origin: LiveResource, copy: LiveResource) -> None:
         """Shorten the copy's duplicate window: it refuses an id that it remembers, and asks for it again and again (measured 2.10.26, 2.11.11).
 
         An id that the origin has twice came again after the origin had forgotten it; so must the copy.
@@ -175,12 +175,12 @@ def copy_method_for(version: Version) -> CopyMethod:
     return MIRROR if version >= Capability.PROMOTE_MIRROR.since else SOURCES
 
 
-def is_deferred(copy: Resource) -> bool:
+def is_deferred(copy: LiveResource) -> bool:
     """Return whether it was declared to copy nothing yet."""
     return any(source.get("filter_subject") for source in copy.get("sources"))
 
 
-def require_stream(stream: Resource | None) -> Resource:
+def require_stream(stream: LiveResource | None) -> LiveResource:
     """Return a stream that has to be there. Raises ServerFault if it is gone."""
     if stream is None:
         raise ServerFault(Problem("gone", "the stream was deleted while it was replaced", None, "plan again"))

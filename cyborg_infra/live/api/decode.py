@@ -7,7 +7,7 @@ from typing import Any
 
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Activity, ConsumerCounts, Copy, Resource, StreamCounts
+from cyborg_infra.model.resources import Activity, ConsumerCounts, Copy, LiveResource, StreamCounts
 from cyborg_infra.model.server import Limits
 from cyborg_infra.model.units import age
 
@@ -15,15 +15,15 @@ _EMPTY: Mapping[str, Any] = {}
 _HALF = 2**63
 
 
-def decode_resource(ref: Ref, row: Mapping[str, Any], incarnation: str = "") -> Resource:
+def decode_resource(ref: Ref, row: Mapping[str, Any], incarnation: str = "") -> LiveResource:
     """Return one stream or consumer of a listing, or of its INFO, as this run of a server told it.
 
     Where it is not known which that was, the last delivery stands for it: a server that ends forgets when that was.
     """
     config: Config = row["config"]
     counts = _decode_consumer_counts(row) if ref.consumer else _decode_stream_counts(row)
-    return Resource(
-        ref, config, None, counts, row.get("created", ""), activity=_decode_activity(row, incarnation)
+    return LiveResource(
+        ref, config, counts, row.get("created", ""), activity=_decode_activity(row, incarnation)
     )
 
 

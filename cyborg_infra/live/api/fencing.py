@@ -8,7 +8,7 @@ from cyborg_infra.live.api.idempotent import create_stream, delete, write_once
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.model.changes import Change, HazardName
 from cyborg_infra.model.ref import Ref, fence_subject, temporary_stream
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 
 _PROBE_STREAM = temporary_stream(Ref("trial"))
 
@@ -23,7 +23,7 @@ def fenced_config(stream: Resource) -> dict[str, Any]:
     return {**rest, "subjects": [fence_subject(stream.ref)], "no_ack": False}
 
 
-def parks_first(change: Change, live: Resource) -> bool:
+def parks_first(change: Change, live: LiveResource) -> bool:
     """Return whether a stream is fenced before this change deletes it: no unfinished message is allowed to go, and one may come."""
     lost = [hazard.unfinished for hazard in change.hazards if hazard.name is HazardName.DELETES_MESSAGES]
     keeps = all(share is not None and not share.messages for share in lost)

@@ -16,7 +16,7 @@ from cyborg_infra.model.metadata_keys import STATE_KEYS
 from cyborg_infra.model.normalise import user_labels, without_server_labels
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 from cyborg_infra.model.units import age
 
 SECONDS_PER_PAIR = 1e-6
@@ -61,7 +61,7 @@ async def create_stream(server: JetStream, wanted: Resource, doing: str) -> Mapp
 
 
 async def create_empty(
-    server: JetStream, wanted: Resource, doing: str, has_begun_empty: Callable[[Resource], bool]
+    server: JetStream, wanted: Resource, doing: str, has_begun_empty: Callable[[LiveResource], bool]
 ) -> None:
     """Create the stream, one that holds nothing. Raises as `write_once` does, and ServerFault where there is none to be had.
 

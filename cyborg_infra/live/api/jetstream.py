@@ -48,7 +48,7 @@ from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.permissions import Permissions
 from cyborg_infra.model.problems import Problem, ServerFault, SnapshotIncomplete
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import LiveResource, LiveState, Resource, State
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import LEVELS, Version, level_of
 
@@ -406,7 +406,7 @@ class JetStream:
         known = self._connection.peers if cluster and cluster == self._connection.cluster else 0
         return server_info._replace(cluster=cluster, peers=_peer_count(known, cluster, streams))
 
-    async def snapshot(self, owner: str, desired: State) -> State:
+    async def snapshot(self, owner: str, desired: State[Resource]) -> LiveState:
         """Return every stream of the account, and the consumers of those that are `desired` or marked as `owner`'s.
 
         Complete as far as it is the owner's, or not at all: raises SnapshotIncomplete for what could not be read and may be.
@@ -416,7 +416,9 @@ class JetStream:
             raise SnapshotIncomplete(*unread.values())
         return live
 
-    async def snapshot_best_effort(self, owner: str, desired: State) -> tuple[State, Mapping[Ref, Problem]]:
+    async def snapshot_best_effort(
+        self, owner: str, desired: State[Resource]
+    ) -> tuple[LiveState, Mapping[Ref, Problem]]:
         """Return the same as far as it can be read at once, and why not for the rest: a stream without a leader, for example.
 
         Good for looking; never plan from it.
@@ -424,8 +426,8 @@ class JetStream:
         return await self._consistent_snapshot(owner, desired, patient=False)
 
     async def _consistent_snapshot(
-        self, owner: str, desired: State, *, patient: bool
-    ) -> tuple[State, Mapping[Ref, Problem]]:
+        self, owner: str, desired: State[Resource], *, patient: bool
+    ) -> tuple[LiveState, Mapping[Ref, Problem]]:
         told = await self._server_info()
         for _ in range(MAX_SNAPSHOT_ATTEMPTS):
             try:
@@ -442,7 +444,7 @@ class JetStream:
             )
         )
 
-    async def info(self, ref: Ref) -> Resource | None:
+    async def info(self, ref: Ref) -> LiveResource | None:
         """Return one stream or consumer as it is now, or None if there is none."""
         try:
             row = await self.request_with_retry(_info(ref), doing=f"reading {ref}")
@@ -452,7 +454,7 @@ class JetStream:
             raise
         return self._resource(ref, row)
 
-    async def consumers(self, stream: Ref) -> list[Resource]:
+    async def consumers(self, stream: Ref) -> list[LiveResource]:
         """Return the consumers of one stream as they are now. Raises ServerFault if the stream is gone."""
         info = await self.request_with_retry(f"STREAM.INFO.{stream}", doing=f"reading {stream}")
         begun = asyncio.get_running_loop().time()
@@ -486,11 +488,11 @@ class JetStream:
         server_info: ServerInfo,
         witness: ServerIdentity,
         owner: str,
-        desired: State,
+        desired: State[Resource],
         unread: dict[Ref, Problem],
         *,
         patient: bool,
-    ) -> State:
+    ) -> LiveState:
         begun = asyncio.get_running_loop().time()
         looked_for = unreachable.read_missing if patient else unreachable.looked_at
         streams, missing = await read_all_rows(
@@ -504,7 +506,7 @@ class JetStream:
         streams |= {ref.stream: row for ref, row in looked.items()}
         unread |= problems
         if patient and unread:
-            return State()  # nobody wants the rest
+            return LiveState()  # nobody wants the rest
         found = {(ref := Ref(name)): self._resource(ref, row) for name, row in streams.items()}
         names = {stream.ref.stream for stream in desired.streams()}
         read = [
@@ -540,16 +542,18 @@ class JetStream:
         finally:
             for reader in readers:
                 reader.cancel()  # of a listing that cannot be completed nobody reads the rest
-        return State(found, await self._with_cluster(server_info, witness, streams), tuple(sorted(strangers)))
+        return LiveState(
+            found, await self._with_cluster(server_info, witness, streams), tuple(sorted(strangers))
+        )
 
-    def _looked(self, rows: Mapping[Ref, dict[str, Any]]) -> dict[Ref, Resource]:
+    def _looked(self, rows: Mapping[Ref, dict[str, Any]]) -> dict[Ref, LiveResource]:
         return {ref: self._resource(ref, row) for ref, row in rows.items()}
 
-    def _resources(self, stream: str, consumers: Rows) -> dict[Ref, Resource]:
+    def _resources(self, stream: str, consumers: Rows) -> dict[Ref, LiveResource]:
         """Decode the resources at once, while what was read is at hand: of all consumers together the rows would be half of the memory."""
         return {(ref := Ref(stream, name)): self._resource(ref, row) for name, row in consumers.items()}
 
-    def _resource(self, ref: Ref, row: Mapping[str, Any]) -> Resource:
+    def _resource(self, ref: Ref, row: Mapping[str, Any]) -> LiveResource:
         return decode_resource(ref, row, self._incarnation(row.get("cluster") or {}))
 
     def _incarnation(self, members: Mapping[str, Any]) -> str:

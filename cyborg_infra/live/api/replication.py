@@ -13,7 +13,7 @@ from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.connection.errors import Unanswered
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import Resource, origin_of
 
 NS_PER_SECOND = 1e9
 
@@ -189,4 +189,4 @@ def _stalled_error(resource: Resource, members: Mapping[str, Any]) -> ServerFaul
         if names
         else f"look at what its servers say: `nats stream info {resource.ref.stream}`"
     )
-    return ServerFault(Problem("not-settled", f"{resource.ref}: {'; '.join(said)}", resource.origin, way))
+    return ServerFault(Problem("not-settled", f"{resource.ref}: {'; '.join(said)}", origin_of(resource), way))

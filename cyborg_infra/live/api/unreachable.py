@@ -19,7 +19,7 @@ from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.metadata_keys import OWNER_KEY, RENAMED_FROM_KEY
 from cyborg_infra.model.problems import Problem, ServerFault, SnapshotIncomplete
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, TEMPORARY_PREFIX, Ref
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import Resource, State
 from cyborg_infra.model.subjects import covers
 
 _READS_IN_FLIGHT = 128
@@ -33,7 +33,9 @@ RowsByRef = dict[Ref, dict[str, Any]]
 Problems = dict[Ref, Problem]
 
 
-async def find_foreign_streams(ask: RequestApi, absent: MissingRows, owner: str, desired: State) -> set[str]:
+async def find_foreign_streams(
+    ask: RequestApi, absent: MissingRows, owner: str, desired: State[Resource]
+) -> set[str]:
     """Return those that are certain not to be the owner's: neither by name, nor by label, nor by a subject that they store.
 
     A cluster knows the subjects of streams whose servers are down (2.10.26 to 2.15.1). Whose is ours and has none, a
@@ -62,7 +64,7 @@ async def find_foreign_streams(ask: RequestApi, absent: MissingRows, owner: str,
 
 
 def find_foreign_consumers(
-    absent: MissingRows, listed: Iterable[str], stream: str, owner: str, desired: State
+    absent: MissingRows, listed: Iterable[str], stream: str, owner: str, desired: State[Resource]
 ) -> set[str]:
     """Return those that are certain not to be the owner's: neither by name nor by label.
 
@@ -141,7 +143,7 @@ async def _read(
         await asyncio.sleep(timing.UNREACHABLE_POLL_SECONDS)
 
 
-def _subjects(owner: str, desired: State) -> set[str]:
+def _subjects(owner: str, desired: State[Resource]) -> set[str]:
     """Return patterns of all subjects that streams of the owner store, those that are fenced included; dead letters have one of its own."""
     whole = f"{owner}.>"
     others = {

@@ -19,7 +19,7 @@ from cyborg_infra.model.dead_letters import Headers, StoredMessage
 from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.problems import ServerFault
 from cyborg_infra.model.ref import Ref, fence_subject
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.model.units import whole_number
 
@@ -77,7 +77,7 @@ async def listening(
 
 
 async def store_rest(
-    server: JetStream, origin: Ref, copy: Resource, first: int, *, keeps_numbers: bool
+    server: JetStream, origin: Ref, copy: LiveResource, first: int, *, keeps_numbers: bool
 ) -> None:
     """Store in the copy, which takes messages in, what its origin has from number `first` on and the copy has not.
 
@@ -119,7 +119,7 @@ class _Entry(NamedTuple):
     headers: Headers
 
     @classmethod
-    def of(cls, stored: StoredMessage, stream: Resource) -> Self:
+    def of(cls, stored: StoredMessage, stream: LiveResource) -> Self:
         """Return what was published, of a message that a stream like this has: it stores notices under other subjects."""
         if any(covers(wide, stored.subject) for wide in stream.get("subjects")):
             kept = [(name, value) for name, value in stored.headers if _is_own(name)]

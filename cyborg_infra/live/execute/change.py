@@ -48,7 +48,14 @@ from cyborg_infra.model.fields import FIELDS, Config, Kind
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, KIND_KEY, START_KEY
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource, StreamCounts
+from cyborg_infra.model.resources import (
+    ConsumerCounts,
+    DesiredResource,
+    LiveResource,
+    Resource,
+    StreamCounts,
+    origin_of,
+)
 
 START_FIELDS = ("deliver_policy", "opt_start_seq", "opt_start_time")
 
@@ -167,22 +174,24 @@ async def _migrate(
         await migrate()
 
 
-def _is_asynchronous(change: Change, after: Resource) -> bool:
+def _is_asynchronous(change: Change, after: DesiredResource) -> bool:
     """Return whether the server has only accepted the change when it answers: copies come, go or move."""
     changed = {field.field for field in change.fields}
     made = isinstance(change, Create | Replace) and after.get("num_replicas") > 1
     return made or bool(changed & {"num_replicas", "placement"})
 
 
-def _only_scales_down(live: Resource, desired: Resource) -> bool:
+def _only_scales_down(live: LiveResource, desired: DesiredResource) -> bool:
     """Return whether it only loses copies: which of them are current does not matter, and it is what cures a lost one."""
     fewer: bool = desired.get("num_replicas") < live.get("num_replicas")
     return fewer
 
 
-async def _create(server: JetStream, desired: Resource, readers: Collection[Resource] = ()) -> None:
+async def _create(
+    server: JetStream, desired: DesiredResource, readers: Collection[DesiredResource] = ()
+) -> None:
     if readers and desired.get("retention") == "interest" and desired.get("subjects"):
-        closed = Resource(desired.ref, fenced_config(desired))
+        closed = DesiredResource(desired.ref, fenced_config(desired))
         await _create_resource(server, closed)
         await _create_consumers_first(server, readers)
         await _update_to(server, closed, desired)
@@ -190,7 +199,7 @@ async def _create(server: JetStream, desired: Resource, readers: Collection[Reso
         await _create_resource(server, desired)
 
 
-async def _create_consumers_first(server: JetStream, readers: Collection[Resource]) -> None:
+async def _create_consumers_first(server: JetStream, readers: Collection[DesiredResource]) -> None:
     """Create the consumers first: an interest stream without consumers acknowledges a publish and discards the message.
 
     A placeholder waits for what is stored as well as its consumer.
@@ -200,7 +209,7 @@ async def _create_consumers_first(server: JetStream, readers: Collection[Resourc
             await ensure_exists(server, reader)
 
 
-async def _create_resource(server: JetStream, desired: Resource) -> None:
+async def _create_resource(server: JetStream, desired: DesiredResource) -> None:
     doing = f"creating {desired.ref}"
     if desired.ref.kind is Kind.CONSUMER:
         await _require_applied(server, desired, await create_consumer(server, desired, doing))
@@ -245,7 +254,7 @@ async def _archive_dead_letters(
     ref, after, changed = change.current_ref, change.after, {field.field for field in change.fields}
     if ref.consumer:
         forgets = after is None or bool(changed & {"filter_subject", "filter_subjects"})
-        stream = await server.info(Ref(ref.stream)) if forgets else None
+        stream: Resource | None = await server.info(Ref(ref.stream)) if forgets else None
     else:
         stream = after if "retention" in changed else None
     if stream is not None and stream.get("retention") == "interest":
@@ -282,7 +291,7 @@ async def _make_durable(server: JetStream, live: Resource) -> None:
 
 async def update_dead_letter_subjects(
     server: JetStream, change: Adopt | Update | Replace, subjects: Sequence[str]
-) -> Resource | None:
+) -> LiveResource | None:
     """Return the stream that is changed, once it stores these subjects until then. What was applied so far is what it says."""
     live = await _read_unchanged(server, change)
     if live is None or set(live.get("subjects")) == set(subjects):
@@ -295,7 +304,7 @@ async def update_dead_letter_subjects(
     return await server.info(live.ref)
 
 
-def _intermediate_config(live: Resource, desired: Resource) -> Resource:
+def _intermediate_config(live: LiveResource, desired: DesiredResource) -> Resource:
     """Return the live stream in its new place or with its new number of copies: never both in one update (10123).
 
     It moves with the smaller number of copies, which every place that is wanted has room for. Interrupted here,
@@ -324,7 +333,7 @@ async def _delete(server: JetStream, change: Delete | Replace, options: ApplyOpt
     await delete(server, live.ref, f"deleting {live.ref}")
 
 
-async def _fence_before_delete(server: JetStream, change: Delete | Replace, live: Resource) -> None:
+async def _fence_before_delete(server: JetStream, change: Delete | Replace, live: LiveResource) -> None:
     """Fence a stream before it is deleted, where nothing unfinished was to go with it, and look whether a message came.
 
     A publisher that comes too late is told so, instead of losing an acknowledged message. If a message came
@@ -347,7 +356,7 @@ async def _fence_before_delete(server: JetStream, change: Delete | Replace, live
         )
 
 
-def _arrived(change: Delete | Replace, now: Resource | None) -> int:
+def _arrived(change: Delete | Replace, now: LiveResource | None) -> int:
     """Return how many messages a stream has that it did not have in the plan."""
     before = change.before.counts
     if now is None or not isinstance(before, StreamCounts) or not isinstance(now.counts, StreamCounts):
@@ -355,7 +364,7 @@ def _arrived(change: Delete | Replace, now: Resource | None) -> int:
     return min(now.counts.messages, now.counts.last_seq - before.last_seq)
 
 
-def _refuse_if_delivered(change: Delete | Replace, live: Resource) -> None:
+def _refuse_if_delivered(change: Delete | Replace, live: LiveResource) -> None:
     """Refuse if a consumer that cost nothing in the plan has delivered anything since."""
     before = change.before.counts
     if (
@@ -378,7 +387,7 @@ def _refuse_if_delivered(change: Delete | Replace, live: Resource) -> None:
         )
 
 
-async def _read_unchanged(server: JetStream, change: Change) -> Resource | None:
+async def _read_unchanged(server: JetStream, change: Change) -> LiveResource | None:
     """Return what the change is of, as it is now, which is as the plan found it; None if it is gone."""
     live = await server.info(change.current_ref)
     if live is None or change.before is None:
@@ -428,7 +437,7 @@ async def _require_applied(server: JetStream, after: Resource, answer: Mapping[s
             Problem(
                 "not-kept",
                 f"{after.ref}: the server answered OK and did not keep {', '.join(names)}",
-                after.origin,
+                origin_of(after),
                 "this server version may not know the field; plan again to see what it holds",
             )
         )

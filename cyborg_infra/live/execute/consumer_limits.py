@@ -14,7 +14,7 @@ from cyborg_infra.live.api.idempotent import update_consumer, update_stream
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.fields import Config
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 from cyborg_infra.model.units import SECOND
 
 LIMITS_FIELD, MAX_ACK_PENDING, INACTIVE_THRESHOLD = "consumer_limits", "max_ack_pending", "inactive_threshold"
@@ -31,13 +31,13 @@ def limits_differ(one: Config, other: Config) -> bool:
     return _explicit_limits(one) != _explicit_limits(other)
 
 
-def prevent_copying(stream: Resource) -> bool:
+def prevent_copying(stream: LiveResource) -> bool:
     """Return whether the server could not copy the stream."""
     said = _explicit_limits(stream.config)
     return MAX_ACK_PENDING in said or 0 < said.get(INACTIVE_THRESHOLD, 0) < LIFTED_THRESHOLD_NS
 
 
-async def lift_limits(server: JetStream, stream: Resource) -> None:
+async def lift_limits(server: JetStream, stream: LiveResource) -> None:
     """Lift the limits of the stream that hinder its copies.
 
     Before 2.14.6 a stream without a limit refuses every consumer that has one (10069): there all consumers are
@@ -84,7 +84,7 @@ async def _lift_among_consumers(server: JetStream, lifted: Resource) -> None:
         await asyncio.gather(*(_limit(server, found, found.config_part(lifting)) for found, lifting in old))
 
 
-def _raised_settings(consumer: Resource, within: Config) -> Config:
+def _raised_settings(consumer: LiveResource, within: Config) -> Config:
     """Return what the consumer has to be, for as long as it takes, to exceed no limit that is not there any more."""
     found: dict[str, int] = {}
     if consumer.get(MAX_ACK_PENDING) > 0:
@@ -94,7 +94,7 @@ def _raised_settings(consumer: Resource, within: Config) -> Config:
     return found
 
 
-async def _limit(server: JetStream, consumer: Resource, fields: Config) -> None:
+async def _limit(server: JetStream, consumer: LiveResource, fields: Config) -> None:
     config = {**consumer.config, **fields}
     await update_consumer(server, Resource(consumer.ref, config), f"limiting {consumer.ref}")
 

@@ -36,7 +36,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref, fence_subject, rehearsal_stream
-from cyborg_infra.model.resources import Resource, StreamCounts
+from cyborg_infra.model.resources import DesiredResource, StreamCounts
 from cyborg_infra.model.server_versions import Version
 
 _HINT = "docs/how-to/permissions.md says what each is for"
@@ -318,7 +318,7 @@ def _replace_requests(
     yield from _resume_requests(after, version)
 
 
-def _resume_requests(after: Resource, version: Version) -> _Rows:
+def _resume_requests(after: DesiredResource, version: Version) -> _Rows:
     """Yield the requests that create a consumer at its placeholder's position, and delete that."""
     ref = _dotted(after.ref)
     yield from _possible(f"CONSUMER.CREATE.{ref}", f"CONSUMER.DELETE.{ref}")

@@ -10,12 +10,19 @@ from cyborg_infra.live import timing
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.model.problems import ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Copy, Resource, State, StreamCounts
+from cyborg_infra.model.resources import (
+    ConsumerCounts,
+    Copy,
+    DesiredState,
+    LiveResource,
+    LiveState,
+    StreamCounts,
+)
 
 FEW = 64  # are looked at again; of what is on the same servers the others are taken to be alike
 
 
-async def behind(server: JetStream, desired: State, live: State) -> dict[Ref, tuple[Copy, ...]]:
+async def behind(server: JetStream, desired: DesiredState, live: LiveState) -> dict[Ref, tuple[Copy, ...]]:
     """Return the copies of what is desired that are not current and do not become so at once.
 
     After an election the new leader calls none of them current until it has heard of them.
@@ -37,7 +44,7 @@ async def behind(server: JetStream, desired: State, live: State) -> dict[Ref, tu
     return {ref: copies for ref, copies in certain.items() if copies}
 
 
-async def ahead(server: JetStream, desired: State, live: State) -> dict[Ref, int]:
+async def ahead(server: JetStream, desired: DesiredState, live: LiveState) -> dict[Ref, int]:
     """Return consumers that have handed out more than their stream has ever held -> its last number.
 
     The streams are read before their consumers: what came between is no loss.
@@ -54,7 +61,7 @@ async def ahead(server: JetStream, desired: State, live: State) -> dict[Ref, int
             reached.setdefault(stream.ref, {})[reader.ref] = number
     last: dict[Ref, int] = {}
 
-    def lacks(ref: Ref, now: Resource) -> bool:
+    def lacks(ref: Ref, now: LiveResource) -> bool:
         last[ref] = _last(now)
         return max(reached[ref].values()) > last[ref]
 
@@ -67,11 +74,13 @@ async def ahead(server: JetStream, desired: State, live: State) -> dict[Ref, int
     }
 
 
-def _last(stream: Resource) -> int:
+def _last(stream: LiveResource) -> int:
     return stream.counts.last_seq if isinstance(stream.counts, StreamCounts) else 0
 
 
-async def _stay(server: JetStream, refs: Iterable[Ref], wrong: Callable[[Ref, Resource], bool]) -> set[Ref]:
+async def _stay(
+    server: JetStream, refs: Iterable[Ref], wrong: Callable[[Ref, LiveResource], bool]
+) -> set[Ref]:
     """Return those of which it holds at every further look, or which cannot be looked at."""
     left = set(refs)
 

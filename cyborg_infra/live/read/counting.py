@@ -20,7 +20,7 @@ from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Sha
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.metadata_keys import BECOMES_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State, StreamCounts
+from cyborg_infra.model.resources import LiveResource, LiveState, StreamCounts
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.model.units import age as passed
 
@@ -36,8 +36,8 @@ CHUNK_SIZE = 64  # messages asked for at once while it is open how many are need
 
 
 async def count_messages(
-    server: JetStream, live: State, questions: Collection[CountQuery], told: Told = None
-) -> State:
+    server: JetStream, live: LiveState, questions: Collection[CountQuery], told: Told = None
+) -> LiveState:
     """Return `live` with the counts that answer the queries, as far as they can be found out, and fresh counts of the streams and consumers in question.
 
     `told` are each consumer's dead letters of messages that are stored; None if nobody could read them.
@@ -58,15 +58,15 @@ async def count_messages(
 
 async def _stream(
     server: JetStream,
-    live: State,
+    live: LiveState,
     name: str,
     queries: Sequence[CountQuery],
     budget: _ReadBudget,
     told: Told,
-) -> Sequence[Resource]:
+) -> Sequence[LiveResource]:
     """Return the stream and its consumers with their answers; nothing where it cannot be read."""
     refs = [Ref(name), *(reader.ref for reader in live.consumers(name))]
-    closer: Sequence[Resource] = ()
+    closer: Sequence[LiveResource] = ()
     for _ in range(_MAX_ATTEMPTS):
         try:
             if (before := await _resources(server, refs, budget.reading)) is None:
@@ -101,7 +101,7 @@ async def _stream(
 
 
 def _count_resource(
-    resource: Resource, answers: Mapping[CountQuery, MessageCount | None], *, steady: bool
+    resource: LiveResource, answers: Mapping[CountQuery, MessageCount | None], *, steady: bool
 ) -> dict[CountQuery, MessageCount]:
     """Return the answers on one resource. On a consumer that moved meanwhile there is none that fits its counts."""
     if resource.ref.consumer and not steady:
@@ -122,10 +122,10 @@ def _while_moving(amount: MessageCount | None) -> MessageCount | None:
 
 async def _resources(
     server: JetStream, refs: Sequence[Ref], reading: asyncio.Semaphore
-) -> list[Resource] | None:
+) -> list[LiveResource] | None:
     """Return all of them as they are now; None where one is gone."""
 
-    async def info(ref: Ref) -> Resource | None:
+    async def info(ref: Ref) -> LiveResource | None:
         async with reading:
             return await server.info(ref)
 
@@ -134,7 +134,7 @@ async def _resources(
     return present if len(present) == len(refs) else None
 
 
-def _unchanging_part(resources: Iterable[Resource]) -> list[object]:
+def _unchanging_part(resources: Iterable[LiveResource]) -> list[object]:
     """Return what must not change while one moment's counts are read: all that is about messages."""
     return [
         found.counts._replace(oldest_age=0)
@@ -145,7 +145,7 @@ def _unchanging_part(resources: Iterable[Resource]) -> list[object]:
     ]
 
 
-def _consumer_count(stream: Resource) -> int:
+def _consumer_count(stream: LiveResource) -> int:
     return stream.counts.consumers if isinstance(stream.counts, StreamCounts) else 0
 
 
@@ -158,7 +158,7 @@ async def _matches_nothing(reading: _StreamReader, query: CountQuery) -> bool:
 
 
 async def _count(
-    reading: _StreamReader, query: CountQuery, resources: Sequence[Resource], told: Told
+    reading: _StreamReader, query: CountQuery, resources: Sequence[LiveResource], told: Told
 ) -> MessageCount | None:
     """Return the amount in question; None where it cannot be found out with bounded effort."""
     if query.kind is CountKind.PASSED_BY_ALL:
@@ -182,7 +182,7 @@ async def _count(
 
 
 async def _passed_by_all(
-    reading: _StreamReader, resources: Sequence[Resource], told: Told
+    reading: _StreamReader, resources: Sequence[LiveResource], told: Told
 ) -> MessageCount | None:
     """Return what the consumers are done with, and how much of that nobody has finished all the same.
 
@@ -202,7 +202,7 @@ async def _passed_by_all(
 
 
 async def _amount(
-    reading: _StreamReader, query: CountQuery, resources: Sequence[Resource], told: Told
+    reading: _StreamReader, query: CountQuery, resources: Sequence[LiveResource], told: Told
 ) -> MessageCount | None:
     try:
         match query.kind:
@@ -230,8 +230,8 @@ async def _amount(
 async def _count_consumer(
     reading: _StreamReader,
     query: CountQuery,
-    stream: Resource,
-    consumer: Resource,
+    stream: LiveResource,
+    consumer: LiveResource,
     told: Told,
 ) -> MessageCount | None:
     given_up = query.kind is CountKind.GIVEN_UP
@@ -346,7 +346,7 @@ class _StreamReader:
             else MessageCount(sum(max(0, held - limit) for held in subjects.values()))
         )
 
-    async def matching(self, query: CountQuery, consumer: Resource) -> MessageCount | None:
+    async def matching(self, query: CountQuery, consumer: LiveResource) -> MessageCount | None:
         """Return messages up to the consumer's cursor, or beyond it, that match; the smaller part of the stream is read."""
         cursor = counts_of_consumer(consumer).delivered_stream_seq
         match query.kind:
@@ -388,7 +388,7 @@ class _StreamReader:
         index = bisect_left(span, place, key=lambda number: self._below(number + 1))
         return span[index] if index < len(span) else span.stop
 
-    async def copied(self, number: int, copy: Resource) -> MessageCount:
+    async def copied(self, number: int, copy: LiveResource) -> MessageCount:
         """Return messages that had this number or a later one in the stream that is copied, whatever they have in the copy."""
         origin, route = Ref(copy.metadata[BECOMES_KEY]), Journal.from_stream(copy).copy_method
         here = await route.map_sequence(self.server, copy.ref, origin, number)

@@ -20,7 +20,7 @@ from cyborg_infra.model.dead_letters import StoredMessage
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.problems import CyborgError, SnapshotIncomplete
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource, State, StreamCounts
+from cyborg_infra.model.resources import ConsumerCounts, DesiredState, LiveResource, LiveState, StreamCounts
 from cyborg_infra.model.status import MessageTime, StatusReadings
 from cyborg_infra.model.subjects import SubjectIndex, covers
 
@@ -36,7 +36,7 @@ _NOT_ALLOWED = (
 async def read_status(
     server: JetStream,
     owner: str,
-    desired: State,
+    desired: DesiredState,
     *,
     broadcasts: Ref | None,
     broadcast: str,
@@ -78,7 +78,7 @@ async def read_status(
     return replace(found, given_up=given_up, subjects=subjects, applying=applying, behind=behind, ahead=ahead)
 
 
-def _apart(owner: str, desired: State, live: State) -> tuple[State, Mapping[Ref, str]]:
+def _apart(owner: str, desired: DesiredState, live: LiveState) -> tuple[LiveState, Mapping[Ref, str]]:
     """Return what is there without what has the name of something desired and is another organisation's, and whose that is."""
     others = {
         ref: found.owner
@@ -89,7 +89,7 @@ def _apart(owner: str, desired: State, live: State) -> tuple[State, Mapping[Ref,
     return replace(live, resources=left), {ref: name or "" for ref, name in others.items()}
 
 
-async def _lease_holder(server: JetStream, owner: str, desired: State, live: State) -> str | None:
+async def _lease_holder(server: JetStream, owner: str, desired: DesiredState, live: LiveState) -> str | None:
     """Return who applies, where something is unfinished: empty for nobody, None where that cannot be read."""
     if not any(
         found.unfinished and (found.owner == owner or ref in desired.resources)
@@ -103,7 +103,7 @@ async def _lease_holder(server: JetStream, owner: str, desired: State, live: Sta
     return f"{held.holder} since {held.since}" if held else ""
 
 
-def _now(live: State) -> str:
+def _now(live: LiveState) -> str:
     """Return the server's time at the end of the reading; all its clocks are taken for one."""
     return max((found.activity.read_at for found in live.resources.values()), default="")
 
@@ -125,7 +125,7 @@ class _MessageReader:
             except _UNANSWERED:
                 return None
 
-    async def newest(self, stream: Resource | None, number: int) -> list[Mapping[str, Any]]:
+    async def newest(self, stream: LiveResource | None, number: int) -> list[Mapping[str, Any]]:
         """Return the last `number` messages of the stream, oldest first; fewer where some cannot be read now."""
         if stream is None or not isinstance(stream.counts, StreamCounts):
             return []
@@ -133,7 +133,7 @@ class _MessageReader:
         found = await asyncio.gather(*(self.get(stream.ref, {"seq": seq}) for seq in numbers))
         return [message for message in found if message is not None]
 
-    async def subjects(self, stream: Resource | None) -> Mapping[str, int]:
+    async def subjects(self, stream: LiveResource | None) -> Mapping[str, int]:
         """Return its subjects with their messages; none where there are too many, or where they cannot be read now."""
         if (
             stream is None
@@ -159,7 +159,9 @@ class _MessageReader:
             return ()
 
 
-async def _oldest_pending(reading: _MessageReader, desired: State, live: State) -> dict[Ref, MessageTime]:
+async def _oldest_pending(
+    reading: _MessageReader, desired: DesiredState, live: LiveState
+) -> dict[Ref, MessageTime]:
     """Return the first message that waits for each consumer; those for which none does are absent.
 
     Readers that stand at the same place of a stream, as those of a broadcast do, share one read.
@@ -188,7 +190,7 @@ async def _oldest_pending(reading: _MessageReader, desired: State, live: State) 
     return {ref: found for ref, found in first.items() if found is not None}
 
 
-def _next(reader: Resource) -> int:
+def _next(reader: LiveResource) -> int:
     """Return the sequence number from which on messages wait for the reader; 0 if none does."""
     counts = reader.counts
     if not isinstance(counts, ConsumerCounts) or not counts.num_pending:
@@ -197,7 +199,7 @@ def _next(reader: Resource) -> int:
 
 
 async def _newest_broadcasts(
-    reading: _MessageReader, live: State, stream: Ref | None, subject: str
+    reading: _MessageReader, live: LiveState, stream: Ref | None, subject: str
 ) -> tuple[MessageTime, ...]:
     """Return the newest broadcasts, oldest first."""
     rows = await reading.newest(live.resources.get(stream) if stream else None, MAX_BROADCASTS)
@@ -205,7 +207,7 @@ async def _newest_broadcasts(
 
 
 async def _newest_dead_letters(
-    reading: _MessageReader, live: State, stream: Ref | None
+    reading: _MessageReader, live: LiveState, stream: Ref | None
 ) -> tuple[tuple[StoredMessage, ...], str, Mapping[str, int]]:
     """Return the newest dead letters, newest first, the time from which on they are all, and how many others each subject has.
 
@@ -230,7 +232,7 @@ async def _newest_dead_letters(
     return (*letters, *older), since, others
 
 
-async def _given_up(server: JetStream, desired: State, live: State) -> dict[Ref, int]:
+async def _given_up(server: JetStream, desired: DesiredState, live: LiveState) -> dict[Ref, int]:
     """Return workqueue stream -> messages that no consumer will ever deliver again; absent where that cannot be told.
 
     All that is stored without what waits and what is in flight, if the consumers cover the stream. A message that is
@@ -258,7 +260,7 @@ async def _read_again(server: JetStream, ref: Ref) -> tuple[Ref, int | None]:
     return ref, _unaccounted(stream, readers) if stream else None
 
 
-def _unaccounted(stream: Resource, readers: Iterable[Resource]) -> int | None:
+def _unaccounted(stream: LiveResource, readers: Iterable[LiveResource]) -> int | None:
     if not isinstance(stream.counts, StreamCounts) or _renames(stream):
         return None
     known, filters = 0, list[str]()
@@ -271,7 +273,9 @@ def _unaccounted(stream: Resource, readers: Iterable[Resource]) -> int | None:
     return max(0, stream.counts.messages - known)
 
 
-async def _subjects(server: JetStream, desired: State, live: State) -> dict[Ref, Mapping[str, int]]:
+async def _subjects(
+    server: JetStream, desired: DesiredState, live: LiveState
+) -> dict[Ref, Mapping[str, int]]:
     """Return the subjects of each stream with their messages, where no consumer may read one and it can be read now."""
     asking = asyncio.Semaphore(READS_IN_FLIGHT)
 
@@ -292,7 +296,7 @@ async def _subjects(server: JetStream, desired: State, live: State) -> dict[Ref,
     return dict(await asyncio.gather(*map(one, asked)))
 
 
-def _may_be_unmatched(stream: Resource, readers: Iterable[Resource]) -> bool:
+def _may_be_unmatched(stream: LiveResource, readers: Iterable[LiveResource]) -> bool:
     """Return whether some message may be one that no consumer delivers; not where there are no more subjects than they cover."""
     counts = stream.counts
     if not isinstance(counts, StreamCounts) or not counts.messages or counts.num_subjects > MAX_SUBJECTS:
@@ -304,11 +308,11 @@ def _may_be_unmatched(stream: Resource, readers: Iterable[Resource]) -> bool:
     return not (read.covers(">") or (known and all(map(read.covers, stored))))
 
 
-def _renames(stream: Resource) -> bool:
+def _renames(stream: LiveResource) -> bool:
     """Return whether it stores messages under other subjects than its own."""
     return any(stream.get(name) for name in ("subject_transform", "sources", "mirror"))
 
 
-def _filter_patterns(reader: Resource) -> Sequence[str]:
+def _filter_patterns(reader: LiveResource) -> Sequence[str]:
     """Return the subjects that it delivers."""
     return reader.filters or (">",)

@@ -20,7 +20,7 @@ from cyborg_infra.model.consumer_position import (
 from cyborg_infra.model.counting import Share
 from cyborg_infra.model.dead_letters import DeadLetter, DeathType
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource
 from cyborg_infra.model.subjects import SubjectIndex
 
 Matches = Callable[[str], bool]
@@ -50,7 +50,7 @@ class _Alike(NamedTuple):
     reading: Reading
     subjects: frozenset[str]
     held: int
-    readers: Sequence[Resource]
+    readers: Sequence[LiveResource]
 
     @property
     def cursor(self) -> int:
@@ -63,7 +63,7 @@ class _Alike(NamedTuple):
 
 
 async def unfinished(
-    reading: Reading, first: int, stream: Resource, readers: Sequence[Resource], told: Told
+    reading: Reading, first: int, stream: LiveResource, readers: Sequence[LiveResource], told: Told
 ) -> Share:
     """Return how many of the `first` messages are."""
     subjects = await reading.subjects()
@@ -81,7 +81,7 @@ async def unfinished(
     return found if found.messages <= first else Share(first, exact=False)
 
 
-def _read(subjects: Iterable[str], readers: Iterable[Resource]) -> frozenset[str]:
+def _read(subjects: Iterable[str], readers: Iterable[LiveResource]) -> frozenset[str]:
     """Return those that one of them reads."""
     stored = SubjectIndex((subject, subject) for subject in subjects)
     return frozenset(
@@ -92,8 +92,8 @@ def _read(subjects: Iterable[str], readers: Iterable[Resource]) -> frozenset[str
     )
 
 
-def _groups(reading: Reading, subjects: Mapping[str, int], readers: Sequence[Resource]) -> list[_Alike]:
-    found: dict[frozenset[str], list[Resource]] = {}
+def _groups(reading: Reading, subjects: Mapping[str, int], readers: Sequence[LiveResource]) -> list[_Alike]:
+    found: dict[frozenset[str], list[LiveResource]] = {}
     for reader in readers:
         found.setdefault(_read(subjects, [reader]), []).append(reader)
     return [
@@ -118,7 +118,7 @@ async def _of_group(last: int, group: _Alike, told: Told) -> Share:
     return _sum([await group.within(handed + 1, last), _sum(before, apart=False)], apart=True)
 
 
-async def _open(handed: int, reader: Resource, group: _Alike) -> Share:
+async def _open(handed: int, reader: LiveResource, group: _Alike) -> Share:
     """Return what one of them works on, of the messages up to number `handed`. Which of those beyond its floor, nobody tells."""
     counts, floor = counts_of_consumer(reader), finished_up_to(reader)
     if not counts.num_ack_pending or handed <= floor:
@@ -140,7 +140,7 @@ async def _given_up(handed: int, group: _Alike, told: Told) -> Share:
     return Share(min(len(known) + more, passed.messages), exact=False)
 
 
-def _untold(reader: Resource, told: Told) -> int:
+def _untold(reader: LiveResource, told: Told) -> int:
     """Return at most how many more it may have given up. What an agent has ended itself, or is handed out once, only letters tell."""
     counts = counts_of_consumer(reader)
     if told is None:

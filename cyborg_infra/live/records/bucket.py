@@ -17,14 +17,14 @@ from cyborg_infra.model.buckets import bucket_stream, bucket_subject
 from cyborg_infra.model.dead_letters import StoredMessage
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource
 
 REPLICAS = 3  # where a cluster has as many servers
 
 
 async def ensure_bucket(
     server: JetStream, bucket: str, settings: Mapping[str, Any], doing: str
-) -> Resource | None:
+) -> LiveResource | None:
     """Create the bucket if it is missing. Returns None if it is as it should be, or else what was there: scaled or changed by hand, it may serve.
 
     Raises ApiError if the account has no room for it.
@@ -49,7 +49,7 @@ async def ensure_bucket(
     return await _create(server, config | {"num_replicas": 1}, doing)
 
 
-async def _create(server: JetStream, config: Mapping[str, Any], doing: str) -> Resource | None:
+async def _create(server: JetStream, config: Mapping[str, Any], doing: str) -> LiveResource | None:
     ref = Ref(config["name"])
 
     async def exists() -> bool:

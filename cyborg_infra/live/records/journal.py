@@ -17,7 +17,7 @@ from cyborg_infra.model.metadata_keys import BECOMES_KEY, JOURNAL_KEY, KIND_KEY,
 from cyborg_infra.model.packed_text import pack, unpack
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import TEMPORARY_PREFIX, Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 
 INGEST_FIELDS = (
     "subjects",
@@ -84,7 +84,9 @@ class Journal:
     )
 
     @classmethod
-    def create(cls, stream: Resource, method: CopyMethod, labels: Mapping[str, str] | None = None) -> Self:
+    def create(
+        cls, stream: LiveResource, method: CopyMethod, labels: Mapping[str, str] | None = None
+    ) -> Self:
         """Return the journal of a stream that is still as it was."""
         ingest, limits = (stream.config_part(names) for names in (INGEST_FIELDS, LIFTED_FIELDS))
         return cls(ingest, stream.get("retention"), labels=labels or {}, route=method.name, limits=limits)
@@ -154,7 +156,7 @@ class Journal:
         return replace(self, positions=positions, unfinished=unfinished)
 
     @classmethod
-    def from_stream(cls, copy: Resource) -> Self:
+    def from_stream(cls, copy: LiveResource) -> Self:
         """Return the journal in the metadata of T. Raises ServerFault for one that nobody can go on from: labels can be edited."""
         try:
             noted = orjson.loads(unpack(copy.metadata[JOURNAL_KEY]))
@@ -185,6 +187,6 @@ class Journal:
         }
 
 
-def has_begun(copy: Resource | None) -> bool:
+def has_begun(copy: LiveResource | None) -> bool:
     """Return whether a migration by way of this stream is under way."""
     return copy is not None and JOURNAL_KEY in copy.metadata

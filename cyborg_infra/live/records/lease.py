@@ -38,7 +38,7 @@ from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.json_shapes import line, object_of
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.model.units import SECOND, age
 from cyborg_infra.model.wording import PROGRAM, Command, Option, worded
@@ -270,7 +270,7 @@ async def _bucket(server: JetStream) -> None:
         raise _unusable(f"somebody else has made it, and no lease holds with its {', '.join(unfit)}")
 
 
-def _unfit(bucket: Resource) -> Iterator[str]:
+def _unfit(bucket: LiveResource) -> Iterator[str]:
     """Yield the settings with which a bucket loses leases, or takes none."""
     if 0 < bucket.get("max_age") < timing.LEASE_LIFETIME_SECONDS * SECOND:
         yield "max_age"

@@ -33,7 +33,7 @@ from cyborg_infra.model.fields import Config
 from cyborg_infra.model.json_shapes import line, map_of, object_of
 from cyborg_infra.model.problems import CyborgError
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 
 SCHEMA_VERSION = 1
 _CONFIGURATION = object_of({})
@@ -92,7 +92,7 @@ class StreamBackups:
             with contextlib.suppress(CyborgError):
                 await self.discard(server, org, ref)
 
-    async def read_or_restore(self, server: JetStream, ref: Ref) -> Resource | None:
+    async def read_or_restore(self, server: JetStream, ref: Ref) -> LiveResource | None:
         """Return the stream as it is now; brought back, if it was forgotten."""
         live = await server.info(ref)
         if live is not None or ref not in self._backups:

@@ -22,7 +22,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.units import SECOND
 
 Advisory = Mapping[str, Any]
@@ -50,7 +50,7 @@ class Sandbox:
 
     org: Org
     subjects: Sequence[Subject]
-    state: State
+    state: DesiredState
     server: JetStream
     agent: Agent
     connect_agent: Callable[[], Agent]

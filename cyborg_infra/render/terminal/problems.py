@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import CyborgError, Problem
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.render.command_line import in_command_line_words
 from cyborg_infra.render.terminal.layout import Block, Page, line
 from cyborg_infra.render.values import plural
@@ -29,7 +29,7 @@ def warnings(found: Sequence[Problem], notes: Sequence[Problem] = ()) -> Page:
     )
 
 
-def valid(path: str, org: Org, state: State) -> Page:
+def valid(path: str, org: Org, state: DesiredState) -> Page:
     """Return that the manifest holds, and what it comes to."""
     sizes = (plural(len(org.roles), "role"), plural(len(state.streams()), "stream"))
     counts = f"{', '.join(sizes)} and {plural(len(state.consumers()), 'consumer')}"

@@ -10,13 +10,13 @@ from cyborg_infra.model.buckets import WORD_OF, bucket_stream
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.organisation import Org, Role
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.render.terminal.layout import Block, Flow, Page, Table, line
 from cyborg_infra.render.terminal.problems import environment
 from cyborg_infra.render.values import human, in_short
 
 
-def show(org: Org, subjects: Sequence[Subject], state: State) -> Page:
+def show(org: Org, subjects: Sequence[Subject], state: DesiredState) -> Page:
     """Return the namespace in its layers, then the streams and consumers. What is the same for all is said once."""
     blocks: list[Block] = [line((f"Organisation {org.name}", "bold"), environment(org.environment))]
     if org.description:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cyborg_infra.model.changes import Action, Cause, Change, Hazard
 from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.render import change_lines as tell
 from cyborg_infra.render.command_line import in_command_line_words, spoken
 from cyborg_infra.render.terminal import similar_changes
@@ -308,7 +308,7 @@ def applied(outcomes: Sequence[Outcome], command: str = "apply") -> Page:
     return Page(tuple(blocks))
 
 
-def dev(url: str, state: State, *, manifest: str | None, kept_in: str | None) -> Page:
+def dev(url: str, state: DesiredState, *, manifest: str | None, kept_in: str | None) -> Page:
     """Return where the server of `dev` is and what to try there: a task, as an operator and as its worker."""
     consumer = next(iter(state.consumers()))
     named = f" {shlex.quote(manifest)}" if manifest else ""

@@ -15,7 +15,7 @@ from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.model.changes import Action
 from cyborg_infra.model.plan import ResultStatus
 from cyborg_infra.model.problems import CyborgError, SnapshotIncomplete
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import LiveState
 from cyborg_infra.operations import provision
 from tests.support.cluster import lead_by_another, running_cluster
 from tests.support.faults import Faults
@@ -170,10 +170,10 @@ def test_what_a_server_has_not_heard_of_is_read_again_before_it_has_failed(
 ) -> None:
     """Once it is heard of, it holds; what stays away has failed."""
     wish = scenario.request("org: acme\nroles: [cto]\n")
-    plan, states = scenario.plan(wish), list[State]()
+    plan, states = scenario.plan(wish), list[LiveState]()
     original = JetStream.snapshot
 
-    async def snapshot(server: JetStream, *arguments: Any) -> State:
+    async def snapshot(server: JetStream, *arguments: Any) -> LiveState:
         states.append(await original(server, *arguments))
         return states[0] if len(states) <= 1 + times else states[-1]  # the first is from before all writes
 

@@ -12,15 +12,13 @@ import pytest
 
 from cyborg_infra.core.planning.diff import is_ownership_change
 from cyborg_infra.live.api.errors import ApiError
-from cyborg_infra.live.api.jetstream import JetStream
-from cyborg_infra.live.api.replication import is_replicated, wait_until_replicated
+from cyborg_infra.live.api.replication import is_replicated
 from cyborg_infra.live.execute import change as perform
 from cyborg_infra.live.interception import ApiRequest
 from cyborg_infra.model.changes import Action, Cause
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.ref import TEMPORARY_PREFIX
-from cyborg_infra.model.resources import Resource
 from tests.support.agents import until
 from tests.support.cluster import running_cluster
 from tests.support.faults import Faults, Send
@@ -182,11 +180,8 @@ def test_an_interrupted_migration_is_resumed_by_the_next_apply(
     tasks, worker = f"halts_{TASKS}", f"halts_{WORKER}"
     scenario.converge(everywhere)
 
-    async def die_halfway(server: JetStream, resource: Resource, *_: object) -> None:
-        if resource.created:  # where it still is
-            await wait_until_replicated(server, resource)
-        else:
-            raise Killed
+    async def die_halfway(*_: object) -> None:
+        raise Killed
 
     with Worker(scenario.url, worker) as busy:
         with Publisher(scenario.url, "halts.agents.cto.tasks", pause=PACE) as publisher:

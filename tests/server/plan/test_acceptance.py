@@ -16,7 +16,7 @@ from cyborg_infra.model.fields import FIELDS, Kind
 from cyborg_infra.model.metadata_keys import OWNER_KEY
 from cyborg_infra.model.plan import Plan, ResultStatus
 from cyborg_infra.model.problems import PlanRefused, ServerFault, UsageInvalid
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.operations.provision import PlanRequest
 from tests.support.acceptance_cases import (
     BROADCASTS,
@@ -115,7 +115,7 @@ def assert_as_planned(scenario: Scenario, plan: Plan, before: dict[str, Any]) ->
     """Every change holds, field by field, and nothing else was touched."""
     changes = {str(change.ref): change for change in plan.changes}
     desired = {change.ref: change.after for change in plan.changes if change.after}
-    assert scenario.differences(State(desired)) == {}
+    assert scenario.differences(DesiredState(desired)) == {}
     after = scenario.everything()
     renamed = {
         ref: str(change.current_ref) for ref, change in changes.items() if change.current_ref != change.ref

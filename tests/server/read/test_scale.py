@@ -20,7 +20,15 @@ from cyborg_infra.model.fields import Config
 from cyborg_infra.model.organisation import Event, Org, Role
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.ref import REHEARSAL_PREFIX, Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource, State, StreamCounts
+from cyborg_infra.model.resources import (
+    ConsumerCounts,
+    DesiredState,
+    LiveResource,
+    LiveState,
+    Resource,
+    State,
+    StreamCounts,
+)
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import LEVELS, NEWEST_LEVEL
 from tests.support.scenario import Scenario
@@ -40,14 +48,14 @@ def organisation(size: int) -> Org:
     return Org("genbrain", tuple(map(Role, roles)), tuple(events))
 
 
-def live(desired: State, change: Callable[[Resource], Config] = lambda found: found.config) -> State:
+def live(
+    desired: DesiredState, change: Callable[[Resource], Config] = lambda found: found.config
+) -> LiveState:
     """Return what a server would hold that was in sync, but for a change of every configuration."""
-    return State(
+    return LiveState(
         {
-            ref: replace(
-                found,
-                config=change(found),
-                counts=ConsumerCounts() if ref.consumer else StreamCounts(messages=1),
+            ref: LiveResource(
+                ref, change(found), counts=ConsumerCounts() if ref.consumer else StreamCounts(messages=1)
             )
             for ref, found in desired.resources.items()
         },
@@ -72,12 +80,12 @@ def moved(found: Resource) -> Config:
     return found.config if found.ref.consumer else {**found.config, "subjects": subjects}
 
 
-def plan(org: Org, desired: State, found: State, *, prune: bool = False) -> Plan:
+def plan(org: Org, desired: DesiredState, found: LiveState, *, prune: bool = False) -> Plan:
     return make_plan(found, desired, owner=org.name, org=org, prune=prune)
 
 
 def from_nothing(org: Org) -> Plan:
-    return plan(org, expand(org), State({}, FACTS))
+    return plan(org, expand(org), LiveState({}, FACTS))
 
 
 def in_sync(org: Org) -> Plan:
@@ -98,7 +106,9 @@ def all_moved(org: Org) -> Plan:
 
 def all_tightened(org: Org) -> Plan:
     desired = expand(org)
-    tight = State({ref: replace(found, config=limited(found)) for ref, found in desired.resources.items()})
+    tight = DesiredState(
+        {ref: replace(found, config=limited(found)) for ref, found in desired.resources.items()}
+    )
     return plan(org, tight, live(desired, described))
 
 
@@ -193,5 +203,5 @@ def calls(work: Callable[[], Any]) -> int:
     return count
 
 
-def _most(state: State, refs: list[Ref]) -> list[int]:
+def _most(state: State[Resource], refs: list[Ref]) -> list[int]:
     return [state.resources[ref].config["max_consumers"] for ref in refs]

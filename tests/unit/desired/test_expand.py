@@ -11,7 +11,7 @@ from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.fields import FIELDS
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, KIND_KEY, OWNER_KEY, ROLE_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.server_versions import LEVELS
 from cyborg_infra.model.units import DAY, HOUR, MINUTE
 
@@ -24,7 +24,7 @@ WORKER = Ref("AGENT_CTO_TASKS", "cto-worker")
 READER = Ref("AGENT_INBOXES", "cto-inbox-reader")
 
 
-def state(more: str = "", *, level: int = max(LEVELS), env: str | None = None) -> State:
+def state(more: str = "", *, level: int = max(LEVELS), env: str | None = None) -> DesiredState:
     return expand(loads(ORG + more, env=env), level)
 
 

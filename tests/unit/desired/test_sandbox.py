@@ -11,7 +11,7 @@ from cyborg_infra.core.desired import sandbox
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.manifest.load import load, loads
 from cyborg_infra.model.organisation import Org
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.subjects import overlap
 from cyborg_infra.model.units import MINUTE, SECOND
@@ -33,11 +33,11 @@ consumers:
 """
 
 
-def copied(org: Org) -> State:
+def copied(org: Org) -> DesiredState:
     return expand(sandbox.sandbox_org(org, "c0ffee"))
 
 
-def subjects(state: State) -> list[str]:
+def subjects(state: DesiredState) -> list[str]:
     return [subject for stream in state.streams() for subject in stream.config.get("subjects") or ()]
 
 

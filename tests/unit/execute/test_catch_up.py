@@ -14,7 +14,7 @@ from cyborg_infra.live.execute.consumer import pausing
 from cyborg_infra.live.execute.migrate.catch_up import wait_until_complete
 from cyborg_infra.model.problems import ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, StreamCounts
+from cyborg_infra.model.resources import LiveResource, StreamCounts
 from tests.support.faults import Faults
 
 ORIGIN, COPY, WORKER = Ref("S"), Ref("T"), Ref("S", "w")
@@ -26,9 +26,9 @@ class Streams:
     def __init__(self) -> None:
         self.last = 5
 
-    async def info(self, ref: Ref) -> Resource:
+    async def info(self, ref: Ref) -> LiveResource:
         config = {"num_replicas": 3, "retention": "limits"}
-        return Resource(ref, config, counts=StreamCounts(messages=self.last, last_seq=self.last))
+        return LiveResource(ref, config, counts=StreamCounts(messages=self.last, last_seq=self.last))
 
     async def publish(self, _subject: str, _body: object, _headers: object, *, doing: str) -> dict[str, int]:
         assert doing
@@ -59,8 +59,8 @@ class Consumers:
     async def retry(self, attempt: Callable[[], Awaitable[object]]) -> object:
         return await attempt()
 
-    async def info(self, ref: Ref) -> Resource:
-        return Resource(ref, self.config)
+    async def info(self, ref: Ref) -> LiveResource:
+        return LiveResource(ref, self.config)
 
 
 def test_a_consumer_is_resumed_when_it_says_so_itself(faults: Faults) -> None:

@@ -12,22 +12,15 @@ from cyborg_infra.live.execute.permissions import required_permissions
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource, State, StreamCounts
+from cyborg_infra.model.resources import LiveResource, LiveState, StreamCounts
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import NEWEST_LEVEL, Version
+from tests.support.live_resources import as_empty
 
 
-def held(manifest: str) -> dict[Ref, Resource]:
+def held(manifest: str) -> dict[Ref, LiveResource]:
     """Return what a server has after an apply of this manifest."""
-    return {
-        ref: Resource(
-            ref,
-            each.config,
-            counts=ConsumerCounts() if ref.consumer else StreamCounts(),
-            created="2026-01-01T00:00:00Z",
-        )
-        for ref, each in expand(loads(manifest)).resources.items()
-    }
+    return {ref: as_empty(each) for ref, each in expand(loads(manifest)).resources.items()}
 
 
 @pytest.mark.parametrize(("cluster", "reads"), [("", False), ("c", True)])
@@ -35,7 +28,7 @@ def test_a_renamed_stream_is_read_in_a_cluster_for_the_ids_of_its_messages(clust
     found = held("org: acme\nroles: [cto]\n")
     facts = ServerInfo(Version(2, 15, 1), NEWEST_LEVEL, cluster=cluster, peers=3)
     org = loads("org: acme\nroles: [{name: boss, renamed_from: cto}]\n")
-    plan = make_plan(State(found, facts), expand(org), owner="acme", org=org)
+    plan = make_plan(LiveState(found, facts), expand(org), owner="acme", org=org)
     assert any(need.kind == "STREAM.MSG.GET" for need in required_permissions(plan)) is reads
 
 
@@ -47,7 +40,7 @@ def test_a_stream_of_finished_messages_is_parked_before_it_is_deleted(unfinished
     counts, measured = StreamCounts(messages=2), {CountQuery(ref, CountKind.STORED): amount}
     found[ref] = replace(found[ref], counts=counts, counts_by_query=measured)
     org = loads("org: acme\nroles: [ceo]\n")
-    live = State(found, ServerInfo(Version(2, 15, 1), NEWEST_LEVEL))
+    live = LiveState(found, ServerInfo(Version(2, 15, 1), NEWEST_LEVEL))
     plan = make_plan(live, expand(org), owner="acme", org=org, prune=True)
     certain = {need.verb for need in required_permissions(plan) if need.is_certain and need.change == ref}
     assert certain == {f"STREAM.DELETE.{ref}"} | ({f"STREAM.UPDATE.{ref}"} if parks else set())

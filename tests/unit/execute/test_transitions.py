@@ -11,7 +11,7 @@ from cyborg_infra.live.execute.migrate.transitions import TRANSITIONS, Consumers
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import JOURNAL_KEY
 from cyborg_infra.model.ref import Ref, fence_subject, temporary_stream
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource
 
 BEGINNINGS = (MigrationStage.NOT_STARTED, MigrationStage.NOT_ADOPTED)
 S, OLD = Ref("S"), Ref("OLD")
@@ -20,14 +20,14 @@ S, OLD = Ref("S"), Ref("OLD")
 def observations() -> list[Observation]:
     """Return every combination of what tells a stage."""
     kinds: tuple[Config, ...] = ({}, {"mirror": {"name": "x"}}, {"subjects": [fence_subject(S)]})
-    streams: list[Resource | None] = [None, *(Resource(S, fields) for fields in kinds)]
-    temporaries: list[Resource | None] = [None]
+    streams: list[LiveResource | None] = [None, *(LiveResource(S, fields) for fields in kinds)]
+    temporaries: list[LiveResource | None] = [None]
     for ref, metadata, kind in itertools.product(
         (temporary_stream(S), OLD), ({}, {JOURNAL_KEY: "{}"}), ("", "mirror", "fenced")
     ):
         subjects = [fence_subject(ref)] if kind == "fenced" else ["a"]
         copy = {"mirror": {"name": "S"}} if kind == "mirror" else {}
-        temporaries.append(Resource(ref, {"metadata": metadata, "subjects": subjects, **copy}))
+        temporaries.append(LiveResource(ref, {"metadata": metadata, "subjects": subjects, **copy}))
     return [Observation(stream, temporary) for stream in streams for temporary in temporaries]
 
 

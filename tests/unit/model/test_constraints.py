@@ -24,7 +24,7 @@ from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.fields import FIELDS, Kind
 from cyborg_infra.model.problems import ManifestInvalid
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import LiveResource, LiveState, Resource
 from cyborg_infra.model.server import Limits, ServerInfo
 from cyborg_infra.model.server_versions import LEVELS, NEWEST_LEVEL, Version
 
@@ -72,7 +72,7 @@ def test_what_some_server_takes_is_left_to_the_plan() -> None:
     assert refused(settings) == []
     org = loads(f"org: acme\nroles: {{cto: {settings}}}\n")
     for version, codes in ((NEWEST, []), (Version(2, 12, 4), ["filter"])):
-        plan = make_plan(State(server_info=ServerInfo(version, 5)), expand(org), owner="acme", org=org)
+        plan = make_plan(LiveState(server_info=ServerInfo(version, 5)), expand(org), owner="acme", org=org)
         assert [problem.code for problem in plan.blocking_problems] == codes
 
 
@@ -160,7 +160,7 @@ def test_a_placement_that_no_server_may_have_is_a_note_of_the_plan(
     cluster: str, placement: str, said: str
 ) -> None:
     org = loads(f"org: acme\nroles: {{cto: {{tasks: {{placement: {placement}}}}}}}\n")
-    other = Resource(Ref("OTHER"), {"subjects": ["other"], "placement": {"tags": ["known"]}})
-    live = State({other.ref: other}, ServerInfo(NEWEST, NEWEST_LEVEL, cluster=cluster))
+    other = LiveResource(Ref("OTHER"), {"subjects": ["other"], "placement": {"tags": ["known"]}})
+    live = LiveState({other.ref: other}, ServerInfo(NEWEST, NEWEST_LEVEL, cluster=cluster))
     notes = make_plan(live, expand(org), owner="acme", org=org).notes
     assert [note.startswith(said) for note in notes if "server" in note] == ([True] if said else [])

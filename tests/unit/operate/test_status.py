@@ -23,7 +23,7 @@ from cyborg_infra.model.organisation import BROADCAST_ACK, LETTERS, LETTERS_WITH
 from cyborg_infra.model.organisation import LAG as LAG_THRESHOLD
 from cyborg_infra.model.problems import ManifestInvalid, Problem, UsageInvalid
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Activity, ConsumerCounts, Copy, Resource, State, StreamCounts
+from cyborg_infra.model.resources import Activity, ConsumerCounts, Copy, LiveResource, LiveState, StreamCounts
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import Version
 from cyborg_infra.model.status import (
@@ -40,6 +40,7 @@ from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.terminal import status as text
 from tests.conftest import Golden
 from tests.support.cli import assert_fits
+from tests.support.live_resources import all_as_live, as_live
 
 Counts = dict[Ref, ConsumerCounts | StreamCounts]
 
@@ -85,11 +86,10 @@ def seen(
     """Return the organisation as applied, with these counts, and its status."""
     org = loads(manifest, env=others.pop("env", None))
     desired = expand(org)
-    live = State(
+    live = LiveState(
         {
-            ref: Resource(
-                ref,
-                found.config,
+            ref: as_live(
+                found,
                 counts=(counts or {}).get(ref) or (ConsumerCounts() if ref.consumer else StreamCounts()),
                 created=LONG_AGO,
                 activity=(activity or {}).get(ref, Activity(NOW)),
@@ -99,7 +99,9 @@ def seen(
         ServerInfo(Version(2, 15, 1), 5, url="nats://localhost:4222"),
     )
     gone = others.pop("gone", ())
-    live = State({ref: found for ref, found in live.resources.items() if ref not in gone}, live.server_info)
+    live = LiveState(
+        {ref: found for ref, found in live.resources.items() if ref not in gone}, live.server_info
+    )
     return org, make_status(org, desired, StatusReadings(live, now=NOW, **others), org.alerts)
 
 
@@ -523,7 +525,7 @@ def test_a_threshold_that_is_none_has_its_place() -> None:
 
 def test_only_the_roles_that_are_asked_for_and_what_all_share() -> None:
     org = dataclasses.replace(loads(MANIFEST), roles=(Role("cto"), Role("cso")))
-    found = make_status(org, expand(org), StatusReadings(State(), now=NOW), org.alerts, ("cso",))
+    found = make_status(org, expand(org), StatusReadings(LiveState(), now=NOW), org.alerts, ("cso",))
     assert [role.name for role in found.roles] == ["cso"]
     assert {str(stream.ref) for stream in found.streams} == {
         "AGENT_CSO_TASKS", "AGENT_INBOXES", "ORG_BROADCASTS", "DEAD_LETTERS",
@@ -547,15 +549,15 @@ def test_a_change_that_is_not_finished_is_one_alarm_with_all_that_it_has_left(
     position = Ref("AGENT_CTO_TASKS", "cyborg-infra-placeholder-cto-worker")
     owned = {"metadata": {"cyborg-infra.org": "acme"}}
     changed = {
-        TASKS: Resource(TASKS, {**desired.resources[TASKS].config, **parked}, counts=StreamCounts()),
-        position: Resource(position, owned, counts=ConsumerCounts()),
-        Ref("cyborg-infra-temporary-X"): Resource(
+        TASKS: LiveResource(TASKS, {**desired.resources[TASKS].config, **parked}, counts=StreamCounts()),
+        position: LiveResource(position, owned, counts=ConsumerCounts()),
+        Ref("cyborg-infra-temporary-X"): LiveResource(
             Ref("cyborg-infra-temporary-X"),
             {"metadata": {"cyborg-infra.org": "another", "cyborg-infra.becomes": "X"}},
             counts=StreamCounts(),
         ),
     }
-    live = State({**desired.resources, **changed}, ServerInfo(Version(2, 15, 1), 5))
+    live = LiveState({**all_as_live(desired), **changed}, ServerInfo(Version(2, 15, 1), 5))
     found = make_status(org, desired, StatusReadings(live, now=NOW, applying=applying), org.alerts)
     assert [spoken(str(alarm)) for alarm in found.alarms] == [
         f"unfinished: a change {who}. Parked, publishers are refused: AGENT_CTO_TASKS; Keeping a position: {position}"
@@ -575,7 +577,7 @@ def test_what_a_killed_verify_has_left_is_a_note() -> None:
     org = loads(MANIFEST)
     desired = expand(org)
     copies = {
-        Ref(f"VERIFY_{token}_X"): Resource(
+        Ref(f"VERIFY_{token}_X"): LiveResource(
             Ref(f"VERIFY_{token}_X"),
             {"metadata": {"cyborg-infra.org": f"acme-verify-{token}"}},
             counts=StreamCounts(),
@@ -583,7 +585,7 @@ def test_what_a_killed_verify_has_left_is_a_note() -> None:
         )
         for token, created in (("0a0a0a", LONG_AGO), ("0b0b0b", RECENTLY))
     }
-    live = State({**desired.resources, **copies}, ServerInfo(Version(2, 15, 1), 5))
+    live = LiveState({**all_as_live(desired), **copies}, ServerInfo(Version(2, 15, 1), 5))
     (note,) = make_status(org, desired, StatusReadings(live, now=NOW), org.alerts).notes
     assert note.startswith("a verify that was killed has left acme-verify-0a0a0a; ")
 

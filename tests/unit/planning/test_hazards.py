@@ -13,7 +13,15 @@ from cyborg_infra.core.planning.hazards.streams import stream_loss_hazards
 from cyborg_infra.model.changes import Adopt, Hazard, Replace, Update
 from cyborg_infra.model.metadata_keys import STOPPED_KEY
 from cyborg_infra.model.ref import Ref, stop_subject
-from cyborg_infra.model.resources import Activity, ConsumerCounts, Resource, State, StreamCounts
+from cyborg_infra.model.resources import (
+    Activity,
+    ConsumerCounts,
+    DesiredResource,
+    DesiredState,
+    LiveResource,
+    LiveState,
+    StreamCounts,
+)
 from cyborg_infra.model.server_versions import Version
 from cyborg_infra.model.subjects import SubjectIndex
 from cyborg_infra.model.units import HOUR, MINUTE
@@ -34,7 +42,7 @@ def updated(
 ) -> list[tuple[str, int, bool]]:
     """Return the hazards of changing one stream, or one consumer by its counts."""
     ref = Ref("S", "c") if isinstance(counts, ConsumerCounts) else Ref("S")
-    live, desired = Resource(ref, before, counts=counts), Resource(ref, after)
+    live, desired = LiveResource(ref, before, counts=counts), DesiredResource(ref, after)
     changes = diff(live, desired, NEWEST)
     if ref.consumer:
         return summary(list(consumers.consumer_update_hazards(live, desired, changes, around(live))))
@@ -43,10 +51,10 @@ def updated(
     )
 
 
-def around(live: Resource) -> State:
+def around(live: LiveResource) -> LiveState:
     """Return the consumer with a stream that stores what it may filter for, or the stream alone."""
-    stream = Resource(Ref("S"), {"subjects": ["a.>", "a"]}, counts=HELD)
-    return State({stream.ref: stream, live.ref: live})
+    stream = LiveResource(Ref("S"), {"subjects": ["a.>", "a"]}, counts=HELD)
+    return LiveState({stream.ref: stream, live.ref: live})
 
 
 def summary(found: list[Hazard]) -> list[tuple[str, int, bool]]:
@@ -94,14 +102,14 @@ def test_limits_below_what_a_stream_holds_delete_messages(
 def test_subjects_that_no_stream_stores_any_more_are_a_hazard(
     stored: tuple[str, ...], expected: list[tuple[str, int, bool]]
 ) -> None:
-    live = Resource(Ref("S"), {"subjects": ["a.1", "b"]}, counts=StreamCounts())
+    live = LiveResource(Ref("S"), {"subjects": ["a.1", "b"]}, counts=StreamCounts())
     found = list(stream_loss_hazards(live, [], ["a.1", "b"], stored_after=index(*stored)))
     assert expected == [(hazard.name.value, hazard.count, hazard.exact) for hazard in found]
 
 
 def test_deleting_a_stream_counts_its_messages_and_foreign_consumers() -> None:
-    live = Resource(Ref("S"), {"subjects": ["a"]}, counts=HELD)
-    stranger = Resource(Ref("S", "audit"), {}, counts=ConsumerCounts())
+    live = LiveResource(Ref("S"), {"subjects": ["a"]}, counts=HELD)
+    stranger = LiveResource(Ref("S", "audit"), {}, counts=ConsumerCounts())
     found = [
         (hazard.name.value, hazard.count)
         for hazard in stream_loss_hazards(live, [stranger], ["a"], stored_after=index("a"))
@@ -134,9 +142,9 @@ def test_a_changed_consumer_costs_what_is_under_way(
 
 
 def test_a_deleted_consumer_leaves_what_waits_for_it() -> None:
-    busy = Resource(Ref("S", "c"), {}, counts=ConsumerCounts(num_pending=4, num_ack_pending=2))
+    busy = LiveResource(Ref("S", "c"), {}, counts=ConsumerCounts(num_pending=4, num_ack_pending=2))
     assert [hazard.count for hazard in consumer_delete_hazards(busy, around(busy))] == [6]
-    idle = Resource(Ref("S", "c"), {}, counts=ConsumerCounts())
+    idle = LiveResource(Ref("S", "c"), {}, counts=ConsumerCounts())
     assert list(consumer_delete_hazards(idle, around(idle))) == []
 
 
@@ -173,8 +181,8 @@ def test_what_a_stopped_consumer_may_hand_out_again_is_counted(
     ref = Ref("S", "c")
     stopped = {"filter_subject": stop_subject(ref), "metadata": {STOPPED_KEY: noted}}
     counts = ConsumerCounts(delivered_stream_seq=10, ack_floor_stream_seq=10)
-    live = Resource(ref, stopped, counts=counts, activity=Activity(incarnation=told_by))
-    desired = Resource(ref, {"filter_subject": "a", "max_ack_pending": 20})
+    live = LiveResource(ref, stopped, counts=counts, activity=Activity(incarnation=told_by))
+    desired = DesiredResource(ref, {"filter_subject": "a", "max_ack_pending": 20})
     found = consumers.consumer_replace_hazards(live, desired, around(live), Version(2, 10, 26))
     assert summary(list(found)) == ([("repeats-work", expected, False)] if expected else [])
 
@@ -202,12 +210,12 @@ def test_fewer_replicas_are_a_hazard_whichever_way_they_come_about(
     kind: type[Update | Adopt | Replace],
 ) -> None:
     refs = Ref("S"), Ref("S", "c")
-    live, desired = (
-        State(
-            {ref: Resource(ref, {"num_replicas": copies}) for ref, copies in zip(refs, counts, strict=True)}
-        )
+    configs = [
+        {ref: {"num_replicas": copies} for ref, copies in zip(refs, counts, strict=True)}
         for counts in (had, has)
-    )
+    ]
+    live = LiveState({ref: LiveResource(ref, config) for ref, config in configs[0].items()})
+    desired = DesiredState({ref: DesiredResource(ref, config) for ref, config in configs[1].items()})
     for ref, count in zip(refs, lost, strict=True):
         change = kind(live.resources[ref], desired.resources[ref])
         found = list(streams.redundancy_hazards(change, live, desired))

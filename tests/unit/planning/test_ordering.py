@@ -8,13 +8,14 @@ from typing import Any
 from cyborg_infra.core.planning.ordering import order_changes
 from cyborg_infra.model.changes import Change, Create, Delete, FieldChange, Update
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import DesiredResource
 from cyborg_infra.model.server_versions import Version
+from tests.support.live_resources import as_live
 
 
-def resource(ref: str, *subjects: str, **config: Any) -> Resource:
+def resource(ref: str, *subjects: str, **config: Any) -> DesiredResource:
     stream, _, consumer = ref.partition("/")
-    return Resource(Ref(stream, consumer), {"name": ref, "subjects": list(subjects), **config})
+    return DesiredResource(Ref(stream, consumer), {"name": ref, "subjects": list(subjects), **config})
 
 
 def created(ref: str, *subjects: str, **config: Any) -> Change:
@@ -22,16 +23,16 @@ def created(ref: str, *subjects: str, **config: Any) -> Change:
 
 
 def deleted(ref: str, *subjects: str) -> Change:
-    return Delete(resource(ref, *subjects))
+    return Delete(as_live(resource(ref, *subjects)))
 
 
 def moved(ref: str, before: list[str], after: list[str]) -> Change:
-    return Update(resource(ref, *before), resource(ref, *after))
+    return Update(as_live(resource(ref, *before)), resource(ref, *after))
 
 
 def limited(ref: str, before: object, after: object) -> Change:
     fields = (FieldChange("consumer_limits", before, after),)
-    return Update(resource(ref), resource(ref, consumer_limits=after or {}), fields)
+    return Update(as_live(resource(ref)), resource(ref, consumer_limits=after or {}), fields)
 
 
 def names(*changes: Change) -> list[str]:
@@ -103,7 +104,7 @@ def test_streams_that_copy_from_one_another_begin_with_any_of_them() -> None:
 def test_a_source_that_gives_a_subject_to_its_own_origin_goes_first() -> None:
     """It copies from the stream that waits for its subject: the origin can wait, the subject cannot."""
     copying = resource("B", "b", sources=[{"name": "A"}])
-    giver = Update(resource("B", "b", "x"), copying)
+    giver = Update(as_live(resource("B", "b", "x")), copying)
     assert names(moved("A", ["a"], ["a", "x"]), giver) == ["B", "A"]
 
 
@@ -130,9 +131,9 @@ def test_limits_come_after_the_consumers_that_exceed_them_and_before_all_others(
         limited("A", None, {"max_ack_pending": 3}),
         limited("A", {"max_ack_pending": 3}, {"max_ack_pending": 5}),
     )
-    assert names(tighter, Update(wide, narrow)) == ["A/x", "A"]
-    assert names(wider, Update(narrow, wide)) == ["A", "A/x"]
-    assert names(limited("A", {"max_ack_pending": 3}, None), Update(narrow, wide)) == [
+    assert names(tighter, Update(as_live(wide), narrow)) == ["A/x", "A"]
+    assert names(wider, Update(as_live(narrow), wide)) == ["A", "A/x"]
+    assert names(limited("A", {"max_ack_pending": 3}, None), Update(as_live(narrow), wide)) == [
         "A",
         "A/x",
     ]
@@ -143,7 +144,7 @@ def test_a_limit_that_is_absent_counts_where_the_server_says_so() -> None:
     """Before 2.14.3 it is 0: who has less than that makes room first."""
     changes = [
         limited("A", None, {"max_ack_pending": 3}),
-        Update(resource("A/x", inactive_threshold=9), resource("A/x")),
+        Update(as_live(resource("A/x", inactive_threshold=9)), resource("A/x")),
     ]
     assert [str(change.ref) for change in order_changes(changes)[0]] == ["A", "A/x"]
     assert [str(change.ref) for change in order_changes(changes, version=Version(2, 14, 2))[0]] == [

@@ -17,49 +17,49 @@ from cyborg_infra.model.metadata_keys import APPLIED_KEY, OWNER_KEY
 from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
 from cyborg_infra.model.problems import PlanRefused, PlanStale, UsageInvalid
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource, State, StreamCounts
+from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState, StreamCounts
 from cyborg_infra.model.server import Limits, ServerInfo
 from cyborg_infra.model.server_versions import Version
+from tests.support.live_resources import as_empty
 
 FACTS = ServerInfo(Version(2, 15, 1), 5, account="A")
 TASKS, WORKER, LETTERS = Ref("AGENT_CTO_TASKS"), Ref("AGENT_CTO_TASKS", "cto-worker"), Ref("DEAD_LETTERS")
 
 
-def wished(more: str = "", roles: str = "cto") -> State:
+def wished(more: str = "", roles: str = "cto") -> DesiredState:
     return expand(loads(f"org: gen\nroles: [{roles}]\n{more}"))
 
 
-def live(state: State, **changed: Callable[[Resource], Resource | None]) -> State:
+def live(state: DesiredState, **changed: Callable[[LiveResource], LiveResource | None]) -> LiveState:
     """Return a server that holds the state; `TASKS=...` changes one resource, or takes it away."""
     edits = {globals()[name]: edit for name, edit in changed.items()}
     found = {}
     for ref, resource in state.resources.items():
-        counts = ConsumerCounts() if ref.consumer else StreamCounts()
-        held: Resource | None = Resource(ref, resource.config, counts=counts, created="2026-01-01T00:00:00Z")
+        held: LiveResource | None = as_empty(resource)
         if ref in edits and held:
             held = edits[ref](held)
         if held:
             found[ref] = held
-    return State(found, FACTS)
+    return LiveState(found, FACTS)
 
 
-def configured(**fields: Any) -> Callable[[Resource], Resource]:
+def configured(**fields: Any) -> Callable[[LiveResource], LiveResource]:
     return lambda found: replace(found, config={**found.config, **fields})
 
 
-def marked(**marks: str | None) -> Callable[[Resource], Resource]:
-    def edit(found: Resource) -> Resource:
+def marked(**marks: str | None) -> Callable[[LiveResource], LiveResource]:
+    def edit(found: LiveResource) -> LiveResource:
         new = {**found.metadata, **{f"cyborg-infra.{key}": text for key, text in marks.items()}}
         return configured(metadata={key: text for key, text in new.items() if text is not None})(found)
 
     return edit
 
 
-def gone(_found: Resource) -> None:
+def gone(_found: LiveResource) -> None:
     return None
 
 
-def planned(now: State, desired: State, **options: Any) -> Plan:
+def planned(now: LiveState, desired: DesiredState, **options: Any) -> Plan:
     return make_plan(now, desired, owner="gen", **options)
 
 
@@ -75,9 +75,9 @@ def test_a_server_that_holds_the_desired_state_needs_no_change() -> None:
 
 
 def test_nothing_to_everything_and_back() -> None:
-    assert planned(State(server_info=FACTS), wished()).count(Action.CREATE) == 8
-    assert planned(live(wished()), State(), prune=True).count(Action.DELETE) == 8
-    assert len(planned(live(wished()), State()).orphans) == 8
+    assert planned(LiveState(server_info=FACTS), wished()).count(Action.CREATE) == 8
+    assert planned(live(wished()), DesiredState(), prune=True).count(Action.DELETE) == 8
+    assert len(planned(live(wished()), DesiredState()).orphans) == 8
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_nothing_to_everything_and_back() -> None:
     ids=["a field", "an immutable field", "a mark", "the digest", "deleted"],
 )
 def test_what_the_server_lost_since_is_told_from_what_the_manifest_gained(
-    edit: Callable[[Resource], Resource | None], action: Action, cause: Cause
+    edit: Callable[[LiveResource], LiveResource | None], action: Action, cause: Cause
 ) -> None:
     plan = planned(live(wished(), TASKS=edit), wished())
     (change,) = [change for change in plan.changes if change.ref == TASKS]
@@ -180,7 +180,7 @@ def test_a_prefix_is_another_name_and_no_deletion() -> None:
     ids=["a field", "a mark", "made anew", "deleted"],
 )
 def test_a_plan_holds_for_the_state_that_it_was_made_from(
-    edit: Callable[[Resource], Resource | None], message: str
+    edit: Callable[[LiveResource], LiveResource | None], message: str
 ) -> None:
     before = planned(live(wished()), wished())
     refuse_unless_same(before, planned(live(wished()), wished()))
@@ -188,29 +188,31 @@ def test_a_plan_holds_for_the_state_that_it_was_made_from(
         refuse_unless_same(before, planned(live(wished(), TASKS=edit), wished()))
 
 
-LEASE = Resource(Ref("KV_cyborg-infra"), {}, counts=StreamCounts(messages=1))
-OTHER = Resource(Ref("OTHER"), {"subjects": ["gen.agents.cto.tasks"]}, counts=StreamCounts())
+LEASE = LiveResource(Ref("KV_cyborg-infra"), {}, counts=StreamCounts(messages=1))
+OTHER = LiveResource(Ref("OTHER"), {"subjects": ["gen.agents.cto.tasks"]}, counts=StreamCounts())
 BUSIER = FACTS._replace(limits=Limits(streams=1, storage=1 << 20))
 
 
 @pytest.mark.parametrize(
     ("then", "now", "holds"),
     [
-        (State(server_info=FACTS), State(server_info=FACTS), True),
-        (State(server_info=FACTS), State({LEASE.ref: LEASE}, BUSIER), True),
-        (State(server_info=FACTS), State({OTHER.ref: OTHER}, FACTS), False),
-        (State(server_info=FACTS), State(server_info=FACTS._replace(account="B")), False),
-        (State(server_info=FACTS), State(), False),
+        (LiveState(server_info=FACTS), LiveState(server_info=FACTS), True),
+        (LiveState(server_info=FACTS), LiveState({LEASE.ref: LEASE}, BUSIER), True),
+        (LiveState(server_info=FACTS), LiveState({OTHER.ref: OTHER}, FACTS), False),
+        (LiveState(server_info=FACTS), LiveState(server_info=FACTS._replace(account="B")), False),
+        (LiveState(server_info=FACTS), LiveState(), False),
         (
-            State(server_info=FACTS._replace(limits=Limits(max_streams=9))),
-            State({LEASE.ref: LEASE}, FACTS._replace(limits=Limits(max_streams=9, streams=1))),
+            LiveState(server_info=FACTS._replace(limits=Limits(max_streams=9))),
+            LiveState({LEASE.ref: LEASE}, FACTS._replace(limits=Limits(max_streams=9, streams=1))),
             False,
         ),
         (live(wished(), TASKS=configured(max_age=1)), live(wished(), TASKS=configured(max_age=1)), False),
     ],
     ids=["same", "lease", "stream", "account", "unknown", "limits", "touches"],
 )
-def test_a_plan_that_is_still_valid_would_be_planned_again(*, then: State, now: State, holds: bool) -> None:
+def test_a_plan_that_is_still_valid_would_be_planned_again(
+    *, then: LiveState, now: LiveState, holds: bool
+) -> None:
     """An apply plans again unless it only creates, in an account without limits, where nothing came but its lease."""
     found = planned(then, wished())
     assert found.is_valid_for(now) is holds
@@ -289,26 +291,26 @@ def test_streams_that_a_killed_server_forgets_are_told(
         note for note in planned(now, wished()).notes if "AGENT_CTO_TASKS, and deletes its copies" in note
     ]
     assert bool(told) is is_told
-    new = planned(State(server_info=facts), wished())
+    new = planned(LiveState(server_info=facts), wished())
     assert not [note for note in new.notes if "deletes its copies" in note]
 
 
 def test_a_cluster_of_which_too_few_servers_are_known_is_no_reason_to_refuse() -> None:
     """Those that are down are not counted; if there are really too few, the server says so."""
     facts = FACTS._replace(cluster="c", peers=2)
-    plan = planned(State(server_info=facts), wished("defaults: {replicas: 3}\n"))
+    plan = planned(LiveState(server_info=facts), wished("defaults: {replicas: 3}\n"))
     assert plan.blocking_problems == ()
     assert [note.partition(":")[0] for note in plan.notes] == [
         "3 replicas need 3 servers, and 2 of the cluster are known of"
     ]
-    assert not planned(State(server_info=facts), wished("defaults: {replicas: 2}\n")).notes
+    assert not planned(LiveState(server_info=facts), wished("defaults: {replicas: 2}\n")).notes
 
 
 def test_an_account_limit_of_pending_messages_refuses_what_says_more_and_is_the_value_of_what_says_nothing() -> (
     None
 ):
     """It does not concern a push consumer without acknowledgements."""
-    account = State(server_info=FACTS._replace(limits=Limits(max_ack_pending=100)))
+    account = LiveState(server_info=FACTS._replace(limits=Limits(max_ack_pending=100)))
     silent = "inbox_reader: {ack_policy: none, deliver_subject: push.inbox}"
     desired = wished(f"consumers: {{{silent}, broadcast_reader: {{max_ack_pending: 101}}}}")
     changes = [change for change in planned(account, desired).changes if change.ref.consumer]

@@ -13,7 +13,7 @@ from cyborg_infra.model.consumer_position import ConsumerPositions, Position, fi
 from cyborg_infra.model.metadata_keys import JOURNAL_KEY
 from cyborg_infra.model.problems import ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource
+from cyborg_infra.model.resources import ConsumerCounts, LiveResource, Resource
 from cyborg_infra.model.server_versions import Version
 
 WHOLE = Journal(
@@ -30,8 +30,8 @@ WHOLE = Journal(
 )
 
 
-def _copy(label: str) -> Resource:
-    return Resource(Ref("cyborg-infra-temporary-S"), {"metadata": {JOURNAL_KEY: label}})
+def _copy(label: str) -> LiveResource:
+    return LiveResource(Ref("cyborg-infra-temporary-S"), {"metadata": {JOURNAL_KEY: label}})
 
 
 @pytest.mark.parametrize("journal", [WHOLE, Journal({}, "workqueue")])
@@ -70,11 +70,12 @@ def test_what_fits_the_journal_of_a_move_fits_the_metadata_of_a_stream(consumers
     version = Version(2, 15, 1)
     counts = ConsumerCounts(num_ack_pending=working)
     found = [
-        Resource(Ref("S", f"{number:04}-broadcast-reader"), {}, counts=counts) for number in range(consumers)
+        LiveResource(Ref("S", f"{number:04}-broadcast-reader"), {}, counts=counts)
+        for number in range(consumers)
     ]
     assert fits_journal(found, version)
     assert not fits_journal(
-        [*found, Resource(Ref("S", "x"), {}, counts=ConsumerCounts(num_ack_pending=7000))], version
+        [*found, LiveResource(Ref("S", "x"), {}, counts=ConsumerCounts(num_ack_pending=7000))], version
     )
     last = 10**10
     noted = {each.ref.consumer: Position(last, tuple(range(last - working, last))) for each in found}

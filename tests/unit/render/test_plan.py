@@ -30,12 +30,13 @@ from cyborg_infra.model.metadata_keys import ROLE_KEY
 from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
 from cyborg_infra.model.problems import ManifestInvalid, Problem, SourcePosition
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.units import HOUR
 from cyborg_infra.render import json_format, markdown
 from cyborg_infra.render.terminal import problems, text
 from cyborg_infra.render.terminal.console import Plain
 from cyborg_infra.render.terminal.layout import Page
+from tests.support.live_resources import as_live
 from tests.support.plan_examples import CASES, FACTS, PLANS, Golden, create, stream, tasks
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
@@ -93,7 +94,7 @@ def test_saved_plan_fits_its_schema_and_holds_the_plan(name: str) -> None:
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_saved_plan_can_be_shown_as_it_was(tmp_path: Path, name: str) -> None:
-    value = json_format.saved(replace(PLANS[name], desired=State()))
+    value = json_format.saved(replace(PLANS[name], desired=DesiredState()))
     (tmp_path / "it.plan").write_text(json.dumps(value))
     assert json_format.plan(load_changes(tmp_path / "it.plan")) == value["plan"]
 
@@ -132,7 +133,9 @@ def test_marks_are_not_shown_as_labels() -> None:
 
 def test_a_subject_that_is_lost_is_never_summed_up() -> None:
     subjects = [f"genbrain.lost.{number}" for number in range(20)]
-    change = Update(tasks("cto"), tasks("cto"), (FieldChange("subjects", subjects, ["genbrain.new"]),))
+    change = Update(
+        as_live(tasks("cto")), tasks("cto"), (FieldChange("subjects", subjects, ["genbrain.new"]),)
+    )
     shown = printed(text.plan(Plan("genbrain", (change,))))
     assert all(f"- {subject}\n" in shown for subject in subjects)
 
@@ -171,7 +174,7 @@ def test_what_nobody_has_to_name_is_not_in_the_command_to_type() -> None:
 
 def test_a_replaced_stream_that_nobody_owned_is_said_to_be_adopted() -> None:
     storage = FieldChange("storage", "memory", "file", "cannot be changed on a living stream")
-    change = Replace(tasks("cto", owner="", storage="memory"), tasks("cto"), (storage,))
+    change = Replace(as_live(tasks("cto", owner="", storage="memory")), tasks("cto"), (storage,))
     shown = printed(text.plan(replace(PLANS["replace"], changes=(change,))))
     assert "# AGENT_CTO_TASKS must be replaced (adopted: nobody's so far)" in shown
 
@@ -222,7 +225,7 @@ def hostile() -> Plan:
     """Return a plan in which everything that a stranger can name tries to get out."""
     problem = Problem("code", HOSTILE, SourcePosition("a\x1b.yaml", 1, 1), HOSTILE)
     differs = Update(
-        stream("A", description=HOSTILE),
+        as_live(stream("A", description=HOSTILE)),
         stream("A"),
         (
             FieldChange("description", HOSTILE, ""),
@@ -234,7 +237,9 @@ def hostile() -> Plan:
     )
     change = Blocked(differs, (problem,), hazards=(Hazard(HazardName.STOPS_CAPTURE, HOSTILE),))
     created = create(stream(HOSTILE, description=HOSTILE, metadata={HOSTILE: HOSTILE}))
-    return Plan("x", (change, created), (stream(HOSTILE),), (problem,), (HOSTILE,), server_info=FACTS)
+    return Plan(
+        "x", (change, created), (as_live(stream(HOSTILE)),), (problem,), (HOSTILE,), server_info=FACTS
+    )
 
 
 def test_no_text_can_control_the_terminal(hostile: Plan) -> None:
@@ -271,7 +276,7 @@ def test_an_apply_ends_in_terraforms_words() -> None:
 
 
 def test_a_destroy_ends_in_terraforms_words() -> None:
-    first, *rest = [Delete(each.after) for each in PLANS["first"].changes if each.after]
+    first, *rest = [Delete(as_live(each.after)) for each in PLANS["first"].changes if each.after]
     done = [Outcome(change, ResultStatus.SUCCEEDED) for change in (first, *rest)]
     ended = printed(text.applied(done, "destroy"))
     assert ended == f"Destroy complete! Resources: {len(done)} destroyed.\n"
@@ -318,8 +323,8 @@ def large() -> Plan:
     new = [Create(tasks(f"role{number:03}")) for number in range(300)]
     hazard = Hazard(HazardName.DELETES_MESSAGES, "7 messages older than 1h", 7)
     field = FieldChange("max_age", 2 * HOUR, HOUR)
-    costly = Update(tasks("zoe"), tasks("zoe"), (field,), hazards=(hazard,))
-    plain = Update(tasks("zed"), tasks("zed"), (field,))
+    costly = Update(as_live(tasks("zoe")), tasks("zoe"), (field,), hazards=(hazard,))
+    plain = Update(as_live(tasks("zed")), tasks("zed"), (field,))
     return Plan("genbrain", (*new, plain, costly))
 
 
@@ -334,7 +339,7 @@ def test_a_terminal_gets_as_many_changes_as_a_person_reads_and_first_what_costs_
 
 def test_what_is_not_shown_one_by_one_tells_what_it_costs_in_all() -> None:
     hazard = Hazard(HazardName.DELETES_MESSAGES, "7 messages", 7)
-    gone = [Delete(tasks(f"r{n:03}"), hazards=(hazard,)) for n in range(150)]
+    gone = [Delete(as_live(tasks(f"r{n:03}")), hazards=(hazard,)) for n in range(150)]
     shown = printed(text.plan(Plan("genbrain", tuple(gone))))
     assert "  - 50 streams will be destroyed; deletes-messages: 350 in all\n" in shown
 
@@ -362,8 +367,8 @@ def huge(roles: int) -> Plan:
         "genbrain",
         (
             *(create(tasks(f"{name}new")) for name in names),
-            *(Update(tasks(name), tasks(name), (field,)) for name in names),
-            *(Delete(tasks(f"{name}old"), hazards=(lost, waiting)) for name in names),
+            *(Update(as_live(tasks(name)), tasks(name), (field,)) for name in names),
+            *(Delete(as_live(tasks(f"{name}old")), hazards=(lost, waiting)) for name in names),
         ),
         notes=tuple(f"Note number {number}." for number in range(roles)),
         server_info=FACTS,
@@ -422,7 +427,7 @@ def test_two_that_are_alike_and_whatever_costs_something_are_told_one_by_one() -
     assert "like it" not in printed(text.plan(Plan("genbrain", tuple(of_roles("ceo", "cto")))))
     lost = Hazard(HazardName.DELETES_MESSAGES, "7 messages", 7)
     gone = [
-        Delete(tasks(role, metadata={ROLE_KEY: role}), hazards=(lost,))
+        Delete(as_live(tasks(role, metadata={ROLE_KEY: role})), hazards=(lost,))
         for role in ("ceo", "cto", "cso", "dev")
     ]
     shown = printed(text.plan(Plan("genbrain", tuple(gone))))

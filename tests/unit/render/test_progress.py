@@ -9,7 +9,7 @@ from rich.console import Console
 from cyborg_infra.model.changes import Update
 from cyborg_infra.model.plan import Outcome, ResultStatus
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import DesiredResource, LiveResource
 from cyborg_infra.render.terminal import progress
 from cyborg_infra.render.terminal.console import Plain
 
@@ -24,7 +24,9 @@ def shown(*, terminal: bool) -> str:
         console = Console(file=written, force_terminal=True, width=120, _environ={})
     with progress.bar(console, 2) as (tell, waits):
         waits(WAITS)
-        tell(Outcome(Update(Resource(Ref("S"), {}), Resource(Ref("S"), {})), ResultStatus.SUCCEEDED))
+        tell(
+            Outcome(Update(LiveResource(Ref("S"), {}), DesiredResource(Ref("S"), {})), ResultStatus.SUCCEEDED)
+        )
     return written.getvalue()
 
 

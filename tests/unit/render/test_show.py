@@ -9,7 +9,7 @@ from cyborg_infra.core.desired.naming import list_subjects
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.organisation import Org, Role
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.units import MINUTE
 from cyborg_infra.render import json_format
 from cyborg_infra.render.terminal import show
@@ -25,7 +25,7 @@ RESOURCES = (
     dead_letters(),
     consumer("DEAD_LETTERS/dead-letter-alerts", ack_wait=5 * MINUTE),
 )
-STATE = State({each.ref: each for each in RESOURCES})
+STATE = DesiredState({each.ref: each for each in RESOURCES})
 
 
 def _agent(role: str, channel: str, stream: str | None, publisher: str, reader: str, meaning: str) -> Subject:
@@ -82,7 +82,7 @@ def test_a_pipe_gets_a_row_for_each_resource() -> None:
 
 
 def test_an_organisation_without_anything_is_shown() -> None:
-    assert printed(show.show(Org("empty", ()), (), State())) == "Organisation empty\n"
+    assert printed(show.show(Org("empty", ()), (), DesiredState())) == "Organisation empty\n"
 
 
 def test_json_fits_its_schema() -> None:
@@ -121,7 +121,7 @@ def test_what_admission_means_is_said_once() -> None:
 
 def test_a_chart_of_heads_alone_is_shown() -> None:
     org = loads("org: acme\nroles: {cto: {reports_to: false, assigns: [cso]}, cso: }\n")
-    lines = printed(show.show(org, (), State({}))).splitlines()
+    lines = printed(show.show(org, (), DesiredState({}))).splitlines()
     assert lines[2:5] == ["Chart", "  cto, and assigns to cso", "  cso"]
 
 

@@ -14,12 +14,12 @@ from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State, consumer_counts, stream_counts
+from cyborg_infra.model.resources import LiveResource, LiveState, consumer_counts, stream_counts
 from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.model.subjects import overlap
 
 
-def is_archived_before(change: Change, live: State, version: Version) -> bool:
+def is_archived_before(change: Change, live: LiveState, version: Version) -> bool:
     """Return whether an apply keeps elsewhere, before the change, what has failed for good: it is deleted, comes again, or is renumbered."""
     before, after, stream = change.before, change.after, live.resources.get(Ref(change.current_ref.stream))
     kind = next(side.metadata.get(KIND_KEY) for side in (after, before) if side)
@@ -43,7 +43,9 @@ def is_archived_before(change: Change, live: State, version: Version) -> bool:
     return held == "interest" and (change.action is Action.DELETE or filtered)
 
 
-def given_up_deleted_hazards(live: Resource, live_state: State, *, partly: bool = False) -> Iterator[Hazard]:
+def given_up_deleted_hazards(
+    live: LiveResource, live_state: LiveState, *, partly: bool = False
+) -> Iterator[Hazard]:
     """Return the hazard of deleting given-up messages with their consumer or stream. `partly`: some may stay."""
     alone = not partly and _is_sole_reader(live, live_state)
     for lost in _given_up_hazards(HazardName.DELETES_MESSAGES, live, live_state, "", exact=alone):
@@ -51,14 +53,14 @@ def given_up_deleted_hazards(live: Resource, live_state: State, *, partly: bool 
 
 
 def given_up_forgotten_hazards(
-    live: Resource, live_state: State, *, partly: bool = False
+    live: LiveResource, live_state: LiveState, *, partly: bool = False
 ) -> Iterator[Hazard]:
     """Yield an interest stream deletes them with the consumer, or with the filter by which it waits for them."""
     if setting(live_state.resources[Ref(live.ref.stream)], "retention") == "interest":
         yield from given_up_deleted_hazards(live, live_state, partly=partly)
 
 
-def untold(readers: Sequence[Resource], live_state: State) -> tuple[Share, Sequence[CountQuery]]:
+def untold(readers: Sequence[LiveResource], live_state: LiveState) -> tuple[Share, Sequence[CountQuery]]:
     """Return at most how many of a stream's messages they gave up without a dead letter that tells of it, and what makes that exact."""
     asked = {_question(reader): reader for reader in readers if _upper_bound(reader, live_state)}
     known = [
@@ -70,7 +72,7 @@ def untold(readers: Sequence[Resource], live_state: State) -> tuple[Share, Seque
     return Share(sum(known), exact=not any(known)), tuple(asked)
 
 
-def given_up_redelivered_hazards(live: Resource, live_state: State) -> Iterator[Hazard]:
+def given_up_redelivered_hazards(live: LiveResource, live_state: LiveState) -> Iterator[Hazard]:
     """Yield a new consumer of a workqueue starts with what is stored."""
     yield from _given_up_hazards(
         HazardName.REPEATS_WORK, live, live_state, " would be handed out again", exact=True
@@ -78,7 +80,7 @@ def given_up_redelivered_hazards(live: Resource, live_state: State) -> Iterator[
 
 
 def _given_up_hazards(
-    name: HazardName, live: Resource, live_state: State, what: str, *, exact: bool
+    name: HazardName, live: LiveResource, live_state: LiveState, what: str, *, exact: bool
 ) -> Iterator[Hazard]:
     question = _question(live)
     most, measured = _upper_bound(live, live_state), live.counts_by_query.get(question)
@@ -92,11 +94,11 @@ def _given_up_hazards(
         )
 
 
-def _question(live: Resource) -> CountQuery:
+def _question(live: LiveResource) -> CountQuery:
     return CountQuery(live.ref, CountKind.GIVEN_UP, subjects=filter_patterns(live))
 
 
-def _upper_bound(live: Resource, live_state: State) -> int:
+def _upper_bound(live: LiveResource, live_state: LiveState) -> int:
     """Return the server counts what it has handed out more than once; of a consumer that hands out once nothing is counted."""
     counts = consumer_counts(live)
     if not counts.delivered_stream_seq:
@@ -107,7 +109,7 @@ def _upper_bound(live: Resource, live_state: State) -> int:
     return max(0, min(stored, counts.delivered_stream_seq) - counts.num_ack_pending)
 
 
-def _is_sole_reader(live: Resource, live_state: State) -> bool:
+def _is_sole_reader(live: LiveResource, live_state: LiveState) -> bool:
     """Return whether nobody else reads what it does."""
     return not any(
         overlap(mine, theirs)

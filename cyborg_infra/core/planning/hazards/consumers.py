@@ -25,16 +25,23 @@ from cyborg_infra.model.consumer_position import (
 )
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State, consumer_counts, stream_counts
+from cyborg_infra.model.resources import (
+    DesiredResource,
+    LiveResource,
+    LiveState,
+    Resource,
+    consumer_counts,
+    stream_counts,
+)
 from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.model.subjects import covers, overlap
 from cyborg_infra.model.units import format_duration
 
 
 def consumer_replace_hazards(
-    live: Resource,
-    desired: Resource,
-    live_state: State,
+    live: LiveResource,
+    desired: DesiredResource,
+    live_state: LiveState,
     version: Version,
     *,
     renumbered: bool = False,
@@ -57,9 +64,9 @@ def consumer_replace_hazards(
 
 
 def open_work_hazards(
-    live: Resource,
-    desired: Resource,
-    live_state: State,
+    live: LiveResource,
+    desired: DesiredResource,
+    live_state: LiveState,
     version: Version,
     *,
     renumbered: bool,
@@ -111,7 +118,7 @@ def open_work_hazards(
         yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), *questions, exact=False)
 
 
-def _of_earlier_messages(live: Resource, desired: Resource) -> Iterator[Hazard]:
+def _of_earlier_messages(live: LiveResource, desired: DesiredResource) -> Iterator[Hazard]:
     """Yield on a workqueue a new consumer hands out what only its filter reads, and begins before that."""
     working, old, new = consumer_counts(live).num_ack_pending, read_patterns(live), read_patterns(desired)
     if not working or not reads_more(live, desired):
@@ -124,7 +131,7 @@ def _of_earlier_messages(live: Resource, desired: Resource) -> Iterator[Hazard]:
         yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), question, exact=False)
 
 
-def _late_acknowledgement_hazards(live: Resource) -> Iterator[Hazard]:
+def _late_acknowledgement_hazards(live: LiveResource) -> Iterator[Hazard]:
     """Return the hazard of late acknowledgements: what an agent answers names the old consumer, and there is none of that name any more when the apply is done."""
     if working := consumer_counts(live).num_ack_pending:
         reason = (
@@ -134,7 +141,7 @@ def _late_acknowledgement_hazards(live: Resource) -> Iterator[Hazard]:
         yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(working), exact=False)
 
 
-def _later_start_hazards(live: Resource, desired: Resource, version: Version) -> Iterator[Hazard]:
+def _later_start_hazards(live: LiveResource, desired: DesiredResource, version: Version) -> Iterator[Hazard]:
     """Yield a start beyond the old position holds; before 2.14 a consumer that is carried over can have no start by time."""
     counts, policy = consumer_counts(live), setting(desired, "deliver_policy")
     starts = ("deliver_policy", "opt_start_seq", "opt_start_time")
@@ -156,7 +163,7 @@ def _later_start_hazards(live: Resource, desired: Resource, version: Version) ->
 
 
 def consumer_recreation_hazards(
-    desired: Resource, live_state: State, *, left_out: int = 0
+    desired: DesiredResource, live_state: LiveState, *, left_out: int = 0
 ) -> Iterator[Hazard]:
     """Yield a consumer that somebody deleted begins again: where it stood, nothing tells.
 
@@ -176,7 +183,7 @@ def consumer_recreation_hazards(
         )
 
 
-def consumer_delete_hazards(live: Resource, live_state: State) -> Iterator[Hazard]:
+def consumer_delete_hazards(live: LiveResource, live_state: LiveState) -> Iterator[Hazard]:
     """Return the hazards of deleting a consumer: what waits for it, and what is being worked on, reaches nobody through it."""
     yield from abandoned.given_up_forgotten_hazards(live, live_state)
     counts = consumer_counts(live)
@@ -194,17 +201,19 @@ def consumer_delete_hazards(live: Resource, live_state: State) -> Iterator[Hazar
     yield from _lost_interest_hazards(live, (), live_state)
 
 
-def _all_pending(consumer: Resource) -> CountQuery:
+def _all_pending(consumer: LiveResource) -> CountQuery:
     return CountQuery(consumer.ref, CountKind.WAITING, subjects=filter_patterns(consumer))
 
 
-def _pending(consumer: Resource) -> int:
+def _pending(consumer: LiveResource) -> int:
     """Return the pending messages as counted in the stream, if they were: the server's own number still has deleted messages in it (seen 2.11.11)."""
     found = consumer.counts_by_query.get(_all_pending(consumer))
     return found.messages if found else consumer_counts(consumer).num_pending
 
 
-def _lost_interest_hazards(live: Resource, kept: Sequence[str], live_state: State) -> Iterator[Hazard]:
+def _lost_interest_hazards(
+    live: LiveResource, kept: Sequence[str], live_state: LiveState
+) -> Iterator[Hazard]:
     """Return the hazard of lost interest: on an interest stream the server deletes at once what no consumer waits for any more; `kept` are filters that stay."""
     counts = consumer_counts(live)
     unfinished = _pending(live) + counts.num_ack_pending
@@ -224,7 +233,7 @@ def _lost_interest_hazards(live: Resource, kept: Sequence[str], live_state: Stat
 
 
 def consumer_update_hazards(
-    live: Resource, desired: Resource, changes: Sequence[FieldChange], live_state: State
+    live: LiveResource, desired: DesiredResource, changes: Sequence[FieldChange], live_state: LiveState
 ) -> Iterator[Hazard]:
     """Return the hazards of changing a living consumer in place."""
     changed = {change.field for change in changes}
@@ -238,7 +247,7 @@ def consumer_update_hazards(
         yield from _filter_change_hazards(live, desired, live_state)
 
 
-def _shorter_ack_wait_hazards(live: Resource, desired: Resource) -> Iterator[Hazard]:
+def _shorter_ack_wait_hazards(live: LiveResource, desired: DesiredResource) -> Iterator[Hazard]:
     """Yield the server times what is being worked on anew, at once. Which delivery a message is at, it does not tell."""
     counts, old, new = consumer_counts(live), _redelivery_delays(live), _redelivery_delays(desired)
     steps = range(max(len(old), len(new)))
@@ -259,7 +268,7 @@ def _shorter_ack_wait_hazards(live: Resource, desired: Resource) -> Iterator[Haz
     )
 
 
-def _lowered_max_deliver_hazards(live: Resource, desired: Resource) -> Iterator[Hazard]:
+def _lowered_max_deliver_hazards(live: LiveResource, desired: DesiredResource) -> Iterator[Hazard]:
     """Return the hazard of a lowered max_deliver: what has been delivered so often already is not delivered again. Only "more than once" is counted by the server."""
     counts, limit = consumer_counts(live), setting(desired, "max_deliver")
     most = counts.num_ack_pending if limit == 1 else min(counts.num_ack_pending, counts.num_redelivered)
@@ -274,7 +283,7 @@ def _lowered_max_deliver_hazards(live: Resource, desired: Resource) -> Iterator[
 
 
 def _filter_change_hazards(
-    live: Resource, desired: Resource, live_state: State, *, starts_over: bool = False
+    live: LiveResource, desired: DesiredResource, live_state: LiveState, *, starts_over: bool = False
 ) -> Iterator[Hazard]:
     """Yield the cursor stays where it is: what matches only the new filter below it is skipped (measured 2.10 to 2.15)."""
     counts, old, new = consumer_counts(live), filter_patterns(live), filter_patterns(desired)
@@ -313,10 +322,10 @@ def is_lower_max_deliver(new: int, old: int) -> bool:
     return new > 0 and (old <= 0 or new < old)
 
 
-def _stream(consumer: Resource, live_state: State) -> Resource:
+def _stream(consumer: LiveResource, live_state: LiveState) -> LiveResource:
     return live_state.resources[Ref(consumer.ref.stream)]
 
 
-def _retention(consumer: Resource, live_state: State) -> str:
+def _retention(consumer: LiveResource, live_state: LiveState) -> str:
     retention: str = setting(_stream(consumer, live_state), "retention")
     return retention

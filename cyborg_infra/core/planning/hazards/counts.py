@@ -11,13 +11,13 @@ from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
 from cyborg_infra.model.fields import FIELDS
 from cyborg_infra.model.metadata_keys import KIND_KEY
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 from cyborg_infra.model.units import format_size
 
 
 def hazard_of_query(
     name: HazardName,
-    live: Resource,
+    live: LiveResource,
     query: CountQuery,
     upper_bound: MessageCount,
     describe: Callable[[MessageCount], str],
@@ -30,7 +30,7 @@ def hazard_of_query(
 
 
 def lost(
-    live: Resource,
+    live: LiveResource,
     query: CountQuery,
     most: MessageCount,
     told: Callable[[MessageCount], str],
@@ -56,7 +56,7 @@ def deletes(
     )
 
 
-def unfinished_of(live: Resource, amount: MessageCount) -> Share | None:
+def unfinished_of(live: LiveResource, amount: MessageCount) -> Share | None:
     """Return what is unfinished of it, or all of it where that was not measured.
 
     Of a bucket there is no such thing; a dead letter is unfinished until somebody drops it, and what a stream of another
@@ -82,7 +82,7 @@ def hazard_of_amount(
     return Hazard(name, bound, amount.messages, amount.bytes, exact=exact, count_queries=questions)
 
 
-def passed_query(consumer: Resource) -> CountQuery:
+def passed_query(consumer: LiveResource) -> CountQuery:
     """Return how many messages that match its filter are still stored up to where it has got."""
     return CountQuery(consumer.ref, CountKind.PASSED, subjects=filter_patterns(consumer))
 

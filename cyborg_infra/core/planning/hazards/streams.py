@@ -26,7 +26,17 @@ from cyborg_infra.model.changes import Action, Change, FieldChange, Hazard, Haza
 from cyborg_infra.model.consumer_position import answers_for, passed_by_all
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State, Unfinished, consumer_counts, stream_counts
+from cyborg_infra.model.resources import (
+    DesiredResource,
+    DesiredState,
+    LiveResource,
+    LiveState,
+    Resource,
+    State,
+    Unfinished,
+    consumer_counts,
+    stream_counts,
+)
 from cyborg_infra.model.server_versions import Capability
 from cyborg_infra.model.subjects import SubjectIndex, covers, overlap
 from cyborg_infra.model.units import format_duration, format_size
@@ -38,7 +48,7 @@ MASS_CHANGE_MIN_SHARE = 0.3
 def plan_hazards(
     changes: Sequence[Change],
     resumable: Container[Ref],
-    live: State,
+    live: LiveState,
     owner: str,
     environment: str | None,
 ) -> Iterator[Hazard]:
@@ -69,14 +79,14 @@ def plan_hazards(
         )
 
 
-def _is_owned(found: Resource, live: State, owner: str) -> bool:
+def _is_owned(found: LiveResource, live: LiveState, owner: str) -> bool:
     passing = (Unfinished.MIGRATING, Unfinished.PLACEHOLDER)
     stream = live.resources.get(Ref(found.ref.stream))
     moving = stream is not None and stream.unfinished is Unfinished.MIGRATING
     return found.owner == owner and found.unfinished not in passing and not moving
 
 
-def redundancy_hazards(change: Change, live: State, desired: State) -> Iterator[Hazard]:
+def redundancy_hazards(change: Change, live: LiveState, desired: DesiredState) -> Iterator[Hazard]:
     """Yield the hazard of fewer replicas of a stream or consumer. A consumer without a number of its own has its stream's."""
     before, after = change.before, change.after
     if before is None or after is None or change.action is Action.IMPOSSIBLE:
@@ -88,7 +98,7 @@ def redundancy_hazards(change: Change, live: State, desired: State) -> Iterator[
         yield Hazard(HazardName.LOSES_REDUNDANCY, f"of {had} copies {left}", had - has)
 
 
-def replicas_of(resource: Resource, among: State) -> int:
+def replicas_of(resource: Resource, among: State[Resource]) -> int:
     """Return how many servers have it."""
     own: int = setting(resource, "num_replicas") or 0
     stream = among.resources.get(Ref(resource.ref.stream)) if resource.ref.consumer and not own else None
@@ -100,7 +110,7 @@ def _environment_text(environment: str | None) -> str:
 
 
 def stream_loss_hazards(
-    live: Resource, others: Sequence[Resource], subjects: Sequence[str], *, stored_after: SubjectIndex
+    live: LiveResource, others: Sequence[LiveResource], subjects: Sequence[str], *, stored_after: SubjectIndex
 ) -> Iterator[Hazard]:
     """Return the hazards of deleting a stream or recreating it empty: its messages, those `subjects` of it that `stored_after` no longer stores, the consumers of `others`."""
     counts = stream_counts(live)
@@ -117,7 +127,7 @@ def stream_loss_hazards(
     )
 
 
-def lost_consumer_hazards(others: Sequence[Resource]) -> Iterator[Hazard]:
+def lost_consumer_hazards(others: Sequence[LiveResource]) -> Iterator[Hazard]:
     """Yield consumers that go with their stream, and that nobody creates again."""
     if others:
         names = ", ".join(consumer.ref.consumer for consumer in others)
@@ -129,10 +139,10 @@ def lost_consumer_hazards(others: Sequence[Resource]) -> Iterator[Hazard]:
 
 
 def stream_update_hazards(
-    live: Resource,
-    desired: Resource,
+    live: LiveResource,
+    desired: DesiredResource,
     changes: Sequence[FieldChange],
-    live_state: State,
+    live_state: LiveState,
     *,
     stored_after: SubjectIndex,
 ) -> Iterator[Hazard]:
@@ -155,7 +165,7 @@ def stream_update_hazards(
         )
 
 
-def _placement_change_hazards(live: Resource, live_state: State) -> Iterator[Hazard]:
+def _placement_change_hazards(live: LiveResource, live_state: LiveState) -> Iterator[Hazard]:
     """Yield a stream that moves takes its consumers along, on old servers not always with what they know. A workqueue itself knows."""
     facts = live_state.server_info
     if facts is None or not facts.cluster or facts.version >= Capability.KEEP_CONSUMER_STATE_WHEN_MOVED.since:
@@ -177,7 +187,9 @@ def _placement_change_hazards(live: Resource, live_state: State) -> Iterator[Haz
             )
 
 
-def _interest_retention_hazards(live: Resource, live_state: State, *, empties: bool) -> Iterator[Hazard]:
+def _interest_retention_hazards(
+    live: LiveResource, live_state: LiveState, *, empties: bool
+) -> Iterator[Hazard]:
     """Yield the hazard of a change to interest retention: it deletes what all consumers have acknowledged; since 2.15 everything if there is no consumer.
 
     What matches no consumer's filter stays (measured 2.10 to 2.15).
@@ -200,7 +212,7 @@ def _interest_retention_hazards(live: Resource, live_state: State, *, empties: b
         yield deletes(reason, MessageCount(gone), share, *questions, exact=exact)
 
 
-def workqueue_hazards(live: Resource, live_state: State) -> Iterator[Hazard]:
+def workqueue_hazards(live: LiveResource, live_state: LiveState) -> Iterator[Hazard]:
     """Yield the hazard of becoming a workqueue for a stream that keeps a history: it goes without what its consumers are done with.
 
     Dead letters are archived before, so that they go along. What was given up and no dead letter tells of goes, and so
@@ -219,15 +231,15 @@ def workqueue_hazards(live: Resource, live_state: State) -> Iterator[Hazard]:
         yield deletes(reason, amount, unfinished_of(live, amount), question, exact=exact)
 
 
-def _alike(readers: Sequence[Resource]) -> dict[frozenset[str], list[Resource]]:
+def _alike(readers: Sequence[LiveResource]) -> dict[frozenset[str], list[LiveResource]]:
     """Return those with the same filters."""
-    groups: dict[frozenset[str], list[Resource]] = {}
+    groups: dict[frozenset[str], list[LiveResource]] = {}
     for reader in readers:
         groups.setdefault(frozenset(filter_patterns(reader)), []).append(reader)
     return groups
 
 
-def _unanswered(live: Resource, readers: Sequence[Resource]) -> int:
+def _unanswered(live: LiveResource, readers: Sequence[LiveResource]) -> int:
     """Return at most how many messages consumers are done with that do not answer for it."""
     stored = stream_counts(live).messages
     return sum(
@@ -237,7 +249,7 @@ def _unanswered(live: Resource, readers: Sequence[Resource]) -> int:
     )
 
 
-def _answered_for(read: Collection[str], stream: Resource, readers: Sequence[Resource]) -> bool:
+def _answered_for(read: Collection[str], stream: LiveResource, readers: Sequence[LiveResource]) -> bool:
     """Return whether consumers that answer for it read all that a filter of these takes from the stream."""
     ours = [wide for reader in readers if answers_for(reader, stream) for wide in filter_patterns(reader)]
     taken = [
@@ -250,7 +262,7 @@ def _answered_for(read: Collection[str], stream: Resource, readers: Sequence[Res
     return all(any(covers(wide, narrow) for wide in ours) for narrow in taken)
 
 
-def _acknowledged_by_all(alike: Sequence[Resource], stored: int) -> tuple[int, bool]:
+def _acknowledged_by_all(alike: Sequence[LiveResource], stored: int) -> tuple[int, bool]:
     """Return at most how many stored messages consumers with the same filter have all finished, and whether it is that many.
 
     Which of the delivered messages are acknowledged, the API does not say; without unfinished ones it is clear.
@@ -272,7 +284,9 @@ def _are_disjoint(groups: Sequence[frozenset[str]]) -> bool:
     )
 
 
-def _lowered_limit_hazards(live: Resource, desired: Resource, changed: set[str]) -> Iterator[Hazard]:
+def _lowered_limit_hazards(
+    live: LiveResource, desired: DesiredResource, changed: set[str]
+) -> Iterator[Hazard]:
     """Yield limits that are below what the stream holds, each for itself; the server deletes at once.
 
     max_msgs and max_bytes do so under discard old alone, the others always (measured 2.10 to 2.15). Up to
@@ -343,14 +357,14 @@ def _meant(subject: str) -> str:
     )
 
 
-def ingest_subjects(stream: Resource) -> list[str]:
+def ingest_subjects(stream: LiveResource) -> list[str]:
     """Return what it takes in for others. What a fenced one takes in, nobody publishes."""
     if stream.is_fenced:
         return []
     return list(stream.get("subjects"))
 
 
-def foreign_subjects(stream: Resource) -> list[str]:
+def foreign_subjects(stream: LiveResource) -> list[str]:
     """Return what it takes in that is not called after its organisation or a bucket: who publishes it is somebody else."""
     own = f"{stream.owner}.", "$KV."
     return [subject for subject in ingest_subjects(stream) if not subject.startswith(own)]

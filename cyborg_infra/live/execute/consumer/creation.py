@@ -33,7 +33,7 @@ from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.metadata_keys import PAUSED_KEY
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 
 
 async def ensure_exists(server: JetStream, desired: Resource) -> None:
@@ -74,7 +74,7 @@ async def create_at_saved_position(
         await options.ack_listener.stop(old_ref)
 
 
-def _later_position(placeholder: Resource | None, known: FinalPosition) -> FinalPosition:
+def _later_position(placeholder: LiveResource | None, known: FinalPosition) -> FinalPosition:
     """Return what the placeholder keeps, or what is known where that says more."""
     saved = saved_position(placeholder) if placeholder else Position()
     is_up_to_date = saved.next >= known.position.next and (saved.unfinished or not known.position.unfinished)
@@ -160,7 +160,7 @@ async def _create_with_open_messages(
     )
 
 
-async def _without_finished(server: JetStream, begun: Resource, position: Position) -> Position:
+async def _without_finished(server: JetStream, begun: LiveResource, position: Position) -> Position:
     """Return the position without what agents have finished in a consumer whose restore was interrupted."""
     try:
         found = await find_unacknowledged(server, begun)

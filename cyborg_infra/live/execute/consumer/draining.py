@@ -34,7 +34,7 @@ from cyborg_infra.model.consumer_position import (
 )
 from cyborg_infra.model.metadata_keys import READ_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, Resource
+from cyborg_infra.model.resources import ConsumerCounts, LiveResource, Resource
 
 LATE_ACK_TEXT = "what agents answer after a rename counts no more"
 
@@ -77,7 +77,7 @@ class DrainWatch:
 async def drain(
     strategy: ReplacementStrategy,
     server: JetStream,
-    old: Resource,
+    old: LiveResource,
     desired: Resource | None,
     options: ApplyOptions,
     *,
@@ -126,13 +126,13 @@ async def drain(
     )
 
 
-def _most_late_acks(old: Resource, desired: Resource | None, options: ApplyOptions) -> int | None:
+def _most_late_acks(old: LiveResource, desired: Resource | None, options: ApplyOptions) -> int | None:
     """Return how many messages may stay open under a new name, where their acknowledgements count no more; None for any number."""
     is_renamed = desired is not None and desired.ref != old.ref
     return options.allowed_redeliveries.get(old.ref, 0) if is_renamed else None
 
 
-def _end_of_finished(strategy: ReplacementStrategy, drained: Resource) -> int:
+def _end_of_finished(strategy: ReplacementStrategy, drained: LiveResource) -> int:
     """Return the last number that a consumer is done with of which nothing is open."""
     if stands_by_its_note(drained) or strategy.is_stopped_for_good(drained):
         return finished_up_to(drained)
@@ -142,7 +142,7 @@ def _end_of_finished(strategy: ReplacementStrategy, drained: Resource) -> int:
 async def _accept_redelivery(
     strategy: ReplacementStrategy,
     server: JetStream,
-    now: Resource,
+    now: LiveResource,
     options: ApplyOptions,
     why: str | None,
     paused_until: str,
@@ -161,7 +161,7 @@ async def _accept_redelivery(
 
 
 async def _find_open(
-    server: JetStream, consumer: Resource, desired: Resource, ack_listener: AckListener, room: int
+    server: JetStream, consumer: LiveResource, desired: Resource, ack_listener: AckListener, room: int
 ) -> tuple[int, ...] | str:
     """Return the numbers that are open, or why they cannot stay so in `desired`: before anything is deleted for it."""
     found = await _open_messages(server, consumer, desired, ack_listener)
@@ -171,7 +171,7 @@ async def _find_open(
 
 
 async def _open_messages(
-    server: JetStream, consumer: Resource, desired: Resource, ack_listener: AckListener
+    server: JetStream, consumer: LiveResource, desired: Resource, ack_listener: AckListener
 ) -> tuple[int, ...] | str:
     """Return the numbers that are open, or why nobody can tell, or let them stay so.
 
@@ -191,7 +191,9 @@ async def _open_messages(
     return "agents are at work on them" if found is None else found
 
 
-async def _stored_messages(server: JetStream, consumer: Resource, desired: Resource) -> tuple[int, ...] | str:
+async def _stored_messages(
+    server: JetStream, consumer: LiveResource, desired: Resource
+) -> tuple[int, ...] | str:
     """Return the same on a workqueue. An earlier message that only `desired` reads is not open: it was never handed out."""
     found = await list_delivered(server, consumer, read_patterns(desired), MAX_UNFINISHED)
     if found is None:

@@ -31,7 +31,7 @@ from cyborg_infra.live.execute.consumer.strategy import FinalPosition, Replaceme
 from cyborg_infra.model.consumer_position import Position, counts_of_consumer
 from cyborg_infra.model.problems import ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 
 
 class PauseAndStart(ReplacementStrategy):
@@ -40,7 +40,7 @@ class PauseAndStart(ReplacementStrategy):
     pauses = True
 
     async def settle(
-        self, server: JetStream, old: Resource, desired: Resource, options: ApplyOptions
+        self, server: JetStream, old: LiveResource, desired: Resource, options: ApplyOptions
     ) -> FinalPosition:
         """Drain the paused consumer, save its position and stop it; again if it has handed out anything until then."""
         await self.listen(server, old.ref, options)
@@ -65,7 +65,12 @@ class PauseAndStart(ReplacementStrategy):
             position = again
 
     async def _read_position(
-        self, server: JetStream, stopped: Resource, desired: Resource, options: ApplyOptions, before: Position
+        self,
+        server: JetStream,
+        stopped: LiveResource,
+        desired: Resource,
+        options: ApplyOptions,
+        before: Position,
     ) -> Position:
         """Return where a consumer stands that hands out nothing new, and stood `before` that."""
         now = await require_consumer(server, stopped.ref)
@@ -75,7 +80,7 @@ class PauseAndStart(ReplacementStrategy):
             return before  # what hands out nothing has nothing else open
         return await drain(self, server, now, desired, options)
 
-    async def hold(self, server: JetStream, consumer: Resource, seconds: float) -> str:
+    async def hold(self, server: JetStream, consumer: LiveResource, seconds: float) -> str:
         """Pause the consumer; a pause of ours ends by itself."""
         await pause_for(server, consumer.ref, seconds)
         return manually_paused_until(consumer)
@@ -84,7 +89,7 @@ class PauseAndStart(ReplacementStrategy):
         """End the pause."""
         await resume(server, ref, paused_until)
 
-    async def keep_still(self, server: JetStream, consumer: Resource, position: Position) -> bool:
+    async def keep_still(self, server: JetStream, consumer: LiveResource, position: Position) -> bool:
         """Pause the consumer for good; return whether it surely stands there still.
 
         It does not if a pause was over, as when we stood still. Where what was handed out may come again, nothing tells.
@@ -100,7 +105,7 @@ class PauseAndStart(ReplacementStrategy):
         """Listen: what is open in the old consumer is open in the new one as well."""
         await options.ack_listener.start(server, ref)
 
-    def to_stop(self, _consumers: Iterable[Resource]) -> list[Resource]:
+    def to_stop(self, _consumers: Iterable[LiveResource]) -> list[LiveResource]:
         """Return none: they stay paused."""
         return []
 
@@ -108,7 +113,7 @@ class PauseAndStart(ReplacementStrategy):
         """Return how long a replica may take to tell."""
         return timing.STEADY_SECONDS if server.is_clustered else 0.0
 
-    def is_stopped_for_good(self, _consumer: Resource) -> bool:
+    def is_stopped_for_good(self, _consumer: LiveResource) -> bool:
         """Return no: also of one that is stopped, `delivered` stays where it was."""
         return False
 

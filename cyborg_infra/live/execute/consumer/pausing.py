@@ -13,7 +13,7 @@ from cyborg_infra.live.api.idempotent import write_once
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import PAUSED_INDEFINITELY, Resource
+from cyborg_infra.model.resources import PAUSED_INDEFINITELY, LiveResource
 
 PAUSED_UNTIL = PAUSED_INDEFINITELY
 """A new consumer is paused until then while it does not stand where it shall: dead or alive, nobody is served."""
@@ -24,7 +24,7 @@ STOP_MARK = (
 MAX_POLLS = 100  # looks at one that is paused or resumed; measured: 1, and 2 in a cluster under load
 
 
-async def require_consumer(server: JetStream, ref: Ref) -> Resource:
+async def require_consumer(server: JetStream, ref: Ref) -> LiveResource:
     """Return the consumer as it is now. Raises ServerFault if it is gone."""
     live = await server.info(ref)
     if live is None:
@@ -34,7 +34,7 @@ async def require_consumer(server: JetStream, ref: Ref) -> Resource:
     return live
 
 
-def manually_paused_until(consumer: Resource) -> str:
+def manually_paused_until(consumer: LiveResource) -> str:
     """Return until when somebody else has paused the consumer, as the server writes it; empty if nobody has."""
     until: str = consumer.get("pause_until") or ""
     ends = parse_pause(until)
@@ -42,7 +42,7 @@ def manually_paused_until(consumer: Resource) -> str:
     return "" if ours or (ends and ends <= server_time(consumer)) else until
 
 
-def server_time(consumer: Resource) -> datetime:
+def server_time(consumer: LiveResource) -> datetime:
     """Return the server's time when it answered. Raises ValueError where it did not say."""
     return datetime.fromisoformat(consumer.activity.read_at)
 

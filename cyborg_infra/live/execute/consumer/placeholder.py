@@ -14,7 +14,7 @@ from cyborg_infra.live.execute.consumer_limits import UNLIMITED
 from cyborg_infra.model.consumer_position import Position
 from cyborg_infra.model.metadata_keys import KIND_KEY, OWNER_KEY, PAUSED_KEY, POSITION_KEY, RESOURCE_KEY
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref, stop_subject
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 
 
 def placeholder_ref(ref: Ref) -> Ref:
@@ -22,7 +22,7 @@ def placeholder_ref(ref: Ref) -> Ref:
     return Ref(ref.stream, f"{PLACEHOLDER_PREFIX}{ref.consumer}")
 
 
-def saved_position(mark: Resource) -> Position:
+def saved_position(mark: LiveResource) -> Position:
     """Return the position that a placeholder says."""
     read = Position.decode(mark.metadata.get(POSITION_KEY, ""))
     return read if read.next else Position(mark.get("opt_start_seq"))

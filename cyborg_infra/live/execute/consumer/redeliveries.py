@@ -15,10 +15,10 @@ from cyborg_infra.model.consumer_position import (
 from cyborg_infra.model.counting import CountKind, CountQuery
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import LiveResource, LiveState
 
 
-async def count_redeliveries(server: JetStream, consumer: Resource) -> int:
+async def count_redeliveries(server: JetStream, consumer: LiveResource) -> int:
     """Return how many messages a new consumer would hand out again that begins behind what is all finished; perhaps fewer."""
     stopped = consumer.stopped_at
     last = stopped.number if stopped else counts_of_consumer(consumer).delivered_stream_seq
@@ -27,14 +27,14 @@ async def count_redeliveries(server: JetStream, consumer: Resource) -> int:
     if stream is None or handed_out <= 0:
         return 0
     question = CountQuery(consumer.ref, CountKind.UNACKNOWLEDGED, last, subjects=read_patterns(consumer))
-    live = State({stream.ref: stream, consumer.ref: consumer})
+    live = LiveState({stream.ref: stream, consumer.ref: consumer})
     found = (
         (await count_messages(server, live, [question])).resources[consumer.ref].counts_by_query.get(question)
     )
     return found.messages if found else handed_out
 
 
-async def require_announced(server: JetStream, stopped: Resource, options: ApplyOptions) -> None:
+async def require_announced(server: JetStream, stopped: LiveResource, options: ApplyOptions) -> None:
     """Raise ServerFault if the server of a stopped consumer was started anew since, and more may come again than was announced.
 
     It may have forgotten what was finished between the last look and the stop. The consumer stays stopped; the next
@@ -64,7 +64,7 @@ async def archive_given_up(server: JetStream, consumer: Ref, options: ApplyOptio
         await options.archive_dead_letters(Ref(consumer.stream), Ref(consumer.stream))
 
 
-def interrupted_error(consumer: Resource) -> ServerFault:
+def interrupted_error(consumer: LiveResource) -> ServerFault:
     """Return the error that ends a wait which nobody wants any more."""
     open_now = counts_of_consumer(consumer).num_ack_pending
     working = f", {open_now} being worked on" if open_now else ""
@@ -76,7 +76,7 @@ def interrupted_error(consumer: Resource) -> ServerFault:
     )
 
 
-def drain_timeout_error(consumer: Resource, options: ApplyOptions, why: str | None) -> ServerFault:
+def drain_timeout_error(consumer: LiveResource, options: ApplyOptions, why: str | None) -> ServerFault:
     """Return the error that work under way did not end in time; `why`: what keeps it from staying open."""
     open_now, announced = (
         counts_of_consumer(consumer).num_ack_pending,

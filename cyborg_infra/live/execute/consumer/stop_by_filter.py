@@ -36,7 +36,7 @@ from cyborg_infra.live.execute.consumer.strategy import FinalPosition, Replaceme
 from cyborg_infra.model.consumer_position import Position, counts_of_consumer, finished_up_to
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 
 
 class StopByFilter(ReplacementStrategy):
@@ -45,7 +45,7 @@ class StopByFilter(ReplacementStrategy):
     pauses = False
 
     async def settle(
-        self, server: JetStream, old: Resource, desired: Resource, options: ApplyOptions
+        self, server: JetStream, old: LiveResource, desired: Resource, options: ApplyOptions
     ) -> FinalPosition:
         """Stop the consumer if somebody works with it, drain it and save its position; else look that nobody has come."""
         idle = not options.allowed_redeliveries.get(old.ref) and not old.is_stopped
@@ -62,21 +62,21 @@ class StopByFilter(ReplacementStrategy):
         await archive_given_up(server, desired.ref, options)
         return FinalPosition(position) if needed else FinalPosition()
 
-    async def hold(self, _server: JetStream, _consumer: Resource, _seconds: float) -> str:
+    async def hold(self, _server: JetStream, _consumer: LiveResource, _seconds: float) -> str:
         """Do nothing: one that is worked with is stopped already."""
         return ""
 
     async def release(self, _server: JetStream, _ref: Ref, _paused_until: str = "") -> None:
         """Do nothing: it was not held."""
 
-    async def keep_still(self, _server: JetStream, _consumer: Resource, _position: Position) -> bool:
+    async def keep_still(self, _server: JetStream, _consumer: LiveResource, _position: Position) -> bool:
         """Do nothing: it is stopped after this."""
         return True
 
     async def listen(self, _server: JetStream, _ref: Ref, _options: ApplyOptions) -> None:
         """Do nothing: nothing is open in the new consumer."""
 
-    def to_stop(self, consumers: Iterable[Resource]) -> list[Resource]:
+    def to_stop(self, consumers: Iterable[LiveResource]) -> list[LiveResource]:
         """Return those that still wait for their subjects."""
         return [found for found in consumers if not found.ref.is_placeholder and not found.is_stopped]
 
@@ -84,7 +84,7 @@ class StopByFilter(ReplacementStrategy):
         """Return none: what it hands out until it is stopped is noted."""
         return 0.0
 
-    def is_stopped_for_good(self, consumer: Resource) -> bool:
+    def is_stopped_for_good(self, consumer: LiveResource) -> bool:
         """Return whether it is stopped: its cursor runs on as soon as somebody pulls."""
         return consumer.is_stopped
 
@@ -93,7 +93,7 @@ class StopByFilter(ReplacementStrategy):
         return BY_START_SEQUENCE
 
 
-async def stop_with_placeholder(server: JetStream, old: Resource, desired: Resource) -> None:
+async def stop_with_placeholder(server: JetStream, old: LiveResource, desired: Resource) -> None:
     """Stop the consumer and create its placeholder, before 2.11: an interest stream keeps what the placeholder waits for.
 
     An interest stream would forget it; and for 2.10 a consumer that was made on one stays so when the stream gets
@@ -108,7 +108,7 @@ async def stop_with_placeholder(server: JetStream, old: Resource, desired: Resou
         await stop_before_pauses(server, old)
 
 
-async def ensure_stoppable(server: JetStream, old: Resource, options: ApplyOptions) -> None:
+async def ensure_stoppable(server: JetStream, old: LiveResource, options: ApplyOptions) -> None:
     """Refuse, before 2.11, to stop a consumer if more would be redelivered than was announced: it could not be left as it was.
 
     What has used up its deliveries holds its ack floor there until nothing is open, while all that is finished behind it

@@ -20,12 +20,12 @@ from cyborg_infra.model.consumer_position import counts_of_consumer, finished_up
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import READ_KEY, STOPPED_KEY
 from cyborg_infra.model.ref import Ref, stop_subject
-from cyborg_infra.model.resources import Resource, StopPosition
+from cyborg_infra.model.resources import LiveResource, Resource, StopPosition
 
 ONE_AT_A_TIME: Config = {"max_ack_pending": 1}
 
 
-async def stop(server: JetStream, old: Resource) -> Resource:
+async def stop(server: JetStream, old: LiveResource) -> LiveResource:
     """Return the consumer hands out nothing new for good, whatever becomes of us and of a pause; returns it is then.
 
     It waits for a subject that nobody uses. What it has handed out goes on being handed out again where it is not
@@ -35,7 +35,7 @@ async def stop(server: JetStream, old: Resource) -> Resource:
     return await _await_stopped(server, old.ref)
 
 
-async def slow(server: JetStream, old: Resource) -> None:
+async def slow(server: JetStream, old: LiveResource) -> None:
     """Slow a consumer down on a server that cannot pause one (before 2.11): it hands out nothing while something is pending acknowledgement. `speed_up` takes it back."""
     if old.get("ack_policy") != "none":
         slowed = Resource(old.ref, {**old.config, **ONE_AT_A_TIME})
@@ -47,7 +47,7 @@ async def speed_up(server: JetStream, old: Resource) -> None:
     await update_consumer(server, old, f"serving {old.ref}")
 
 
-async def stop_before_pauses(server: JetStream, old: Resource) -> None:
+async def stop_before_pauses(server: JetStream, old: LiveResource) -> None:
     """Stop a consumer for good on a server that cannot pause one (before 2.11); to go on it has to be created anew.
 
     It waits for a subject that nobody uses. Where it stands is from then on its `floor`: its cursor runs on to the end
@@ -68,7 +68,7 @@ async def stop_before_pauses(server: JetStream, old: Resource) -> None:
         await _filter_nothing(server, old, noted._replace(number=number, exact=True), **narrow)
 
 
-def _handed_out(latest: Resource, stopped: Resource, before: int) -> int | None:
+def _handed_out(latest: LiveResource, stopped: LiveResource, before: int) -> int | None:
     """Return up to which number a consumer has handed out that was stopped after the latest reading; None where it does not tell.
 
     Once all is finished only its floor may tell, and that may have been taken to the end by now: then it is further on
@@ -86,7 +86,9 @@ def _handed_out(latest: Resource, stopped: Resource, before: int) -> int | None:
     return max(before, floor) if floor - before <= since else None
 
 
-async def _filter_nothing(server: JetStream, old: Resource, handed_out: StopPosition, **rest: object) -> None:
+async def _filter_nothing(
+    server: JetStream, old: LiveResource, handed_out: StopPosition, **rest: object
+) -> None:
     config = {
         name: value for name, value in old.config.items() if name not in ("filter_subject", "filter_subjects")
     }
@@ -96,7 +98,7 @@ async def _filter_nothing(server: JetStream, old: Resource, handed_out: StopPosi
     await update_consumer(server, Resource(old.ref, config), f"stopping {old.ref}")
 
 
-async def _await_stopped(server: JetStream, ref: Ref) -> Resource:
+async def _await_stopped(server: JetStream, ref: Ref) -> LiveResource:
     """Return the consumer, once it is stopped. Raises ServerFault if it is not: a cluster's OK is only the proposal."""
     for _ in range(MAX_POLLS):
         now = await require_consumer(server, ref)

@@ -15,7 +15,7 @@ from cyborg_infra.live.execute.consumer.options import ApplyOptions
 from cyborg_infra.live.execute.consumer.starting import ConsumerStart
 from cyborg_infra.model.consumer_position import Position
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 
 
 class FinalPosition(NamedTuple):
@@ -32,7 +32,7 @@ class ReplacementStrategy(ABC):
 
     @abstractmethod
     async def settle(
-        self, server: JetStream, old: Resource, desired: Resource, options: ApplyOptions
+        self, server: JetStream, old: LiveResource, desired: Resource, options: ApplyOptions
     ) -> FinalPosition:
         """Bring the old consumer to a position that is final, and save it where it has to be known.
 
@@ -40,7 +40,7 @@ class ReplacementStrategy(ABC):
         """
 
     @abstractmethod
-    async def hold(self, server: JetStream, consumer: Resource, seconds: float) -> str:
+    async def hold(self, server: JetStream, consumer: LiveResource, seconds: float) -> str:
         """Have the consumer hand out nothing for so many seconds, where that can be; returns until when somebody had paused it."""
 
     @abstractmethod
@@ -48,7 +48,7 @@ class ReplacementStrategy(ABC):
         """Have a consumer that was held serve again, or be paused as somebody had paused it."""
 
     @abstractmethod
-    async def keep_still(self, server: JetStream, consumer: Resource, position: Position) -> bool:
+    async def keep_still(self, server: JetStream, consumer: LiveResource, position: Position) -> bool:
         """Hold a drained consumer for good, where that can be; returns whether it surely stands at `position` still."""
 
     @abstractmethod
@@ -56,7 +56,7 @@ class ReplacementStrategy(ABC):
         """Listen to the acknowledgements of a consumer, or of all of a stream, where they can be passed on to its successor."""
 
     @abstractmethod
-    def to_stop(self, consumers: Iterable[Resource]) -> list[Resource]:
+    def to_stop(self, consumers: Iterable[LiveResource]) -> list[LiveResource]:
         """Return those that have to be stopped before their stream is fenced: only a new consumer goes on from there."""
 
     @abstractmethod
@@ -64,7 +64,7 @@ class ReplacementStrategy(ABC):
         """Return the seconds without a delivery after which a consumer that is held has told of all that it handed out."""
 
     @abstractmethod
-    def is_stopped_for_good(self, consumer: Resource) -> bool:
+    def is_stopped_for_good(self, consumer: LiveResource) -> bool:
         """Return whether it is stopped and its cursor, which runs on to the end, tells nothing: its ack floor does."""
 
     @abstractmethod

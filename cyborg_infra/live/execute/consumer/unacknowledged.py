@@ -18,13 +18,13 @@ from cyborg_infra.live.execute.consumer.pausing import require_consumer
 from cyborg_infra.model.consumer_position import counts_of_consumer, finished_up_to
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource
 
 _MAX_ATTEMPTS = 5  # agents that finish, or say themselves that they are at work, while it is looked
 IN_PROGRESS = b"+WPI"
 
 
-async def find_unacknowledged(server: JetStream, consumer: Resource) -> tuple[int, ...] | None:
+async def find_unacknowledged(server: JetStream, consumer: LiveResource) -> tuple[int, ...] | None:
     """Return the numbers that this consumer, which hands out nothing, waits for; None where they do not become as many as it says.
 
     Raises what the server answers: NoResponders and PermissionDenied where acknowledgements do not reach it from here.
@@ -47,7 +47,7 @@ async def find_unacknowledged(server: JetStream, consumer: Resource) -> tuple[in
 
 
 async def list_delivered(
-    server: JetStream, consumer: Resource, subjects: Iterable[str], maximum: int
+    server: JetStream, consumer: LiveResource, subjects: Iterable[str], maximum: int
 ) -> tuple[int, ...] | None:
     """Return the numbers of all stored messages with such subjects, up to where the consumer has got; None where there are more than `maximum`."""
     ref, last = consumer.ref, counts_of_consumer(consumer).delivered_stream_seq

@@ -14,7 +14,7 @@ from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import Resource, StreamCounts, stream_counts
+from cyborg_infra.model.resources import LiveResource, StreamCounts, stream_counts
 
 NEARLY_COMPLETE_LAG = (
     500  # messages that may still be missing when the origin is fenced: they take a few milliseconds
@@ -79,8 +79,8 @@ async def wait_until_still(server: JetStream, origin: Ref) -> None:
 class _CopyProgress(NamedTuple):
     """An origin and its copy, a moment later; and the number in the origin of the copy's last message."""
 
-    origin: Resource
-    copy: Resource
+    origin: LiveResource
+    copy: LiveResource
     reached: int
 
     @property

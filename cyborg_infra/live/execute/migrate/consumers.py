@@ -29,7 +29,7 @@ from cyborg_infra.model.consumer_position import (
     fits_journal,
 )
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource, Resource
 
 WRITES_IN_FLIGHT = 32
 SERVER_CONSUMER_PREFIXES = ("JS_MIRROR_", "JS_SRC_")  # consumers by which the server itself reads (2.14+)
@@ -65,7 +65,7 @@ async def drain_consumers(
     `room`: in one that lets them have so many messages open, 0 for any number.
     """
 
-    async def position(old: Resource) -> Position:
+    async def position(old: LiveResource) -> Position:
         if old.ref.is_placeholder:
             return saved_position(old)
         desired = readers.get(old.ref.consumer)
@@ -134,7 +134,7 @@ async def stop_consumers(server: JetStream, stream: Ref, options: ApplyOptions) 
 
 
 async def resume_consumers(
-    server: JetStream, stream: Resource, noted: ConsumerPositions, options: ApplyOptions
+    server: JetStream, stream: LiveResource, noted: ConsumerPositions, options: ApplyOptions
 ) -> None:
     """Resume the consumers where they stood. On a workqueue that is with what is stored."""
     found = await _consumers(server, stream.ref)
@@ -191,7 +191,7 @@ async def create_placeholders(
         await _gather(ensure_exists(server, reader) for reader in new_ones)
 
 
-async def _consumers(server: JetStream, stream: Ref) -> list[Resource]:
+async def _consumers(server: JetStream, stream: Ref) -> list[LiveResource]:
     found = await server.consumers(stream)
     return [consumer for consumer in found if not consumer.ref.consumer.startswith(SERVER_CONSUMER_PREFIXES)]
 

@@ -15,7 +15,7 @@ from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.api.messages import MESSAGE_READS_IN_FLIGHT, read_messages
 from cyborg_infra.model.fields import FIELDS, MESSAGE_ID, Config, Kind
 from cyborg_infra.model.ref import Ref, fence_subject
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import LiveResource
 from cyborg_infra.model.units import age
 
 MAX_IDS = 10_000  # of the newest messages; each is read and stored again, some 8,000 a second
@@ -24,7 +24,7 @@ _EFFECT_FIELDS = ("no_ack", "republish", "subject_transform")
 """With one of these what is published on the subject of the fence is not answered, or does not stay there."""
 
 
-def are_ids_unknown(copy: Resource, ingest: Config) -> bool:
+def are_ids_unknown(copy: LiveResource, ingest: Config) -> bool:
     """Return whether the copy, once it takes messages in like this, does not know the ids of what it has."""
     forgetful = "mirror" in copy.config and not copy.get("duplicate_window")
     return forgetful and bool(ingest.get("subjects")) and not any(ingest.get(name) for name in _EFFECT_FIELDS)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cyborg_infra.live.api.copying import require_stream
 from cyborg_infra.live.records.journal import Journal, has_begun
 from cyborg_infra.model.ref import TEMPORARY_PREFIX
-from cyborg_infra.model.resources import Resource, stream_counts
+from cyborg_infra.model.resources import LiveResource, stream_counts
 
 
 class MigrationStage(Enum):
@@ -39,16 +39,16 @@ class MigrationStage(Enum):
 class Observation(NamedTuple):
     """S and T as they are now, or None where there is none."""
 
-    stream: Resource | None
-    temporary: Resource | None
+    stream: LiveResource | None
+    temporary: LiveResource | None
 
     @property
-    def existing_stream(self) -> Resource:
+    def existing_stream(self) -> LiveResource:
         """S, which has to be there. Raises ServerFault."""
         return require_stream(self.stream)
 
     @property
-    def existing_temporary(self) -> Resource:
+    def existing_temporary(self) -> LiveResource:
         """T, which has to be there. Raises ServerFault."""
         return require_stream(self.temporary)
 
@@ -83,14 +83,14 @@ class Observation(NamedTuple):
         return origin.is_fenced and stream_counts(mirror).last_seq > stream_counts(origin).last_seq
 
 
-def _stage_out(source: Resource | None) -> MigrationStage:
+def _stage_out(source: LiveResource | None) -> MigrationStage:
     """Return the stage while T is a copy."""
     if source is None:
         return MigrationStage.SOURCE_LOST
     return MigrationStage.SOURCE_FENCED if source.is_fenced else MigrationStage.COPYING_OUT
 
 
-def _stage_back(target: Resource | None, temporary: Resource) -> MigrationStage:
+def _stage_back(target: LiveResource | None, temporary: LiveResource) -> MigrationStage:
     """Return the stage while T has everything, and S is a copy of it or does not exist."""
     is_rename = not temporary.ref.stream.startswith(TEMPORARY_PREFIX)
     if target is None and temporary.is_fenced:

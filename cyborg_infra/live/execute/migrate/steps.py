@@ -44,7 +44,7 @@ from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, KIND_KEY, OWNER_KEY
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.ref import Ref, temporary_stream
-from cyborg_infra.model.resources import Resource, copy_max_bytes, stream_counts
+from cyborg_infra.model.resources import LiveResource, Resource, copy_max_bytes, stream_counts
 
 COPYABLE_FIELDS = (
     "num_replicas",
@@ -121,7 +121,7 @@ class Migration:
         await self._delete_temporary(journal)
         return True
 
-    def _is_copy_out_unusable(self, stream: Resource, temporary: Resource) -> bool:
+    def _is_copy_out_unusable(self, stream: LiveResource, temporary: LiveResource) -> bool:
         if _is_copy_refused(stream, temporary):
             return True
         if self.is_rename:
@@ -160,7 +160,7 @@ class Migration:
         await self.restore_source(seen)
         await self._update(self.ref, self.desired.config, "updating it")
 
-    async def _restore(self, stream: Resource, journal: Journal | None) -> None:
+    async def _restore(self, stream: LiveResource, journal: Journal | None) -> None:
         if journal is not None and stream.is_fenced:
             with contextlib.suppress(ApiError):  # deny_purge: then a mark stays
                 await delete_end_markers(self.server, stream.ref)
@@ -273,7 +273,7 @@ class Migration:
         journal = await self._stop_consumers(seen.existing_temporary, seen.journal)
         await self._create_target(seen.existing_temporary, journal)
 
-    async def _create_target(self, temporary: Resource, journal: Journal) -> None:
+    async def _create_target(self, temporary: LiveResource, journal: Journal) -> None:
         if self.desired.get("retention") == "workqueue" != journal.retention and journal.positions:
             lowest = min(position.first for position in journal.consumer_positions.positions.values())
             first = await self._position_in_temporary(journal, lowest)
@@ -335,7 +335,7 @@ class Migration:
 
     # What steps are made of.
 
-    async def _stop_consumers(self, stream: Resource, journal: Journal) -> Journal:
+    async def _stop_consumers(self, stream: LiveResource, journal: Journal) -> Journal:
         """Stop all consumers, and record their positions in T's journal."""
         journal = await self._save_pauses(stream.ref, journal)
         paused = strategy_for(self.options.version).pauses
@@ -375,7 +375,7 @@ class Migration:
         for name, until in seen.paused_until.items():
             self.paused.setdefault(name, until)
 
-    def _may_redeliver(self, stream: Resource) -> bool:
+    def _may_redeliver(self, stream: LiveResource) -> bool:
         return any(
             self.options.allowed_redeliveries.get(Ref(stream.ref.stream, name))
             for name in self.consumers_after
@@ -393,7 +393,7 @@ class Migration:
         """Return T's configuration as it is now: it may have changed since it was read."""
         return copying.require_stream(await self.server.info(self.temporary)).config
 
-    async def _accept_publishes(self, copy: Resource) -> None:
+    async def _accept_publishes(self, copy: LiveResource) -> None:
         """Let T take in what S did."""
         await self._accept_with_message_ids(copy, Journal.from_stream(copy).ingest)
 
@@ -401,14 +401,14 @@ class Migration:
     def _target_ingest(self) -> Config:
         return self.desired.config_part(INGEST_FIELDS)
 
-    def _opened(self, copy: Resource, ingest: Config) -> Config:
+    def _opened(self, copy: LiveResource, ingest: Config) -> Config:
         """Return the configuration of the copy as a stream that takes messages in like this."""
         rest = copying.without_copy_fields(copy.config)
         if copy.ref == self.temporary:  # which has nothing of its own
             rest = {name: value for name, value in rest.items() if name not in INGEST_FIELDS}
         return {**rest, **ingest}
 
-    async def _accept_with_message_ids(self, copy: Resource, ingest: Config) -> None:
+    async def _accept_with_message_ids(self, copy: LiveResource, ingest: Config) -> None:
         """Let the copy take messages in, and store the message ids of those that T has, where that can be."""
         unknown = message_ids.are_ids_unknown(copy, ingest)
         admitted = message_ids.config_with_id_subjects(copy.ref, ingest) if unknown else ingest
@@ -475,7 +475,7 @@ class Migration:
     def _copy_method(self) -> CopyMethod:
         return copying.copy_method_for(self.options.version)
 
-    async def _fence_or_hand_over(self, origin: Resource, copy: Resource, ingest: Config) -> None:
+    async def _fence_or_hand_over(self, origin: LiveResource, copy: LiveResource, ingest: Config) -> None:
         """Fence the origin. Where nobody can send again what nobody takes in, open the copy with the same write.
 
         That is DEAD_LETTERS: the server sends a notice once. The copy may lack what the origin took in last; `_carry_rest` has it.
@@ -507,7 +507,7 @@ class Migration:
             kind == StreamKind.DEAD_LETTERS and journal.retention == self.desired.get("retention") == "limits"
         )
 
-    async def _carry_rest(self, origin: Resource, copy: Resource, journal: Journal) -> None:
+    async def _carry_rest(self, origin: LiveResource, copy: LiveResource, journal: Journal) -> None:
         """Store in the open copy what its fenced origin took in after `_fence_or_hand_over` had looked."""
         if journal.handed_over:
             if self.notices is not None:
@@ -518,7 +518,7 @@ class Migration:
                 self.server, origin.ref, copy, journal.handed_over, keeps_numbers=keeps_numbers
             )
 
-    def _fenced(self, stream: Resource) -> Config:
+    def _fenced(self, stream: LiveResource) -> Config:
         """Return its configuration as it takes in nothing but end markers, which its limits do not count: else one would displace the oldest message."""
         unlimited = {
             name: -1 for name in LIMIT_FIELDS if name != "max_bytes" or not self.options.max_bytes_required
@@ -530,14 +530,14 @@ class Migration:
         config = self.desired.config_part(names)
         return config | ({"retention": "limits"} if config["retention"] == "interest" else {})
 
-    def _size_limit(self, origin: Resource) -> dict[str, Any]:
+    def _size_limit(self, origin: LiveResource) -> dict[str, Any]:
         """Return the limit that a copy has where the account asks for one: beyond what it is going to hold. Full all the same, it forgets nothing: it stops."""
         if not self.options.max_bytes_required:
             return {}
         known = origin.get("max_bytes") if origin.ref == temporary_stream(self.ref) else -1
         return {"max_bytes": known if known > 0 else copy_max_bytes(origin, self.desired), "discard": "new"}
 
-    def _is_compatible(self, stream: Resource, method: CopyMethod) -> bool:
+    def _is_compatible(self, stream: LiveResource, method: CopyMethod) -> bool:
         """Return whether S, as it was created, can become what the manifest wants now."""
         held, wanted = stream.normalised(), Resource(self.ref, self._creation_config(method)).normalised()
         if any(held.get(name) and not self.desired.get(name) for name in ENABLE_ONLY_FIELDS):
@@ -557,7 +557,9 @@ class Migration:
         verb, doing = f"STREAM.PURGE.{self.temporary}", f"leaving out what is worked in {self.ref}"
         await write_once(self.server, verb, {"seq": first}, doing=doing, holds=holds)
 
-    async def _create(self, ref: Ref, config: Config, has_begun_empty: Callable[[Resource], bool]) -> None:
+    async def _create(
+        self, ref: Ref, config: Config, has_begun_empty: Callable[[LiveResource], bool]
+    ) -> None:
         body = {"storage": "file", "retention": "limits", "allow_rollup_hdrs": True, **config}
         body |= {"name": ref.stream}
         wanted = Resource(ref, body)
@@ -571,7 +573,7 @@ class Migration:
         """Save a backup of the stream: a server that is killed while it updates it forgets it."""
         await self.options.stream_backups.save(self.server, self._owner, ref)
 
-    async def _lift_limits(self, origin: Resource) -> None:
+    async def _lift_limits(self, origin: LiveResource) -> None:
         if consumer_limits.prevent_copying(origin):
             await self._save_backup(origin.ref)
             await consumer_limits.lift_limits(self.server, origin)
@@ -581,6 +583,6 @@ class Migration:
         await delete(self.server, ref, f"moving {self.ref}: deleting {ref}")
 
 
-def _is_copy_refused(origin: Resource, copy: Resource) -> bool:
+def _is_copy_refused(origin: LiveResource, copy: LiveResource) -> bool:
     """Return whether the server has refused to copy the origin, because of its limits: the copy would ask again only after a while."""
     return consumer_limits.prevent_copying(origin) and is_empty(copy) and not is_empty(origin)
