@@ -3,6 +3,8 @@
 The ceo assigns a task, the cto does it, and its review goes to the cso. The ceo asks devops a question. A deployment is
 announced to three others. One task breaks whoever touches it: it becomes a dead letter, and is replayed once mended.
 
+The names come from `messaging.py`, which `cyborg-infra export python organisation.yaml --out .` has written.
+
     python examples/organisation.py     on a server of its own
     python examples/organisation.py --server nats://...     on yours
 """
@@ -21,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import nats
+from messaging import CONSUMERS, EVENTS, EVERY_ROLE, ROLES, Bucket, RoleName, Task
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NothingCame
 from nats.js.errors import KeyNotFoundError
 
-ORG = "mini"
+TASK_STATE: Bucket = "mini-tasks"
 MANIFEST = Path(__file__).with_name("organisation.yaml")
 HEARTBEAT = 60
 """Seconds; `ack_wait` is half an hour."""
@@ -36,7 +39,7 @@ Work = Callable[["Agent", dict[str, Any]], Awaitable[None]]
 class Agent:
     """One role at work: it pulls its tasks, says how they go, and hands on what comes after them."""
 
-    def __init__(self, connection: Client, role: str, work: Work) -> None:
+    def __init__(self, connection: Client, role: RoleName, work: Work) -> None:
         self.role = role
         self._connection = connection
         self._stream = connection.jetstream()
@@ -44,8 +47,8 @@ class Agent:
 
     async def run(self) -> None:
         """Works until it is cancelled."""
-        stream = f"AGENT_{self.role.upper()}_TASKS"
-        tasks = await self._stream.pull_subscribe_bind(f"{self.role}-worker", stream=stream)
+        worker = ROLES[self.role].consumers["worker"]
+        tasks = await self._stream.pull_subscribe_bind(worker.name, stream=worker.stream)
         while True:
             try:
                 (message,) = await tasks.fetch(1, timeout=5)
@@ -79,7 +82,7 @@ class Agent:
 
     async def standing(self, task_id: str) -> tuple[str, int]:
         """Return the status in the task's document, and its revision; a task without one is assigned."""
-        documents = await self._stream.key_value(f"{ORG}-tasks")
+        documents = await self._stream.key_value(TASK_STATE)
         try:
             entry = await documents.get(task_id)
         except KeyNotFoundError:
@@ -94,9 +97,9 @@ class Agent:
         previous, revision = await self.standing(task_id)
         told = {"task_id": task_id, "agent": self.role, "status": status, "previous_status": previous}
         body = json.dumps(told | {"timestamp": now()}).encode()
-        documents = await self._stream.key_value(f"{ORG}-tasks")
+        documents = await self._stream.key_value(TASK_STATE)
         await documents.update(task_id, body, last=revision)
-        await self._connection.publish(f"{ORG}.agents.{self.role}.status", body)
+        await self._connection.publish(ROLES[self.role].subjects["status"], body)
 
 
 async def still_working(message: Msg) -> None:
@@ -111,9 +114,9 @@ async def publish(stream: Any, subject: str, task: dict[str, Any]) -> None:
     await stream.publish(subject, json.dumps(task).encode(), headers={"Nats-Msg-Id": task["task_id"]})
 
 
-def assignment(role: str, task_id: str, title: str, **more: Any) -> tuple[str, dict[str, Any]]:
+def assignment(role: RoleName, task_id: str, title: str, **more: Any) -> tuple[str, dict[str, Any]]:
     """Return the subject and the content of a task for `role`."""
-    task = {
+    task: Task = {
         "task_id": task_id,
         "type": "feature_implementation",
         "title": title,
@@ -123,7 +126,7 @@ def assignment(role: str, task_id: str, title: str, **more: Any) -> tuple[str, d
         "priority": "normal",
         "lifecycle": {"status": "assigned", "assigned_at": now()},
     }
-    return f"{ORG}.agents.{role}.tasks", task | more
+    return ROLES[role].subjects["tasks"], {**task, **more}
 
 
 async def think(agent: Agent, task: dict[str, Any]) -> None:
@@ -165,13 +168,11 @@ async def story(url: str) -> None:
         async def answer(message: Msg) -> None:
             await message.respond(json.dumps({"status": "healthy"}).encode())
 
-        await connection.subscribe(f"{ORG}.agents.*.status", cb=hear)
-        await connection.subscribe(f"{ORG}.agents.devops.requests", cb=answer)
+        await connection.subscribe(EVERY_ROLE["status"], cb=hear)
+        await connection.subscribe(ROLES["devops"].subjects["requests"], cb=answer)
         stumbling = Stumbling()
-        agents = [
-            asyncio.create_task(Agent(connection, role, work).run())
-            for role, work in (("cto", think), ("cso", review), ("backend", stumbling.work))
-        ]
+        at_work: dict[RoleName, Work] = {"cto": think, "cso": review, "backend": stumbling.work}
+        agents = [asyncio.create_task(Agent(connection, role, work).run()) for role, work in at_work.items()]
         try:
             await a_task_and_its_review(stream, heard)
             await a_question(connection)
@@ -198,17 +199,16 @@ async def a_task_and_its_review(stream: Any, heard: asyncio.Queue[str]) -> None:
 async def a_question(connection: Client) -> None:
     """Asked on `requests`, which no stream stores: so it is the agent that answers."""
     question = {"type": "query", "question": "Is staging healthy?", "reply_timeout_seconds": 5}
-    reply = await connection.request(
-        f"{ORG}.agents.devops.requests", json.dumps(question).encode(), timeout=5
-    )
+    asked = ROLES["devops"].subjects["requests"]
+    reply = await connection.request(asked, json.dumps(question).encode(), timeout=5)
     say(f"devops answers: {json.loads(reply.data)['status']}")
 
 
 async def a_deployment(connection: Client) -> None:
     """An event is for whoever listens at that moment."""
-    listeners = [await connection.subscribe(f"{ORG}.events.deploy.complete") for _ in range(3)]
+    listeners = [await connection.subscribe(EVENTS["deploy.complete"]) for _ in range(3)]
     event = {"service": "web", "version": "2.0", "environment": "staging", "timestamp": now()}
-    await connection.publish(f"{ORG}.events.deploy.complete", json.dumps(event).encode())
+    await connection.publish(EVENTS["deploy.complete"], json.dumps(event).encode())
     for role, listener in zip(("backend", "frontend", "marketing"), listeners, strict=True):
         deployed = json.loads((await listener.next_msg(timeout=5)).data)
         say(f"{role} hears of {deployed['service']} {deployed['version']}")
@@ -217,7 +217,8 @@ async def a_deployment(connection: Client) -> None:
 async def a_dead_letter(stream: Any, heard: asyncio.Queue[str], stumbling: Stumbling, url: str) -> None:
     """Three failures are enough for the server; a person mends what was wrong, and replays it."""
     await publish(stream, *assignment("backend", "t-poison", "Parse the file that nobody can parse"))
-    alerts = await stream.pull_subscribe_bind("dead-letter-alerts", stream="DEAD_LETTERS")
+    reader = CONSUMERS["dead_letter_alerts"]
+    alerts = await stream.pull_subscribe_bind(reader.name, stream=reader.stream)
     (alert,) = await alerts.fetch(1, timeout=30)
     await alert.ack_sync()
     letters = json.loads(await command("dlq", "list", url))["dead_letters"]

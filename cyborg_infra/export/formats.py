@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cyborg_infra.export import nack, nats, terraform
+from cyborg_infra.export import nack, nats, python, terraform, typescript
 from cyborg_infra.export.exported import Format
 
 FORMATS: Mapping[str, Format] = {
@@ -26,5 +26,7 @@ FORMATS: Mapping[str, Format] = {
         nack.SETTINGS,
         configures=True,
     ),
+    "python": Format("a Python module of names and types, for agents", python.write),
+    "typescript": Format("a TypeScript module of names and types, for agents", typescript.write),
 }
 """By the word that names it on the command line."""

@@ -44,3 +44,9 @@ def test_the_miniature_organisation_lives_through_its_day(
     (project / "published.jsonl").write_bytes(lines)
     assert cli("message", "check", "published.jsonl").err == ""
     assert len(messages) > 15
+
+
+def test_the_names_of_the_example_are_those_of_its_manifest(cli: Cli) -> None:
+    folder = EXAMPLE.parent
+    ended = cli("export", "python", folder / "organisation.yaml", "--out", folder, "--check")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
