@@ -74,7 +74,6 @@ def command(
         confirm(f"Do you want to perform these {actions} actions?", "yes", yes=yes)
     perform(
         plans,
-        requests,
         server,
         allow=allow or (),
         drain=drain,

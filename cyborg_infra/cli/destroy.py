@@ -72,7 +72,6 @@ def command(
         confirm(question, wanted.owner, yes=confirmed == wanted.owner)
     perform(
         [found],
-        [wanted],
         server,
         allow=accepted,
         lock=lock,

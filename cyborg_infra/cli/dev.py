@@ -53,9 +53,8 @@ def command(
         server = stack.enter_context(provision.embedded_server(directory, port))
         target = provision.resolve(provision.Flags(server=server.url, no_context=True), {})
         found = provision.plan(wanted, target)
-        outcomes = (
-            provision.apply(found, wanted, target, allow=(HazardName.ENVIRONMENT_CHANGE,)) if found else []
-        )
+        request = provision.ApplyRequest(found, allow=(HazardName.ENVIRONMENT_CHANGE,))
+        outcomes = provision.apply(request, target) if found else []
         out = console.stdout(no_color=no_color)
         out.print(text.applied(outcomes))
         if any(outcome.status is not ResultStatus.SUCCEEDED for outcome in outcomes):

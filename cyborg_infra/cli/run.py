@@ -59,7 +59,6 @@ def _in_short(plan: Plan, refused: PlanRefused) -> Problem:
 
 def perform(
     plans: Sequence[Plan],
-    requests: Sequence[provision.PlanRequest],
     target: provision.Target,
     *,
     allow: Sequence[str],
@@ -71,12 +70,12 @@ def perform(
 ) -> None:
     """Apply each plan and print its outcomes, in the words of `command`. Exits 1 unless every change is done; after one that is not no other plan is begun."""
     answers: list[dict[str, Any]] = []
-    waiting = list(zip(plans, requests, strict=True))
+    waiting = list(plans)
     succeeded = True
     while waiting and succeeded:
-        plan, request = waiting.pop(0)
+        plan = waiting.pop(0)
         try:
-            outcomes = _apply(plan, request, target, allow=allow, lock=lock, drain=drain, no_color=no_color)
+            outcomes = _apply(plan, target, allow=allow, lock=lock, drain=drain, no_color=no_color)
         except CyborgError as error:
             if len(plans) > 1:
                 _tell_of_the_others(error, answers, waiting, output=output, no_color=no_color)
@@ -100,7 +99,7 @@ def perform(
 def _tell_of_the_others(
     error: CyborgError,
     answers: list[dict[str, Any]],
-    waiting: Sequence[tuple[Plan, provision.PlanRequest]],
+    waiting: Sequence[Plan],
     *,
     output: Format,
     no_color: bool,
@@ -116,14 +115,13 @@ def _tell_of_the_others(
         raise typer.Exit(error.exit_code) from None
 
 
-def _warn_of_waiting(waiting: Sequence[tuple[Plan, provision.PlanRequest]]) -> None:
+def _warn_of_waiting(waiting: Sequence[Plan]) -> None:
     if waiting:
-        warn(f"not begun: {', '.join(request.owner for _, request in waiting)}")
+        warn(f"not begun: {', '.join(plan.org for plan in waiting)}")
 
 
 def _apply(
     plan: Plan,
-    request: provision.PlanRequest,
     target: provision.Target,
     *,
     allow: Sequence[str],
@@ -138,10 +136,8 @@ def _apply(
         return []
     warnings: list[str] = []
     with progress.bar(console.stderr(no_color=no_color), len(plan.changes)) as (tell, waits):
-        outcomes = provision.apply(
+        request = provision.ApplyRequest(
             plan,
-            request,
-            target,
             allow=allow,
             drain_timeout=drain,
             lock_timeout=lock,
@@ -149,5 +145,6 @@ def _apply(
             on_wait=waits,
             on_warning=warnings.append,
         )
+        outcomes = provision.apply(request, target)
     warn(*warnings)
     return outcomes

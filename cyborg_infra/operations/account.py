@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.live.connection.target import Flags, Target, resolve
@@ -18,12 +18,22 @@ from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.status import OrgStatus
 from cyborg_infra.operations import provision
 from cyborg_infra.operations import status as statuses
-from cyborg_infra.operations.provision import ApplyKeywords
 
 if TYPE_CHECKING:  # asyncio and nats cost 100 ms: who loads a manifest needs neither
     from cyborg_infra.live.api.jetstream import JetStream
 
 Result = TypeVar("Result")
+
+
+class ApplyKeywords(TypedDict, total=False):
+    """The keyword arguments of `Account.apply`."""
+
+    allow: Collection[str]
+    drain_timeout: float
+    lock_timeout: float | None
+    on_outcome: Callable[[Outcome], None]
+    on_wait: Callable[[str], None]
+    on_warning: Callable[[str], None]
 
 
 class Account:
@@ -82,32 +92,21 @@ class Account:
         """
         import asyncio
 
-        if plan.request is None:
-            raise ValueError(
-                "a plan is applied that was made by `plan`, and not one that was read from a file"
-            )
         if isinstance(allow, str):
             raise ValueError(f"allow takes several names: allow={{{allow!r}}}")  # noqa: TRY004 - as for a wrong name
-        allowed = {HazardName(name) for name in allow}
+        request = provision.ApplyRequest(
+            plan,
+            allow={HazardName(name) for name in allow},
+            drain_timeout=drain_timeout,
+            lock_timeout=lock_timeout,
+            on_outcome=on_outcome,
+            on_wait=on_wait,
+            on_warning=on_warning,
+        )
         if not plan and not provision.needs_record(plan):
             return []
         interrupt = provision.Interrupt()
-        work = asyncio.create_task(
-            provision.apply_on(
-                self._server,
-                plan,
-                plan.request,
-                provision.ApplyRequest(
-                    allow=allowed,
-                    drain_timeout=drain_timeout,
-                    lock_timeout=lock_timeout,
-                    on_outcome=on_outcome,
-                    on_wait=on_wait,
-                    on_warning=on_warning,
-                ),
-                interrupt,
-            )
-        )
+        work = asyncio.create_task(provision.apply_on(self._server, request, interrupt))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING
 
 from cyborg_infra import __version__
 from cyborg_infra.core.desired.expand import expand
@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # asyncio and nats cost 100 ms: `show` and `validate` need ne
     from cyborg_infra.live.records.lease import Holder
 
 __all__ = [
+    "ApplyRequest",
     "Flags",
     "PlanRequest",
     "Target",
@@ -133,28 +134,21 @@ async def plan_on(server: JetStream, request: PlanRequest) -> Plan:
     return await _with_permissions(server, await _make_plan(server, request))
 
 
-def apply(
-    plan: Plan,
-    request: PlanRequest,
-    target: Target,
-    **options: Unpack[ApplyKeywords],
-) -> list[Outcome]:
-    """Apply the plan as `apply_on` does, with the options of an `ApplyRequest`. Ctrl-C, SIGTERM and SIGHUP interrupt it; a second one ends it at once, and so does the first before anything is written."""
+def apply(request: ApplyRequest, target: Target) -> list[Outcome]:
+    """Apply a plan as `apply_on` does. Ctrl-C, SIGTERM and SIGHUP interrupt it; a second one ends it at once, and so does the first before anything is written."""
     from cyborg_infra.operations.event_loop import run_coroutine
 
     interrupt = Interrupt()
 
     async def run_apply() -> list[Outcome]:
         async with _connect(target) as server:
-            return await apply_on(server, plan, request, ApplyRequest(**options), interrupt)
+            return await apply_on(server, request, interrupt)
 
     return run_coroutine(run_apply(), interrupt.request)
 
 
-async def apply_on(
-    bare: JetStream, plan: Plan, request: PlanRequest, asked: ApplyRequest, interrupt: Interrupt
-) -> list[Outcome]:
-    """Apply the plan by way of a connection that there is. Returns one outcome per change.
+async def apply_on(bare: JetStream, request: ApplyRequest, interrupt: Interrupt) -> list[Outcome]:
+    """Apply a plan by way of a connection that there is. Returns one outcome per change.
 
     Reads the server again first: raises PlanStale if it is no longer as planned, and PlanRefused for what may
     be lost and is not allowed, or is made anew and not accepted by the server; nothing is written then. At the end it reads back: what the server does not
@@ -168,57 +162,64 @@ async def apply_on(
     from cyborg_infra.live.records.lease import lease
     from cyborg_infra.live.records.stream_backups import restore_forgotten_streams
 
-    async with lease(bare, request.owner, wait=asked.lock_timeout) as server:
-        await restore_forgotten_streams(server, request.owner)
-        now = await _allowed(server, request, plan, asked.allow)
+    owner = request.plan.org
+    async with lease(bare, owner, wait=request.lock_timeout) as server:
+        await restore_forgotten_streams(server, owner)
+        now = await _allowed(server, request)
         interrupt.has_begun = True
         learned = await rehearse(
             server,
             rehearsal.plan_rehearsals(now),
-            rehearsal.leftover_rehearsals(now.live or LiveState(), request.owner),
+            rehearsal.leftover_rehearsals(now.live or LiveState(), owner),
             now.server_info.limits if now.server_info else Limits(),
         )
         now = with_learned_values(now, learned)
-        await save_applied_record(server, request.owner, last_applied.record_at_start(now, __version__))
-        options = _apply_options(server, request, plan, now, asked, interrupt)
+        await save_applied_record(server, owner, last_applied.record_at_start(now, __version__))
+        options = _apply_options(server, request, now, interrupt)
         outcomes = list[Outcome]()
         try:
             async with contextlib.aclosing(run_plan(server, now, options)) as ended:
                 async for outcome in ended:
-                    asked.on_outcome(outcome)
+                    request.on_outcome(outcome)
                     outcomes.append(outcome)
         finally:
             await options.ack_listener.close()
-        return await _ended(server, request, now, outcomes, asked.on_warning)
+        return await _ended(server, request, now, outcomes)
 
 
-class ApplyKeywords(TypedDict, total=False):
-    """The fields of an `ApplyRequest`, as keyword arguments."""
-
-    allow: Collection[str]
-    drain_timeout: float
-    lock_timeout: float | None
-    on_outcome: Callable[[Outcome], None]
-    on_wait: Callable[[str], None]
-    on_warning: Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ApplyRequest:
-    """What the user asks of an apply: which hazards are allowed, how long it may wait, and who hears what.
+    """What the user asks of an apply: which plan, which hazards are allowed, how long it may wait, and who hears what.
 
-    `allow` are names of hazards. A consumer is replaced once nobody works on its messages, after at most `drain_timeout`
-    seconds. The organisation's lease is held meanwhile if `lock_timeout` says how many seconds to wait for it.
-    `on_outcome` hears of each change as it ends, `on_wait` in words of what takes long, `on_warning` if the account cannot
-    remember that it was applied.
+    The plan is one that `plan` has made: it knows what was asked for, and is made again. `allow` are names of hazards. A
+    consumer is replaced once nobody works on its messages, after at most `drain_timeout` seconds. The organisation's lease
+    is held meanwhile if `lock_timeout` says how many seconds to wait for it. `on_outcome` hears of each change as it ends,
+    `on_wait` in words of what takes long, `on_warning` if the account cannot remember that it was applied. Raises
+    ValueError for a plan that was read from a file.
     """
 
+    plan: Plan
+    _: KW_ONLY
     allow: Collection[str] = ()
     drain_timeout: float = 60.0
     lock_timeout: float | None = None
     on_outcome: Callable[[Outcome], None] = lambda _: None
     on_wait: Callable[[str], None] = lambda _: None
     on_warning: Callable[[str], None] = lambda _: None
+    plan_request: PlanRequest = field(init=False)
+    """What the plan was asked for."""
+
+    def __post_init__(self) -> None:
+        if self.plan.request is None:
+            raise ValueError(
+                "a plan is applied that was made by `plan`, and not one that was read from a file"
+            )
+        object.__setattr__(self, "plan_request", self.plan.request)
+
+    @property
+    def announced(self) -> Plan:
+        """The plan whose costs were reviewed."""
+        return self.plan_request.announced(self.plan)
 
 
 class Interrupt:
@@ -238,39 +239,32 @@ class Interrupt:
         return self.has_begun
 
 
-async def _allowed(server: JetStream, request: PlanRequest, plan: Plan, allow: Collection[str]) -> Plan:
+async def _allowed(server: JetStream, request: ApplyRequest) -> Plan:
     """Return what is to be done now: as planned, and allowed. Raises PlanStale and PlanRefused."""
-    now = await _make_plan(server, request, expected=plan)
-    refuse_unless_same(plan, now)
-    refuse_unless_allowed(replace(now, forbidden=plan.forbidden), allow)
-    refuse_unless_shown(request.announced(plan), now)
+    now = await _make_plan(server, request.plan_request, expected=request.plan)
+    refuse_unless_same(request.plan, now)
+    refuse_unless_allowed(replace(now, forbidden=request.plan.forbidden), request.allow)
+    refuse_unless_shown(request.announced, now)
     return now
 
 
-def _apply_options(
-    server: JetStream,
-    request: PlanRequest,
-    plan: Plan,
-    now: Plan,
-    asked: ApplyRequest,
-    interrupt: Interrupt,
-) -> ApplyOptions:
+def _apply_options(server: JetStream, request: ApplyRequest, now: Plan, interrupt: Interrupt) -> ApplyOptions:
     """Return how what makes room for another is replaced: with what the plan that was shown has announced."""
     from cyborg_infra.live.execute.consumer.options import ApplyOptions
 
     return ApplyOptions(
         version=_server_version(now),
-        drain_timeout=asked.drain_timeout,
-        allowed_redeliveries=request.announced(plan).announced_redeliveries,
-        on_wait=asked.on_wait,
+        drain_timeout=request.drain_timeout,
+        allowed_redeliveries=request.announced.announced_redeliveries,
+        on_wait=request.on_wait,
         max_bytes_required=now.server_info is not None and now.server_info.limits.max_bytes_required,
-        archive_dead_letters=_dead_letter_store(server, request).archive_of_stream,
+        archive_dead_letters=_dead_letter_store(server, request.plan_request).archive_of_stream,
         is_interrupted=interrupt.is_requested,
     )
 
 
 async def _ended(
-    server: JetStream, request: PlanRequest, now: Plan, outcomes: list[Outcome], warn: Callable[[str], None]
+    server: JetStream, request: ApplyRequest, now: Plan, outcomes: list[Outcome]
 ) -> list[Outcome]:
     """Return the outcomes as they read back; where all is done, the account remembers what there is."""
     from cyborg_infra.live.records.last_applied import save_applied_record
@@ -279,11 +273,11 @@ async def _ended(
         return outcomes
     if outcomes:
         try:
-            outcomes, now = await _read_back(server, request, outcomes)
+            outcomes, now = await _read_back(server, request.plan_request, outcomes)
         except (ServerFault, SnapshotIncomplete) as error:
             return fail_unverified(outcomes, error)
     ended = last_applied.record_at_end(now, __version__, changed=bool(outcomes))
-    await save_applied_record(server, request.owner, ended, warn)
+    await save_applied_record(server, request.plan.org, ended, request.on_warning)
     return outcomes
 
 

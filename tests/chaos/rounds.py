@@ -278,13 +278,10 @@ class Chaos:
                     stack.callback(lambda: self.report.faults.update([next_step.fault] if happened else []))
                 self.report.applied += 1
                 outcomes = provision.apply(
-                    plan,
-                    wanted,
+                    provision.ApplyRequest(
+                        plan, allow=allowed, drain_timeout=DRAIN, lock_timeout=LOCK, on_outcome=self._tell
+                    ),
                     self._target,
-                    allow=allowed,
-                    drain_timeout=DRAIN,
-                    lock_timeout=LOCK,
-                    on_outcome=self._tell,
                 )
         except Killed:
             return ApplyResult(request, kinds, "not begun" if costly else "tool killed")

@@ -90,7 +90,7 @@ class Scenario:
         self, request: provision.PlanRequest, plan: Plan | None = None, allow: Sequence[str] = EVERY_HAZARD
     ) -> list[Outcome]:
         return provision.apply(
-            plan or self.plan(request), request, self.target, allow=allow, drain_timeout=DRAIN
+            provision.ApplyRequest(plan or self.plan(request), allow=allow, drain_timeout=DRAIN), self.target
         )
 
     def converge(self, manifest: str, env: str | None = None, *, prune: bool = False) -> None:

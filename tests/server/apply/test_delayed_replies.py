@@ -77,12 +77,13 @@ def test_no_answer_to_any_write_comes_in_time(
                 assert actions.get(STREAM) == stream
                 assert set(Action) - {Action.ADOPT, Action.IMPOSSIBLE} <= {*actions.values()}
                 outcomes = provision.apply(
-                    plan,
-                    wish,
+                    provision.ApplyRequest(
+                        plan,
+                        allow=("stops-capture", "mass-change", *(["deletes-messages"] if stream else [])),
+                        drain_timeout=5,
+                        lock_timeout=5,
+                    ),
                     slowly,
-                    allow=("stops-capture", "mass-change", *(["deletes-messages"] if stream else [])),
-                    drain_timeout=5,
-                    lock_timeout=5,
                 )
                 assert [outcome for outcome in outcomes if outcome.status is not ResultStatus.SUCCEEDED] == []
                 seen = len(publisher.acknowledged)

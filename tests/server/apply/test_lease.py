@@ -242,12 +242,8 @@ def test_an_apply_that_stood_still_at_any_write_changes_nothing_of_what_came_aft
             plan = scene.plan(wish)
             apply = partial(
                 provision.apply,
-                plan,
-                wish,
+                provision.ApplyRequest(plan, allow=EVERY_HAZARD, drain_timeout=0.2, lock_timeout=5),
                 scene.target,
-                allow=EVERY_HAZARD,
-                drain_timeout=0.2,
-                lock_timeout=5,
             )
             standing.append(found := Standing(number, apply))
             with faults.context() as patched:
@@ -312,11 +308,13 @@ def test_an_apply_that_finds_the_lease_taken_changes_nothing(server: Any, tmp_pa
                 lease(JetStream(held, scene.target), wish.owner, wait=0),
             ):
                 with pytest.raises(LeaseHeld):
-                    await asyncio.to_thread(provision.apply, plan, wish, scene.target, lock_timeout=0)
+                    await asyncio.to_thread(
+                        provision.apply, provision.ApplyRequest(plan, lock_timeout=0), scene.target
+                    )
 
         asyncio.run(hold())
         assert scene.refs() == ["KV_cyborg-infra"]
-        assert provision.apply(plan, wish, scene.target, lock_timeout=0)
+        assert provision.apply(provision.ApplyRequest(plan, lock_timeout=0), scene.target)
         assert not scene.plan(wish)
 
 

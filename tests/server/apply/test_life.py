@@ -78,7 +78,9 @@ def lived(scenario: Scenario, text: str, allow: Sequence[str] = ()) -> dict[str,
     """Return what an apply to this manifest did; everything that it planned, and nothing is left to do."""
     wish = scenario.request(text, prune=True)
     plan = scenario.plan(wish)
-    outcomes = provision.apply(plan, wish, scenario.target, allow=allow, drain_timeout=10, lock_timeout=10)
+    outcomes = provision.apply(
+        provision.ApplyRequest(plan, allow=allow, drain_timeout=10, lock_timeout=10), scenario.target
+    )
     assert [outcome for outcome in outcomes if outcome.status is not ResultStatus.SUCCEEDED] == []
     assert not scenario.plan(wish)
     return {str(change.ref): change.action for change in plan.changes}
@@ -120,7 +122,9 @@ def assert_ends_with_nothing(scenario: Scenario, directory: Path) -> None:
     end = provision.destroy_request(str(directory / "org.yaml"))
     plan = scenario.plan(end)
     assert HazardName.DELETES_MESSAGES in {hazard.name for hazard in plan.hazards}
-    outcomes = provision.apply(plan, end, scenario.target, allow=EVERY_HAZARD, lock_timeout=10)
+    outcomes = provision.apply(
+        provision.ApplyRequest(plan, allow=EVERY_HAZARD, lock_timeout=10), scenario.target
+    )
     assert {outcome.status for outcome in outcomes} == {ResultStatus.SUCCEEDED}
     assert scenario.refs() == ["KV_cyborg-infra"]
     assert scenario.info("KV_cyborg-infra")["state"]["messages"] == 0

@@ -104,7 +104,7 @@ def test_after_a_cut_at_any_write_status_tells_and_the_next_apply_goes_on(
         with faults.context() as patched:
             cut = Cut(number, patched)
             outcomes = provision.apply(
-                plan, wish, scenario.target, allow=sorted(allowed), drain_timeout=DRAIN
+                provision.ApplyRequest(plan, allow=sorted(allowed), drain_timeout=DRAIN), scenario.target
             )
         if not cut.happened:
             assert number > 2
@@ -113,7 +113,8 @@ def test_after_a_cut_at_any_write_status_tells_and_the_next_apply_goes_on(
         assert told(scenario, case.after)
         again = scenario.request(case.then or case.after, prune=not case.then)
         outcomes = provision.apply(
-            scenario.plan(again), again, scenario.target, allow=sorted(allowed), drain_timeout=DRAIN
+            provision.ApplyRequest(scenario.plan(again), allow=sorted(allowed), drain_timeout=DRAIN),
+            scenario.target,
         )
         assert [each for each in outcomes if each.status is not ResultStatus.SUCCEEDED] == []
         assert not scenario.plan(again)

@@ -179,7 +179,7 @@ def test_what_a_server_has_not_heard_of_is_read_again_before_it_has_failed(
 
     monkeypatch.setattr(JetStream, "snapshot", snapshot)
     faults.waits(REREAD_BACKOFF_SECONDS=(0.1, 0.1))
-    outcomes = provision.apply(plan, wish, scenario.target)
+    outcomes = provision.apply(provision.ApplyRequest(plan), scenario.target)
     assert {outcome.status for outcome in outcomes} == {
         ResultStatus.SUCCEEDED if times == 1 else ResultStatus.FAILED
     }

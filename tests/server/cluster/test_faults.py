@@ -300,7 +300,8 @@ def applied(scenario: Scenario, request: provision.PlanRequest) -> End:
         plan = scenario.plan(request)
         announced = sum(hazard.count for hazard in plan.hazards if hazard.name is HazardName.REPEATS_WORK)
         outcomes = provision.apply(
-            plan, request, scenario.target, allow=EVERY_HAZARD, drain_timeout=DRAIN, lock_timeout=0
+            provision.ApplyRequest(plan, allow=EVERY_HAZARD, drain_timeout=DRAIN, lock_timeout=0),
+            scenario.target,
         )
     except CyborgError as error:
         return End(False, [str(problem) for problem in error.problems])
@@ -372,12 +373,8 @@ def test_without_a_quorum_an_apply_says_so_and_nothing_is_lost(
             Death(patched, writes[len(writes) // 2], "before", lambda: cluster.kill(*cluster.servers[1:]))
             plan = scene.plan(scene.request(text))
             outcomes = provision.apply(
-                plan,
-                scene.request(text),
+                provision.ApplyRequest(plan, allow=EVERY_HAZARD, drain_timeout=DRAIN, lock_timeout=0),
                 scene.target,
-                allow=EVERY_HAZARD,
-                drain_timeout=DRAIN,
-                lock_timeout=0,
             )
         assert [outcome.change for outcome in outcomes if outcome.status is ResultStatus.FAILED]
         assert {outcome.problem.code for outcome in outcomes if outcome.problem} <= UNKNOWN
@@ -460,7 +457,7 @@ def test_scaling_waits_for_every_copy_and_says_so(cluster: Cluster) -> None:
             if "2 of 3 copies current" in sentence:
                 cluster.restore()
 
-        outcomes = provision.apply(plan, scene.request(manifest()), scene.target, on_wait=waits)
+        outcomes = provision.apply(provision.ApplyRequest(plan, on_wait=waits), scene.target)
         assert [outcome.problem for outcome in outcomes if outcome.problem] == []
         assert cluster.down == []
         assert not [ref for ref in lagging(scene) if "/" not in ref]

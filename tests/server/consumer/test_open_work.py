@@ -172,7 +172,9 @@ def agents_at_work(role: Role, draw: random.Random, number: int) -> Handed:
 def applied(role: Role, drain: float = DRAIN, allow: Sequence[str] = ()) -> tuple[Plan, list[Outcome]]:
     wish = role.scene.request(role.manifest)
     plan = role.scene.plan(wish)
-    return plan, provision.apply(plan, wish, role.scene.target, allow=allow, drain_timeout=drain)
+    return plan, provision.apply(
+        provision.ApplyRequest(plan, allow=allow, drain_timeout=drain), role.scene.target
+    )
 
 
 def assert_done(outcomes: Sequence[Outcome]) -> None:
@@ -547,7 +549,9 @@ def test_what_agents_answer_after_a_rename_comes_again_only_if_that_was_announce
             before = _as_before(role)
             before.publish(1)  # and it is taken before the apply
             late += before.pull(1)
-        outcomes = provision.apply(plan, wish, scene.target, allow=["repeats-work"], drain_timeout=DRAIN)
+        outcomes = provision.apply(
+            provision.ApplyRequest(plan, allow=["repeats-work"], drain_timeout=DRAIN), scene.target
+        )
         failed = [outcome.problem for outcome in outcomes if outcome.status is ResultStatus.FAILED]
         if not allowed:
             assert [problem.code for problem in failed if problem] == ["not-drained"]
@@ -630,7 +634,9 @@ def test_before_2_11_no_more_comes_again_than_was_announced(
         for _ in range(4):  # behind the open one another 40 are done before anybody allows it
             for task in role.pull(10):
                 role.say(task, b"+ACK")
-        outcomes = provision.apply(plan, wish, scene.target, allow=["repeats-work"], drain_timeout=DRAIN)
+        outcomes = provision.apply(
+            provision.ApplyRequest(plan, allow=["repeats-work"], drain_timeout=DRAIN), scene.target
+        )
         (problem,) = (outcome.problem for outcome in outcomes if outcome.status is ResultStatus.FAILED)
         assert problem
         assert problem.code == "not-drained"
@@ -701,10 +707,12 @@ def test_before_2_11_what_has_used_up_its_deliveries_holds_no_change_up(
             if dies:
                 with faults.context() as patched, contextlib.suppress(Killed):
                     patched.intercept(slowed_by_one_who_dies)
-                    provision.apply(plan, wish, scene.target, allow=allow)
+                    provision.apply(provision.ApplyRequest(plan, allow=allow), scene.target)
                 assert scene.config(role.ref)["max_ack_pending"] == 1
                 plan = scene.plan(wish)
-            outcomes = provision.apply(plan, wish, scene.target, allow=allow, drain_timeout=30)
+            outcomes = provision.apply(
+                provision.ApplyRequest(plan, allow=allow, drain_timeout=30), scene.target
+            )
         finally:
             ended.set()
             agent.join()

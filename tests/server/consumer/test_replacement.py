@@ -85,7 +85,8 @@ def replaced(scenario: Scenario, text: str, **options: Any) -> list[Outcome]:
     plan = scenario.plan(wish)
     assert [(str(change.ref), change.action) for change in plan.changes] == [(WORKER, Action.REPLACE)]
     return provision.apply(
-        plan, wish, scenario.target, allow=["repeats-work"] if plan.hazards else [], **options
+        provision.ApplyRequest(plan, allow=["repeats-work"] if plan.hazards else [], **options),
+        scenario.target,
     )
 
 
@@ -213,7 +214,9 @@ def busily_replaced(scenario: Scenario, text: str) -> int:
     while plan := scenario.plan(wish):
         announced += sum(hazard.count for hazard in plan.hazards)
         assert {hazard.name for hazard in plan.hazards} <= {HazardName.REPEATS_WORK}
-        outcomes = provision.apply(plan, wish, scenario.target, allow=["repeats-work"], drain_timeout=20)
+        outcomes = provision.apply(
+            provision.ApplyRequest(plan, allow=["repeats-work"], drain_timeout=20), scenario.target
+        )
         problems = {outcome.problem.code for outcome in outcomes if outcome.problem}
         assert problems <= {"at-work"}  # between two pulls it seemed to be idle
     return announced
@@ -297,7 +300,9 @@ def test_before_2_11_what_comes_while_a_stopped_consumer_waits_for_the_next_appl
             plan = scene.plan(wish)
             announced += sum(hazard.count for hazard in plan.hazards)
             with killed_at(step, faults, before=False) as written, contextlib.suppress(Killed):
-                provision.apply(plan, wish, scene.target, allow=["repeats-work"], drain_timeout=0.2)
+                provision.apply(
+                    provision.ApplyRequest(plan, allow=["repeats-work"], drain_timeout=0.2), scene.target
+                )
             with contextlib.suppress(queue.Empty, RuntimeError):  # nobody there to hear it any more
                 handed[2][1](b"+ACK", timeout=0.5)
             done.update(number for number, _answer in handed)
@@ -340,7 +345,7 @@ def test_before_2_11_a_consumer_that_was_made_on_an_interest_stream_is_stopped_w
                 answer(b"+ACK")
         wish = scene.request(manifest("limits", max_waiting=7))
         (outcome,) = provision.apply(
-            scene.plan(wish), wish, scene.target, allow=["repeats-work"], drain_timeout=0.1
+            provision.ApplyRequest(scene.plan(wish), allow=["repeats-work"], drain_timeout=0.1), scene.target
         )
         assert outcome.status is ResultStatus.SUCCEEDED
         assert work(scene) == list(range(3, 9))
@@ -454,7 +459,9 @@ def test_work_that_can_neither_end_nor_stay_open_leaves_the_old_consumer_serving
         plan = scene.plan(wish)
         assert plan.hazards == ()
         held = list(pull(scene, 2))
-        outcomes = provision.apply(plan, wish, scene.target, allow=["repeats-work"], drain_timeout=0.1)
+        outcomes = provision.apply(
+            provision.ApplyRequest(plan, allow=["repeats-work"], drain_timeout=0.1), scene.target
+        )
         problems = [outcome.problem for outcome in outcomes if outcome.status is ResultStatus.FAILED]
         assert [problem.code for problem in problems if problem] == ["not-drained"]
         assert "2 messages were still being worked on" in str(problems[0])

@@ -454,7 +454,9 @@ def test_work_that_neither_ends_nor_can_stay_open_leaves_everything_as_it_was(
     fetched(WORKER, 2)(scenario)
     before = scenario.config(STREAM)
     wish = scenario.request(manifest("storage: memory"))
-    outcomes = provision.apply(scenario.plan(wish), wish, scenario.target, drain_timeout=0.2)
+    outcomes = provision.apply(
+        provision.ApplyRequest(scenario.plan(wish), drain_timeout=0.2), scenario.target
+    )
     (problem,) = (outcome.problem for outcome in outcomes if outcome.problem)
     assert problem.code == "not-drained"
     assert "they cannot stay open: nobody hears it" in problem.message

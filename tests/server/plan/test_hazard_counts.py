@@ -129,7 +129,9 @@ def planned(
     assert plan.blocking_problems == ()
 
     def apply() -> None:
-        outcomes = provision.apply(plan, wish, scenario.target, allow=EVERY_HAZARD, drain_timeout=drain)
+        outcomes = provision.apply(
+            provision.ApplyRequest(plan, allow=EVERY_HAZARD, drain_timeout=drain), scenario.target
+        )
         assert [outcome for outcome in outcomes if outcome.status is not ResultStatus.SUCCEEDED] == []
 
     return list(plan.hazards), apply

@@ -59,7 +59,7 @@ def interrupted(scenario: Scenario) -> None:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        provision.apply(scenario.plan(wish), wish, scenario.target, on_outcome=tell)
+        provision.apply(provision.ApplyRequest(scenario.plan(wish), on_outcome=tell), scenario.target)
 
 
 def remembered(scenario: Scenario) -> dict[str, Any]:
