@@ -11,14 +11,18 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.desired.rules import OWN_RULES
+from cyborg_infra.core.identity.permissions import identities
 from cyborg_infra.core.lint.lint import UNNEEDED_IGNORE_CODE
 from cyborg_infra.core.lint.rules import EVERY_LINT, Lint, LintOfAll
+from cyborg_infra.manifest.load import loads
 from cyborg_infra.manifest.messages import IDENTIFYING_MEMBERS, STORED_KINDS, WEAK_MEMBERS, schema_of
 from cyborg_infra.manifest.schema import read_schema
 from cyborg_infra.model import units
@@ -33,6 +37,7 @@ from cyborg_infra.model.status import ALARMS, STATES, Condition
 from cyborg_infra.model.task_lifecycle import INITIAL_STATUS, TRANSITIONS, TaskStatus, next_statuses
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.render.command_line import spoken
+from cyborg_infra.render.server_config import permissions
 
 ROOT = Path(__file__).resolve().parent.parent
 INT64 = {"minimum": -units.MAX_INT64, "maximum": units.MAX_INT64}
@@ -466,6 +471,19 @@ def status_reference() -> str:
     return _STATUS_HEAD + rows
 
 
+def permissions_how_to() -> str:
+    """docs/how-to/permissions.md, with the permissions of an example as they are derived. A block names its identity first."""
+    org = loads("org: acme\nroles: [cto, backend]\n")
+    found = {identity.name: identity for identity in identities(org, expand(org))}
+    text = (ROOT / "docs/how-to/permissions.md").read_text(encoding="utf-8")
+    return re.sub(
+        r"(```text\n# (\w+)\n).*?```",
+        lambda match: f"{match[1]}{permissions(found[match[2]])}\n```",
+        text,
+        flags=re.DOTALL,
+    )
+
+
 _STATUS_HEAD = """\
 # States and alarms
 
@@ -557,6 +575,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "docs/reference/messages.md": messages_reference,
     "docs/reference/problems.md": problems_reference,
     "docs/reference/status.md": status_reference,
+    "docs/how-to/permissions.md": permissions_how_to,
 }
 """Each generated file and what it must contain. A further reference is one function and one line here."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what is saved was made where this is imported
 
 _ANOTHER = "name another file, or remove it first"
 _OWNER_ONLY_MODE = 0o600
+_READABLE_MODE = 0o644  # for the server, which may be another user's
 
 
 def save(plan: Plan, path: Path) -> None:
@@ -34,6 +35,27 @@ def save(plan: Plan, path: Path) -> None:
     text = json_text(json_format.saved(plan))
     try:
         replace_file(path, text, _OWNER_ONLY_MODE)
+    except OSError as error:
+        raise UsageInvalid(Problem("out", f"cannot write {path}: {error.strerror}")) from None
+
+
+def replace_generated(path: Path, text: str, begins: str) -> None:
+    """Write the text, in the place of what the tool wrote there before: that begins so, as this does.
+
+    Raises UsageInvalid if something else stands there, which stays, or if it cannot be written.
+    """
+    try:
+        found = path.lstat()
+        ours = stat.S_ISREG(found.st_mode) and path.read_bytes().startswith(begins.encode())
+    except FileNotFoundError:
+        ours = True
+    except OSError as error:
+        raise UsageInvalid(Problem("out", f"cannot read {path}: {error.strerror}")) from None
+    if not ours:
+        message = f"{path} was not written by this command, and stays as it is"
+        raise UsageInvalid(Problem("out", message, None, _ANOTHER))
+    try:
+        _replace_file(path, text, _READABLE_MODE)
     except OSError as error:
         raise UsageInvalid(Problem("out", f"cannot write {path}: {error.strerror}")) from None
 

@@ -118,3 +118,43 @@ class AuthSettings(NamedTuple):
     def name_of(self, standing: Standing) -> str:
         """Return the name of a standing identity."""
         return self.names.get(standing, str(standing))
+
+
+class Operation(StrEnum):
+    """What an identity may want to do."""
+
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+    PULL = "pull"
+    """Work on what a consumer hands out: pull, and acknowledge in both forms."""
+    REQUEST = "request"
+    """Ask, and hear the answer."""
+
+
+class Need(NamedTuple):
+    """One subject that it takes. `row` allows it, None if none does; `denied_by` refuses it all the same."""
+
+    direction: Operation  # PUBLISH or SUBSCRIBE
+    subject: str
+    row: Grant | None
+    denied_by: Grant | None
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether the server lets it through."""
+        return self.row is not None and self.denied_by is None
+
+
+class Explanation(NamedTuple):
+    """Whether an identity may do something: each subject that it takes, and who else may do all of it."""
+
+    identity: str
+    operation: Operation
+    what: str
+    needs: tuple[Need, ...]
+    others: tuple[str, ...]
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether it may."""
+        return all(need.is_allowed for need in self.needs)

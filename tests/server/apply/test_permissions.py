@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,12 @@ from tests.support.servers import NEWEST, OLDEST, StartServer
 from tests.support.transcript import BLOCK
 
 DOCUMENT = Path(__file__).parents[3] / "docs/how-to/permissions.md"
-READER, WRITER, OPERATOR, VERIFIER = (
-    text for language, text in BLOCK.findall(DOCUMENT.read_text(encoding="utf-8")) if language == "text"
-)
+BLOCKS = {
+    named[1]: text
+    for language, text in BLOCK.findall(DOCUMENT.read_text(encoding="utf-8"))
+    if language == "text" and (named := re.match(r"# (\w+)\n", text))
+}
+READER, WRITER = BLOCKS["reader"], BLOCKS["writer"]
 
 
 def config(reader: str = READER, writer: str = WRITER) -> str:
@@ -25,8 +29,9 @@ def config(reader: str = READER, writer: str = WRITER) -> str:
       authorization {{ users: [
         {{ user: reader, password: reader, {reader} }}
         {{ user: writer, password: writer, {writer} }}
-        {{ user: operator, password: operator, {OPERATOR} }}
-        {{ user: verify, password: verify, {VERIFIER} }}
+        {{ user: operator, password: operator, {BLOCKS["operator"]} }}
+        {{ user: monitor, password: monitor, {BLOCKS["monitor"]} }}
+        {{ user: verifier, password: verifier, {BLOCKS["verifier"]} }}
         {{ user: admin, password: admin }}
       ] }}
     """
@@ -98,6 +103,7 @@ def test_an_operator_sends_looks_and_handles_dead_letters(
         until(lambda: api.request("$JS.API.STREAM.INFO.DEAD_LETTERS")["state"]["messages"] == 3)
     status = cli("status", "--format", "json", *operator).json
     assert (status["dead_letters"]["count"], status["notes"]) == (3, [])
+    assert cli("status", "--format", "json", *user(server.url, "monitor")).json["dead_letters"]["count"] == 3
     for words in (("replay", "1"), ("keep",), ("drop", "--all", "--yes")):
         assert cli("dlq", *words, *operator).code == 0
     assert cli("dlq", "list", *operator).out == "No dead letters.\n"
@@ -112,10 +118,10 @@ def test_verify_tries_everything_and_touches_nothing_of_the_organisation(
     )
     (project / "org.yaml").write_text(manifest, encoding="utf-8")
     server = start_server(config=config())
-    ended = cli("verify", *user(server.url, "verify"))
+    ended = cli("verify", *user(server.url, "verifier"))
     assert ended.code == 0, ended.out + ended.err
     assert ended.out.count("\nok ") == 17
-    with Api(server.url, user="verify", **{"pass": "verify"}) as api:
+    with Api(server.url, user="verifier", **{"pass": "verifier"}) as api:
         api.subscribe("acme.agents.cto.requests")
         api.publish("acme.agents.cto.tasks", b"")
         api.flush()
@@ -125,7 +131,7 @@ def test_verify_tries_everything_and_touches_nothing_of_the_organisation(
 def test_nobody_hears_what_is_for_another_user(start_server: StartServer) -> None:
     """Answers, and with them the tasks that agents pull."""
     server = start_server(config=config())
-    for name in ("reader", "writer", "operator", "verify"):
+    for name in ("reader", "writer", "operator", "verifier"):
         with Api(server.url, user=name, **{"pass": name}) as api:
             for subject in ("_INBOX.>", "_INBOX_cto.>", ">"):
                 api.subscribe(subject)
@@ -197,9 +203,9 @@ def test_where_the_server_does_not_say_what_a_user_may_a_plan_says_so_and_is_app
     ("allowed", "says"),
     [
         (WRITER, ""),
-        (WRITER.replace('      "$JS.ACK.>"\n', ""), "publish to $JS.ACK.AGENT_CTO_TASKS.cto-worker."),
+        (WRITER.replace('      "$JS.ACK.>"\n', "", 1), "publish to $JS.ACK.AGENT_CTO_TASKS.cto-worker."),
         (
-            WRITER.replace('"_INBOX_writer.>", "$JS.ACK.>"', '"_INBOX_writer.>"'),
+            WRITER.replace('      "_INBOX_writer.>"\n      "$JS.ACK.>"\n', '      "_INBOX_writer.>"\n'),
             "hear acknowledgements ($JS.ACK.>)",
         ),
         (

@@ -1,0 +1,85 @@
+"""`auth keys` and `auth config`: credentials for a server that has its users in a configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cyborg_infra.cli.auth.permissions import Domain
+from cyborg_infra.cli.files import replace_generated
+from cyborg_infra.cli.options import MANIFEST, Env, Manifest
+from cyborg_infra.cli.output import json_text
+from cyborg_infra.model.identities import Standing
+from cyborg_infra.operations import identities as operation
+
+Directory = Annotated[
+    Path,
+    typer.Option("--dir", help="Where the seeds are, one file each; made if it is not there.", metavar="DIR"),
+]
+Keys = Annotated[
+    Path, typer.Option("--keys", help="The directory that `auth keys` has filled.", metavar="DIR")
+]
+Out = Annotated[Path, typer.Option("--out", help="The file for nats-server's `include`.", metavar="FILE")]
+Account = Annotated[
+    str | None,
+    typer.Option(
+        "--account",
+        help="Name of the account [default: the manifest's server.account, else the organisation's name].",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+Url = Annotated[
+    str, typer.Option("--url", help="Where clients connect, for the contexts of the nats CLI.", metavar="URL")
+]
+CONTEXTS = Path("nats", "context")
+"""Where the `nats` CLI looks for contexts, below XDG_CONFIG_HOME."""
+
+
+def keys(manifest: Manifest = MANIFEST, *, directory: Directory, env: Env = None) -> None:
+    """Make an nkey for every identity that has none. Seeds are for their owner's eyes (0600), never printed, never overwritten."""
+    _, _, found = operation.load_identities(manifest, env)
+    made = operation.make_keys(found, directory)
+    there = f"; {len(made.kept)} were there and stay" if made.kept else ""
+    typer.echo(f"Made {len(made.made)} keys in {directory}{there}.")
+
+
+def config(
+    manifest: Manifest = MANIFEST,
+    *,
+    key_directory: Keys,
+    out: Out,
+    account: Account = None,
+    url: Url = "nats://127.0.0.1:4222",
+    env: Env = None,
+    domain: Domain = None,
+) -> None:
+    """Write an accounts block for nats-server, with each identity's public key and permissions, and a context for each.
+
+    The contexts are for the nats CLI and for cyborg-infra, with XDG_CONFIG_HOME set to the directory of the keys.
+    """
+    from cyborg_infra.render import server_config as render
+
+    org, _, found = operation.load_identities(manifest, env, domain)
+    public = operation.public_keys(found, key_directory)
+    named = account or org.server.account or org.name
+    contexts = key_directory / CONTEXTS
+    contexts.mkdir(parents=True, exist_ok=True)
+    replace_generated(out, render.accounts(org, found, public, named), render.FIRST_LINE)
+    for identity in found:
+        seed = str(operation.key_file(key_directory, identity).resolve())
+        context = render.context(org, identity, url, seed)
+        replace_generated(contexts / f"{identity.name}.json", json_text(context), '{\n  "description": "')
+    typer.echo(
+        f"Wrote {out} with {len(found)} users of account {named}, and a context for each in {contexts}.\n"
+        f"Next: put `include {out}` into nats-server's configuration, at its top level, and reload it.\n"
+        f"Then connect as one of them: cyborg-infra plan --context {contexts / org.auth.name_of(Standing.READER)}.json"
+    )
+
+
+COMMANDS = {
+    "keys": (keys, "Example: cyborg-infra auth keys org.yaml --dir keys"),
+    "config": (config, "Example: cyborg-infra auth config org.yaml --keys keys --out agents.conf"),
+}
