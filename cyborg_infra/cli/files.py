@@ -55,7 +55,7 @@ def replace_generated(path: Path, text: str, begins: str) -> None:
         message = f"{path} was not written by this command, and stays as it is"
         raise UsageInvalid(Problem("out", message, None, _ANOTHER))
     try:
-        _replace_file(path, text, _READABLE_MODE)
+        replace_file(path, text, _READABLE_MODE)
     except OSError as error:
         raise UsageInvalid(Problem("out", f"cannot write {path}: {error.strerror}")) from None
 

@@ -46,7 +46,7 @@ def _context(given: ExportInput, role: str) -> dict[str, str]:
     found = {
         "description": f"{role} of {given.org.name}",
         "url": given.settings["server"],
-        "inbox_prefix": inbox_prefix(role),
+        "inbox_prefix": inbox_prefix(given.org.stream_prefix, role),
     }
     if folder := given.settings["creds"]:
         found["creds"] = f"{folder.rstrip('/')}/{role}.creds"

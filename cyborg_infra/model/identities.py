@@ -16,7 +16,6 @@ from cyborg_infra.model.units import MINUTE
 RESPONSE_EXPIRES_NS = 30 * MINUTE
 """How long an agent may take to answer a request, unless the manifest says otherwise. The server's own two minutes silence one that reasons."""
 
-INBOX_PREFIX = "_INBOX_"
 EVERYTHING = ">"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+INBOX_PREFIX = "_INBOX_"
+
 
 class Subject(NamedTuple):
     """A row of the namespace. `stream` is what stores a durable subject; an ephemeral one has none."""
@@ -19,6 +21,9 @@ class Subject(NamedTuple):
     meaning: str
 
 
-def inbox_prefix(role: str) -> str:
-    """Return what the replies to a role come under: on `_INBOX.>` everybody would hear everybody's."""
-    return f"_INBOX_{role}"
+def inbox_prefix(stream_prefix: str, name: str) -> str:
+    """Return what the replies to an identity come under: on `_INBOX.>` everybody would hear everybody's.
+
+    Two organisations in one account have a stream_prefix, and so inboxes of their own.
+    """
+    return f"{INBOX_PREFIX}{stream_prefix}{name}"

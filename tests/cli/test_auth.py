@@ -137,7 +137,8 @@ def test_keys_are_made_once_and_no_output_has_a_seed_in_it(cli: Cli, project: Pa
     assert (refused.code, (project / "other.conf").read_text(encoding="utf-8")) == (1, "accounts {}\n")
     good = made[0]
     broken = next(path for path in keys.glob("*.nk") if path.read_text(encoding="utf-8").strip() == good)
-    broken.write_text(good[:-1] + ("A" if good[-1] != "A" else "B"), encoding="utf-8")
+    mistyped = good[:20] + ("A" if good[20] != "A" else "B") + good[21:]
+    broken.write_text(mistyped, encoding="utf-8")
     bad = cli("auth", "config", "--keys", "keys", "--out", "agents.conf")
     assert (bad.code, f"cannot use {Path('keys', broken.name)}" in bad.err) == (1, True)
     said += [refused, bad, cli("auth", "keys", "--dir", "keys"), cli("auth", "show", "--format", "json")]

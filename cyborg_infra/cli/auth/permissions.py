@@ -64,7 +64,10 @@ def show(
     output: AuthOutput = AuthFormat.TEXT,
     no_color: NoColor = False,
 ) -> None:
-    """Show what every role, and whoever runs the organisation, may publish and hear, each subject with its reason. Needs no server."""
+    """Show who may publish and hear what, and why. Needs no server.
+
+    Of every role, and of those who run the organisation: who plans, applies, sends, looks.
+    """
     from cyborg_infra.render import identities as render
     from cyborg_infra.render.terminal import console
 

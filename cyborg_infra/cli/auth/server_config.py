@@ -56,9 +56,9 @@ def config(
     env: Env = None,
     domain: Domain = None,
 ) -> None:
-    """Write an accounts block for nats-server, with each identity's public key and permissions, and a context for each.
+    """Write the users of a nats-server, and a context for each.
 
-    The contexts are for the nats CLI and for cyborg-infra, with XDG_CONFIG_HOME set to the directory of the keys.
+    An accounts block with each identity's public key and permissions. The contexts are for the nats CLI and for cyborg-infra, with XDG_CONFIG_HOME set to the directory of the keys.
     """
     from cyborg_infra.render import server_config as render
 

@@ -15,12 +15,12 @@ from cyborg_infra.core.identity.standing import MEANINGS, standing_permissions
 from cyborg_infra.model.buckets import bucket_stream
 from cyborg_infra.model.channels import Channel, Party, Scope
 from cyborg_infra.model.identities import (
-    INBOX_PREFIX,
     Grant,
     Identity,
     IdentityKind,
     Standing,
 )
+from cyborg_infra.model.naming import INBOX_PREFIX, inbox_prefix
 from cyborg_infra.model.organisation import Bucket, Org, Role
 from cyborg_infra.model.problems import ManifestInvalid, Problem
 from cyborg_infra.model.ref import Ref
@@ -101,18 +101,13 @@ def _subjects_of(org: Org, channel: Channel) -> Iterator[str]:
             yield org.subject(channel.subject)
 
 
-def inbox_prefix(org: Org, name: str) -> str:
-    """Return the prefix of an identity's inboxes. Two organisations in one account have different ones by their stream_prefix."""
-    return f"{INBOX_PREFIX}{org.stream_prefix}{name}"
-
-
 def _inbox(prefix: str) -> Grant:
     return Grant(f"{prefix}.>", "its inbox: answers, and the messages that it pulls")
 
 
 def _standing(org: Org, state: DesiredState, standing: Standing) -> Identity:
     name = org.auth.name_of(standing)
-    prefix = inbox_prefix(org, name)
+    prefix = inbox_prefix(org.stream_prefix, name)
     may = standing_permissions(org, state, standing, prefix)
     return Identity(
         name,
@@ -143,7 +138,7 @@ class _Roles:
 
     def identity(self, role: Role) -> Identity:
         """Return what one role is on the server."""
-        prefix = inbox_prefix(self._org, role.name)
+        prefix = inbox_prefix(self._org.stream_prefix, role.name)
         publish, subscribe = list[Grant](), [_inbox(prefix)]
         for channel in self._org.channels:
             if channel.scope is Scope.EVENT:
