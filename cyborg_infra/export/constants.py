@@ -67,7 +67,7 @@ def org_names(given: ExportInput) -> OrgNames:
     }
     roles = {
         role.name: RoleNames(
-            inbox_prefix(role.name),
+            inbox_prefix(given.org.stream_prefix, role.name),
             {channel.name: org.subject(channel.subject_of(role.name)) for channel in channels[Scope.ROLE]},
             of_role.get(role.name, {}),
         )

@@ -12,7 +12,7 @@ from cyborg_infra.model.identities import Explanation, Identity, Operation
 from cyborg_infra.model.key_pairs import KeyKind
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
-from cyborg_infra.model.resources import State
+from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.wording import Command, worded
 from cyborg_infra.operations import key_files
 from cyborg_infra.operations.manifest import expand_manifest
@@ -34,7 +34,7 @@ class Identities(NamedTuple):
     """A manifest's organisation, what it expands to, and who may do what in it."""
 
     org: Org
-    state: State
+    state: DesiredState
     found: tuple[Identity, ...]
 
 

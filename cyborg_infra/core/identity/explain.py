@@ -8,13 +8,13 @@ from cyborg_infra.model import channels
 from cyborg_infra.model.identities import Explanation, Identity, Need, Operation
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
-from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.resources import DesiredResource, DesiredState
 from cyborg_infra.model.subjects import covers, is_pattern, overlap
 
 
 def explain(
     org: Org,
-    state: State,
+    state: DesiredState,
     found: tuple[Identity, ...],
     name: str,
     operation: Operation,
@@ -56,7 +56,7 @@ def _inbox(identity: Identity, operation: Operation) -> list[tuple[Operation, st
 
 
 def _subjects(
-    org: Org, state: State, operation: Operation, what: str, domain: str | None
+    org: Org, state: DesiredState, operation: Operation, what: str, domain: str | None
 ) -> list[tuple[Operation, str]]:
     """Return the subjects that an operation takes, apart from an inbox."""
     match operation:
@@ -73,7 +73,7 @@ def _subjects(
     return [(Operation.SUBSCRIBE if operation is Operation.SUBSCRIBE else Operation.PUBLISH, what)]
 
 
-def _consumer(state: State, what: str) -> Resource:
+def _consumer(state: DesiredState, what: str) -> DesiredResource:
     for consumer in state.consumers():
         if what in (str(consumer.ref), consumer.ref.name):
             return consumer
