@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cyborg_infra.export import nack, nats, python, terraform, typescript
+from cyborg_infra.export import asyncapi, nack, nats, python, terraform, typescript
 from cyborg_infra.export.exported import Format
 
 FORMATS: Mapping[str, Format] = {
@@ -28,5 +28,11 @@ FORMATS: Mapping[str, Format] = {
     ),
     "python": Format("a Python module of names and types, for agents", python.write),
     "typescript": Format("a TypeScript module of names and types, for agents", typescript.write),
+    "asyncapi": Format(
+        "an AsyncAPI 3 document: channels, messages, and what each role sends and receives",
+        asyncapi.write,
+        asyncapi.SETTINGS,
+        configures=True,
+    ),
 }
 """By the word that names it on the command line."""

@@ -1,0 +1,283 @@
+"""An AsyncAPI 3 document: channels, what each role sends and receives, the messages with their schemas.
+
+The bindings of NATS must be empty but for a queue; what JetStream has to say stands under `x-jetstream`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cyborg_infra.export.exported import Export, ExportInput, Setting, head
+from cyborg_infra.export.yaml_text import yaml_text
+from cyborg_infra.model import channels
+from cyborg_infra.model.channels import Channel, Scope, StreamKind
+from cyborg_infra.model.messages import MessageKind
+from cyborg_infra.model.metadata_keys import KIND_KEY
+from cyborg_infra.model.naming import Subject
+from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.units import format_duration
+
+SETTINGS: Mapping[str, Setting] = {
+    "server": Setting("nats://localhost:4222", "URL of the server"),
+    "version": Setting("1.0.0", "version of the document"),
+}
+
+FILE = "asyncapi.yaml"
+REPLIES = "replies"
+_OTHER = "message"
+_KINDS: Mapping[str, MessageKind] = {
+    channels.TASKS: MessageKind.TASK,
+    channels.STATUS: MessageKind.STATUS,
+    channels.REQUESTS: MessageKind.QUERY,
+    channels.BROADCASTS: MessageKind.BROADCAST,
+    channels.EVENTS: MessageKind.EVENT,
+    channels.DEAD_LETTERS: MessageKind.DEAD_LETTER,
+}
+"""What a built-in channel carries; the others carry whatever agents agree on, an inbox alerts among it."""
+
+_NOT_IN_ASYNCAPI = ("$schema", "$id", "patternErrorMessage", "markdownDescription")
+
+
+def write(given: ExportInput) -> Export:
+    """Return the document."""
+    document = {
+        "asyncapi": "3.0.0",
+        "id": f"urn:cyborg-infra:{re.sub(r'[^A-Za-z0-9-]', '-', given.org.name)}",
+        "info": {
+            "title": given.org.name,
+            "version": given.settings["version"],
+            "description": given.org.description or f"The messaging of the organisation {given.org.name}.",
+        },
+        "defaultContentType": "application/json",
+        "servers": {"nats": _server(given.settings["server"])},
+        "channels": dict(_channels(given)),
+        "operations": dict(_operations(given)),
+        "components": {"messages": dict(_messages(given))},
+    }
+    return Export({FILE: head(given, ()) + yaml_text([document]).removeprefix("---\n")})
+
+
+def _server(url: str) -> dict[str, str]:
+    scheme, _, host = url.rpartition("://")
+    return {"host": host, "protocol": scheme or "nats"}
+
+
+def _channels(given: ExportInput) -> Iterator[tuple[str, Any]]:
+    roles = [role.name for role in given.org.roles]
+    for channel in given.org.channels:
+        if channel.scope is Scope.EVENT:
+            for event in given.org.events:
+                stream = _stream_of(given, channel) if event.durable else None
+                address = given.org.subject(channel.subject_of(event.name))
+                yield _event_key(event.name), _channel(channel, address, event.description, stream, ())
+        else:
+            address = given.org.subject(channel.subject)
+            yield channel.name, _channel(channel, address, channel.meaning, _stream_of(given, channel), roles)
+    if given.org.channel(channels.REQUESTS):
+        reply = {"$ref": f"#/components/messages/{MessageKind.REPLY.value}"}
+        yield (
+            REPLIES,
+            {
+                "address": None,
+                "description": "The inbox of whoever asked.",
+                "messages": {MessageKind.REPLY.value: reply},
+            },
+        )
+
+
+def _channel(
+    channel: Channel, subject: str, meaning: str, stream: Resource | None, roles: Sequence[str]
+) -> dict[str, Any]:
+    message = _message_of(channel)
+    found: dict[str, Any] = {"address": subject}
+    parameters: dict[str, Any] = {}
+    if channels.ROLE in subject:
+        parameters["role"] = {"description": "The role whose channel it is.", "enum": list(roles)}
+    address = []
+    for number, token in enumerate(subject.split("."), 1):
+        if token in ("*", ">"):
+            name = f"token{number}" if token == "*" else "rest"
+            what = "one token" if token == "*" else "one token or more"
+            parameters[name] = {"description": f"What the publisher chooses: {what}."}
+            address.append(f"{{{name}}}")
+        else:
+            address.append(token)
+    found["address"] = ".".join(address)
+    if meaning:
+        found["description"] = meaning[:1].upper() + meaning[1:]
+    if parameters:
+        found["parameters"] = parameters
+    found["messages"] = {message: {"$ref": f"#/components/messages/{message}"}}
+    if stream is not None:
+        found["x-jetstream"] = _stored(stream)
+    return found
+
+
+def _stream_of(given: ExportInput, channel: Channel) -> Resource | None:
+    """Return the stream that stores the channel, the first of them where each role has its own."""
+    if channel.stream is None:
+        return None
+    kind = channel.stream.kind
+    return next((each for each in given.state.streams() if each.metadata.get(KIND_KEY) == kind), None)
+
+
+def _stored(stream: Resource) -> dict[str, Any]:
+    own = stream.metadata.get(KIND_KEY) == StreamKind.TASKS
+    found: dict[str, Any] = {} if own and stream.role else {"stream": stream.ref.name}
+    found["retention"] = stream.get("retention")
+    if stream.get("max_age"):
+        found["max_age"] = format_duration(stream.get("max_age"))
+    found["duplicate_window"] = format_duration(stream.get("duplicate_window"))
+    return found
+
+
+def _operations(given: ExportInput) -> Iterator[tuple[str, Any]]:
+    """Yield what each role sends and receives."""
+    for role in given.org.roles:
+        sent: dict[str, list[Subject]] = {}
+        heard: dict[str, list[Subject]] = {}
+        for row in given.subjects:
+            key = _row_key(given, row)
+            if {role.name, "any role"} & {*row.publishers}:
+                sent.setdefault(key, []).append(row)
+            if not row.durable and {role.name, "every role"} & {*row.readers}:
+                heard.setdefault(key, []).append(row)
+        for key, rows in sent.items():
+            targets = [row.role for row in rows if row.role]
+            several = targets and (len(targets) > 1 or targets != [role.name])
+            more: dict[str, Any] = {"x-roles": targets} if several else {}
+            yield f"{role.name}-sends-{key}", _operation(given, "send", key, role.name, more)
+        for key in heard:
+            yield f"{role.name}-receives-{key}", _operation(given, "receive", key, role.name, {})
+        for key, consumer in _read(given, role.name):
+            more = {"x-jetstream": _consumer(consumer)}
+            yield f"{role.name}-receives-{key}", _operation(given, "receive", key, role.name, more)
+
+
+def _read(given: ExportInput, role: str) -> Iterator[tuple[str, Resource]]:
+    """Yield the stored channels and events that a role has a consumer of."""
+    for consumer in given.state.consumers():
+        if consumer.role != role:
+            continue
+        kind = consumer.metadata.get(KIND_KEY)
+        channel = next(
+            (each for each in given.org.channels if each.reader and each.reader.kind == kind), None
+        )
+        if channel is None:
+            continue
+        if channel.scope is not Scope.EVENT:
+            yield channel.name, consumer
+            continue
+        for event in given.org.events:
+            if event.durable and role in given.org.members(event.subscribers):
+                yield _event_key(event.name), consumer
+
+
+def _operation(
+    given: ExportInput, action: str, key: str, role: str, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    channel = given.org.channel(key)
+    message = _message_of(channel) if channel else MessageKind.EVENT.value
+    where = f"#/channels/{key}"
+    found: dict[str, Any] = {
+        "action": action,
+        "channel": {"$ref": where},
+        "messages": [{"$ref": f"{where}/messages/{message}"}],
+        "tags": [{"name": role, "description": f"What {role} sends and receives."}],
+        **more,
+    }
+    if key == channels.REQUESTS:
+        found["reply"] = {
+            "address": {
+                "location": "$message.header#/replyTo",
+                "description": "The reply subject of the request.",
+            },
+            "channel": {"$ref": f"#/channels/{REPLIES}"},
+            "messages": [{"$ref": f"#/channels/{REPLIES}/messages/{MessageKind.REPLY.value}"}],
+        }
+    return found
+
+
+def _consumer(consumer: Resource) -> dict[str, Any]:
+    return {
+        "stream": consumer.ref.stream,
+        "consumer": consumer.ref.name,
+        "ack_policy": consumer.get("ack_policy"),
+        "ack_wait": format_duration(consumer.get("ack_wait")),
+        "max_deliver": consumer.get("max_deliver"),
+    }
+
+
+def _row_key(given: ExportInput, row: Subject) -> str:
+    if row.layer == "events":
+        return _event_key(row.channel)
+    return next(each.name for each in given.org.channels if row.channel in (each.label, each.name))
+
+
+def _event_key(event: str) -> str:
+    return f"event.{event}"
+
+
+def _message_of(channel: Channel) -> str:
+    kind = _KINDS.get(channel.name)
+    return kind.value if kind else _OTHER
+
+
+def _messages(given: ExportInput) -> Iterator[tuple[str, Any]]:
+    used = {_message_of(channel) for channel in given.org.channels}
+    if given.org.channel(channels.REQUESTS):
+        used.add(MessageKind.REPLY.value)
+    for kind, schema in given.schemas.items():
+        if kind in used:
+            yield (
+                kind,
+                {
+                    "name": kind,
+                    "title": schema.get("title", kind),
+                    "contentType": "application/json",
+                    "headers": _HEADERS,
+                    "payload": {
+                        "schemaFormat": "application/schema+json;version=draft-07",
+                        "schema": _inlined(schema, schema.get("$defs", {})),
+                    },
+                },
+            )
+    if _OTHER in used:
+        yield (
+            _OTHER,
+            {
+                "name": _OTHER,
+                "title": "Message",
+                "contentType": "application/json",
+                "payload": {"type": "object", "description": "Whatever its publishers and readers agree on."},
+            },
+        )
+
+
+_HEADERS = {
+    "type": "object",
+    "properties": {
+        "Nats-Msg-Id": {
+            "type": "string",
+            "description": "By which a stream knows a message that it has already.",
+        }
+    },
+}
+
+
+def _inlined(schema: Any, parts: Mapping[str, Any]) -> Any:
+    """Return the schema with what it refers to in the place of the reference."""
+    match schema:
+        case {"$ref": str(where), **rest}:
+            return _inlined({**parts[where.rpartition("/")[2]], **rest}, parts)
+        case Mapping():
+            return {
+                key: _inlined(value, parts)
+                for key, value in schema.items()
+                if key != "$defs" and key not in _NOT_IN_ASYNCAPI
+            }
+        case list():
+            return [_inlined(each, parts) for each in schema]
+    return schema
