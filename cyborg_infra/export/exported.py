@@ -8,19 +8,21 @@ from typing import Any, NamedTuple
 from cyborg_infra.model.fields import FIELDS
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.normalise import without_server_labels
-from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.organisation import Alerts, Org
 from cyborg_infra.model.resources import Resource, State
 
 
 class ExportInput(NamedTuple):
     """What is exported: the organisation, its namespace, and its streams and consumers.
 
-    `schemas` are the JSON Schemas of the messages by their type, `settings` what the format may be told, all of them.
+    `alerts` are its thresholds, `schemas` the JSON Schemas of the messages by their type, `settings` what the format may
+    be told, all of them.
     """
 
     org: Org
     subjects: Sequence[Subject]
     state: State[Resource]
+    alerts: Alerts
     schemas: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, str]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cyborg_infra.export import asyncapi, nack, nats, python, terraform, typescript
+from cyborg_infra.export import alerts, asyncapi, dashboard, nack, nats, python, terraform, typescript
 from cyborg_infra.export.exported import Format
 
 FORMATS: Mapping[str, Format] = {
@@ -34,5 +34,9 @@ FORMATS: Mapping[str, Format] = {
         asyncapi.SETTINGS,
         configures=True,
     ),
+    "alerts": Format(
+        "alert rules of Prometheus, from `alerts:`", alerts.write, alerts.SETTINGS, configures=True
+    ),
+    "dashboard": Format("a dashboard of Grafana", dashboard.write, dashboard.SETTINGS),
 }
 """By the word that names it on the command line."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.desired.naming import list_subjects
+from cyborg_infra.core.desired.settings import admitted
 from cyborg_infra.export.exported import Export, ExportInput, Format, Setting
 from cyborg_infra.export.formats import FORMATS
 from cyborg_infra.live.connection.target import Target
@@ -63,7 +64,8 @@ def export(request: ExportRequest) -> Export:
         state = _read(org, desired, request.target)
         missing = [f"{ref} is not on the server" for ref in desired.resources if ref not in state.resources]
     schemas = {kind.value: schema.read_schema(schema_of(kind)) for kind in MessageKind}
-    made = found.write(ExportInput(org, list_subjects(org, desired), state, schemas, settings))
+    alerts = org.alerts._replace(admitted=admitted(desired.streams()))
+    made = found.write(ExportInput(org, list_subjects(org, desired), state, alerts, schemas, settings))
     return made._replace(gaps=[*missing, *made.gaps])
 
 

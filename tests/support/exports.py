@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyborg_infra.core.desired.expand import expand_unchecked
 from cyborg_infra.core.desired.naming import list_subjects
+from cyborg_infra.core.desired.settings import admitted
 from cyborg_infra.export.exported import Export, ExportInput
 from cyborg_infra.export.formats import FORMATS
 from cyborg_infra.manifest import schema
@@ -18,7 +19,8 @@ def export_input(name: str, manifest: str, **settings: str) -> ExportInput:
     state = expand_unchecked(org)
     schemas = {kind.value: schema.read_schema(schema_of(kind)) for kind in MessageKind}
     defaults = {word: setting.default for word, setting in FORMATS[name].settings.items()}
-    return ExportInput(org, list_subjects(org, state), state, schemas, defaults | settings)
+    alerts = org.alerts._replace(admitted=admitted(state.streams()))
+    return ExportInput(org, list_subjects(org, state), state, alerts, schemas, defaults | settings)
 
 
 def exported(name: str, manifest: str, **settings: str) -> Export:

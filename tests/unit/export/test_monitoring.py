@@ -1,0 +1,105 @@
+"""Alert rules and the dashboard: thresholds are the manifest's, and every metric is one that somebody emits."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from cyborg_infra.export.alerts import EXPORTER, OURS, SURVEYOR
+from cyborg_infra.model.organisation import Alerts
+from cyborg_infra.model.status import ALARMS, DeadLetterSummary, OrgStatus
+from cyborg_infra.render import prometheus
+from tests.support.exports import exported
+
+MANIFEST = """
+org: acme
+roles: {cto: {alerts: {inbox: {lag: 50}}}, backend: {tasks: {admission: {max_pending: 9}}, worker: {ack_wait: 20m}}}
+alerts: {lag: 7, dead_letters: {count: 3, within: 1h}}
+key_value: {drafts: {max_bytes: 1MB}}
+"""
+EXPORTERS = {
+    *("consumer_num_pending", "consumer_num_ack_pending", "consumer_num_waiting"),
+    *("stream_total_messages", "stream_total_bytes", "stream_last_seq"),
+}
+"""What prometheus-nats-exporter (with -jsz=all) and nats-surveyor (with --jsz all) both emit, of what is asked."""
+
+
+def rules(**settings: str) -> list[dict[str, Any]]:
+    found = yaml.safe_load(exported("alerts", MANIFEST, **settings).files["alerts.yaml"])
+    ((group,),) = [(found.get("spec") or found)["groups"]]
+    return list(group["rules"])
+
+
+def metrics(expression: str) -> set[str]:
+    return set(re.findall(r"\b((?:cyborg_infra|jetstream|nats|node)_\w+)\{", expression))
+
+
+@pytest.mark.parametrize(
+    ("settings", "prefix"),
+    [
+        ({"metrics": EXPORTER}, "jetstream"),
+        ({"metrics": EXPORTER, "prefix": "nats"}, "nats"),
+        ({"metrics": SURVEYOR}, "nats"),
+    ],
+)
+def test_rules_for_exporters_ask_what_they_emit_with_the_manifest_s_thresholds(
+    settings: dict[str, str], prefix: str
+) -> None:
+    found = rules(**settings)
+    asked = {name for rule in found for name in metrics(rule["expr"])}
+    assert asked <= {f"{prefix}_{name}" for name in EXPORTERS}
+    lag = {rule["labels"]["threshold"]: rule["expr"] for rule in found if rule["alert"] == "CyborgInfraLag"}
+    assert lag.keys() == {"7", "9", "50"}  # full by declaration is no lag
+    assert "backend-worker" in lag["9"]
+    assert "cto-inbox-reader" in lag["50"]
+    waits = {rule["for"]: rule["expr"] for rule in found if rule["alert"] == "CyborgInfraNoWorker"}
+    assert "backend-worker" in waits["1200s"]
+    (letters,) = [rule["expr"] for rule in found if rule["alert"] == "CyborgInfraDeadLetters"]
+    assert letters.endswith(" offset 3600s >= 3")
+    (limit,) = [rule for rule in found if rule["alert"] == "CyborgInfraNearLimit"]
+    assert limit["expr"].endswith(f" >= {int(1024 * 1024 * 0.9)}")
+    assert "KV_drafts" in limit["expr"]
+    label = "stream" if settings["metrics"] == SURVEYOR else "stream_name"
+    assert all(f"{label}=~" in rule["expr"] for rule in found)
+
+
+def test_our_own_rules_are_one_for_each_alarm_and_what_exporters_cannot_tell_is_a_gap() -> None:
+    found = rules()
+    codes = {code for rule in found for code in re.findall(r'code="([^"]+)"', rule["expr"])}
+    assert codes == {alarm.value for alarm in ALARMS}
+    assert exported("alerts", MANIFEST).gaps == ()
+    made = exported("alerts", MANIFEST, metrics=SURVEYOR)
+    assert [gap for gap in made.gaps if gap.startswith("broadcast-ack")]
+    assert all(f"# - {gap}\n" in made.files["alerts.yaml"] for gap in made.gaps)
+    assert {rule["labels"]["severity"] for rule in found} == {"critical", "warning"}
+    assert all("how-to/watch-it.md" in rule["annotations"]["runbook_url"] for rule in found)
+
+
+def test_no_two_rules_are_the_same_alert() -> None:
+    for source in (OURS, EXPORTER, SURVEYOR):
+        told = [(rule["alert"], str(rule["labels"])) for rule in rules(metrics=source)]
+        assert len(told) == len(set(told))
+
+
+def test_the_operator_s_object_has_the_same_rules() -> None:
+    text = exported("alerts", MANIFEST, kind="PrometheusRule").files["alerts.yaml"]
+    made = yaml.safe_load(text)
+    assert (made["apiVersion"], made["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert rules(kind="PrometheusRule") == rules()
+
+
+def test_dashboard_and_rules_ask_for_metrics_that_status_has() -> None:
+    empty = OrgStatus("acme", None, None, "", Alerts(), (), (), DeadLetterSummary(None), (), {}, {}, ())
+    ours = set(re.findall(r"^# TYPE (\w+)", prometheus.status(empty), re.MULTILINE))
+    board = json.loads(exported("dashboard", MANIFEST).files["dashboard.json"])
+    asked = {
+        name for panel in board["panels"] for target in panel["targets"] for name in metrics(target["expr"])
+    }
+    asked |= {name for rule in rules() for name in metrics(rule["expr"])} - {"node_textfile_mtime_seconds"}
+    assert asked <= ours
+    assert {panel["datasource"]["uid"] for panel in board["panels"]} == {"${datasource}"}
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
