@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cyborg_infra.export import alerts, asyncapi, dashboard, nack, nats, python, terraform, typescript
+from cyborg_infra.export import (
+    alerts,
+    asyncapi,
+    backstage,
+    dashboard,
+    keda,
+    nack,
+    nats,
+    python,
+    terraform,
+    typescript,
+)
 from cyborg_infra.export.exported import Format
 
 FORMATS: Mapping[str, Format] = {
@@ -38,5 +49,17 @@ FORMATS: Mapping[str, Format] = {
         "alert rules of Prometheus, from `alerts:`", alerts.write, alerts.SETTINGS, configures=True
     ),
     "dashboard": Format("a dashboard of Grafana", dashboard.write, dashboard.SETTINGS),
+    "keda": Format(
+        "objects of KEDA that scale the agents of each role with `scaling`",
+        keda.write,
+        keda.SETTINGS,
+        configures=True,
+    ),
+    "backstage": Format(
+        "a Backstage catalogue: a system, a component for each role, the AsyncAPI document as an API",
+        backstage.write,
+        backstage.SETTINGS,
+        configures=True,
+    ),
 }
 """By the word that names it on the command line."""

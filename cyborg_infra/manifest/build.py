@@ -36,6 +36,7 @@ from cyborg_infra.model.organisation import (
     Org,
     Overrides,
     Role,
+    Scaling,
     Thresholds,
 )
 from cyborg_infra.model.problems import Problem, SourcePosition
@@ -152,7 +153,13 @@ def _position(source: Source, entry: Entry, problems: list[Problem]) -> Role:
         reports_to=above if isinstance(above, str) else "",
         is_head=isinstance(above, bool),
         assigns=_names(body.get("assigns")),
+        scaling=_scaling(body.get("scaling")),
     )
+
+
+def _scaling(said: Mapping[str, int | None] | None) -> Scaling | None:
+    most = (said or {}).get("max")
+    return None if most is None else Scaling((said or {}).get("min") or 0, most)
 
 
 def _names(listed: list[str | None] | None) -> tuple[str, ...]:

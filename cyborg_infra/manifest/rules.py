@@ -81,6 +81,17 @@ def former_names_are_free(org: Org) -> Iterator[Problem]:
             yield Problem("bad-rename", message, where, "one role takes its tasks and its progress over")
 
 
+def roles_scale_upwards(org: Org) -> Iterator[Problem]:
+    """Check that no role has more agents at least than at most."""
+    for role in org.roles:
+        if role.scaling and role.scaling.min > role.scaling.max:
+            where = org.marks.get(("roles", role.name, "scaling"), role.mark)
+            message = (
+                f"{role.name} cannot have {role.scaling.min} agents at least and {role.scaling.max} at most"
+            )
+            yield Problem("bad-value", message, where, "min is at most max")
+
+
 def prefix_is_part_of_a_name(org: Org) -> Iterator[Problem]:
     """Check that the prefix of stream names may hold what a stream's name may."""
     if org.stream_prefix and not subjects.is_name(org.stream_prefix):
@@ -263,6 +274,7 @@ RULES: tuple[Rule, ...] = (
     events_are_domain_and_event,
     names_are_given_once,
     former_names_are_free,
+    roles_scale_upwards,
     prefix_is_part_of_a_name,
     buckets_are_named_for_clients,
     groups_are_of_roles,

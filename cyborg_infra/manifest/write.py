@@ -68,6 +68,8 @@ def _role(role: Role, layer: Overrides) -> dict[str, Any] | None:
     said = {name: value for name, value in told.items() if value}
     if role.is_head:
         said["reports_to"] = False
+    if role.scaling:
+        said["scaling"] = role.scaling._asdict()
     return said | {kind: _fields(_kind(kind), fields) for kind, fields in own.items() if fields} or None
 
 

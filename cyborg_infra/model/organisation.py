@@ -26,6 +26,13 @@ ADMISSION = "admission"
 """The one setting that is no JetStream field: `{"max_pending": 5}`, or {} for none. `core.desired.settings` says what it means."""
 
 
+class Scaling(NamedTuple):
+    """How many agents of a role run: with nothing to do, and at most."""
+
+    min: int
+    max: int
+
+
 class Role(NamedTuple):
     """A position in the organisation. `renamed_from` is the name that it had before; empty if it has always had this one.
 
@@ -40,6 +47,7 @@ class Role(NamedTuple):
     reports_to: str = ""
     is_head: bool = False
     assigns: tuple[str, ...] = ()
+    scaling: Scaling | None = None
 
 
 class Group(NamedTuple):
