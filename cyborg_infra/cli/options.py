@@ -32,6 +32,16 @@ class ShowFormat(StrEnum):
     DOT = "dot"
 
 
+class ValidateFormat(StrEnum):
+    """How `validate` prints; github, gitlab and sarif are shown beside the line by who hosts the repository."""
+
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    SARIF = "sarif"
+
+
 class PlanFormat(StrEnum):
     """How a plan is printed; markdown is for a pull request."""
 
@@ -108,6 +118,10 @@ Targets = Annotated[
 ShowOutput = Annotated[
     ShowFormat,
     typer.Option("--format", help="How to print it; mermaid and dot draw who talks to whom."),
+]
+ValidateOutput = Annotated[
+    ValidateFormat,
+    typer.Option("--format", help="How to print it; github, gitlab and sarif are shown beside the line."),
 ]
 MessageType = Annotated[
     MessageKind | None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # what is printed was made where these are imported
     from cyborg_infra.model.server import ServerInfo
 
 
-def put_json(value: dict[str, Any]) -> None:
+def put_json(value: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Print `value` as JSON, indented."""
     sys.stdout.write(json_text(value))
 
@@ -182,6 +182,6 @@ def warn(*warnings: str) -> None:
         sys.stderr.write(f"Warning: {spoken(warning)}\n")
 
 
-def json_text(value: dict[str, Any]) -> str:
+def json_text(value: dict[str, Any] | list[dict[str, Any]]) -> str:
     """Return `value` as JSON for people, too: indented."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,24 @@ def test_warnings_that_the_manifest_ignores_are_not_printed(cli: Cli, project: P
         manifest.write("    lint: {ignore: {short-ack-wait: stubs answer at once}}\n")
     ended = cli("validate", "--env", "quick", "--strict")
     assert (ended.code, ended.err) == (0, NOTE)
+
+
+@pytest.mark.usefixtures("costly")
+def test_findings_are_shown_beside_the_line_by_who_hosts_the_repository(cli: Cli, project: Path) -> None:
+    """And told on stderr as ever: that is the log of the job."""
+    ended, as_text = (
+        cli("validate", "--env", "quick", "--format", "github"),
+        cli("validate", "--env", "quick"),
+    )
+    assert (ended.code, ended.err) == (0, as_text.err)
+    assert re.match(
+        r"::warning file=org\.yaml,line=7,col=32,title=short-ack-wait::ack_wait 1m of ", ended.out
+    )
+    (project / "org.yaml").write_text("org: acme\nrolls: [cto]\n", encoding="utf-8")
+    refused = cli("validate", "--format", "gitlab")
+    assert (refused.code, [issue["check_name"] for issue in refused.json]) == (
+        1,
+        ["missing-key", "unknown-key"],
+    )
+    assert refused.err == cli("validate").err
+    assert cli("validate", "--format", "sarif").json["runs"][0]["results"][0]["level"] == "error"

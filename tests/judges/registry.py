@@ -53,6 +53,7 @@ JUDGES = (
     Judge("check-jsonschema", Ecosystem.PYPI, "check-jsonschema", "0.39.0"),
     Judge("check-wheel-contents", Ecosystem.PYPI, "check-wheel-contents", "0.6.3"),
     Judge("cyclonedx-py", Ecosystem.PYPI, "cyclonedx-bom", "7.5.0"),
+    Judge("@microsoft/sarif-multitool-linux", Ecosystem.NPM, "@microsoft/sarif-multitool-linux", "5.7.0"),
     Judge("kacl-cli", Ecosystem.PYPI, "python-kacl", "0.7.7"),
     Judge("pipx", Ecosystem.PYPI, "pipx", "1.18.4"),
     Judge("pre-commit", Ecosystem.PYPI, "pre-commit", "4.7.0"),

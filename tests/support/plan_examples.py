@@ -293,3 +293,21 @@ def empty() -> Plan:
 
 
 PLANS = {made.__name__: made() for made in (first, drift, adopt, replace, rename, impossible, orphans, empty)}
+
+
+def one_of_each_per_role(roles: int) -> Plan:
+    """Return of each kind of change one per role, each with a cost of its own."""
+    lost = Hazard(HazardName.DELETES_MESSAGES, "7 messages (1.1 KiB)", 7)
+    waiting = Hazard(HazardName.RESETS_PROGRESS, "3 waiting messages would no longer be delivered", 3)
+    names = [f"role{number:05}" for number in range(roles)]
+    field = FieldChange("max_age", 2 * HOUR, HOUR)
+    return Plan(
+        "genbrain",
+        (
+            *(create(tasks(f"{name}new")) for name in names),
+            *(Update(as_live(tasks(name)), tasks(name), (field,)) for name in names),
+            *(Delete(as_live(tasks(f"{name}old")), hazards=(lost, waiting)) for name in names),
+        ),
+        notes=tuple(f"Note number {number}." for number in range(roles)),
+        server_info=FACTS,
+    )

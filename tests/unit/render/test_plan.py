@@ -37,7 +37,16 @@ from cyborg_infra.render.terminal import problems, text
 from cyborg_infra.render.terminal.console import Plain
 from cyborg_infra.render.terminal.layout import Page
 from tests.support.live_resources import as_live
-from tests.support.plan_examples import CASES, FACTS, PLANS, Golden, create, stream, tasks
+from tests.support.plan_examples import (
+    CASES,
+    FACTS,
+    PLANS,
+    Golden,
+    create,
+    one_of_each_per_role,
+    stream,
+    tasks,
+)
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 LONG = 65_000  # characters
@@ -357,28 +366,10 @@ def test_a_terminal_is_not_told_of_thousands_that_were_not_reached() -> None:
     assert "more" not in printed(text.applied(outcomes), terminal=False)
 
 
-def huge(roles: int) -> Plan:
-    """Return of each kind of change one per role, each with a cost of its own."""
-    lost = Hazard(HazardName.DELETES_MESSAGES, "7 messages (1.1 KiB)", 7)
-    waiting = Hazard(HazardName.RESETS_PROGRESS, "3 waiting messages would no longer be delivered", 3)
-    names = [f"role{number:05}" for number in range(roles)]
-    field = FieldChange("max_age", 2 * HOUR, HOUR)
-    return Plan(
-        "genbrain",
-        (
-            *(create(tasks(f"{name}new")) for name in names),
-            *(Update(as_live(tasks(name)), tasks(name), (field,)) for name in names),
-            *(Delete(as_live(tasks(f"{name}old")), hazards=(lost, waiting)) for name in names),
-        ),
-        notes=tuple(f"Note number {number}." for number in range(roles)),
-        server_info=FACTS,
-    )
-
-
 @pytest.mark.parametrize("most", [2_000, 3_000, 10_000, 65_000])
 @pytest.mark.parametrize("roles", [1, 20, 300, 3_000])
 def test_markdown_fits_a_comment_and_counts_what_does_not(roles: int, most: int) -> None:
-    shown = markdown.plan(huge(roles), most)
+    shown = markdown.plan(one_of_each_per_role(roles), most)
     assert len(shown) <= most
     assert f"Plan: {roles} to add, {roles} to change, {roles} to destroy." in shown
     assert "--allow deletes-messages --allow resets-progress" in shown
@@ -391,7 +382,7 @@ def test_markdown_fits_a_comment_and_counts_what_does_not(roles: int, most: int)
 
 
 def test_in_markdown_what_goes_comes_before_what_changes_and_that_before_what_is_new() -> None:
-    shown = markdown.plan(huge(20), LONG)
+    shown = markdown.plan(one_of_each_per_role(20), LONG)
     places = [
         shown.index(text)
         for text in (
