@@ -26,7 +26,7 @@ from cyborg_infra.manifest.load import loads
 from cyborg_infra.manifest.messages import IDENTIFYING_MEMBERS, STORED_KINDS, WEAK_MEMBERS, schema_of
 from cyborg_infra.manifest.schema import read_schema
 from cyborg_infra.model import units
-from cyborg_infra.model.buckets import DEFAULTS, SETTINGS, Setting
+from cyborg_infra.model.buckets import BUCKET_SETTINGS, DEFAULTS, BucketSetting
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.constraints import CONSTRAINTS
 from cyborg_infra.model.fields import FIELDS, Field, Kind, Unit
@@ -34,7 +34,7 @@ from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.organisation import ADMISSION
 from cyborg_infra.model.server_versions import LEVELS
 from cyborg_infra.model.status import ALARMS, STATES, Condition
-from cyborg_infra.model.task_lifecycle import INITIAL_STATUS, TRANSITIONS, TaskStatus, next_statuses
+from cyborg_infra.model.task_lifecycle import INITIAL_STATUS, STATUS_CHANGES, TaskStatus, next_statuses
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.server_config import permissions
@@ -94,10 +94,10 @@ def org_schema() -> str:
     parts["tasks"]["properties"] = {ADMISSION: {"$ref": f"#/$defs/{ADMISSION}"}} | _same_as("stream", parts)
     users = {name: parts["bucket"]["properties"][name] for name in ("readers", "writers")}
     parts["bucket"]["properties"] = users | {
-        word: _property(_narrowed(setting)) for word, setting in SETTINGS.items()
+        word: _property(_narrowed(setting)) for word, setting in BUCKET_SETTINGS.items()
     }
     settings = _same_as("bucket", parts)
-    parts["bucket_overrides"]["properties"] = {word: settings[word] for word in SETTINGS}
+    parts["bucket_overrides"]["properties"] = {word: settings[word] for word in BUCKET_SETTINGS}
     item = schema["properties"]["key_value"]["items"]
     item["properties"] = {"name": item["properties"]["name"]} | _same_as("bucket", parts)
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
@@ -143,7 +143,7 @@ def _same_as(part: str, parts: Mapping[str, Schema]) -> Schema:
     return {name: {"$ref": f"#/$defs/{part}/properties/{name}"} for name in parts[part]["properties"]}
 
 
-def _narrowed(setting: Setting) -> Field:
+def _narrowed(setting: BucketSetting) -> Field:
     """Return a bucket's setting as a row of the table."""
     field = FIELDS[Kind.STREAM][setting.field]
     return field._replace(
@@ -282,7 +282,7 @@ def _buckets_table() -> Iterable[str]:
     yield "defaults are the organisation's; those that differ from the server's are what the clients set.\n"
     yield "| setting | stream field | unit | default | meaning | example |"
     yield "|---|---|---|---|---|---|"
-    for word, setting in SETTINGS.items():
+    for word, setting in BUCKET_SETTINGS.items():
         field = _narrowed(setting)
         default = _code(_written(field.unit, field.default))
         cells = (f"`{word}`", f"`{field.name}`", _unit(field), default, field.doc, _code(field.example))
@@ -347,9 +347,9 @@ def _help(command: str) -> str:
 
 def messages_reference() -> str:
     """docs/reference/messages.md: the types of messages, how they are told apart, and the life of a task."""
-    steps = "".join(f"    {step.before} --> {step.after}: {step.when}\n" for step in TRANSITIONS)
+    steps = "".join(f"    {step.before} --> {step.after}: {step.when}\n" for step in STATUS_CHANGES)
     ends = "".join(f"    {status} --> [*]\n" for status in TaskStatus if not next_statuses(status))
-    rows = "".join(f"| `{step.before}` | `{step.after}` | {step.when} |\n" for step in TRANSITIONS)
+    rows = "".join(f"| `{step.before}` | `{step.after}` | {step.when} |\n" for step in STATUS_CHANGES)
     telling = "".join(f"| {kind} | {_telling(kind)} |\n" for kind in MessageKind)
     head = _MESSAGES_HEAD.format(first=INITIAL_STATUS, steps=steps, ends=ends, rows=rows, telling=telling)
     return head + "".join(part for kind in MessageKind for part in _message_section(kind))

@@ -23,7 +23,7 @@ from cyborg_infra.cli.options import (
     seconds,
 )
 from cyborg_infra.cli.output import confirm, put_plans, warn
-from cyborg_infra.cli.run import Allow, perform, refuse_unless_allowed
+from cyborg_infra.cli.run import Allow, perform, require_allowed
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.operations import provision
 
@@ -69,7 +69,7 @@ def command(
             manifests=file,
         )
     for found in filter(None, plans):
-        refuse_unless_allowed(found, allow or (), shown=output is Format.TEXT)
+        require_allowed(found, allow or (), shown=output is Format.TEXT)
     if actions := sum(len(found.changes) for found in plans):
         confirm(f"Do you want to perform these {actions} actions?", "yes", yes=yes)
     perform(

@@ -21,7 +21,7 @@ from cyborg_infra.cli.options import (
     seconds,
 )
 from cyborg_infra.cli.output import confirm, put_plan, warn
-from cyborg_infra.cli.run import Allow, perform, refuse_unless_allowed
+from cyborg_infra.cli.run import Allow, perform, require_allowed
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.operations import provision
 
@@ -67,7 +67,7 @@ def command(
             manifest=manifest,
         )
     if found:
-        refuse_unless_allowed(found, accepted, shown=output is Format.TEXT)
+        require_allowed(found, accepted, shown=output is Format.TEXT)
         question = f"Do you really want to destroy organisation {wanted.owner}?"
         confirm(question, wanted.owner, yes=confirmed == wanted.owner)
     perform(

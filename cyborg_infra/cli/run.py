@@ -26,7 +26,7 @@ Allow = Annotated[
 ]
 
 
-def refuse_unless_allowed(plan: Plan, allow: Sequence[str], *, shown: bool) -> None:
+def require_allowed(plan: Plan, allow: Sequence[str], *, shown: bool) -> None:
     """Raise PlanRefused if the plan may not be applied: with every problem, or with one where the plan has just been `shown`."""
     try:
         provision.refuse_unless_allowed(plan, allow)

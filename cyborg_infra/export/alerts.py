@@ -16,7 +16,7 @@ from cyborg_infra.model.channels import ConsumerKind, StreamKind, queues
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import LAG, LETTERS, LETTERS_WITHIN
 from cyborg_infra.model.resources import Resource
-from cyborg_infra.model.status import ALARMS, Condition
+from cyborg_infra.model.status import ALARMS, NEAR_LIMIT_SHARE, Condition
 from cyborg_infra.model.units import SECOND
 
 OURS, EXPORTER, SURVEYOR = "cyborg-infra", "nats-exporter", "surveyor"
@@ -33,8 +33,6 @@ SETTINGS: Mapping[str, Setting] = {
 
 FILE = "alerts.yaml"
 RUNBOOK = "how-to/watch-it.md#from-cron"
-NEAR_LIMIT_SHARE = 0.9
-"""From this share of a limit on, as in `status`."""
 
 _CRITICAL = {Condition.NO_LEADER, Condition.MISSING, Condition.AHEAD, Condition.EXPIRED, Condition.STUCK}
 _SETTLED = "1m"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import combinations
 
-from cyborg_infra.manifest.schema import ORG, read_schema
+from cyborg_infra.manifest.schema import ORG_SCHEMA, read_schema
 from cyborg_infra.model import buckets, channels, subjects
 from cyborg_infra.model.channels import (
     BUILT_IN,
@@ -35,7 +35,7 @@ def channels_have_names_of_their_own(org: Org) -> Iterator[Problem]:
     own = [channel for channel in org.channels if channel.is_own]
     if not own:
         return
-    parts = read_schema(ORG)["$defs"]
+    parts = read_schema(ORG_SCHEMA)["$defs"]
     taken = {
         **dict.fromkeys(parts["alerts"]["properties"], "a key of alerts"),
         **dict.fromkeys(("name", *parts["role"]["properties"]), "a key of a role"),

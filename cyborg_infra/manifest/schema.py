@@ -192,10 +192,10 @@ OwnKeys = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def _own(schema: str, data: Any) -> OwnKeys:
-    return tuple(own_keys(data).items()) if schema == ORG else ()
+    return tuple(own_keys(data).items()) if schema == ORG_SCHEMA else ()
 
 
-ORG = f"org{ENDING}"
+ORG_SCHEMA = f"org{ENDING}"
 
 
 def _held_to(schema: str, own: OwnKeys) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _held_to(schema: str, own: OwnKeys) -> dict[str, Any]:
     The schema as it is, for editors, does not know a manifest's channels, and lets every key be one of them.
     """
     found = read_schema(schema)
-    if schema != ORG:
+    if schema != ORG_SCHEMA:
         return found
     parts = found["$defs"]
     places = {

@@ -37,7 +37,7 @@ def bucket_subject(name: str) -> str:
     return f"$KV.{name}.>"
 
 
-class Setting(NamedTuple):
+class BucketSetting(NamedTuple):
     """One setting of a bucket: the stream field that it stands for, and what is narrower than there."""
 
     field: str
@@ -47,25 +47,25 @@ class Setting(NamedTuple):
     most: int | None = None
 
 
-SETTINGS: Mapping[str, Setting] = {
-    "description": Setting("description", "What the bucket is for; at most 4096 bytes.", "Drafts of the press"),
-    "history": Setting("max_msgs_per_subject", "How many values of a key are kept, the latest included.", 5, 1, 64),
-    "ttl": Setting("max_age", "How long a value is kept; 0 is for ever.", "72h"),
-    "max_bytes": Setting("max_bytes", "Most bytes kept, and reserved on the server; -1 is unlimited. A full bucket refuses every put.", "1GB"),
-    "max_value_size": Setting("max_msg_size", "Largest value that is accepted; -1 is the server's own limit.", "1MB"),
-    "storage": Setting("storage", "Where values are kept.", "file"),
-    "replicas": Setting("num_replicas", "Copies of the bucket in the cluster; 3 survives the loss of one server.", 3),
-    "placement": Setting("placement", "The cluster and server tags where the bucket lives; {} is anywhere.", {"cluster": "eu-west"}),
-    "compression": Setting("compression", "Compression of files.", "s2"),
-    "republish": Setting("republish", "Publishes every stored value again on another subject.", {"src": ">", "dest": "copy.>"}),
-    "limit_marker_ttl": Setting("subject_delete_marker_ttl", "How long a watcher can see that a value expired.", "1h"),
-    "allow_direct": Setting("allow_direct", "Every replica answers reads, also one that is behind: false for the bucket of task_state. nats-py makes buckets without, others with it.", True),
-    "allow_msg_ttl": Setting("allow_msg_ttl", "Allow a time to live per key. nats-py makes buckets with it, others without; it can be switched on, never off.", True),
-    "metadata": Setting("metadata", "Text labels of your own; keys of cyborg-infra and _nats are reserved.", {"team": "platform"}),
+BUCKET_SETTINGS: Mapping[str, BucketSetting] = {
+    "description": BucketSetting("description", "What the bucket is for; at most 4096 bytes.", "Drafts of the press"),
+    "history": BucketSetting("max_msgs_per_subject", "How many values of a key are kept, the latest included.", 5, 1, 64),
+    "ttl": BucketSetting("max_age", "How long a value is kept; 0 is for ever.", "72h"),
+    "max_bytes": BucketSetting("max_bytes", "Most bytes kept, and reserved on the server; -1 is unlimited. A full bucket refuses every put.", "1GB"),
+    "max_value_size": BucketSetting("max_msg_size", "Largest value that is accepted; -1 is the server's own limit.", "1MB"),
+    "storage": BucketSetting("storage", "Where values are kept.", "file"),
+    "replicas": BucketSetting("num_replicas", "Copies of the bucket in the cluster; 3 survives the loss of one server.", 3),
+    "placement": BucketSetting("placement", "The cluster and server tags where the bucket lives; {} is anywhere.", {"cluster": "eu-west"}),
+    "compression": BucketSetting("compression", "Compression of files.", "s2"),
+    "republish": BucketSetting("republish", "Publishes every stored value again on another subject.", {"src": ">", "dest": "copy.>"}),
+    "limit_marker_ttl": BucketSetting("subject_delete_marker_ttl", "How long a watcher can see that a value expired.", "1h"),
+    "allow_direct": BucketSetting("allow_direct", "Every replica answers reads, also one that is behind: false for the bucket of task_state. nats-py makes buckets without, others with it.", True),
+    "allow_msg_ttl": BucketSetting("allow_msg_ttl", "Allow a time to live per key. nats-py makes buckets with it, others without; it can be switched on, never off.", True),
+    "metadata": BucketSetting("metadata", "Text labels of your own; keys of cyborg-infra and _nats are reserved.", {"team": "platform"}),
 }  # fmt: skip
 """The settings in the clients' words, which are not JetStream's: agents read about buckets in the clients' books."""
 
-FIELD_OF: Mapping[str, str] = {word: setting.field for word, setting in SETTINGS.items()}
+FIELD_OF: Mapping[str, str] = {word: setting.field for word, setting in BUCKET_SETTINGS.items()}
 WORD_OF: Mapping[str, str] = {field: word for word, field in FIELD_OF.items()}
 
 DEFAULTS: Mapping[str, Any] = {

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import READ_KEY, START_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, LiveResource, Resource
+from cyborg_infra.model.resources import LiveResource, Resource, consumer_counts
 from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.model.units import whole_number
@@ -77,11 +77,6 @@ class ConsumerPositions(NamedTuple):
     paused_until: Mapping[str, str] = MappingProxyType({})
 
 
-def counts_of_consumer(consumer: LiveResource) -> ConsumerCounts:
-    """Return where a living consumer stands."""
-    return consumer.counts if isinstance(consumer.counts, ConsumerCounts) else ConsumerCounts()
-
-
 def finished_up_to(consumer: LiveResource) -> int:
     """Return up to which sequence everything is finished. Until its first acknowledgement a consumer says 0, wherever it began (2.10 to 2.12).
 
@@ -89,7 +84,7 @@ def finished_up_to(consumer: LiveResource) -> int:
     floor goes past it.
     """
     start: int = consumer.get("opt_start_seq")
-    floor = max(counts_of_consumer(consumer).ack_floor_stream_seq, start - 1)
+    floor = max(consumer_counts(consumer).ack_floor_stream_seq, start - 1)
     stopped = consumer.stopped_at
     if stopped is None:
         return floor
@@ -124,17 +119,17 @@ def passed_by_all(consumers: Collection[LiveResource], kept: Container[Ref] | No
     if not found:
         return PassedByAll()
     handed = {
-        each.ref: each.stopped_at.number if each.stopped_at else counts_of_consumer(each).delivered_stream_seq
+        each.ref: each.stopped_at.number if each.stopped_at else consumer_counts(each).delivered_stream_seq
         for each in found
     }
-    working = [each for each in found if counts_of_consumer(each).num_ack_pending or each.is_stopped]
+    working = [each for each in found if consumer_counts(each).num_ack_pending or each.is_stopped]
     floors = {**handed, **{each.ref: finished_up_to(each) for each in working}}
     return PassedByAll(
         min(floors.values()),
         max(min(handed.values()), *(handed[each.ref] for each in working))
         if working
         else min(handed.values()),
-        max(counts_of_consumer(each).num_ack_pending for each in found),
+        max(consumer_counts(each).num_ack_pending for each in found),
         max((number for ref, number in handed.items() if kept is None or ref in kept), default=0),
     )
 
@@ -191,7 +186,7 @@ def journal_share(consumer: LiveResource, version: Version) -> int:
 
 def fits_journal(consumers: Collection[LiveResource], version: Version) -> bool:
     """Return whether the journal of a stream's migration has room for all that is being worked on in these consumers of it."""
-    numbers = PER_NUMBER * sum(counts_of_consumer(consumer).num_ack_pending for consumer in consumers)
+    numbers = PER_NUMBER * sum(consumer_counts(consumer).num_ack_pending for consumer in consumers)
     return (
         not numbers
         or numbers + sum(journal_share(consumer, version) for consumer in consumers) <= LARGEST_JOURNAL
@@ -239,7 +234,7 @@ def position_obstacle(
         return "it replays at the pace at which messages came"
     if not old.is_stopped and not _reads_on(old, desired):
         return "its filter changes"
-    counts = counts_of_consumer(old)
+    counts = consumer_counts(old)
     if (
         counts.num_ack_pending > MAX_UNFINISHED
         or counts.delivered_stream_seq - finished_up_to(old) > MAX_NUMBERS

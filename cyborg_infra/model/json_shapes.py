@@ -79,12 +79,12 @@ def yes(value: Any) -> Mismatch | None:
     return None if value is True else Mismatch("false" if value is False else json_type(value), "true")
 
 
-def text(value: Any) -> Mismatch | None:
+def string(value: Any) -> Mismatch | None:
     """Return text."""
     return None if type(value) is str else Mismatch(json_type(value), "text")
 
 
-def line(value: Any) -> Mismatch | None:
+def printable(value: Any) -> Mismatch | None:
     """Return text that can be shown: neither lines nor codes that a terminal obeys."""
     if type(value) is str and value.isprintable():
         return None
@@ -138,7 +138,7 @@ def anything(value: Any, depth: int = _MAX_DEPTH) -> Mismatch | None:
     return next((misfit for item in items if (misfit := anything(item, depth - 1))), None)
 
 
-_PLAIN: Mapping[Check, type] = {whole: int, text: str, flag: bool}
+_PLAIN: Mapping[Check, type] = {whole: int, string: str, flag: bool}
 """The checks that look at nothing but the type; most of what an account of 10,000 roles tells needs no more."""
 
 
@@ -199,7 +199,7 @@ def config_of(kind: Kind, required: Collection[str]) -> Check:
     """Return a configuration in wire form: each field as the table has it. What the table does not know may be anything."""
     of_field: dict[str, Check] = {field.name: _field(field) for field in FIELDS[kind].values()}
     # What a consumer is called stands beside its configuration as well, and is read there.
-    of_field |= {"name": name if kind is Kind.STREAM else text, "durable_name": text, "pause_until": time}
+    of_field |= {"name": name if kind is Kind.STREAM else string, "durable_name": string, "pause_until": time}
     plain = {key: _PLAIN[check] for key, check in of_field.items() if check in _PLAIN}
 
     def checked(value: Any) -> Mismatch | None:
@@ -243,14 +243,14 @@ _UNITS: Mapping[Unit, Check] = {
     Unit.DURATION: whole,
     Unit.COUNT: whole,
     Unit.FLAG: flag,
-    Unit.TEXT: text,
-    Unit.CHOICE: text,
-    Unit.SUBJECT: text,
+    Unit.TEXT: string,
+    Unit.CHOICE: string,
+    Unit.SUBJECT: string,
     Unit.TIME: time,
-    Unit.SUBJECTS: list_of(text),
-    Unit.NAMES: list_of(text),
+    Unit.SUBJECTS: list_of(string),
+    Unit.NAMES: list_of(string),
     Unit.DURATIONS: list_of(whole),
-    Unit.METADATA: map_of(text),
+    Unit.METADATA: map_of(string),
 }
 
 

@@ -15,6 +15,9 @@ from cyborg_infra.model.resources import Copy, LiveState, Unfinished
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.wording import worded
 
+NEAR_LIMIT_SHARE = 0.9
+"""The share of a limit that is an alarm: there is still time to do something."""
+
 
 class Condition(StrEnum):
     """What a queue can be in and what can be wrong: one word, one meaning, one row each; the worst state first.

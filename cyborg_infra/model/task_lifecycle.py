@@ -18,7 +18,7 @@ class TaskStatus(StrEnum):
     FAILED = "failed"
 
 
-class Transition(NamedTuple):
+class StatusChange(NamedTuple):
     """One allowed transition, and when it is taken."""
 
     before: TaskStatus
@@ -29,19 +29,19 @@ class Transition(NamedTuple):
 INITIAL_STATUS = TaskStatus.ASSIGNED
 """Publishing the task is what makes it so."""
 
-TRANSITIONS = (
-    Transition(TaskStatus.ASSIGNED, TaskStatus.ACCEPTED, "acknowledged within the SLA"),
-    Transition(TaskStatus.ASSIGNED, TaskStatus.REJECTED, "it needs another assignee"),
-    Transition(TaskStatus.ACCEPTED, TaskStatus.IN_PROGRESS, "work begins"),
-    Transition(TaskStatus.ACCEPTED, TaskStatus.FAILED, "it cannot be done"),
-    Transition(TaskStatus.IN_PROGRESS, TaskStatus.IN_PROGRESS, "how far it has come"),
-    Transition(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED_UNVERIFIED, "done, review pending"),
-    Transition(TaskStatus.IN_PROGRESS, TaskStatus.FAILED, "it cannot be done"),
-    Transition(TaskStatus.COMPLETED_UNVERIFIED, TaskStatus.COMPLETED, "approved"),
-    Transition(TaskStatus.COMPLETED_UNVERIFIED, TaskStatus.IN_PROGRESS, "the review found something"),
+STATUS_CHANGES = (
+    StatusChange(TaskStatus.ASSIGNED, TaskStatus.ACCEPTED, "acknowledged within the SLA"),
+    StatusChange(TaskStatus.ASSIGNED, TaskStatus.REJECTED, "it needs another assignee"),
+    StatusChange(TaskStatus.ACCEPTED, TaskStatus.IN_PROGRESS, "work begins"),
+    StatusChange(TaskStatus.ACCEPTED, TaskStatus.FAILED, "it cannot be done"),
+    StatusChange(TaskStatus.IN_PROGRESS, TaskStatus.IN_PROGRESS, "how far it has come"),
+    StatusChange(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED_UNVERIFIED, "done, review pending"),
+    StatusChange(TaskStatus.IN_PROGRESS, TaskStatus.FAILED, "it cannot be done"),
+    StatusChange(TaskStatus.COMPLETED_UNVERIFIED, TaskStatus.COMPLETED, "approved"),
+    StatusChange(TaskStatus.COMPLETED_UNVERIFIED, TaskStatus.IN_PROGRESS, "the review found something"),
 )
 
 
 def next_statuses(status: TaskStatus) -> tuple[TaskStatus, ...]:
     """Return what may come right after `status`; nothing once the task has ended."""
-    return tuple(step.after for step in TRANSITIONS if step.before is status)
+    return tuple(step.after for step in STATUS_CHANGES if step.before is status)

@@ -22,7 +22,7 @@ from cyborg_infra.operations import status as statuses
 if TYPE_CHECKING:  # asyncio and nats cost 100 ms: who loads a manifest needs neither
     from cyborg_infra.live.api.jetstream import JetStream
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 class ApplyKeywords(TypedDict, total=False):
@@ -170,10 +170,10 @@ def status(org: Org, target: Target | str, *, roles: Sequence[str] = ()) -> OrgS
     return _run(target, lambda account: account.status(org, roles=roles))
 
 
-def _run(target: Target | str, call: Callable[[Account], Awaitable[Result]]) -> Result:
+def _run(target: Target | str, call: Callable[[Account], Awaitable[_Result]]) -> _Result:
     import asyncio
 
-    async def main() -> Result:
+    async def main() -> _Result:
         async with connect(target) as account:
             return await call(account)
 

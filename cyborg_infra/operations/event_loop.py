@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 from cyborg_infra.interrupts import end_in_order
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 INTERRUPTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Ctrl-C; what a cancelled CI job and an evicted pod get; what a closed terminal sends."""
 
 
 def run_coroutine(
-    work: Coroutine[Any, Any, Result], on_interrupt: Callable[[], bool] = lambda: False
-) -> Result:
+    work: Coroutine[Any, Any, _Result], on_interrupt: Callable[[], bool] = lambda: False
+) -> _Result:
     """Return what `work` returns, in an event loop of its own. Raises what it raises.
 
     The first of INTERRUPTS calls `on_interrupt`, which says whether `work` comes to its end by itself; if not, it is cancelled,
@@ -29,7 +29,7 @@ def run_coroutine(
     is put back (Python 3.11 to 3.13); of a plan with 40,000 changes it takes seconds.
     """
     end_in_order()
-    done: list[Result] = []
+    done: list[_Result] = []
     cancelled = False
 
     async def main() -> None:

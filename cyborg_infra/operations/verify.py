@@ -204,11 +204,11 @@ class _Run:
     async def _open_sandbox(self, stack: AsyncExitStack, desired: DesiredState, stored: list[str]) -> Sandbox:
         """Return the copy with an agent on it, as long as the stack is."""
         from cyborg_infra.live.api.jetstream import JetStream
-        from cyborg_infra.live.connection.reconnecting import connect
+        from cyborg_infra.live.connection.reconnecting import open_connection
         from cyborg_infra.live.verify.agent import Agent
         from cyborg_infra.live.verify.sandbox import Sandbox
 
-        connection = await stack.enter_async_context(connect(self.target))
+        connection = await stack.enter_async_context(open_connection(self.target))
         server = JetStream(connection, self.target)
         agent = await stack.enter_async_context(Agent(self.target, connection.url))
         return Sandbox(

@@ -17,7 +17,7 @@ from cyborg_infra.model.organisation import Org, Role
 MAX_ALONE = 12
 """So many roles are drawn one by one."""
 
-MAX_NAMED = 3
+_MAX_NAMED = 3
 """So many of the roles or events that share a node are named in it."""
 
 
@@ -30,7 +30,7 @@ class Shape(StrEnum):
     EPHEMERAL = "ephemeral"
 
 
-class Line(StrEnum):
+class EdgeKind(StrEnum):
     """What an arrow stands for."""
 
     CHART = "chart"  # from a role to those that report to it
@@ -48,9 +48,9 @@ class Node(NamedTuple):
     @property
     def label(self) -> tuple[str, ...]:
         """The lines in it."""
-        if len(self.names) <= MAX_NAMED + 1:
+        if len(self.names) <= _MAX_NAMED + 1:
             return self.names
-        return (*self.names[:MAX_NAMED], f"and {len(self.names) - MAX_NAMED} more")
+        return (*self.names[:_MAX_NAMED], f"and {len(self.names) - _MAX_NAMED} more")
 
 
 class Edge(NamedTuple):
@@ -58,7 +58,7 @@ class Edge(NamedTuple):
 
     start: str
     end: str
-    line: Line
+    line: EdgeKind
 
 
 class Diagram(NamedTuple):
@@ -86,9 +86,9 @@ def draw(org: Org, subjects: Sequence[Subject]) -> Diagram:
     for role in org.roles:
         here = place[role.name]
         if role.reports_to in place:
-            edges[Edge(place[role.reports_to], here, Line.CHART)] = None
+            edges[Edge(place[role.reports_to], here, EdgeKind.CHART)] = None
         for other in org.members(role.assigns):
-            edges[Edge(here, place[other], Line.ASSIGNS)] = None
+            edges[Edge(here, place[other], EdgeKind.ASSIGNS)] = None
     for way in _alike(ways):
         nodes[way.key] = Node(way.key, way.names, Shape.STORED if way.stored else Shape.EPHEMERAL)
         for parties, into in ((way.publishers, True), (way.readers, False)):
@@ -96,7 +96,7 @@ def draw(org: Org, subjects: Sequence[Subject]) -> Diagram:
                 key = place.get(party, f"party {party}")
                 nodes.setdefault(key, Node(key, (party,), Shape.PARTY))
                 ends = (key, way.key) if into else (way.key, key)
-                edges[Edge(*ends, Line.MESSAGES)] = None
+                edges[Edge(*ends, EdgeKind.MESSAGES)] = None
     return Diagram(f"Organisation {org.name}", tuple(nodes.values()), tuple(edges))
 
 
@@ -204,7 +204,7 @@ def dot(diagram: Diagram) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-FORMATS: Mapping[str, Callable[[Diagram], str]] = {"mermaid": mermaid, "dot": dot}
+DIALECTS: Mapping[str, Callable[[Diagram], str]] = {"mermaid": mermaid, "dot": dot}
 
 _MERMAID_SHAPES: Mapping[Shape, tuple[str, str]] = {
     Shape.ROLE: ("[", "]"),
@@ -212,17 +212,21 @@ _MERMAID_SHAPES: Mapping[Shape, tuple[str, str]] = {
     Shape.STORED: ("[(", ")]"),
     Shape.EPHEMERAL: (">", "]"),
 }
-_MERMAID_LINES: Mapping[Line, str] = {Line.CHART: "-->", Line.ASSIGNS: "-.->|assigns|", Line.MESSAGES: "==>"}
+_MERMAID_LINES: Mapping[EdgeKind, str] = {
+    EdgeKind.CHART: "-->",
+    EdgeKind.ASSIGNS: "-.->|assigns|",
+    EdgeKind.MESSAGES: "==>",
+}
 _DOT_SHAPES: Mapping[Shape, str] = {
     Shape.ROLE: "shape=box",
     Shape.PARTY: "shape=box, style=rounded",
     Shape.STORED: "shape=cylinder",
     Shape.EPHEMERAL: "shape=ellipse, style=dashed",
 }
-_DOT_LINES: Mapping[Line, str] = {
-    Line.CHART: "",
-    Line.ASSIGNS: 'style=dashed, label="assigns"',
-    Line.MESSAGES: "color=gray40, penwidth=2",
+_DOT_LINES: Mapping[EdgeKind, str] = {
+    EdgeKind.CHART: "",
+    EdgeKind.ASSIGNS: 'style=dashed, label="assigns"',
+    EdgeKind.MESSAGES: "color=gray40, penwidth=2",
 }
 _ENTITY = re.compile(r"[^\w .,-]")
 

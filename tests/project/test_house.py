@@ -79,6 +79,55 @@ def test_a_setting_of_a_resource_is_read_by_its_get(path: Path) -> None:
     assert not SETTING_READ.findall(path.read_text(encoding="utf-8"))
 
 
+# Names that several modules have in public, and what each of them stands for. All others are one thing in one place.
+SHARED_NAMES = {
+    "commands, each in a module": ("Allowance", "COMMANDS", "EXAMPLES", "HELP", "command"),
+    "formats of an export, each in a module": ("FILE", "SETTINGS", "write"),
+    "forms of an output, by what is shown": ("applied", "checked", "data", "drift", "outcome", "problems", "summary", "text", "valid"),
+    "the same thing on several floors": ("apply", "explain", "is_saved", "plan", "show", "status", "unlock"),
+    "rules of a manifest and of what it comes to": ("RULES", "Rule"),
+    "versions of what is written, each its own": ("SCHEMA_VERSION",),
+    "the program, and its start by python -m": ("main",),
+    "words of another tool or language": ("Block", "Format", "Member", "Permissions"),
+}  # fmt: skip
+
+
+def test_a_public_name_is_one_thing() -> None:
+    """Where two things have one name, one of them gets another; what is named alike by design is listed above.
+
+    An option is called as the command line calls it: the module of a command has it for itself.
+    """
+    places: dict[str, set[str]] = {}
+    for path in PACKAGE:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for found in _defined(node):
+                if not found.startswith("_") and not _is_option(node, path):
+                    places.setdefault(found, set()).add(name(path))
+    shared = {word for words in SHARED_NAMES.values() for word in words}
+    assert {
+        word: sorted(found) for word, found in places.items() if len(found) > 1 and word not in shared
+    } == {}
+    assert [word for word in shared if len(places.get(word, ())) < 2] == []
+
+
+def _is_option(node: ast.stmt, path: Path) -> bool:
+    value = node.value if isinstance(node, ast.Assign) else None
+    return (
+        "cli" in path.parts and isinstance(value, ast.Subscript) and ast.unparse(value.value) == "Annotated"
+    )
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return [node.name]
+        case ast.Assign():
+            return [target.id for target in node.targets if isinstance(target, ast.Name)]
+        case ast.AnnAssign(target=ast.Name(id=found)):
+            return [found]
+    return []
+
+
 def test_what_is_generated_is_up_to_date() -> None:
     ended = run("docs/generate.py", "--check")
     assert (ended.returncode, ended.stderr) == (0, "")

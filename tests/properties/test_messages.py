@@ -13,7 +13,7 @@ from cyborg_infra.manifest.messages import check_messages, schema_of
 from cyborg_infra.manifest.schema import read_schema
 from cyborg_infra.model.messages import MessageKind, OrgMessage
 from cyborg_infra.model.problems import MessageInvalid, Problem
-from cyborg_infra.model.task_lifecycle import INITIAL_STATUS, TRANSITIONS, TaskStatus, next_statuses
+from cyborg_infra.model.task_lifecycle import INITIAL_STATUS, STATUS_CHANGES, TaskStatus, next_statuses
 from tests.support.draws import draws
 
 EXAMPLES = {kind: read_schema(schema_of(kind))["examples"][0] for kind in MessageKind}
@@ -148,7 +148,7 @@ def test_every_other_step_is_refused_in_its_line_with_what_is_allowed(
 
 
 @draws()
-@given(walks(), st.sampled_from(TRANSITIONS))
+@given(walks(), st.sampled_from(STATUS_CHANGES))
 def test_a_step_that_begins_elsewhere_is_refused(
     walk: list[TaskStatus], step: tuple[TaskStatus, TaskStatus, str]
 ) -> None:
@@ -160,7 +160,7 @@ def test_a_step_that_begins_elsewhere_is_refused(
 
 
 def test_every_status_is_reached_and_none_is_a_dead_end_but_the_three() -> None:
-    reached = {INITIAL_STATUS} | {step.after for step in TRANSITIONS}
+    reached = {INITIAL_STATUS} | {step.after for step in STATUS_CHANGES}
     assert reached == set(TaskStatus)
     assert {status for status in TaskStatus if not next_statuses(status)} == {
         "completed",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cyborg_infra.live.connection.reconnecting import ReconnectingConnection, connect
+from cyborg_infra.live.connection.reconnecting import ReconnectingConnection, open_connection
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.model.problems import EXIT_ERROR, ConnectFailed, ServerFault
 from cyborg_infra.render.command_line import spoken
@@ -19,7 +19,7 @@ def account_info(target: Target) -> dict[str, Any]:
     """Return what `$JS.API.INFO` answers over a fresh connection."""
 
     async def ask() -> dict[str, Any]:
-        async with connect(target) as connection:
+        async with open_connection(target) as connection:
             answer: dict[str, Any] = json.loads(await connection.request("$JS.API.INFO"))
             return answer
 
@@ -40,7 +40,7 @@ def fault(target: Target, subject: str, payload: bytes = b"", *, within: float |
     """Return what a request over a good connection fails with, which may take so many seconds; the target's, unless given."""
 
     async def ask() -> None:
-        async with connect(target) as connection:
+        async with open_connection(target) as connection:
             await connection.request(subject, payload, timeout=within)
 
     with pytest.raises(ServerFault) as caught:

@@ -13,7 +13,7 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.model.subjects import SubjectIndex
 
-MAX_NAMED = 3
+_MAX_NAMED = 3
 """So many of the streams or subjects that two organisations share are named."""
 
 
@@ -93,8 +93,8 @@ def _between(earlier: Planned, later: Planned) -> Iterator[Problem]:
 
 
 def _in_words(noun: str, names: Sequence[str]) -> str:
-    shown = ", ".join(names[:MAX_NAMED])
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    shown = ", ".join(names[:_MAX_NAMED])
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return f"the {noun}{'s' * (len(names) > 1)} {shown}{more}"
 
 

@@ -45,7 +45,7 @@ from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.subjects import covers, is_name, is_token, overlap
 from cyborg_infra.model.units import MAX_INT64
 
-Scope = tuple[StreamKind | ConsumerKind, str | None]
+SettingScope = tuple[StreamKind | ConsumerKind, str | None]
 """Where a manifest sets fields: a kind, and the role or bucket if it is for one alone."""
 
 # What expand makes of other settings: set only where those settings do not lead to it.
@@ -92,7 +92,7 @@ def describe_org(live: LiveState, org: Org) -> Org:
     org = replace(org, roles=tuple(Role(name, renamed_from=former.get(name, "")) for name in names))
     org = replace(org, events=tuple(_events(found, org)), buckets=tuple(_buckets(found, org)))
     level = live.server_info.level if live.server_info else NEWEST_LEVEL
-    settings: dict[Scope, dict[str, Any]] = {}
+    settings: dict[SettingScope, dict[str, Any]] = {}
     for later in (_DERIVED, frozenset[str]()):
         draft = expand_unchecked(replace(org, layers=(_layer(settings),)), level)
         for ref, wanted in draft.resources.items():
@@ -276,7 +276,7 @@ def _filters(consumer: Resource) -> list[str]:
     return list(consumer.filters)
 
 
-def _scope(resource: Resource) -> Scope:
+def _scope(resource: Resource) -> SettingScope:
     """Return where a resource of expand's gets its settings from."""
     kind = resource.metadata[KIND_KEY]
     typed = StreamKind(kind) if resource.ref.kind is Kind.STREAM else ConsumerKind(kind)
@@ -342,7 +342,7 @@ def _plain(field: Field, value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _layer(settings: Mapping[Scope, FieldValues]) -> Overrides:
+def _layer(settings: Mapping[SettingScope, FieldValues]) -> Overrides:
     """Return the settings, each where its scope says."""
     roles: dict[str, dict[StreamKind | ConsumerKind, FieldValues]] = {}
     buckets: dict[str, FieldValues] = {}
@@ -360,7 +360,7 @@ def _layer(settings: Mapping[Scope, FieldValues]) -> Overrides:
     )
 
 
-def _shortest(settings: Mapping[Scope, FieldValues], org: Org) -> Overrides:
+def _shortest(settings: Mapping[SettingScope, FieldValues], org: Org) -> Overrides:
     """Return the same settings: what all streams share as `defaults`, what all roles share at their kind."""
     rest = {scope: dict(fields) for scope, fields in settings.items()}
     streams = [fields for (kind, _), fields in rest.items() if isinstance(kind, StreamKind)]

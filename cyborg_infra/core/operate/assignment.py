@@ -14,7 +14,7 @@ from cyborg_infra.model.outgoing import Destination
 from cyborg_infra.model.problems import MessageInvalid, Problem, SendRefused, SourcePosition
 from cyborg_infra.model.subjects import SubjectIndex
 
-MAX_NAMED = 12
+_MAX_NAMED = 12
 """So many of those who give a role tasks are named."""
 
 
@@ -62,7 +62,7 @@ class _Chart:
 
     def not_assigned(self, giver: str, taker: str, where: SourcePosition | None) -> Problem:
         role = self.org.role(taker)
-        allowed = tuple(islice(self._assigners.of(role), MAX_NAMED)) if role and self.org.has_chart else ()
+        allowed = tuple(islice(self._assigners.of(role), _MAX_NAMED)) if role and self.org.has_chart else ()
         hint = (
             f"{taker} gets tasks from {', '.join(allowed)}" if allowed else f"no role gives tasks to {taker}"
         )

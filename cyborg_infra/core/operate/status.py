@@ -28,6 +28,7 @@ from cyborg_infra.model.resources import (
     Unfinished,
 )
 from cyborg_infra.model.status import (
+    NEAR_LIMIT_SHARE,
     STATES,
     Alarm,
     BroadcastReceipt,
@@ -44,9 +45,6 @@ from cyborg_infra.model.status import (
 from cyborg_infra.model.subjects import SubjectIndex
 from cyborg_infra.model.units import SECOND, age, format_age
 from cyborg_infra.model.wording import Command, Option, worded
-
-NEAR_LIMIT_SHARE = 0.9
-"""The share of a limit that is an alarm: there is still time to do something."""
 
 SETTLING_NS = 2 * SECOND
 """Within so long all leaders have noticed what the first of them has: they hear of their copies once a second."""

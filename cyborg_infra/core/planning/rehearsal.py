@@ -71,7 +71,7 @@ def plan_rehearsals(plan: Plan) -> Iterator[Rehearsal]:
             yield _rehearsal(tried, plan.org, takes_room=grows and tried.is_new)
 
 
-def kind_of(resource: Resource) -> bytes:
+def shape_of(resource: Resource) -> bytes:
     """Return what a resource has in common with all of its kind: equal for what one rehearsal stands for."""
     words = ("description", "metadata")
     left_open = resource.left_open if isinstance(resource, DesiredResource) else _NONE
@@ -103,12 +103,12 @@ class _Tried(NamedTuple):
     @property
     def kind(self) -> bytes:
         """What tells it from another kind."""
-        return kind_of(self.wanted) + (kind_of(self.before) if self.before else b"")
+        return shape_of(self.wanted) + (shape_of(self.before) if self.before else b"")
 
     @property
     def is_alike(self) -> bool:
         """Whether an update changes nothing of it that a server could refuse."""
-        return self.before is not None and kind_of(self.before) == kind_of(
+        return self.before is not None and shape_of(self.before) == shape_of(
             replace(self.wanted, left_open=_NONE)
         )
 
@@ -203,7 +203,7 @@ def _rehearsal(tried: _TriedStream, owner: str, *, takes_room: bool) -> Rehearsa
             was = {name: value for name, value in one.before.normalised().items() if name not in _MOVING}
             was |= {name: asked[name] for name in _MOVING if name in asked}
             before = candidate(one.before, was | dict.fromkeys(opened, 0))
-        return Part(candidate(one.wanted, asked), one.wanted, kind_of(one.wanted), before, is_background)
+        return Part(candidate(one.wanted, asked), one.wanted, shape_of(one.wanted), before, is_background)
 
     return Rehearsal(
         part(tried.stream, is_background=tried.is_background),

@@ -25,12 +25,12 @@ from cyborg_infra.model.fields import Kind
 
 def resume_migrations(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
     """Let each interrupted migration and consumer replacement resume."""
-    return resume.resume_migrations(changes, context.resumable, context.live, context.selected)
+    return resume.with_resumed_migrations(changes, context.resumable, context.live, context.selected)
 
 
 def resume_consumer_replacements(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
     """Replace the consumers that an interrupted apply has stopped."""
-    return resume.resume_consumer_replacements(changes, context.resumable)
+    return resume.replace_stopped_consumers(changes, context.resumable)
 
 
 def migrate_streams(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:

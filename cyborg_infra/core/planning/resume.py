@@ -56,7 +56,7 @@ def _successor_ref(found: LiveResource) -> Ref | None:
     return None
 
 
-def resume_migrations(
+def with_resumed_migrations(
     changes: Sequence[Change], resumable: Mapping[Ref, Ref], live: LiveState, desired: DesiredState
 ) -> list[Change]:
     """Return the changes, in which each interrupted migration and consumer replacement resumes, with a change of its own if it had none."""
@@ -105,7 +105,7 @@ def resume_hazards(change: Change, temporary_stream: LiveResource, live: LiveSta
         yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), question, exact=False)
 
 
-def resume_consumer_replacements(changes: Sequence[Change], moving: Container[Ref]) -> list[Change]:
+def replace_stopped_consumers(changes: Sequence[Change], moving: Container[Ref]) -> list[Change]:
     """Return a consumer that is stopped, or not yet where it shall stand, goes on as a new one, also where it need not be replaced any more.
 
     The streams that are `moving` put their own consumers back.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cyborg_infra.core.planning.rehearsal import kind_of
+from cyborg_infra.core.planning.rehearsal import shape_of
 from cyborg_infra.model.changes import Adopt, Change, Create, Replace, Update
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import SERVER_VALUES_KEY
@@ -45,7 +45,7 @@ def with_learned_values(plan: Plan, learned: Mapping[bytes, Mapping[str, int]]) 
         return plan
 
     def told(wanted: DesiredResource) -> DesiredResource:
-        values = learned.get(kind_of(wanted)) if wanted.left_open else None
+        values = learned.get(shape_of(wanted)) if wanted.left_open else None
         return wanted if values is None else _with_values(wanted, values)
 
     changes: list[Change] = []

@@ -35,7 +35,7 @@ from cyborg_infra.live.api.retry import (
     is_transient,
 )
 from cyborg_infra.live.connection.errors import ConnectionLost, NoReply, NoResponders, Unanswered
-from cyborg_infra.live.connection.reconnecting import ReconnectingConnection, connect
+from cyborg_infra.live.connection.reconnecting import ReconnectingConnection, open_connection
 from cyborg_infra.live.connection.replies import (
     BadAnswer,
     ServerIdentity,
@@ -593,7 +593,7 @@ class JetStream:
 @contextlib.asynccontextmanager
 async def connect_account(target: Target) -> AsyncIterator[JetStream]:
     """Return the account behind the target, closed after the block. Raises ConnectFailed."""
-    async with connect(target) as connection:
+    async with open_connection(target) as connection:
         yield JetStream(connection, target)
 
 

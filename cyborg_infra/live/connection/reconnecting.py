@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def connect(target: Target) -> AsyncIterator[ReconnectingConnection]:
+async def open_connection(target: Target) -> AsyncIterator[ReconnectingConnection]:
     """Return a connection by way of the first of the target's URLs that takes us, closed after the block.
 
     Raises:

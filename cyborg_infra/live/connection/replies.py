@@ -20,12 +20,12 @@ from cyborg_infra.model.json_shapes import (
     config_of,
     count,
     flag,
-    line,
     list_of,
     map_of,
     name,
     object_of,
-    text,
+    printable,
+    string,
     time,
     whole,
     yes,
@@ -47,16 +47,16 @@ class BadAnswer(ServerFault):
         super().__init__(Problem("no-api", f"{doing}: {who} answered {what}", None, HINT))
 
 
-_ERROR = object_of({}, {"code": whole, "err_code": whole, "description": text})
+_ERROR = object_of({}, {"code": whole, "err_code": whole, "description": string})
 _FAILED = object_of({"error": _ERROR})
 
 _CLUSTER = object_of(
     {},
     {
-        "name": line,
-        "leader": line,
+        "name": printable,
+        "leader": printable,
         "replicas": list_of(
-            object_of({"name": line}, {"current": flag, "offline": flag, "lag": whole, "active": whole})
+            object_of({"name": printable}, {"current": flag, "offline": flag, "lag": whole, "active": whole})
         ),
         "desired": anything,
     },
@@ -98,7 +98,7 @@ _LISTED_CONSUMER = object_of(
     {
         **_CONSUMER_FIELDS,
         # One whose servers are down has no name of its own, only that in its configuration (2.10.26 and 2.15.1).
-        **dict.fromkeys(("stream_name", "name"), line),
+        **dict.fromkeys(("stream_name", "name"), printable),
     },
     _CONSUMER_MORE,
 )
@@ -114,31 +114,31 @@ _ACCOUNT = object_of(
     {"streams": count, "consumers": count, "limits": _LIMITS},
     {
         "api": object_of({}, {"level": count}),
-        "domain": line,
+        "domain": printable,
         "reserved_storage": whole,
         "reserved_memory": whole,
     },
 )
-_MESSAGE = object_of({"subject": text, "seq": count, "time": time}, {"data": base64, "hdrs": base64})
+_MESSAGE = object_of({"subject": string, "seq": count, "time": time}, {"data": base64, "hdrs": base64})
 _DONE = object_of({"success": yes})
 ACKNOWLEDGEMENT = object_of({"stream": name, "seq": count}, {"duplicate": flag})
-_SUBJECTS = object_of({}, dict.fromkeys(("allow", "deny"), list_of(line)))
+_SUBJECTS = object_of({}, dict.fromkeys(("allow", "deny"), list_of(printable)))
 _USER = object_of(
     {
         "data": object_of(
             {},
             {
-                **dict.fromkeys(("account", "account_name"), line),
+                **dict.fromkeys(("account", "account_name"), printable),
                 "permissions": object_of({}, {"publish": _SUBJECTS}),
             },
         )
     },
-    {"server": object_of({}, {**dict.fromkeys(("name", "cluster", "domain"), line), "jetstream": flag})},
+    {"server": object_of({}, {**dict.fromkeys(("name", "cluster", "domain"), printable), "jetstream": flag})},
 )
 
 
 def _version(value: Any) -> Mismatch | None:
-    if (misfit := text(value)) is not None:
+    if (misfit := string(value)) is not None:
         return misfit
     try:
         Version.parse(value)
@@ -150,12 +150,12 @@ def _version(value: Any) -> Mismatch | None:
 _INFO = object_of(
     {"version": _version},
     {
-        **dict.fromkeys(("server_name", "server_id", "cluster", "domain", "nonce"), line),
+        **dict.fromkeys(("server_name", "server_id", "cluster", "domain", "nonce"), printable),
         **dict.fromkeys(
             ("headers", "jetstream", "tls_required", "tls_available", "auth_required", "ldm"), flag
         ),
         **dict.fromkeys(("max_payload", "client_id", "proto"), count),
-        "connect_urls": list_of(line),
+        "connect_urls": list_of(printable),
     },
 )
 
@@ -163,7 +163,7 @@ _INFO = object_of(
 def _page(member: str, row: Check) -> Check:
     # The server has a null for a list of none. What it could not ask for has no row, and is named.
     return object_of(
-        {"total": count}, {member: list_of(row), "missing": list_of(name), "offline": map_of(line)}
+        {"total": count}, {member: list_of(row), "missing": list_of(name), "offline": map_of(printable)}
     )
 
 

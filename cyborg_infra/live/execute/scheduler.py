@@ -19,8 +19,8 @@ from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
 from cyborg_infra.model.problems import CyborgError
 from cyborg_infra.model.ref import Ref
 
-WRITES_IN_FLIGHT = 32
-REPLICATED_WRITES_IN_FLIGHT = 8  # measured: more only makes an R3 cluster slower
+CHANGES_IN_FLIGHT = 32
+REPLICATED_CHANGES_IN_FLIGHT = 8  # measured: more only makes an R3 cluster slower
 
 
 async def run_plan(server: JetStream, plan: Plan, options: ApplyOptions) -> AsyncGenerator[Outcome, None]:
@@ -142,4 +142,4 @@ def _writes_in_flight(plan: Plan) -> int:
     replicated = any(
         change.after is not None and change.after.get("num_replicas") > 1 for change in plan.changes
     )
-    return REPLICATED_WRITES_IN_FLIGHT if replicated else WRITES_IN_FLIGHT
+    return REPLICATED_CHANGES_IN_FLIGHT if replicated else CHANGES_IN_FLIGHT

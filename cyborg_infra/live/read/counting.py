@@ -15,12 +15,12 @@ from cyborg_infra.live.api.messages import get_message, subjects
 from cyborg_infra.live.connection.errors import NoReply, NoResponders, PermissionDenied
 from cyborg_infra.live.read.unfinished import Matches, Told, unfinished
 from cyborg_infra.live.records.journal import Journal
-from cyborg_infra.model.consumer_position import counts_of_consumer, finished_up_to, passed_by_all
+from cyborg_infra.model.consumer_position import finished_up_to, passed_by_all
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.metadata_keys import BECOMES_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import LiveResource, LiveState, StreamCounts
+from cyborg_infra.model.resources import LiveResource, LiveState, StreamCounts, consumer_counts
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.model.units import age as passed
 
@@ -243,7 +243,7 @@ async def _count_consumer(
     if found is None or not given_up:
         return found
     known = len((told or {}).get(consumer.ref, ()))
-    return MessageCount(max(0, found.messages - counts_of_consumer(consumer).num_ack_pending - known))
+    return MessageCount(max(0, found.messages - consumer_counts(consumer).num_ack_pending - known))
 
 
 @dataclass(slots=True)
@@ -348,7 +348,7 @@ class _StreamReader:
 
     async def matching(self, query: CountQuery, consumer: LiveResource) -> MessageCount | None:
         """Return messages up to the consumer's cursor, or beyond it, that match; the smaller part of the stream is read."""
-        cursor = counts_of_consumer(consumer).delivered_stream_seq
+        cursor = consumer_counts(consumer).delivered_stream_seq
         match query.kind:
             case CountKind.PASSED | CountKind.GIVEN_UP:
                 low, high = 0, cursor

@@ -13,14 +13,13 @@ from typing import NamedTuple, Protocol
 
 from cyborg_infra.model.consumer_position import (
     answers_for,
-    counts_of_consumer,
     finished_up_to,
     read_patterns,
 )
 from cyborg_infra.model.counting import Share
 from cyborg_infra.model.dead_letters import DeadLetter, DeathType
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import LiveResource
+from cyborg_infra.model.resources import LiveResource, consumer_counts
 from cyborg_infra.model.subjects import SubjectIndex
 
 Matches = Callable[[str], bool]
@@ -55,7 +54,7 @@ class _Alike(NamedTuple):
     @property
     def cursor(self) -> int:
         """Up to where all of them were handed what they read."""
-        return min(counts_of_consumer(reader).delivered_stream_seq for reader in self.readers)
+        return min(consumer_counts(reader).delivered_stream_seq for reader in self.readers)
 
     async def within(self, low: int, high: int) -> Share:
         """Return how many of their messages have these sequence numbers."""
@@ -120,7 +119,7 @@ async def _of_group(last: int, group: _Alike, told: Told) -> Share:
 
 async def _open(handed: int, reader: LiveResource, group: _Alike) -> Share:
     """Return what one of them works on, of the messages up to number `handed`. Which of those beyond its floor, nobody tells."""
-    counts, floor = counts_of_consumer(reader), finished_up_to(reader)
+    counts, floor = consumer_counts(reader), finished_up_to(reader)
     if not counts.num_ack_pending or handed <= floor:
         return Share()
     here = await group.within(floor + 1, handed)
@@ -142,7 +141,7 @@ async def _given_up(handed: int, group: _Alike, told: Told) -> Share:
 
 def _untold(reader: LiveResource, told: Told) -> int:
     """Return at most how many more it may have given up. What an agent has ended itself, or is handed out once, only letters tell."""
-    counts = counts_of_consumer(reader)
+    counts = consumer_counts(reader)
     if told is None:
         return counts.delivered_stream_seq
     failed = sum(letter.type is DeathType.MAX_DELIVER for letter in told.get(reader.ref, ()))

@@ -12,7 +12,7 @@ import orjson
 from cyborg_infra.live.api.copying import COPY_METHODS, MIRROR, CopyMethod
 from cyborg_infra.model.consumer_position import ConsumerPositions, Position
 from cyborg_infra.model.fields import Config
-from cyborg_infra.model.json_shapes import Mismatch, count, flag, list_of, map_of, object_of, one_of, text
+from cyborg_infra.model.json_shapes import Mismatch, count, flag, list_of, map_of, object_of, one_of, string
 from cyborg_infra.model.metadata_keys import BECOMES_KEY, JOURNAL_KEY, KIND_KEY, OWNER_KEY, RESOURCE_KEY
 from cyborg_infra.model.packed_text import pack, unpack
 from cyborg_infra.model.problems import Problem, ServerFault
@@ -43,11 +43,11 @@ LIFTED_FIELDS = (*LIMIT_FIELDS, "consumer_limits")
 
 _CONFIGURATION = object_of({})
 _JOURNAL = object_of(
-    {"ingest": _CONFIGURATION, "retention": text},
+    {"ingest": _CONFIGURATION, "retention": string},
     {
         **dict.fromkeys(("positions", "floors"), map_of(count)),
         "consumers": map_of(_CONFIGURATION),
-        **dict.fromkeys(("labels", "paused"), map_of(text)),
+        **dict.fromkeys(("labels", "paused"), map_of(string)),
         "route": one_of(COPY_METHODS),
         "limits": _CONFIGURATION,
         "still": flag,

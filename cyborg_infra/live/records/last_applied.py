@@ -16,17 +16,17 @@ from cyborg_infra.live.records.bucket import (
     latest_message,
 )
 from cyborg_infra.model.buckets import APPLIED_BUCKET
-from cyborg_infra.model.json_shapes import flag, line, list_of, object_of, text
+from cyborg_infra.model.json_shapes import flag, list_of, object_of, printable, string
 from cyborg_infra.model.last_applied import AppliedRecord, RecordUpdate, group_members, ungroup_members
 from cyborg_infra.model.problems import CyborgError
 
 SCHEMA_VERSION = 1
 
 _RECORD = object_of(
-    {"version": line, "complete": flag},
+    {"version": printable, "complete": flag},
     {
-        "environment": line,
-        "resources": list_of(object_of({"kinds": list_of(text), "of": list_of(text)})),
+        "environment": printable,
+        "resources": list_of(object_of({"kinds": list_of(string), "of": list_of(string)})),
     },
 )
 

@@ -35,7 +35,7 @@ from cyborg_infra.live.records.bucket import (
 from cyborg_infra.model.buckets import LEASE_BUCKET, bucket_stream, bucket_subject
 from cyborg_infra.model.dead_letters import StoredMessage
 from cyborg_infra.model.error_codes import ErrorCode
-from cyborg_infra.model.json_shapes import line, object_of
+from cyborg_infra.model.json_shapes import object_of, printable
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource
@@ -54,7 +54,7 @@ _NO_LEASE = "somebody whose record is no lease"
 _FREED = "Cyborg-Infra-Freed"
 """On the message that deletes a lease: its holder has stored it itself."""
 
-_HOLDER = object_of({"holder": line, "since": line, "until": line})
+_HOLDER = object_of({"holder": printable, "since": printable, "until": printable})
 
 
 class LeaseHeld(CyborgError):

@@ -30,14 +30,14 @@ from cyborg_infra.live.records.bucket import decode_json, is_deletion, key_subje
 from cyborg_infra.model.buckets import APPLIED_BUCKET, bucket_stream
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.fields import Config
-from cyborg_infra.model.json_shapes import line, map_of, object_of
+from cyborg_infra.model.json_shapes import map_of, object_of, printable
 from cyborg_infra.model.problems import CyborgError
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, Resource
 
 SCHEMA_VERSION = 1
 _CONFIGURATION = object_of({})
-_NOTE = object_of({"stream": line, "config": _CONFIGURATION, "consumers": map_of(_CONFIGURATION)})
+_NOTE = object_of({"stream": printable, "config": _CONFIGURATION, "consumers": map_of(_CONFIGURATION)})
 _DELETED = {"KV-Operation": "DEL"}
 
 

@@ -22,7 +22,7 @@ import pytest
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.connection.errors import NoReply
-from cyborg_infra.live.connection.reconnecting import connect
+from cyborg_infra.live.connection.reconnecting import open_connection
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.interception import ApiRequest, WireRequest
 from cyborg_infra.live.records import lease as leases
@@ -59,7 +59,7 @@ def two(any_server: Any) -> Callable[[Two], None]:
 
     def run(law: Two) -> None:
         async def main() -> None:
-            async with connect(target) as one, connect(target) as other:
+            async with open_connection(target) as one, open_connection(target) as other:
                 await law(JetStream(one, target), JetStream(other, target))
 
         asyncio.run(main())
@@ -304,7 +304,7 @@ def test_an_apply_that_finds_the_lease_taken_changes_nothing(server: Any, tmp_pa
 
         async def hold() -> None:
             async with (
-                connect(scene.target) as held,
+                open_connection(scene.target) as held,
                 lease(JetStream(held, scene.target), wish.owner, wait=0),
             ):
                 with pytest.raises(LeaseHeld):
@@ -370,7 +370,7 @@ LEASE = b'{"holder": "colleague", "since": "a", "until": "b"}'
 
 def _takes(scenario: Scenario, times: int = 2) -> None:
     async def take() -> None:
-        async with connect(scenario.target) as connection:
+        async with open_connection(scenario.target) as connection:
             server = JetStream(connection, scenario.target)
             for _ in range(times):
                 async with lease(server, "g", wait=0):
@@ -398,7 +398,7 @@ def test_whoever_may_still_write_is_waited_for_where_his_lease_was_deleted_as_a_
     scenario.api.ask("$KV.cyborg-infra.g", headers={"KV-Operation": "DEL"})
 
     async def seconds() -> float:
-        async with connect(scenario.target) as connection:
+        async with open_connection(scenario.target) as connection:
             left = await leases._read_abandoned(JetStream(connection, scenario.target), "g")  # noqa: SLF001
             assert left is not None
             return left[1]
@@ -419,7 +419,7 @@ def test_a_record_that_is_no_lease_is_held_by_somebody_until_it_is_freed(
     scenario.api.ask("$KV.cyborg-infra.g", record)
 
     async def law() -> None:
-        async with connect(scenario.target) as connection:
+        async with open_connection(scenario.target) as connection:
             server = JetStream(connection, scenario.target)
             with pytest.raises(
                 LeaseHeld, match=r"is being applied to by somebody whose record is no lease since"

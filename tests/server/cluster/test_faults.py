@@ -20,7 +20,7 @@ import pytest
 
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.jetstream import JetStream
-from cyborg_infra.live.connection.reconnecting import connect
+from cyborg_infra.live.connection.reconnecting import open_connection
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.execute.migrate import catch_up
 from cyborg_infra.live.interception import ApiRequest
@@ -417,7 +417,7 @@ def test_a_lease_whose_renewal_is_under_way_is_not_lost(
 
     async def law() -> None:
         async with (
-            connect(target) as connection,
+            open_connection(target) as connection,
             lease.lease(JetStream(connection, target), "acme", wait=0) as held,
         ):
             assert eventually(led_here)

@@ -21,7 +21,7 @@ from cyborg_infra.live.connection.errors import (
     PermissionDenied,
     TooLarge,
 )
-from cyborg_infra.live.connection.reconnecting import connect
+from cyborg_infra.live.connection.reconnecting import open_connection
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.live.embedded import EmbeddedServer
 from tests.support.attempts import both, fault
@@ -44,7 +44,7 @@ def test_it_knows_the_server(any_server: EmbeddedServer) -> None:
     async def look() -> None:
         with Api(any_server.url) as api:
             info = api.info
-        async with connect(Target(urls=(any_server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(any_server.url,), timeout=LONG)) as connection:
             assert connection.server_version == info["version"]
             assert connection.server_name == info["server_name"]
             assert connection.max_payload == info["max_payload"]
@@ -60,7 +60,7 @@ def test_overlapping_requests_get_their_own_replies(server: EmbeddedServer, api:
         api.request(f"$JS.API.STREAM.CREATE.{name}", {"name": name, "subjects": [name]})
 
     async def ask() -> list[str]:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             replies = await asyncio.gather(
                 *(connection.request(f"$JS.API.STREAM.INFO.{name}") for name in names)
             )
@@ -73,7 +73,7 @@ def test_replies_larger_than_max_payload_arrive(start_server: StartServer) -> No
     server = start_server(config="max_payload: 2KB")
 
     async def ask() -> int:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             for number in range(30):
                 config = {"name": f"S{number}", "subjects": [f"s{number}"], "description": "x" * 1000}
                 await connection.request(f"$JS.API.STREAM.CREATE.S{number}", json.dumps(config).encode())
@@ -98,7 +98,7 @@ def test_a_reply_with_a_payload_is_one_whatever_its_status(server: EmbeddedServe
     asked = api.subscribe("asked")
 
     async def ask() -> bytes:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             request = asyncio.create_task(connection.request("asked"))
             reply_to = (await asyncio.to_thread(asked.next)).reply
             api.send(f"HPUB {reply_to} 16 21\r\nNATS/1.0 503\r\n\r\nreply\r\n".encode())
@@ -118,7 +118,7 @@ def test_a_reply_that_comes_too_late_reaches_nobody_else(server: EmbeddedServer,
     asked = api.subscribe("slow")
 
     async def ask() -> bytes:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             with pytest.raises(NoReply):
                 await connection.request("slow", timeout=0.05)
             api.publish(asked.next().reply, b"late")
@@ -137,7 +137,7 @@ def test_a_reply_that_came_while_this_process_stood_still_is_in_time(
     asked = api.subscribe("asked")
 
     async def ask() -> bytes:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             request = asyncio.create_task(connection.request("asked", timeout=1.0))
             question = await asyncio.to_thread(asked.next)
             api.publish(question.reply, b"reply")
@@ -152,7 +152,7 @@ def test_what_a_stranger_sends_to_our_inbox_harms_nobody(server: EmbeddedServer,
     asked = api.subscribe("asked")
 
     async def ask() -> bytes:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             request = asyncio.create_task(connection.request("asked"))
             reply_to = (await asyncio.to_thread(asked.next)).reply
             inbox = reply_to.rpartition(".")[0].encode()
@@ -170,7 +170,7 @@ def test_a_denied_subject_is_named_as_it_was_asked_for_and_harms_nobody_else(
     server = start_server(config=users('publish: { deny: "$JS.API.STREAM.CREATE.>" }'))
 
     async def ask() -> list[bytes | BaseException]:
-        async with connect(bob(server)) as connection:
+        async with open_connection(bob(server)) as connection:
             return await both(connection, f"$JS.API.STREAM.CREATE.{name}", "$JS.API.INFO")
 
     denied, info = asyncio.run(ask())
@@ -194,7 +194,7 @@ def test_an_inbox_prefix_serves_a_restricted_user(start_server: StartServer) -> 
     server = start_server(config=users('subscribe: { allow: "_INBOX_bob.>" }'))
 
     async def ask() -> bytes:
-        async with connect(bob(server, "_INBOX_bob")) as connection:
+        async with open_connection(bob(server, "_INBOX_bob")) as connection:
             return await connection.request("$JS.API.INFO")
 
     assert json.loads(asyncio.run(ask()))["streams"] == 0
@@ -204,7 +204,7 @@ def test_an_account_that_may_not_be_asked_for_is_unknown(start_server: StartServ
     server = start_server(config=users('publish: { deny: "$SYS.>" }'))
 
     async def ask() -> str:
-        async with connect(bob(server)) as connection:
+        async with open_connection(bob(server)) as connection:
             return (await connection.server_identity()).account
 
     assert asyncio.run(ask()) == ""
@@ -214,7 +214,7 @@ def test_a_killed_server_fails_what_is_under_way_at_once(server: EmbeddedServer,
     asked = api.subscribe("deaf")
 
     async def ask() -> None:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             asking = asyncio.gather(both(connection, "deaf", "deaf"))
             await asyncio.to_thread(asked.next)
             server.kill()
@@ -231,7 +231,7 @@ def test_a_server_that_stops_in_order_is_a_lost_connection_too(server: EmbeddedS
     asked = api.subscribe("deaf")
 
     async def ask() -> None:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             asking = asyncio.create_task(connection.request("deaf"))
             await asyncio.to_thread(asked.next)
             await asyncio.to_thread(server.stop)
@@ -248,7 +248,7 @@ def test_a_lost_connection_is_made_anew_to_the_same_server_and_to_no_stranger(
     server, stranger = start_server(), start_server()
 
     async def ask() -> None:
-        async with connect(Target(urls=(server.url, stranger.url), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url, stranger.url), timeout=LONG)) as connection:
             server.kill()
             for _ in range(2):
                 with pytest.raises(ConnectionLost):
@@ -264,7 +264,7 @@ def test_a_stalled_server_holds_no_request_longer_than_its_timeout(server: Embed
     """Even with more bytes waiting than the socket takes."""
 
     async def ask() -> None:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             os.kill(server.pid, signal.SIGSTOP)
             await asyncio.to_thread(os.waitpid, server.pid, os.WUNTRACED)  # every thread of it has stopped
             payload = b"x" * connection.max_payload
@@ -279,7 +279,7 @@ def test_closing_ends_what_is_under_way(server: EmbeddedServer, api: Api) -> Non
     asked = api.subscribe("deaf")
 
     async def ask() -> None:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             asking = asyncio.create_task(connection.request("deaf"))
             await asyncio.to_thread(asked.next)
         with pytest.raises(ConnectionLost):
@@ -292,7 +292,7 @@ def test_a_cancelled_request_leaves_the_connection_usable(server: EmbeddedServer
     asked = api.subscribe("deaf")
 
     async def ask() -> bytes:
-        async with connect(Target(urls=(server.url,), timeout=LONG)) as connection:
+        async with open_connection(Target(urls=(server.url,), timeout=LONG)) as connection:
             asking = asyncio.create_task(connection.request("deaf"))
             await asyncio.to_thread(asked.next)
             asking.cancel()
@@ -305,17 +305,17 @@ def test_a_cancelled_request_leaves_the_connection_usable(server: EmbeddedServer
 
 SCRIPT = """
 import asyncio, os, signal, sys
-from cyborg_infra.live.connection.reconnecting import connect
+from cyborg_infra.live.connection.reconnecting import open_connection
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.model.problems import CyborgError
 
 async def main(url, pid):
     try:
-        async with connect(Target(urls=("nats://127.0.0.1:1",))):
+        async with open_connection(Target(urls=("nats://127.0.0.1:1",))):
             pass
     except CyborgError as error:
         print(error)
-    async with connect(Target(urls=(url,), timeout=60)) as connection:
+    async with open_connection(Target(urls=(url,), timeout=60)) as connection:
         asking = asyncio.gather(*(connection.request("deaf") for _ in range(9)), return_exceptions=True)
         await asyncio.sleep(0)
         os.kill(int(pid), signal.SIGKILL)

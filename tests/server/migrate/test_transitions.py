@@ -15,7 +15,7 @@ import pytest
 
 from cyborg_infra.live.execute.migrate.stages import MigrationStage, Observation
 from cyborg_infra.live.execute.migrate.steps import Migration
-from cyborg_infra.live.execute.migrate.transitions import TRANSITIONS, ConsumersAt, Holder, Transition
+from cyborg_infra.live.execute.migrate.transitions import TRANSITIONS, ConsumersAt, MigratedStream, Transition
 from cyborg_infra.model.metadata_keys import JOURNAL_KEY
 from cyborg_infra.model.plan import Outcome, ResultStatus
 from cyborg_infra.model.problems import Problem, ServerFault
@@ -42,9 +42,9 @@ class Way(NamedTuple):
     begins: MigrationStage
     before: str
     after: str
-    streams: dict[Holder, str]
-    source: Holder
-    subjects: dict[Holder, str]
+    streams: dict[MigratedStream, str]
+    source: MigratedStream
+    subjects: dict[MigratedStream, str]
     workers: tuple[str, str]  # before and after
 
 
@@ -54,20 +54,20 @@ REPLACE = Way(
     f"org: acme\nroles: [cto]\nstreams: {{tasks: {{storage: file}}}}\n{SETTINGS}",
     f"org: acme\nroles: [cto]\nstreams: {{tasks: {{storage: memory}}}}\n{SETTINGS}",
     {
-        Holder.STREAM: "AGENT_CTO_TASKS",
-        Holder.TEMPORARY: temporary_stream(Ref("AGENT_CTO_TASKS")).stream,
+        MigratedStream.STREAM: "AGENT_CTO_TASKS",
+        MigratedStream.TEMPORARY: temporary_stream(Ref("AGENT_CTO_TASKS")).stream,
     },
-    Holder.STREAM,
-    dict.fromkeys(Holder, "acme.agents.cto.tasks"),
+    MigratedStream.STREAM,
+    dict.fromkeys(MigratedStream, "acme.agents.cto.tasks"),
     ("cto-worker", "cto-worker"),
 )
 RENAME = Way(
     MigrationStage.NOT_ADOPTED,
     f"org: acme\nroles: [cto]\n{SETTINGS}",
     f"org: acme\nroles: {{core: {{renamed_from: cto}}}}\n{SETTINGS}",
-    {Holder.STREAM: "AGENT_CORE_TASKS", Holder.TEMPORARY: "AGENT_CTO_TASKS"},
-    Holder.TEMPORARY,
-    {Holder.STREAM: "acme.agents.core.tasks", Holder.TEMPORARY: "acme.agents.cto.tasks"},
+    {MigratedStream.STREAM: "AGENT_CORE_TASKS", MigratedStream.TEMPORARY: "AGENT_CTO_TASKS"},
+    MigratedStream.TEMPORARY,
+    {MigratedStream.STREAM: "acme.agents.core.tasks", MigratedStream.TEMPORARY: "acme.agents.cto.tasks"},
     ("cto-worker", "core-worker"),
 )
 
@@ -115,7 +115,7 @@ class Migrated(NamedTuple):
     def row(self) -> Transition:
         return TRANSITIONS[self.stage]
 
-    def publish(self, holder: Holder) -> bool:
+    def publish(self, holder: MigratedStream) -> bool:
         """Return whether a message that is published to the holder's subject is stored; it is in the list then."""
         name = f"m-{len(self.messages)}"
         try:
@@ -126,11 +126,11 @@ class Migrated(NamedTuple):
         self.messages.append(name)
         return True
 
-    def stored_in(self, holder: Holder) -> list[str]:
+    def stored_in(self, holder: MigratedStream) -> list[str]:
         """Return the messages that the holder has, in order."""
         return stored(self.scenario, self.way.streams[holder])
 
-    def exists(self, holder: Holder) -> bool:
+    def exists(self, holder: MigratedStream) -> bool:
         return self.way.streams[holder] in self.scenario.refs()
 
     def apply(self, manifest: str) -> list[Outcome]:
@@ -148,7 +148,7 @@ class Migrated(NamedTuple):
     def assert_complete(self, manifest: str) -> None:
         """The stream of the manifest has every message in order, the worker gets what it has not finished, and no more is left."""
         is_before = manifest == self.way.before
-        stream = self.way.streams[self.way.source if is_before else Holder.STREAM]
+        stream = self.way.streams[self.way.source if is_before else MigratedStream.STREAM]
         assert stored(self.scenario, stream) == self.messages
         worker, left = f"{stream}/{self.way.workers[not is_before]}", self.messages[DONE:]
         assert worked(self.scenario, worker, len(left)) == left
@@ -183,7 +183,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, way: Way, *stages: MigrationStage
         row = TRANSITIONS[stage]
 
         async def die(migration: Migration, seen: Observation, row: Transition = row) -> None:
-            if migration.ref.stream == way.streams[Holder.STREAM]:
+            if migration.ref.stream == way.streams[MigratedStream.STREAM]:
                 found.append(seen.stage)
                 raise Killed
             await row.forward(migration, seen)
@@ -207,7 +207,7 @@ def reach(scenario: Scenario, stage: MigrationStage) -> Migrated:
             migrated.apply(way.after)
     if last is not stage:
         assert eventually(lambda: migrated.stored_in(migrated.row.messages_in) == migrated.messages)
-        scenario.ask(f"STREAM.DELETE.{way.streams[Holder.STREAM]}")
+        scenario.ask(f"STREAM.DELETE.{way.streams[MigratedStream.STREAM]}")
     return migrated
 
 
@@ -219,7 +219,7 @@ def test_a_stage_is_as_the_table_says_and_leads_where_it_says_without_a_loss(
     row, way = migrated.row, migrated.way
 
     assert migrated.stored_in(row.messages_in) == migrated.messages
-    assert {holder for holder in Holder if migrated.publish(holder)} == takers(row, way)
+    assert {holder for holder in MigratedStream if migrated.publish(holder)} == takers(row, way)
     if row.publishes_to is not None:
         assert migrated.stored_in(row.publishes_to)[-1] == migrated.messages[-1]
     if row.consumers is not ConsumersAt.RECORDED:
@@ -227,7 +227,7 @@ def test_a_stage_is_as_the_table_says_and_leads_where_it_says_without_a_loss(
         served = not info.get("paused") and info["config"]["filter_subject"] == way.subjects[way.source]
         assert served is (row.consumers is ConsumersAt.SERVED)
     if row.consumers is not ConsumersAt.SERVED:
-        journal = json.loads(scenario.config(way.streams[Holder.TEMPORARY])["metadata"][JOURNAL_KEY])
+        journal = json.loads(scenario.config(way.streams[MigratedStream.TEMPORARY])["metadata"][JOURNAL_KEY])
         assert journal["positions"][way.workers[0]] == DONE + 1
 
     with pytest.MonkeyPatch.context() as patched:
@@ -237,15 +237,15 @@ def test_a_stage_is_as_the_table_says_and_leads_where_it_says_without_a_loss(
     assert (arrived[0] if arrived else None) is row.leads_to[0]
 
     migrated.apply_until_done(way.after)
-    assert migrated.publish(Holder.STREAM)
+    assert migrated.publish(MigratedStream.STREAM)
     migrated.assert_complete(way.after)
 
 
-def takers(row: Transition, way: Way) -> set[Holder]:
+def takers(row: Transition, way: Way) -> set[MigratedStream]:
     """Return the holders whose subjects are taken in: of a stream that is replaced they are the same."""
     if row.publishes_to is None:
         return set()
-    return {holder for holder in Holder if way.subjects[holder] == way.subjects[row.publishes_to]}
+    return {holder for holder in MigratedStream if way.subjects[holder] == way.subjects[row.publishes_to]}
 
 
 @pytest.mark.parametrize("stage", MigrationStage)
@@ -267,7 +267,7 @@ def test_a_fault_goes_back_where_the_table_has_a_way_back_and_stays_elsewhere(
     else:
         assert scenario.config(way.streams[way.source]) == migrated.config
         assert migrated.publish(way.source)
-        assert not migrated.exists(next(holder for holder in Holder if holder is not way.source))
+        assert not migrated.exists(next(holder for holder in MigratedStream if holder is not way.source))
         info = scenario.info(f"{way.streams[way.source]}/{way.workers[0]}")
         assert not info.get("paused")
         assert info["config"]["filter_subject"] == way.subjects[way.source]
@@ -285,13 +285,18 @@ def test_a_manifest_that_goes_back_loses_nothing_at_any_stage(
     An open target is completed by the manifest alone that it was created for: the other one is refused, and says so.
     """
     migrated = reach(scenario, stage)
-    created = migrated.exists(Holder.STREAM) and scenario.info(migrated.way.streams[Holder.STREAM])["created"]
+    created = (
+        migrated.exists(MigratedStream.STREAM)
+        and scenario.info(migrated.way.streams[MigratedStream.STREAM])["created"]
+    )
     problems = [outcome.problem for outcome in migrated.apply(migrated.way.before)]
     is_refused = "changed-meanwhile" in {problem.code for problem in problems if problem}
-    assert is_refused is (migrated.row.messages_in is Holder.STREAM and isinstance(migrated.row.undo, str))
+    assert is_refused is (
+        migrated.row.messages_in is MigratedStream.STREAM and isinstance(migrated.row.undo, str)
+    )
     if is_refused:
         migrated.apply_until_done(migrated.way.after)
     migrated.apply_until_done(migrated.way.before)
     if migrated.row.unneeded is not None:
-        assert scenario.info(migrated.way.streams[Holder.STREAM])["created"] == created
+        assert scenario.info(migrated.way.streams[MigratedStream.STREAM])["created"] == created
     migrated.assert_complete(migrated.way.before)

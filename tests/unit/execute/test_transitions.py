@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from cyborg_infra.live.execute.migrate.stages import MigrationStage, Observation
-from cyborg_infra.live.execute.migrate.transitions import TRANSITIONS, ConsumersAt, Holder
+from cyborg_infra.live.execute.migrate.transitions import TRANSITIONS, ConsumersAt, MigratedStream
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import JOURNAL_KEY
 from cyborg_infra.model.ref import Ref, fence_subject, temporary_stream
@@ -68,7 +68,7 @@ def test_a_stage_goes_back_only_while_its_source_has_everything(stage: Migration
         assert row.undo
         assert row.unneeded is None
     else:
-        assert row.messages_in is (Holder.TEMPORARY if is_rename else Holder.STREAM)
+        assert row.messages_in is (MigratedStream.TEMPORARY if is_rename else MigratedStream.STREAM)
     assert row.publishes_to in (None, row.messages_in)
     if row.consumers is ConsumersAt.SERVED:
         assert row.publishes_to is row.messages_in

@@ -13,7 +13,7 @@ from cyborg_infra.manifest import rules, schema
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.manifest.schema import read_schema
 from cyborg_infra.manifest.template import template_manifest
-from cyborg_infra.model.buckets import SETTINGS
+from cyborg_infra.model.buckets import BUCKET_SETTINGS
 from cyborg_infra.model.channels import BUILT_IN, consumer_kinds, kinds_for_one_role, stream_kinds
 from cyborg_infra.model.fields import FIELDS, Kind
 from cyborg_infra.model.organisation import ADMISSION
@@ -64,9 +64,9 @@ def test_every_kind_of_stream_and_consumer_may_be_set() -> None:
 
 def test_every_setting_of_a_bucket_may_be_set_in_either_form() -> None:
     item = SCHEMA["properties"]["key_value"]["items"]["properties"]
-    assert list(DEFINITIONS["bucket_overrides"]["properties"]) == list(SETTINGS)
-    assert list(DEFINITIONS["bucket"]["properties"]) == ["readers", "writers", *SETTINGS]
-    assert list(item) == ["name", "readers", "writers", *SETTINGS]
+    assert list(DEFINITIONS["bucket_overrides"]["properties"]) == list(BUCKET_SETTINGS)
+    assert list(DEFINITIONS["bucket"]["properties"]) == ["readers", "writers", *BUCKET_SETTINGS]
+    assert list(item) == ["name", "readers", "writers", *BUCKET_SETTINGS]
 
 
 def test_tasks_take_every_field_of_a_stream_and_admission() -> None:

@@ -12,7 +12,7 @@ from cyborg_infra.core.desired.naming import list_subjects
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.organisation import Event, Org, Role
 from cyborg_infra.render import diagram
-from cyborg_infra.render.diagram import Diagram, Edge, Line, Shape
+from cyborg_infra.render.diagram import Diagram, Edge, EdgeKind, Shape
 from tests.support.draws import draws
 
 SMALL = """
@@ -34,10 +34,10 @@ def test_a_small_organisation_is_drawn_role_by_role() -> None:
     found = drawn(loads(SMALL))
     roles = [node.label for node in found.nodes if node.shape is Shape.ROLE]
     assert roles == [("ceo",), ("cto",), ("cso",)]
-    assert [edge for edge in found.edges if edge.line is not Line.MESSAGES] == [
-        Edge("role ceo", "role cto", Line.CHART),
-        Edge("role cto", "role cso", Line.ASSIGNS),
-        Edge("role ceo", "role cso", Line.CHART),
+    assert [edge for edge in found.edges if edge.line is not EdgeKind.MESSAGES] == [
+        Edge("role ceo", "role cto", EdgeKind.CHART),
+        Edge("role cto", "role cso", EdgeKind.ASSIGNS),
+        Edge("role ceo", "role cso", EdgeKind.CHART),
     ]
     assert {(edge.start, edge.end) for edge in found.edges if "deploy.done" in edge.start + edge.end} == {
         ("role cto", "events deploy.done"),
@@ -52,8 +52,8 @@ def test_without_a_chart_tasks_are_everybodys() -> None:
     found = drawn(loads("org: acme\nroles: [cto, cso]\n"))
     tasks = {edge for edge in found.edges if "agents tasks" in edge[:2]}
     assert tasks == {
-        Edge("party every role", "agents tasks", Line.MESSAGES),
-        Edge("agents tasks", "party every role", Line.MESSAGES),
+        Edge("party every role", "agents tasks", EdgeKind.MESSAGES),
+        Edge("agents tasks", "party every role", EdgeKind.MESSAGES),
     }
 
 
@@ -99,9 +99,9 @@ def test_roles_that_share_a_node_have_the_same_arrows(org: Org) -> None:
     chart = {
         Edge(place[edge.start.split()[1]], place[edge.end.split()[1]], edge.line)
         for edge in alone.edges
-        if edge.line is not Line.MESSAGES
+        if edge.line is not EdgeKind.MESSAGES
     }
-    assert {edge for edge in found.edges if edge.line is not Line.MESSAGES} == chart
+    assert {edge for edge in found.edges if edge.line is not EdgeKind.MESSAGES} == chart
 
 
 def _alone(org: Org) -> Diagram:

@@ -28,12 +28,12 @@ from cyborg_infra.live.execute.consumer.starting import AS_CONFIGURED, ConsumerS
 from cyborg_infra.live.execute.consumer.strategies import strategy_for
 from cyborg_infra.live.execute.consumer.strategy import FinalPosition
 from cyborg_infra.live.execute.consumer.unacknowledged import find_unacknowledged
-from cyborg_infra.model.consumer_position import Position, counts_of_consumer, max_open
+from cyborg_infra.model.consumer_position import Position, max_open
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.metadata_keys import PAUSED_KEY
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import LiveResource, Resource
+from cyborg_infra.model.resources import LiveResource, Resource, consumer_counts
 
 
 async def ensure_exists(server: JetStream, desired: Resource) -> None:
@@ -168,7 +168,7 @@ async def _without_finished(server: JetStream, begun: LiveResource, position: Po
         found = None
     if found is None:
         return position  # then it is handed out again
-    handed_out = counts_of_consumer(begun).delivered_stream_seq
+    handed_out = consumer_counts(begun).delivered_stream_seq
     reached = {number for number in position.unfinished if number <= handed_out}
     return position.without_finished(frozenset(reached.difference(found)))
 

@@ -23,7 +23,6 @@ from cyborg_infra.model.consumer_position import (
     MAX_UNFINISHED,
     READS_EARLIER,
     Position,
-    counts_of_consumer,
     finished_up_to,
     max_open,
     open_limit_obstacle,
@@ -34,7 +33,7 @@ from cyborg_infra.model.consumer_position import (
 )
 from cyborg_infra.model.metadata_keys import READ_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import ConsumerCounts, LiveResource, Resource
+from cyborg_infra.model.resources import ConsumerCounts, LiveResource, Resource, consumer_counts
 
 LATE_ACK_TEXT = "what agents answer after a rename counts no more"
 
@@ -105,7 +104,7 @@ async def drain(
     watch = DrainWatch(options.drain_timeout, strategy.steady_seconds(server))
     while True:
         now = await require_consumer(server, old.ref)
-        counts = watch.observe(counts_of_consumer(now))
+        counts = watch.observe(consumer_counts(now))
         is_costly = most_late is not None and counts.num_ack_pending > most_late
         if watch.has_stopped_delivering:
             if not counts.num_ack_pending:
@@ -136,7 +135,7 @@ def _end_of_finished(strategy: ReplacementStrategy, drained: LiveResource) -> in
     """Return the last number that a consumer is done with of which nothing is open."""
     if stands_by_its_note(drained) or strategy.is_stopped_for_good(drained):
         return finished_up_to(drained)
-    return counts_of_consumer(drained).delivered_stream_seq
+    return consumer_counts(drained).delivered_stream_seq
 
 
 async def _accept_redelivery(

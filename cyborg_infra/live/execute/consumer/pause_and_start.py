@@ -28,10 +28,10 @@ from cyborg_infra.live.execute.consumer.redeliveries import archive_given_up
 from cyborg_infra.live.execute.consumer.starting import BY_START_SEQUENCE, ConsumerStart
 from cyborg_infra.live.execute.consumer.stopping import stop
 from cyborg_infra.live.execute.consumer.strategy import FinalPosition, ReplacementStrategy
-from cyborg_infra.model.consumer_position import Position, counts_of_consumer
+from cyborg_infra.model.consumer_position import Position
 from cyborg_infra.model.problems import ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import LiveResource, Resource
+from cyborg_infra.model.resources import LiveResource, Resource, consumer_counts
 
 
 class PauseAndStart(ReplacementStrategy):
@@ -74,7 +74,7 @@ class PauseAndStart(ReplacementStrategy):
     ) -> Position:
         """Return where a consumer stands that hands out nothing new, and stood `before` that."""
         now = await require_consumer(server, stopped.ref)
-        counts = counts_of_consumer(now)
+        counts = consumer_counts(now)
         as_before = (before.next - 1, len(before.unfinished))
         if (counts.delivered_stream_seq, counts.num_ack_pending) == as_before:
             return before  # what hands out nothing has nothing else open
@@ -98,7 +98,7 @@ class PauseAndStart(ReplacementStrategy):
         if consumer.ref.is_placeholder:
             return True
         await pause(server, consumer.ref, PAUSED_UNTIL)
-        now = counts_of_consumer(await require_consumer(server, consumer.ref))
+        now = consumer_counts(await require_consumer(server, consumer.ref))
         return now.delivered_stream_seq < position.next
 
     async def listen(self, server: JetStream, ref: Ref, options: ApplyOptions) -> None:

@@ -7,7 +7,6 @@ from cyborg_infra.live.execute.consumer.options import ApplyOptions
 from cyborg_infra.live.execute.consumer.placeholder import retention_of
 from cyborg_infra.live.read.counting import count_messages
 from cyborg_infra.model.consumer_position import (
-    counts_of_consumer,
     finished_up_to,
     may_have_forgotten,
     read_patterns,
@@ -15,13 +14,13 @@ from cyborg_infra.model.consumer_position import (
 from cyborg_infra.model.counting import CountKind, CountQuery
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import LiveResource, LiveState
+from cyborg_infra.model.resources import LiveResource, LiveState, consumer_counts
 
 
 async def count_redeliveries(server: JetStream, consumer: LiveResource) -> int:
     """Return how many messages a new consumer would hand out again that begins behind what is all finished; perhaps fewer."""
     stopped = consumer.stopped_at
-    last = stopped.number if stopped else counts_of_consumer(consumer).delivered_stream_seq
+    last = stopped.number if stopped else consumer_counts(consumer).delivered_stream_seq
     handed_out = last - finished_up_to(consumer)
     stream = await server.info(Ref(consumer.ref.stream))
     if stream is None or handed_out <= 0:
@@ -66,7 +65,7 @@ async def archive_given_up(server: JetStream, consumer: Ref, options: ApplyOptio
 
 def interrupted_error(consumer: LiveResource) -> ServerFault:
     """Return the error that ends a wait which nobody wants any more."""
-    open_now = counts_of_consumer(consumer).num_ack_pending
+    open_now = consumer_counts(consumer).num_ack_pending
     working = f", {open_now} being worked on" if open_now else ""
     return ServerFault(
         Problem(
@@ -79,7 +78,7 @@ def interrupted_error(consumer: LiveResource) -> ServerFault:
 def drain_timeout_error(consumer: LiveResource, options: ApplyOptions, why: str | None) -> ServerFault:
     """Return the error that work under way did not end in time; `why`: what keeps it from staying open."""
     open_now, announced = (
-        counts_of_consumer(consumer).num_ack_pending,
+        consumer_counts(consumer).num_ack_pending,
         options.allowed_redeliveries.get(consumer.ref, 0),
     )
     more = f", and more than the {announced:,} that were announced would come again" if announced else ""

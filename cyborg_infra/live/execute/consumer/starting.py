@@ -14,12 +14,11 @@ from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.api.idempotent import write_once
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.execute.consumer.pausing import PAUSED_UNTIL, require_consumer, resume
-from cyborg_infra.model.consumer_position import counts_of_consumer
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import START_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import requested_start
+from cyborg_infra.model.resources import consumer_counts, requested_start
 
 
 class ConsumerStart(ABC):
@@ -73,14 +72,12 @@ class _Reset(_AsConfigured):
         live = await server.info(ref)
         if live is None or live.get("pause_until") != PAUSED_UNTIL:
             return
-        if counts_of_consumer(live).delivered_stream_seq >= position:
+        if consumer_counts(live).delivered_stream_seq >= position:
             await resume(server, ref, paused_until)
             return
 
         async def holds() -> bool:
-            return (
-                counts_of_consumer(await require_consumer(server, ref)).delivered_stream_seq + 1 == position
-            )
+            return consumer_counts(await require_consumer(server, ref)).delivered_stream_seq + 1 == position
 
         verb, doing = f"CONSUMER.RESET.{ref.stream}.{ref.consumer}", f"moving {ref} to {position}"
         try:

@@ -33,10 +33,10 @@ from cyborg_infra.live.execute.consumer.redeliveries import (
 from cyborg_infra.live.execute.consumer.starting import BY_START_SEQUENCE, ConsumerStart
 from cyborg_infra.live.execute.consumer.stopping import slow, speed_up, stop_before_pauses
 from cyborg_infra.live.execute.consumer.strategy import FinalPosition, ReplacementStrategy
-from cyborg_infra.model.consumer_position import Position, counts_of_consumer, finished_up_to
+from cyborg_infra.model.consumer_position import Position, finished_up_to
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import LiveResource, Resource
+from cyborg_infra.model.resources import LiveResource, Resource, consumer_counts
 
 
 class StopByFilter(ReplacementStrategy):
@@ -121,7 +121,7 @@ async def ensure_stoppable(server: JetStream, old: LiveResource, options: ApplyO
     await slow(server, old)
     while True:
         now = await require_consumer(server, old.ref)
-        if not counts_of_consumer(now).num_ack_pending or await count_redeliveries(server, now) <= announced:
+        if not consumer_counts(now).num_ack_pending or await count_redeliveries(server, now) <= announced:
             return
         if options.is_interrupted() or watch.is_over:
             break
@@ -132,7 +132,7 @@ async def ensure_stoppable(server: JetStream, old: LiveResource, options: ApplyO
 
 async def _refuse_if_active(server: JetStream, old_ref: Ref, desired: Ref, position: int) -> None:
     """Refuse, before 2.11, if a worker has come since the plan was made, which said that there is none."""
-    counts = counts_of_consumer(await require_consumer(server, old_ref))
+    counts = consumer_counts(await require_consumer(server, old_ref))
     if counts.num_waiting or counts.num_ack_pending or counts.delivered_stream_seq >= position:
         await delete(server, placeholder_ref(desired))
         raise ServerFault(

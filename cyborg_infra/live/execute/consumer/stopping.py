@@ -16,11 +16,11 @@ from cyborg_infra.live.execute.consumer.pausing import (
     not_in_force_error,
     require_consumer,
 )
-from cyborg_infra.model.consumer_position import counts_of_consumer, finished_up_to, read_patterns
+from cyborg_infra.model.consumer_position import finished_up_to, read_patterns
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import READ_KEY, STOPPED_KEY
 from cyborg_infra.model.ref import Ref, stop_subject
-from cyborg_infra.model.resources import LiveResource, Resource, StopPosition
+from cyborg_infra.model.resources import LiveResource, Resource, StopPosition, consumer_counts
 
 ONE_AT_A_TIME: Config = {"max_ack_pending": 1}
 
@@ -31,7 +31,7 @@ async def stop(server: JetStream, old: LiveResource) -> LiveResource:
     It waits for a subject that nobody uses. What it has handed out goes on being handed out again where it is not
     paused. `delivered` stays where it was (measured 2.11.11 to 2.15.1; for 2.10 see `stop_before_pauses`).
     """
-    await _filter_nothing(server, old, StopPosition(counts_of_consumer(old).delivered_stream_seq))
+    await _filter_nothing(server, old, StopPosition(consumer_counts(old).delivered_stream_seq))
     return await _await_stopped(server, old.ref)
 
 
@@ -60,7 +60,7 @@ async def stop_before_pauses(server: JetStream, old: LiveResource) -> None:
     narrow = {} if old.get("ack_policy") == "none" else ONE_AT_A_TIME
     latest = await require_consumer(server, old.ref)
     floor = finished_up_to(latest)
-    before = max(counts_of_consumer(latest).delivered_stream_seq, floor)
+    before = max(consumer_counts(latest).delivered_stream_seq, floor)
     noted = StopPosition(before, exact=False, floor=floor, incarnation=latest.activity.incarnation)
     await _filter_nothing(server, old, noted, **narrow)
     number = _handed_out(latest, await _await_stopped(server, old.ref), before)
@@ -79,7 +79,7 @@ def _handed_out(latest: LiveResource, stopped: LiveResource, before: int) -> int
     since = stopped.activity.deliveries - latest.activity.deliveries
     if not since:
         return before
-    counts = counts_of_consumer(stopped)
+    counts = consumer_counts(stopped)
     if counts.num_ack_pending:
         return max(before, counts.delivered_stream_seq)
     floor = counts.ack_floor_stream_seq

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.execute.consumer.pausing import require_consumer
-from cyborg_infra.model.consumer_position import counts_of_consumer, finished_up_to
+from cyborg_infra.model.consumer_position import finished_up_to
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import LiveResource
+from cyborg_infra.model.resources import LiveResource, consumer_counts
 
 _MAX_ATTEMPTS = 5  # agents that finish, or say themselves that they are at work, while it is looked
 IN_PROGRESS = b"+WPI"
@@ -29,13 +29,13 @@ async def find_unacknowledged(server: JetStream, consumer: LiveResource) -> tupl
 
     Raises what the server answers: NoResponders and PermissionDenied where acknowledgements do not reach it from here.
     """
-    counts = counts_of_consumer(consumer)
+    counts = consumer_counts(consumer)
     if not counts.num_ack_pending:
         return ()
     found: Sequence[int] = range(finished_up_to(consumer) + 1, counts.delivered_stream_seq + 1)
     for _ in range(_MAX_ATTEMPTS):
         found = await _unacknowledged_among(server, consumer.ref, found)
-        now = counts_of_consumer(await require_consumer(server, consumer.ref))
+        now = consumer_counts(await require_consumer(server, consumer.ref))
         if now.delivered_stream_seq != counts.delivered_stream_seq:
             return None
         # What is open was found, since it was open while it was asked for. So with as many it is the same.
@@ -50,7 +50,7 @@ async def list_delivered(
     server: JetStream, consumer: LiveResource, subjects: Iterable[str], maximum: int
 ) -> tuple[int, ...] | None:
     """Return the numbers of all stored messages with such subjects, up to where the consumer has got; None where there are more than `maximum`."""
-    ref, last = consumer.ref, counts_of_consumer(consumer).delivered_stream_seq
+    ref, last = consumer.ref, consumer_counts(consumer).delivered_stream_seq
     found = set[int]()
     for subject in subjects:
         number = 0

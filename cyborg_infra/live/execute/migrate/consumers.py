@@ -31,7 +31,7 @@ from cyborg_infra.model.consumer_position import (
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref
 from cyborg_infra.model.resources import LiveResource, Resource
 
-WRITES_IN_FLIGHT = 32
+CONSUMERS_IN_FLIGHT = 32
 SERVER_CONSUMER_PREFIXES = ("JS_MIRROR_", "JS_SRC_")  # consumers by which the server itself reads (2.14+)
 
 
@@ -198,7 +198,7 @@ async def _consumers(server: JetStream, stream: Ref) -> list[LiveResource]:
 
 async def _gather(calls: Iterable[Awaitable[Any]]) -> list[Any]:
     """Return the results in order, a few at a time; every call has ended before the first fault is raised."""
-    room = asyncio.Semaphore(WRITES_IN_FLIGHT)
+    room = asyncio.Semaphore(CONSUMERS_IN_FLIGHT)
 
     async def one(call: Awaitable[Any]) -> Any:
         async with room:

@@ -20,10 +20,10 @@ from cyborg_infra.live.execute.migrate.stages import MigrationStage, Observation
 from cyborg_infra.live.execute.migrate.steps import Migration
 
 Step = Callable[[Migration, Observation], Awaitable[None]]
-Check = Callable[[Migration, Observation], Awaitable[bool]]
+Recheck = Callable[[Migration, Observation], Awaitable[bool]]
 
 
-class Holder(Enum):
+class MigratedStream(Enum):
     """Which of the two streams: S, or T."""
 
     STREAM = "S"
@@ -44,10 +44,12 @@ class Transition(NamedTuple):
     forward: Step
     leads_to: tuple[MigrationStage | None, ...]  # the stage after the step; None: the migration has ended
     undo: Step | str
-    messages_in: Holder  # who has every message that was acknowledged to a publisher
-    publishes_to: Holder | None  # who takes in what is published; None: publishers are refused, and know it
+    messages_in: MigratedStream  # who has every message that was acknowledged to a publisher
+    publishes_to: (
+        MigratedStream | None
+    )  # who takes in what is published; None: publishers are refused, and know it
     consumers: ConsumersAt
-    recheck: Check | None = (
+    recheck: Recheck | None = (
         None  # before a run that finds the stage goes on from it; true: it is another one now
     )
     unneeded: Step | None = None  # instead of `forward`, if the stream need not be replaced any more
@@ -67,13 +69,13 @@ TRANSITIONS: Mapping[MigrationStage, Transition] = {
         forward=Migration.create_temporary,
         leads_to=(MigrationStage.COPYING_OUT,),
         undo=Migration.restore_source,
-        messages_in=Holder.STREAM, publishes_to=Holder.STREAM, consumers=ConsumersAt.SERVED,
+        messages_in=MigratedStream.STREAM, publishes_to=MigratedStream.STREAM, consumers=ConsumersAt.SERVED,
     ),
     MigrationStage.COPYING_OUT: Transition(
         forward=Migration.drain_and_fence_source,
         leads_to=(MigrationStage.SOURCE_FENCED, MigrationStage.TEMPORARY_OPEN, MigrationStage.COPYING_OUT),
         undo=Migration.restore_source,
-        messages_in=Holder.STREAM, publishes_to=Holder.STREAM, consumers=ConsumersAt.SERVED,
+        messages_in=MigratedStream.STREAM, publishes_to=MigratedStream.STREAM, consumers=ConsumersAt.SERVED,
         recheck=Migration.discard_temporary_if_unusable,
         unneeded=Migration.restore_and_update_source,
     ),
@@ -81,7 +83,7 @@ TRANSITIONS: Mapping[MigrationStage, Transition] = {
         forward=Migration.open_temporary,
         leads_to=(MigrationStage.TEMPORARY_OPEN,),
         undo=Migration.restore_source,
-        messages_in=Holder.STREAM, publishes_to=None, consumers=ConsumersAt.HELD,
+        messages_in=MigratedStream.STREAM, publishes_to=None, consumers=ConsumersAt.HELD,
         unneeded=Migration.restore_and_update_source,
         without_stream=MigrationStage.SOURCE_LOST,
     ),
@@ -89,32 +91,32 @@ TRANSITIONS: Mapping[MigrationStage, Transition] = {
         forward=Migration.continue_without_source,
         leads_to=(MigrationStage.SOURCE_DELETED,),
         undo=SOURCE_GONE,
-        messages_in=Holder.TEMPORARY, publishes_to=None, consumers=ConsumersAt.RECORDED,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=None, consumers=ConsumersAt.RECORDED,
     ),
     MigrationStage.TEMPORARY_OPEN: Transition(
         forward=Migration.delete_source,
         leads_to=(MigrationStage.SOURCE_DELETED,),
         undo=TEMPORARY_AHEAD,
-        messages_in=Holder.TEMPORARY, publishes_to=Holder.TEMPORARY, consumers=ConsumersAt.RECORDED,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=MigratedStream.TEMPORARY, consumers=ConsumersAt.RECORDED,
     ),
     MigrationStage.SOURCE_DELETED: Transition(
         forward=Migration.create_target,
         leads_to=(MigrationStage.COPYING_BACK,),
         undo=SOURCE_GONE,
-        messages_in=Holder.TEMPORARY, publishes_to=Holder.TEMPORARY, consumers=ConsumersAt.RECORDED,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=MigratedStream.TEMPORARY, consumers=ConsumersAt.RECORDED,
     ),
     MigrationStage.COPYING_BACK: Transition(
         forward=Migration.fence_temporary,
         leads_to=(MigrationStage.TEMPORARY_FENCED, MigrationStage.TARGET_OPEN, MigrationStage.SOURCE_DELETED),
         undo=SOURCE_GONE,
-        messages_in=Holder.TEMPORARY, publishes_to=Holder.TEMPORARY, consumers=ConsumersAt.RECORDED,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=MigratedStream.TEMPORARY, consumers=ConsumersAt.RECORDED,
         recheck=Migration.discard_target_if_unusable,
     ),
     MigrationStage.TEMPORARY_FENCED: Transition(
         forward=Migration.open_target,
         leads_to=(MigrationStage.TARGET_OPEN, MigrationStage.TARGET_LOST),
         undo=SOURCE_GONE,
-        messages_in=Holder.TEMPORARY, publishes_to=None, consumers=ConsumersAt.RECORDED,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=None, consumers=ConsumersAt.RECORDED,
         recheck=Migration.discard_target_if_unusable,
         without_stream=MigrationStage.TARGET_LOST,
     ),
@@ -122,39 +124,39 @@ TRANSITIONS: Mapping[MigrationStage, Transition] = {
         forward=Migration.reopen_temporary,
         leads_to=(MigrationStage.SOURCE_DELETED,),
         undo=SOURCE_GONE,
-        messages_in=Holder.TEMPORARY, publishes_to=None, consumers=ConsumersAt.RECORDED,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=None, consumers=ConsumersAt.RECORDED,
     ),
     MigrationStage.TARGET_OPEN: Transition(
         forward=Migration.finish,
         leads_to=(None,),
         undo=TARGET_AHEAD,
-        messages_in=Holder.STREAM, publishes_to=Holder.STREAM, consumers=ConsumersAt.RECORDED,
+        messages_in=MigratedStream.STREAM, publishes_to=MigratedStream.STREAM, consumers=ConsumersAt.RECORDED,
     ),
     # A rename: T is the old stream.
     MigrationStage.NOT_ADOPTED: Transition(
         forward=Migration.adopt_old_stream,
         leads_to=(MigrationStage.RENAME_STARTED,),
         undo=NOTHING_CHANGED,
-        messages_in=Holder.TEMPORARY, publishes_to=Holder.TEMPORARY, consumers=ConsumersAt.SERVED,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=MigratedStream.TEMPORARY, consumers=ConsumersAt.SERVED,
     ),
     MigrationStage.RENAME_STARTED: Transition(
         forward=Migration.stop_consumers_and_create_target,
         leads_to=(MigrationStage.RENAME_COPYING,),
         undo=Migration.restore_old_name,
-        messages_in=Holder.TEMPORARY, publishes_to=Holder.TEMPORARY, consumers=ConsumersAt.SERVED,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=MigratedStream.TEMPORARY, consumers=ConsumersAt.SERVED,
     ),
     MigrationStage.RENAME_COPYING: Transition(
         forward=Migration.fence_temporary,
         leads_to=(MigrationStage.RENAME_FENCED, MigrationStage.TARGET_OPEN, MigrationStage.RENAME_STARTED),
         undo=Migration.restore_old_name,
-        messages_in=Holder.TEMPORARY, publishes_to=Holder.TEMPORARY, consumers=ConsumersAt.HELD,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=MigratedStream.TEMPORARY, consumers=ConsumersAt.HELD,
         recheck=Migration.discard_target_if_unusable,
     ),
     MigrationStage.RENAME_FENCED: Transition(
         forward=Migration.open_target,
         leads_to=(MigrationStage.TARGET_OPEN, MigrationStage.RENAME_TARGET_LOST),
         undo=Migration.restore_old_name,
-        messages_in=Holder.TEMPORARY, publishes_to=None, consumers=ConsumersAt.HELD,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=None, consumers=ConsumersAt.HELD,
         recheck=Migration.discard_target_if_unusable,
         without_stream=MigrationStage.RENAME_TARGET_LOST,
     ),
@@ -162,7 +164,7 @@ TRANSITIONS: Mapping[MigrationStage, Transition] = {
         forward=Migration.reopen_temporary,
         leads_to=(MigrationStage.RENAME_STARTED,),
         undo=Migration.restore_old_name,
-        messages_in=Holder.TEMPORARY, publishes_to=None, consumers=ConsumersAt.HELD,
+        messages_in=MigratedStream.TEMPORARY, publishes_to=None, consumers=ConsumersAt.HELD,
     ),
 }
 # fmt: on
