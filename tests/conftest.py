@@ -16,6 +16,7 @@ from cyborg_infra.live.embedded import EmbeddedServer
 from tests.support.cli import SMALL, Cli, CommandResult
 from tests.support.faults import Faults
 from tests.support.nats_client import Api
+from tests.support.ports import free_port
 from tests.support.scenario import Scenario
 from tests.support.servers import NEWEST, VERSIONS, StartServer, server_binary
 
@@ -99,7 +100,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     ) -> EmbeddedServer:
         server = EmbeddedServer(
             tmp_path / f"server{len(started)}",
-            port=port,
+            port=port or free_port(),  # it is the server's own also while that is down
             name=name,
             config=config,
             jetstream=jetstream,

@@ -21,6 +21,7 @@ from cyborg_infra.model.plan import Plan
 from tests.chaos.manifests import STANDSTILL, Place, Step
 from tests.support.cluster import running_cluster
 from tests.support.nats_client import Api
+from tests.support.ports import free_port
 from tests.support.scenario import Request
 from tests.support.servers import server_binary
 
@@ -50,7 +51,8 @@ class Servers:
         if self._place.replicas > 1:
             self._all = self._left.enter_context(running_cluster(self._home, self._place.version))
         else:
-            server = EmbeddedServer(self._home / "server", binary=server_binary(self._place.version))
+            binary = server_binary(self._place.version)
+            server = EmbeddedServer(self._home / "server", port=free_port(), binary=binary)
             self._left.callback(server.kill)
             self._all = [server.start()]
         return self

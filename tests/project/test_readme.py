@@ -14,7 +14,7 @@ import yaml
 
 from cyborg_infra.operations import manifest
 from tests.support.cli import Cli
-from tests.support.cluster import free_ports
+from tests.support.ports import free_port
 from tests.support.transcript import BLOCK, matches, run, steps
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +29,8 @@ def name(path: Any) -> str:
 
 @pytest.mark.parametrize("path", WITH_SHELL, ids=name)
 def test_every_shell_block_does_what_the_document_shows(path: Path, tmp_path: Path) -> None:
-    found, (port,) = steps(path.read_text(encoding="utf-8")), free_ports(1)
-    for step, printed in zip(found, run(found, tmp_path, port), strict=True):
+    found = steps(path.read_text(encoding="utf-8"))
+    for step, printed in zip(found, run(found, tmp_path, free_port()), strict=True):
         if step.shown is not None:
             assert matches(step.shown, printed), f"{step.commands}\nprinted:\n{printed}\nnot:\n{step.shown}"
         assert "Traceback" not in printed, printed

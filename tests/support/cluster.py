@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import random
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -15,6 +13,7 @@ from types import MappingProxyType
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.model.problems import CyborgError
 from tests.support.nats_client import Api
+from tests.support.ports import free_port
 from tests.support.servers import NEWEST, server_binary
 
 NAME = "tests"
@@ -25,8 +24,6 @@ _SYSTEM = (
 _POLL = 0.02  # seconds
 _PATIENCE = 120  # seconds; an election takes one or two, and more where the machine is busy
 _TRIES = 3
-_PORTS = range(10_000, 32_768)  # Linux hands out those from 32,768 on, others from 49,152
-_CHANCE = random.SystemRandom()  # two workers begin with one seed
 
 Clusters = Mapping[str, Sequence[EmbeddedServer]]
 """The servers of each cluster by its name."""
@@ -117,8 +114,7 @@ def _made(
     home: Path, names: Mapping[str, Sequence[str]], version: str, configs: Mapping[str, str]
 ) -> Clusters:
     """Return the servers, not started."""
-    free = iter(free_ports(2 * len(configs)))
-    routes, gateways = ({name: f"127.0.0.1:{next(free)}" for name in configs} for _ in range(2))
+    routes, gateways = ({name: f"127.0.0.1:{free_port()}" for name in configs} for _ in range(2))
     remotes = ", ".join(
         f'{{name: {cluster}, url: "nats://{gateways[members[0]]}"}}' for cluster, members in names.items()
     )
@@ -135,25 +131,10 @@ def _made(
         if len(names) > 1:
             lines.append(f'gateway {{ name: {cluster}, listen: "{gateways[name]}", gateways: [{remotes}] }}')
         text = "\n".join(lines) + "\n"
-        return EmbeddedServer(home / name, name=name, config=text, binary=server_binary(version))
+        binary = server_binary(version)
+        return EmbeddedServer(home / name, port=free_port(), name=name, config=text, binary=binary)
 
     return {cluster: [server(cluster, name) for name in members] for cluster, members in names.items()}
-
-
-def free_ports(number: int) -> list[int]:
-    """Return ports that nobody listens on; routes have to be known before the servers start.
-
-    They are drawn from below those that the system hands out: the next client or server of anybody could be given one of
-    those before it is listened on.
-    """
-    with contextlib.ExitStack() as stack:
-        found: list[int] = []
-        while len(found) < number:
-            with contextlib.suppress(OSError):  # somebody listens there
-                held = stack.enter_context(socket.socket())
-                held.bind(("127.0.0.1", _CHANCE.choice(_PORTS)))
-                found.append(held.getsockname()[1])
-        return found
 
 
 def _await_members(clusters: Clusters) -> None:

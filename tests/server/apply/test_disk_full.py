@@ -30,6 +30,7 @@ from tests.server.migrate.test_migration import WORKER as MOVED_WORKER
 from tests.server.migrate.test_migration import manifest as move_manifest
 from tests.support.disk import DiskServer
 from tests.support.faults import Faults, Send
+from tests.support.ports import free_port
 from tests.support.scenario import Scenario, acked, published
 from tests.support.servers import NEWEST, VERSIONS, server_binary
 from tests.support.traffic import BATCH, Publisher, Worker, eventually
@@ -46,7 +47,7 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def disk(version: str, tmp_path: Path) -> Iterator[DiskServer]:
-    server = DiskServer(tmp_path / "server", binary=server_binary(version))
+    server = DiskServer(tmp_path / "server", port=free_port(), binary=server_binary(version))
     yield server.start()
     server.kill()
 
@@ -112,7 +113,7 @@ def test_every_write_that_fails_on_a_full_disk_is_made_up_for(
 def moving(tmp_path: Path) -> Iterator[tuple[DiskServer, Scenario]]:
     """Yield a server of the newest version with a filled stream; before 2.14 a full disk loses what the server acknowledged."""
     with (
-        DiskServer(tmp_path / "server", binary=server_binary(NEWEST)) as server,
+        DiskServer(tmp_path / "server", port=free_port(), binary=server_binary(NEWEST)) as server,
         Scenario(server.url, tmp_path) as scene,
     ):
         scene.converge(move_manifest("retention: limits"))

@@ -84,13 +84,13 @@ def test_foreign_resources_on_a_server_that_is_down_stop_no_plan(
 
 def _strange_consumer_on(name: str, scenario: Scenario) -> None:
     """Somebody has a consumer with one copy, on this server, of a stream of the organisation's."""
-    for number in range(20):
+    for number in range(100):
         ref = f"ORG_BROADCASTS/strange{number}"
         consumer(ref, num_replicas=1)(scenario)
         if scenario.info(ref)["cluster"]["leader"] == name:
             return
         deleted(ref)(scenario)
-    raise AssertionError(f"no consumer of 20 was put on {name}")
+    raise AssertionError(f"no consumer of 100 was put on {name}")
 
 
 def _problems(scenario: Scenario, manifest: str) -> tuple[Problem, ...]:

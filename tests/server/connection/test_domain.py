@@ -11,8 +11,8 @@ import pytest
 from cyborg_infra.live.embedded import EmbeddedServer
 from tests.support.agents import TASK, until
 from tests.support.cli import SMALL, Cli
-from tests.support.cluster import free_ports
 from tests.support.nats_client import Api
+from tests.support.ports import free_port
 from tests.support.servers import NEWEST, StartServer, server_binary
 
 PREFIXED = """
@@ -109,7 +109,7 @@ leafnodes { remotes: [ {url: "nats://holder:x@127.0.0.1:%d"} ] }
 @pytest.fixture(scope="module")
 def exporting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedServer, EmbeddedServer]]:
     """Yield a single server with the domain `hub`, whose account HOLDER others import from; and a leaf node of it without JetStream."""
-    home, (port,) = tmp_path_factory.mktemp("exporting"), free_ports(1)
+    home, port = tmp_path_factory.mktemp("exporting"), free_port()
     binary = server_binary(NEWEST)
     server = EmbeddedServer(home / "server", config=EXPORTING.format(port=port), binary=binary)
     edge = EmbeddedServer(home / "edge", name="edge", config=EDGE % port, jetstream=False, binary=binary)

@@ -27,15 +27,17 @@ def test_it_listens_on_loopback_only(server: EmbeddedServer, api: Api) -> None:
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_streams_and_port_survive_a_restart(server: EmbeddedServer, end: str) -> None:
-    port = server.port
-    with Api(server.url) as api:
-        assert api.request("$JS.API.STREAM.CREATE.KEPT", STREAM)["config"]["name"] == "KEPT"
-    getattr(server, end)()
-    server.start()
-    assert server.port == port
-    with Api(server.url) as api:
-        assert api.request("$JS.API.STREAM.NAMES")["streams"] == ["KEPT"]
+def test_streams_and_port_survive_a_restart(tmp_path: Path, end: str) -> None:
+    """Also one that the system has chosen."""
+    with EmbeddedServer(tmp_path / "store") as server:
+        port = server.port
+        with Api(server.url) as api:
+            assert api.request("$JS.API.STREAM.CREATE.KEPT", STREAM)["config"]["name"] == "KEPT"
+        getattr(server, end)()
+        server.start()
+        assert server.port == port
+        with Api(server.url) as api:
+            assert api.request("$JS.API.STREAM.NAMES")["streams"] == ["KEPT"]
 
 
 def test_the_block_is_its_life(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 from cyborg_infra.live.embedded import EmbeddedServer
 from tests.support.agents import fetch, publish, until
 from tests.support.cli import Cli
-from tests.support.cluster import Clusters, free_ports, running_clusters
+from tests.support.cluster import Clusters, running_clusters
 from tests.support.faults import Faults
 from tests.support.nats_client import Api
+from tests.support.ports import free_port
 from tests.support.servers import NEWEST, server_binary
 
 HUB = "jetstream { domain: hub }\n"
@@ -43,7 +44,7 @@ class Topology(NamedTuple):
 @pytest.fixture(scope="module")
 def topology(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Topology]:
     home = tmp_path_factory.mktemp("topology")
-    names, (port,) = {"east": ["e0", "e1"], "west": ["w0"]}, free_ports(1)
+    names, port = {"east": ["e0", "e1"], "west": ["w0"]}, free_port()
     leaf = EmbeddedServer(home / "leaf", name="edge", config=LEAF % port, binary=server_binary(NEWEST))
     with running_clusters(home, names, config=HUB, own={"e0": HUB_LEAFNODES % port}) as clusters, leaf:
         reached = [(leaf.url, "hub"), (clusters["east"][0].url, "leaf"), (clusters["west"][0].url, "hub")]

@@ -369,9 +369,9 @@ def test_a_server_less_is_an_alarm_and_an_election_is_none(tmp_path: Path, cli: 
             }
 
         # A leader that was there before calls a copy current until it has not heard of it for ten seconds.
-        until(lambda: lost() == {("n2", ref) for ref in ours}, 120)
+        until(lambda: lost() == {("n2", ref) for ref in ours})
         assert watcher.checks() == ["replicas"]
-        until(lambda: "at least" not in watcher("--check").out, 20)
+        until(lambda: "at least" not in watcher("--check").out)
         final = watcher("--check").out.rpartition("its copies of ")[2].strip()
         assert [line for line in looks if "at least" not in line and final not in line] == []
         assert_fits("status", told())
@@ -385,7 +385,7 @@ def test_a_server_less_is_an_alarm_and_an_election_is_none(tmp_path: Path, cli: 
         assert samples["cyborg_infra_server_copies_behind", "n2"] == len(ours)
         assert samples["cyborg_infra_stream_replicas_behind", "DEAD_LETTERS"] == 1
         servers[2].start()
-        until(lambda: watcher.checks() == [], 120)
+        until(lambda: watcher.checks() == [])
 
 
 def test_a_consumer_ahead_of_its_stream_is_an_alarm_that_says_what_mends_it(
