@@ -9,6 +9,7 @@ import queue
 import re
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,9 @@ class Message(NamedTuple):
     reply: str
     headers: str
     data: bytes
+    arrived: float = (
+        0.0  # by time.monotonic(); of one connection in the order in which the server has sent them
+    )
 
     @property
     def json(self) -> Any:
@@ -182,7 +186,8 @@ class Api:
         head = int(words[-2]) if verb == "HMSG" else 0
         subject, sid, *reply = words[: -2 if verb == "HMSG" else -1]
         body = self._lines.read(total + 2)[:-2]
-        message = Message(subject, reply[0] if reply else "", body[:head].decode(), body[head:])
+        reply_to, headers, data = reply[0] if reply else "", body[:head].decode(), body[head:]
+        message = Message(subject, reply_to, headers, data, time.monotonic())
         self._subscriptions[sid]._take(message)  # noqa: SLF001 - the other half of this class
 
 

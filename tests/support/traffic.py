@@ -97,7 +97,7 @@ class Publisher(Agent):
 
 @dataclass
 class Delivery:
-    """When a worker got a message, and when the server had heard that it is done, or the worker gave up telling it."""
+    """When a message reached a worker, and when the server's word that it is done did, or the worker gave up telling it."""
 
     received: float
     confirmed: float = float("inf")
@@ -162,13 +162,13 @@ class Worker(Agent):
             message = self._next(api, inbox, heard)
             if _is_status(message):
                 return taken
-            name, delivery = message.data.decode(), Delivery(time.monotonic())
+            name, delivery = message.data.decode(), Delivery(message.arrived)
             answer = self._answers(name)
             if answer == CRASH:
                 self._at_length.clear()
                 raise Crashed(name)
             if answer == AT_LENGTH:
-                now = delivery.received
+                now = time.monotonic()
                 self._at_length.append(_Task(message, delivery, now + LENGTH, now))
                 continue
             if answer == DONE:
@@ -243,7 +243,7 @@ class Worker(Agent):
             number = int(message.subject.rpartition(".")[2])
             if number in self._owed and not _is_status(message):  # a status: nobody listens at the moment
                 delivery = self._owed.pop(number)[2]
-                delivery.confirmed, delivery.heard = time.monotonic(), True
+                delivery.confirmed, delivery.heard = message.arrived, True
 
 
 def _inbox() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,7 +22,7 @@ from tests.support.scenario import Scenario, acked, fetched, published
 from tests.support.servers import VERSIONS, server_binary
 
 WORKER = "AGENT_CTO_TASKS/cto-worker"
-CASES = 20
+CASES = 60 if os.environ.get("CYBORG_INFRA_TEST_FAULTS") == "all" else 12
 LIMITS = (
     "",
     "max_ack_pending: 100",

@@ -34,7 +34,7 @@ from cyborg_infra.model.server_versions import LEVELS, NEWEST_LEVEL
 from tests.support.scenario import Scenario
 
 FACTS = ServerInfo(LEVELS[NEWEST_LEVEL], NEWEST_LEVEL)
-SOME = 200
+SOME = 100
 GROWTH = 2.3  # for twice the roles; sorting is allowed, a square would be 4
 
 

@@ -288,7 +288,7 @@ def test_who_has_acknowledged_which_broadcast(watcher: Watcher) -> None:
     watcher.api.ask(fetch(watcher.api, reader("cto")).reply, b"+ACK")
     term(watcher.api, reader("cto"), "not for me")
     first, second = fetch(watcher.api, reader("cso")), fetch(watcher.api, reader("cso"))
-    assert first != second
+    assert first.reply != second.reply
     watcher.api.ask(second.reply, b"+ACK")
     until(lambda: watcher("--format", "json").json["dead_letters"]["count"] == 1)
     told = watcher("--format", "json").json["broadcasts"]
