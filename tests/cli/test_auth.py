@@ -15,7 +15,7 @@ from tests.support.cli import SMALL, Cli, assert_fits
 from tests.support.servers import NEWEST, OLDEST, server_binary
 
 ORG = (Path(__file__).parents[2] / "org.yaml").read_text(encoding="utf-8")
-SEED = re.compile(r"S[UAO][A-Z2-7]{40,}")
+SEED = re.compile(r"\bS[UAO][A-Z2-7]{56}\b")
 
 
 def seeds(directory: Path) -> list[str]:

@@ -18,14 +18,25 @@ from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import ManifestInvalid
 from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.subjects import overlap
-from tests.properties.test_channels import loaded, manifests
+from tests.properties.test_channels import loaded, manifests, own
 from tests.support.draws import draws
 
 
 @st.composite
 def organisations(draw: st.DrawFn) -> dict[str, Any]:
-    """Return a manifest with channels of its own, a chart, groups, events with publishers and buckets."""
+    """Return a manifest with channels of its own, a chart, groups, events with publishers and buckets.
+
+    Three of four are without what most manifests of drawn names are refused for: those that meet, and subjects that do.
+    """
     manifest = draw(manifests())
+    if draw(st.integers(0, 3)) < 3:
+        manifest["roles"] = [name for name in manifest["roles"] if name != "a_b"] or ["ceo"]
+        manifest["channels"] = {
+            name: draw(own(manifest["roles"])) | {"subject": f"{{role}}.{name}", "of": "role"}
+            for name in draw(st.sets(st.sampled_from(["control", "outbox", "meetings"])))
+        }
+        manifest["events"]["a.b"]["subscribers"] = manifest["roles"][:1]
+        manifest["naming"] = {"subject_prefix": manifest["naming"]["subject_prefix"]}
     names = manifest["roles"]
     some = st.lists(st.sampled_from([*names, "team"]), max_size=2, unique=True)
     if draw(st.booleans()):
