@@ -1,4 +1,4 @@
-"""`import`: a manifest of what an account holds already. Changes nothing; never overwrites a file."""
+"""`import`: a manifest of what an account holds already, or other tools' files say. Changes nothing; never overwrites a file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import typer
 from cyborg_infra.cli.files import create_manifest
 from cyborg_infra.cli.options import connected
 from cyborg_infra.cli.output import warn
+from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.operations import manifest, provision
-from cyborg_infra.operations.imports import import_manifest
+from cyborg_infra.operations.imports import READERS, import_files, import_manifest
 
 EXAMPLES = "Example: cyborg-infra import --org acme --out org.yaml"
 
@@ -37,21 +38,51 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", help="The file to write [default: stdout].", metavar="FILE", show_default=False),
 ]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help=f"Read FILE... of another tool instead of a server: {', '.join(READERS)}.",
+        metavar="TOOL",
+        show_default=False,
+        autocompletion=lambda: list(READERS),
+    ),
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(help="Files of that tool; of nats a folder.", metavar="FILE...", show_default=False),
+]
 
 
 @connected
 def command(
+    files: Files = None,
     *,
     org: OrgName,
+    source: From = None,
     stream_prefix: Prefix = "",
     naming: Naming = None,
     out: Out = None,
     flags: provision.Flags,
 ) -> None:
-    """Write a manifest of what a server has, for `plan` to adopt. Changes nothing on the server."""
-    server = provision.resolve(flags, os.environ)
-    warn(*server.warnings)
-    text, notes = import_manifest(org, stream_prefix, server, naming)
+    """Write a manifest of what a server has, for `plan` to adopt. Changes nothing on the server.
+
+    With --from it reads what another tool's files say, and needs no server.
+    """
+    if source is None:
+        if files:
+            raise UsageInvalid(
+                Problem("usage", "files are read with --from", None, f"--from {' or '.join(READERS)}")
+            )
+        server = provision.resolve(flags, os.environ)
+        warn(*server.warnings)
+        text, notes = import_manifest(org, stream_prefix, server, naming)
+    elif source not in READERS:
+        raise UsageInvalid(Problem("usage", f"--from {source}: there are {', '.join(READERS)}"))
+    elif not files:
+        raise UsageInvalid(Problem("usage", f"--from {source} needs the files to read"))
+    else:
+        text, notes = import_files(source, files, org, stream_prefix, naming)
     text = manifest.SCHEMA_LINE + text
     written = create_manifest(out, text) if out else ""
     if out is None:

@@ -18,6 +18,7 @@ from cyborg_infra.model.fields import FIELDS, Config, Field, Kind, Unit
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.tool_names import NACK_DELIVER_POLICIES, nack_name
 from cyborg_infra.model.units import format_duration
 
 SETTINGS: Mapping[str, Setting] = {
@@ -74,37 +75,6 @@ def _connection(settings: Mapping[str, str]) -> dict[str, Any]:
     if settings["servers"]:
         found["servers"] = settings["servers"].split(",")
     return found
-
-
-NAMES: Mapping[Kind, Mapping[str, str]] = {
-    Kind.STREAM: {
-        "num_replicas": "replicas",
-        "discard_new_per_subject": "discardPerSubject",
-        "allow_rollup_hdrs": "allowRollup",
-        "allow_atomic": "allowAtomicPublish",
-        "first_seq": "firstSequence",
-    },
-    Kind.CONSUMER: {
-        "num_replicas": "replicas",
-        "idle_heartbeat": "heartbeatInterval",
-        "max_batch": "maxRequestBatch",
-        "max_expires": "maxRequestExpires",
-        "max_bytes": "maxRequestMaxBytes",
-        "priority_timeout": "pinnedTtl",
-    },
-}
-"""What NACK calls otherwise; all else is JetStream's name in camel case."""
-
-DELIVER_POLICIES: Mapping[str, str] = {
-    "by_start_sequence": "byStartSequence",
-    "by_start_time": "byStartTime",
-    "last_per_subject": "lastPerSubject",
-}
-
-
-def nack_name(kind: Kind, field: str) -> str:
-    """Return what NACK calls a field of a stream or consumer."""
-    return NAMES[kind].get(field) or re.sub(r"_(\w)", lambda found: found[1].upper(), field)
 
 
 def _spec(resource: Resource, gaps: list[str]) -> dict[str, Any]:
@@ -199,7 +169,7 @@ _SHAPES: Mapping[tuple[Kind, str], _Shape] = {
     (Kind.STREAM, "mirror"): lambda _, value, __: {"mirror": _origin(value)},
     (Kind.STREAM, "sources"): lambda _, value, __: {"sources": [_origin(each) for each in value]},
     (Kind.CONSUMER, "deliver_policy"): lambda _, value, __: {
-        "deliverPolicy": DELIVER_POLICIES.get(value, value)
+        "deliverPolicy": NACK_DELIVER_POLICIES.get(value, value)
     },
     (Kind.CONSUMER, "max_ack_pending"): _max_ack_pending,
 }

@@ -14,6 +14,7 @@ from cyborg_infra.export.exported import Export, ExportInput, Setting, head, wri
 from cyborg_infra.model.fields import FIELDS, Config, Kind, Unit
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.tool_names import TERRAFORM_CONSUMER_ID, TERRAFORM_NAMES, TERRAFORM_STREAM_ID
 from cyborg_infra.model.units import SECOND
 
 SETTINGS: Mapping[str, Setting] = {
@@ -64,7 +65,9 @@ def _provider(server: str) -> Iterator[Block]:
 
 def _import(ref: Ref, name: str) -> Block:
     address = Literal(f"{_KIND_WORDS[ref.kind]}.{name}")
-    id_ = f"JETSTREAM_STREAM_{ref.stream}" + (f"_CONSUMER_{ref.consumer}" if ref.consumer else "")
+    id_ = f"{TERRAFORM_STREAM_ID}{ref.stream}"
+    if ref.consumer:
+        id_ += f"{TERRAFORM_CONSUMER_ID}{ref.consumer}"
     return Block("import", (), (("to", address), ("id", id_)))
 
 
@@ -113,19 +116,6 @@ class _Body:
         self.gaps.append(f"{self.ref}: {what}")
 
 
-_STREAM_NAMES = {"num_replicas": "replicas"}
-_CONSUMER_NAMES = {
-    "max_deliver": "max_delivery",
-    "deliver_subject": "delivery_subject",
-    "deliver_group": "delivery_group",
-    "rate_limit_bps": "ratelimit",
-    "idle_heartbeat": "heartbeat",
-    "mem_storage": "memory",
-    "num_replicas": "replicas",
-}
-"""What the provider calls otherwise."""
-
-
 def _stream(stream: Resource) -> _Body:
     body = _Body(stream.ref)
     for name, value in written_config(stream).items():
@@ -136,7 +126,7 @@ def _stream(stream: Resource) -> _Body:
         elif name == "name":
             body.add(name, value)
         elif name in FIELDS[Kind.STREAM]:
-            body.field(name, value, _STREAM_NAMES.get(name, ""))
+            body.field(name, value, TERRAFORM_NAMES[Kind.STREAM].get(name, ""))
     body.add("metadata", dict(stream.metadata))
     body.lines.append(Block("lifecycle", (), (("prevent_destroy", True),)))
     return body
@@ -145,7 +135,7 @@ def _stream(stream: Resource) -> _Body:
 def _consumer(consumer: Resource, names: Mapping[Ref, str]) -> _Body:
     body = _Body(consumer.ref)
     stream = Ref(consumer.ref.stream)
-    said = f"JETSTREAM_STREAM_{stream}"
+    said = f"{TERRAFORM_STREAM_ID}{stream}"
     body.add("stream_id", Literal(f"jetstream_stream.{names[stream]}.id") if stream in names else said)
     config = written_config(consumer)
     for name, value in config.items():
@@ -158,7 +148,7 @@ def _consumer(consumer: Resource, names: Mapping[Ref, str]) -> _Body:
         elif name == "durable_name":
             body.add(name, value)
         elif name in FIELDS[Kind.CONSUMER]:
-            body.field(name, value, _CONSUMER_NAMES.get(name, ""))
+            body.field(name, value, TERRAFORM_NAMES[Kind.CONSUMER].get(name, ""))
     if "max_ack_pending" not in config:
         body.add("max_ack_pending", 0)  # else the provider writes 20000
     body.add("metadata", dict(consumer.metadata))

@@ -1,7 +1,8 @@
-"""Import: write a manifest of what an account already holds, for `plan` to adopt."""
+"""Import: write a manifest of what an account already holds, or of what other tools' files say, for `plan` to adopt."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from cyborg_infra.core.desired.expand import expand
@@ -11,6 +12,7 @@ from cyborg_infra.core.importing.propose import propose_names
 from cyborg_infra.core.planning.planner import make_plan
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.manifest.load import check_names, load_naming, loads
+from cyborg_infra.manifest.other_tools.readers import READERS
 from cyborg_infra.manifest.write import write_manifest
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import CyborgError, ManifestInvalid, Problem, UsageInvalid
@@ -18,6 +20,8 @@ from cyborg_infra.model.resources import DesiredState, LiveState, Resource
 from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.subjects import is_name, is_token
 from cyborg_infra.model.wording import Command, Option, worded
+
+__all__ = ["READERS", "import_files", "import_manifest"]
 
 
 def import_manifest(
@@ -33,16 +37,7 @@ def import_manifest(
         ManifestInvalid: `naming` cannot be used.
         CyborgError: no role of it is found.
     """
-    for what, name, usable in (
-        (Option("org"), org, is_token(org) and is_name(org)),
-        (Option("stream_prefix"), stream_prefix, not stream_prefix or is_name(stream_prefix)),
-    ):
-        if not usable:
-            said = worded("{}: {} cannot be part of a subject or a name", what, repr(name))
-            raise UsageInvalid(Problem("usage", said))
-    blank = load_naming(naming, org) if naming else Org(org, ())
-    if stream_prefix:
-        blank = replace(blank, stream_prefix=stream_prefix)
+    blank = _blank(org, stream_prefix, naming)
     from cyborg_infra.live.api.jetstream import connect_account
     from cyborg_infra.operations.event_loop import run_coroutine
 
@@ -56,14 +51,45 @@ def import_manifest(
             }
             return await server.snapshot(org, LiveState(looked_at))
 
-    live = run_coroutine(read())
-    known = blank if naming else _proposed(live, blank)
-    found = describe.describe_org(live, known)
+    return _describe(run_coroutine(read()), blank, known=naming is not None)
+
+
+def import_files(
+    source: str, paths: Sequence[str], org: str, stream_prefix: str, naming: str | None = None
+) -> tuple[str, list[str]]:
+    """Return the same of what another tool's files say, without a server; with what of them was not taken.
+
+    Raises as `import_manifest` does, and UsageInvalid for files that cannot be read.
+    """
+    blank = _blank(org, stream_prefix, naming)
+    found = READERS[source](paths)
+    text, notes = _describe(found.live, blank, known=naming is not None)
+    return text, [*found.notes, *notes]
+
+
+def _blank(org: str, stream_prefix: str, naming: str | None) -> Org:
+    """Return the organisation with nothing but its names."""
+    for what, name, usable in (
+        (Option("org"), org, is_token(org) and is_name(org)),
+        (Option("stream_prefix"), stream_prefix, not stream_prefix or is_name(stream_prefix)),
+    ):
+        if not usable:
+            said = worded("{}: {} cannot be part of a subject or a name", what, repr(name))
+            raise UsageInvalid(Problem("usage", said))
+    blank = load_naming(naming, org) if naming else Org(org, ())
+    return replace(blank, stream_prefix=stream_prefix) if stream_prefix else blank
+
+
+def _describe(live: LiveState, blank: Org, *, known: bool) -> tuple[str, list[str]]:
+    """Return the manifest of what lives, and its gaps; the names are `known`, or proposed by what they have in common."""
+    org = blank.name
+    names = blank if known else _proposed(live, blank)
+    found = describe.describe_org(live, names)
     if not found.roles:
         raise CyborgError(_nothing_found(live, org))
     head = f"The organisation {org} as `cyborg-infra import` found it. `cyborg-infra plan` tells what apply would do."
     notes = _describe_gaps(write_manifest(found, head), live)
-    if known.channels != blank.channels or known.subject_prefix != blank.subject_prefix:
+    if names.channels != blank.channels or names.subject_prefix != blank.subject_prefix:
         head = f"{head} What stands under naming is what the names on the server have in common."
     return write_manifest(found, head, notes), notes
 
