@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from os import fsync
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +31,13 @@ def save(plan: Plan, path: Path) -> None:
     from cyborg_infra.cli.output import json_text
     from cyborg_infra.render import json_format
 
-    if (found := _overwrite_obstacle(path)) is not None:
+    save_text(path, json_text(json_format.saved(plan)), provision.is_saved)
+
+
+def save_text(path: Path, text: str, is_saved: Callable[[str], bool]) -> None:
+    """Save the text of a plan as `save` does. `is_saved` says whether what stands there is a saved plan of its kind."""
+    if (found := _overwrite_obstacle(path, is_saved)) is not None:
         raise UsageInvalid(Problem("out", f"{path} {found}, and stays as it is", None, _ANOTHER))
-    text = json_text(json_format.saved(plan))
     try:
         replace_file(path, text, _OWNER_ONLY_MODE)
     except OSError as error:
@@ -89,7 +94,7 @@ def create_manifest(path: Path, text: str) -> str:
     return f"{path}, and {schema} for your editor"
 
 
-def _overwrite_obstacle(path: Path) -> str | None:
+def _overwrite_obstacle(path: Path, is_saved: Callable[[str], bool]) -> str | None:
     """Return why no plan may be saved here, as a clause; None if there is a saved plan, an empty file or nothing."""
     try:
         found = path.lstat()
@@ -99,7 +104,7 @@ def _overwrite_obstacle(path: Path) -> str | None:
         return "is a link"
     if not stat.S_ISREG(found.st_mode):
         return "is no file"
-    if found.st_size and not provision.is_saved(path):
+    if found.st_size and not is_saved(str(path)):
         return "is no saved plan"
     return None
 

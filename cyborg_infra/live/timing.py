@@ -29,6 +29,9 @@ REMOVAL_BACKOFF_SECONDS = (0.1, 0.4, 1.5, 3.0, 5.0)
 PROPAGATION_BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Until a consumer is tried again whose stream the cluster may not have heard of."""
 
+CLAIMS_BACKOFF_SECONDS = (0.1, 0.4, 1.0, 2.0)
+"""Until the claims that were pushed are read again, of a server that may still hold what was before."""
+
 # What a cluster does not answer for.
 UNREACHABLE_SEARCH_SECONDS = 10.0  # from the beginning of a listing: who elects a leader has one by then
 UNREACHABLE_ANSWER_SECONDS = 2.0  # where nobody leads, what was asked is never answered

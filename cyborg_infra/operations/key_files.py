@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from cyborg_infra import files
@@ -92,17 +94,31 @@ def create_secret(path: Path, text: str) -> None:
 
     The name appears with all of the text behind it, or not at all.
     """
+    with _written_beside(path, text) as beside:
+        try:
+            os.link(beside, path)  # of a name that is taken it fails
+        except FileExistsError:
+            raise UsageInvalid(Problem("exists", f"{path} exists and stays as it is")) from None
+
+
+def replace_private_file(path: Path, text: str) -> None:
+    """Replace a file by a new one for its owner alone, at every moment whole. Raises UsageInvalid."""
+    with _written_beside(path, text) as beside:
+        Path(beside).replace(path)
+
+
+@contextlib.contextmanager
+def _written_beside(path: Path, text: str) -> Iterator[str]:
+    """Yield the name of a file beside `path` with the text in it, for its owner alone; it is gone after the block."""
     end_in_order()
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # which makes it 0600
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
-            os.link(name, path)  # of a name that is taken it fails
+            yield name
         finally:
-            Path(name).unlink()
-    except FileExistsError:
-        raise UsageInvalid(Problem("exists", f"{path} exists and stays as it is")) from None
+            Path(name).unlink(missing_ok=True)
     except OSError as error:
         raise _unusable(path, error) from None
 

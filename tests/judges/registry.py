@@ -55,6 +55,7 @@ JUDGES = (
     Judge("cyclonedx-py", Ecosystem.PYPI, "cyclonedx-bom", "7.5.0"),
     Judge("@microsoft/sarif-multitool-linux", Ecosystem.NPM, "@microsoft/sarif-multitool-linux", "5.7.0"),
     Judge("kacl-cli", Ecosystem.PYPI, "python-kacl", "0.7.7"),
+    Judge("nats-jwt", Ecosystem.GO, "./nats-jwt"),
     Judge("pipx", Ecosystem.PYPI, "pipx", "1.18.4"),
     Judge("pre-commit", Ecosystem.PYPI, "pre-commit", "4.7.0"),
     Judge("twine", Ecosystem.PYPI, "twine", "7.0.0"),

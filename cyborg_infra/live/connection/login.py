@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyborg_infra import files
 from cyborg_infra.live.connection.target import Target
+from cyborg_infra.model.claims import expiry
 from cyborg_infra.model.problems import ConnectFailed, Problem
 
 if TYPE_CHECKING:
@@ -34,6 +35,17 @@ def login_options(target: Target) -> dict[str, Any]:
             target.jwt, _checked(target.seed, "the seed of the user JWT")
         )
     return options
+
+
+def expired_since(target: Target) -> str:
+    """Return when the credentials of a login have expired, by our clock; empty if they have not, or none tells."""
+    import time
+
+    token = target.jwt or (_read_creds(target.creds)[0] if target.creds else "")
+    expires = expiry(token) if token else None
+    if expires is None or expires > time.time():
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(expires))
 
 
 def tls_context(target: Target) -> ssl.SSLContext | None:

@@ -22,6 +22,7 @@ from cyborg_infra.live.connection.errors import (
     PlaintextOnly,
     why_not_connected,
 )
+from cyborg_infra.live.connection.login import expired_since
 from cyborg_infra.live.connection.replies import ServerIdentity, decode_permissions, server_identity
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.live.interception import WIRE_REQUESTS, WireRequest
@@ -262,6 +263,8 @@ async def _first(target: Target) -> Connection:
         except faults as error:
             await link.close()
             reason = why_not_connected(error, target)
+            if isinstance(error, Error) and (expired := expired_since(target)):
+                reason = worded("{}: these credentials expired on {}", reason, expired)
             problems.append(Problem("connect-failed", worded("cannot connect to {}: {}", url, reason)))
         except BaseException:
             await link.close()

@@ -1,0 +1,111 @@
+"""A plan for the claims of an account: which identities get, keep and lose which rights, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from cyborg_infra.model.changes import Action, Cause, FieldChange
+from cyborg_infra.model.claims import Claims
+from cyborg_infra.model.problems import Problem
+
+
+class Direction(StrEnum):
+    """What a subject is for."""
+
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+
+
+class SubjectChange(NamedTuple):
+    """One subject that an identity gains or loses; `denied` if it is one that is refused although a wider one is allowed."""
+
+    direction: Direction
+    subject: str
+    added: bool
+    denied: bool = False
+
+
+class AuthHazardName(StrEnum):
+    """What a change of rights may cost; the word that `allow` takes."""
+
+    REVOKES_ACCESS = "revokes-access"
+
+
+class AuthHazard(NamedTuple):
+    """One cost of one change, for so many connections; None where nobody could be asked."""
+
+    name: AuthHazardName
+    reason: str
+    connections: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """What happens to one scoped signing key, and so to every user that it has signed.
+
+    `connections` are those that use it now, on all servers that answered; None where nobody could be asked.
+    """
+
+    action: Action
+    identity: str
+    key: str
+    subjects: tuple[SubjectChange, ...] = ()
+    settings: tuple[FieldChange, ...] = ()
+    cause: Cause = Cause.MANIFEST
+    reason: str = ""
+    connections: int | None = None
+    hazards: tuple[AuthHazard, ...] = ()
+
+
+class LiveClaims(NamedTuple):
+    """The claims of an account as they are now.
+
+    `servers` answered, of `expected` ones, and `behind` of them have older claims; all 0 for a file. `connections` are
+    counted by the public key of whoever signed the user; None where nobody could be asked. `most_bytes` is the longest
+    token that can be pushed; 0 for a file. `operators` are the claims of the operators that the servers trust.
+    """
+
+    claims: Claims
+    where: str
+    servers: int = 0
+    expected: int = 0
+    behind: int = 0
+    connections: Mapping[str, int] | None = None
+    most_bytes: int = 0
+    operators: tuple[Claims, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthPlan:
+    """What is to become of an account's claims. `desired` differs from `live.claims` in the keys of this organisation alone."""
+
+    org: str
+    live: LiveClaims
+    desired: Claims
+    changes: tuple[KeyChange, ...] = ()
+    unchanged_count: int = 0
+    orphans: tuple[str, ...] = ()  # identities that have keys, and that the manifest no longer has
+    problems: tuple[Problem, ...] = ()  # what stands in the way
+    notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    @property
+    def account(self) -> str:
+        """The public key of the account."""
+        public: str = self.live.claims["sub"]
+        return public
+
+    @property
+    def account_name(self) -> str:
+        """What its operator calls it; may be empty."""
+        name: Any = self.live.claims.get("name", "")
+        return str(name)
+
+    def count(self, action: Action) -> int:
+        """Return how many changes have this action."""
+        return sum(change.action is action for change in self.changes)

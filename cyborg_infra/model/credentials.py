@@ -1,0 +1,26 @@
+"""Credentials and keys in files: which there are, and never what is in them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Credentials(NamedTuple):
+    """The credentials file of one identity. `made`: just now. `expires` is in seconds since 1970; None is never."""
+
+    identity: str
+    inbox_prefix: str
+    file: str
+    signing_key: str  # the public half of what has signed them
+    expires: int | None
+    made: bool
+
+
+class MadeOperator(NamedTuple):
+    """An operator that was made on the spot: the public key of its account, and the files."""
+
+    account: str
+    config: str
+    account_file: str
+    operator_file: str
+    system_creds: str

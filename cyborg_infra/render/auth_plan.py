@@ -1,0 +1,200 @@
+"""What becomes of the rights of identities: as lines for people, and as JSON."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from cyborg_infra.model.auth_plan import AuthPlan, KeyChange, SubjectChange
+from cyborg_infra.model.changes import Action, Cause
+from cyborg_infra.model.resources import digest_of
+from cyborg_infra.render.command_line import in_command_line_words, spoken
+from cyborg_infra.render.json_format import SCHEMA_VERSION
+from cyborg_infra.render.terminal.layout import Block, Page, line
+from cyborg_infra.render.terminal.problems import finding
+from cyborg_infra.render.values import plural
+
+_SYMBOLS = {Action.CREATE: "+", Action.UPDATE: "~", Action.ADOPT: "~", Action.DELETE: "-"}
+_COLOURS = {"+": "green", "~": "yellow", "-": "red"}
+_VERBS = {
+    Action.CREATE: "gets a signing key",
+    Action.UPDATE: "gets other rights",
+    Action.ADOPT: "its signing key is marked as owned, and gets these rights",
+    Action.DELETE: "loses a signing key",
+}
+
+
+class NextCommand(NamedTuple):
+    """What has been typed that the command to type next has to repeat."""
+
+    command: str = "plan"  # plan, apply or revoke: the last two are about to carry it out
+    words: Sequence[str] = ()  # manifest and options
+    allowed: Sequence[str] = ()
+    saved_to: str | None = None
+
+
+def plan(found: AuthPlan, shown: NextCommand) -> Page:
+    """Return the plan for a reviewer: whose rights change how, and what that costs."""
+    blocks = [*_differences(found), line((_summary(found), "" if found else "bold green"))]
+    return Page((*blocks, *_ending(found, shown)))
+
+
+def drift(found: AuthPlan, *, changed: bool) -> Page:
+    """Return what differs, and whether somebody changed the claims or only the manifest is ahead of them."""
+    ahead = sum(change.cause is Cause.MANIFEST for change in found.changes)
+    verdict = (
+        "Somebody changed the rights of an identity."
+        if changed
+        else "Nobody changed the rights that were applied."
+    )
+    waiting = (
+        f" {plural(ahead, 'change')} of the manifest still {'has' if ahead == 1 else 'have'} to be applied."
+        if ahead
+        else ""
+    )
+    style = "bold red" if changed else "bold green"
+    return Page((*_differences(found), line((verdict, style), waiting)))
+
+
+def applied(found: AuthPlan) -> Page:
+    """Return what was done: the claims were pushed, and read back."""
+    changed = found.count(Action.UPDATE) + found.count(Action.ADOPT)
+    counts = f"{found.count(Action.CREATE)} added, {changed} changed, {found.count(Action.DELETE)} destroyed"
+    return Page((line(("Apply complete!", "bold green"), f" Signing keys: {counts}."),))
+
+
+def data(found: AuthPlan) -> dict[str, Any]:
+    """Return the whole plan (auth-plan.schema.json). `drift` prints the same."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "org": found.org,
+        "account": found.account,
+        "account_name": found.account_name,
+        "claims_from": found.live.where,
+        "servers": {
+            "answered": found.live.servers,
+            "expected": found.live.expected,
+            "behind": found.live.behind,
+        },
+        "in_sync": not found,
+        "applicable": not found.problems,
+        "allow": sorted({hazard.name.value for change in found.changes for hazard in change.hazards}),
+        "summary": {action.value: found.count(action) for action in _SYMBOLS}
+        | {"unchanged": found.unchanged_count},
+        "changes": [_change(change) for change in found.changes],
+        "orphans": list(found.orphans),
+        "problems": [
+            in_command_line_words(problem)._asdict() | {"where": None} for problem in found.problems
+        ],
+        "notes": [spoken(note) for note in found.notes],
+    }
+
+
+def saved_claims(found: AuthPlan) -> dict[str, Any]:
+    """Return a plan to keep (saved-auth-plan.schema.json): the claims that it was made from, and those that it leads to."""
+    content = {
+        "type": "saved-auth-plan",  # first: `auth apply` knows the file by its first bytes
+        "schema_version": SCHEMA_VERSION,
+        "org": found.org,
+        "base": dict(found.live.claims),
+        "desired": dict(found.desired),
+        "plan": data(found),
+    }
+    return content | {"digest": digest_of(content)}
+
+
+def _change(change: KeyChange) -> dict[str, Any]:
+    return {
+        "action": change.action.value,
+        "identity": change.identity,
+        "key": change.key,
+        "cause": change.cause.value,
+        "subjects": [
+            {
+                "direction": each.direction.value,
+                "subject": each.subject,
+                "effect": "deny" if each.denied else "allow",
+                "change": "add" if each.added else "remove",
+            }
+            for each in change.subjects
+        ],
+        "settings": [
+            {"field": each.field, "before": each.before, "after": each.after} for each in change.settings
+        ],
+        "connections": change.connections,
+        "hazards": [hazard._asdict() | {"name": hazard.name.value} for hazard in change.hazards],
+    }
+
+
+def _differences(found: AuthPlan) -> Iterator[Block]:
+    name = f"{found.account_name} " if found.account_name else ""
+    yield line(f"Organisation {found.org}, account {name}({found.account}), claims from {found.live.where}")
+    yield line()
+    for change in found.changes:
+        yield from _lines(change)
+    for orphan in found.orphans:
+        yield line(
+            ("Note: ", "bold"),
+            f"{orphan} is no longer in the manifest and can still log in; --prune ends that",
+        )
+    for problem in found.problems:
+        yield from finding(problem)
+    yield from (line(("Note: ", "bold"), spoken(note)) for note in found.notes)
+    if found.orphans or found.problems or found.notes:
+        yield line()
+
+
+def _lines(change: KeyChange) -> Iterator[Block]:
+    symbol = _SYMBOLS[change.action]
+    cause = f", {change.cause.value}" if change.cause is not Cause.MANIFEST else ""
+    yield line(
+        (f"{symbol:>3}", _COLOURS[symbol]),
+        " ",
+        (change.identity, "bold"),
+        f": {_VERBS[change.action]} ({change.key}{cause})",
+        indent=1,
+    )
+    if change.action is Action.CREATE:
+        counts = (
+            f"{direction} to {plural(len(those), 'subject')}"
+            for direction in ("publish", "subscribe")
+            if (
+                those := [each for each in change.subjects if each.direction == direction and not each.denied]
+            )
+        )
+        yield line(f"may {' and '.join(counts)}", indent=6)
+    else:
+        yield from (_subject(each) for each in change.subjects)
+    for setting in change.settings:
+        yield line(("~", "yellow"), f" {setting.field}: {setting.before} -> {setting.after}", indent=6)
+    for hazard in change.hazards:
+        yield line(("!", "red"), " ", (hazard.name.value, "bold red"), f": {hazard.reason}", indent=6)
+    yield line()
+
+
+def _subject(change: SubjectChange) -> Block:
+    symbol = "+" if change.added else "-"
+    denied = "deny " if change.denied else ""
+    return line((symbol, _COLOURS[symbol]), f" {denied}{change.direction:<9}  {change.subject}", indent=6)
+
+
+def _summary(found: AuthPlan) -> str:
+    if not found:
+        return "No changes. The claims of the account match the manifest."
+    changed = found.count(Action.UPDATE) + found.count(Action.ADOPT)
+    return f"Plan: {found.count(Action.CREATE)} to add, {changed} to change, {found.count(Action.DELETE)} to destroy."
+
+
+def _ending(found: AuthPlan, shown: NextCommand) -> Iterator[Block]:
+    needed = sorted(
+        {hazard.name.value for change in found.changes for hazard in change.hazards} - set(shown.allowed)
+    )
+    if shown.command != "plan" or found.problems or not found:
+        return
+    words = [*([shown.saved_to] if shown.saved_to else shown.words), *(f"--allow {name}" for name in needed)]
+    typed = " ".join(word if word.startswith("--allow ") else shlex.quote(word) for word in words)
+    if needed:
+        yield line(("This plan has hazards.", "bold red"), " Each has to be allowed by name.")
+    yield line("To push these claims, run:")
+    yield line(f"cyborg-infra auth apply {typed}".rstrip(), indent=2)

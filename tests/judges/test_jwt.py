@@ -1,0 +1,32 @@
+"""Tokens are what the library of nats-server and nsc reads, without a complaint; so are the credentials that belong to them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.judges.conftest import RunJudge
+from tests.support.cli import Cli
+
+
+def test_operator_account_and_credentials_are_valid(judge: RunJudge, cli: Cli, project: Path) -> None:
+    made = ("--keys", "keys", "--account", "trust/account.jwt")
+    push = ("--claims", "trust/account.jwt", "--operator-key", "trust/operator.nk", "--yes")
+    for words in (
+        ("operator", "--dir", "trust"),
+        ("creds", "org.yaml", *made, "--expires", "1d"),
+        ("apply", "org.yaml", *push),
+        ("rotate", "cto", "org.yaml", *made),
+        ("apply", "org.yaml", *push),
+    ):
+        ended = cli("auth", *words)
+        assert ended.code == 0, ended.err
+    found = re.search(r"^operator: (\S+)$", (project / "trust/resolver.conf").read_text(), re.MULTILINE)
+    assert found
+    (project / "operator.jwt").write_text(found[1])
+    creds = sorted((project / "keys").glob("*.creds*"))
+    judged = judge("nats-jwt", project / "operator.jwt", project / "trust/account.jwt", *creds)
+    assert (judged.returncode, judged.stdout.count(": valid")) == (0, 2 + len(creds)), judged.stdout
+    assert len(creds) == len(("cto", "backend")) + 6 + 1
+    stranger = judge("nats-jwt", project / "trust/account.jwt", project / "operator.jwt")
+    assert stranger.returncode == 1
