@@ -247,8 +247,19 @@ def test_a_key_is_rotated_without_cutting_who_uses_it(site: Open, version: str) 
     assert here.cli(*late).err.count("Error:") == 1
 
 
-def test_what_cannot_be_pushed_is_one_clear_error(site: Open, start_server: StartServer) -> None:
-    here = site(VERSIONS[0])
+def test_what_cannot_be_pushed_is_one_clear_error(
+    site: Open, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing = new_key(KeyKind.OPERATOR)
+
+    def with_signing_key(text: str) -> str:
+        (token,) = (line.split()[1] for line in text.splitlines() if line.startswith("operator: "))
+        claims = tokens.decode(token)
+        claims["nats"]["signing_keys"] = [signing.public]
+        operator = KeyPair.of_seed(KeyKind.OPERATOR, Path("trust/operator.nk").read_text().strip())
+        return text.replace(token, tokens.sign(claims, operator))
+
+    here = site(VERSIONS[0], with_signing_key)
     here.offline("creds")
     stranger = new_key(KeyKind.OPERATOR)
     Path("stranger.nk").write_text(stranger.seed)
@@ -260,6 +271,9 @@ def test_what_cannot_be_pushed_is_one_clear_error(site: Open, start_server: Star
     mistyped = here.run("auth", "apply", "--yes", "--operator-key", "trust/system.nk")
     assert "cannot use trust/system.nk: it holds no valid seed of an operator" in mistyped.err
     assert here.run("auth", "plan").out.count("gets a signing key") == 9
+    monkeypatch.setenv("CYBORG_INFRA_OPERATOR_SEED", signing.seed)
+    assert here.run("auth", "apply", "--yes").code == IN_SYNC
+    assert not any(signing.seed in text or stranger.seed in text for text in here.said)
 
     # Whoever is no user of the system account may not ask.
     plain = here.cli("auth", "plan", "--server", start_server().url)

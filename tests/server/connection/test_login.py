@@ -10,8 +10,10 @@ import pytest
 from cyborg_infra.live.api.errors import ApiError, Retry, raise_for_error
 from cyborg_infra.live.connection.target import Flags, Target, resolve
 from cyborg_infra.model.error_codes import ErrorCode
+from cyborg_infra.model.key_pairs import KeyKind
+from cyborg_infra.operations.key_files import credentials, new_key
 from tests.support.attempts import account_info, fault, refusal
-from tests.support.operator_mode import Operator, creds_text, user_key
+from tests.support.operator_mode import Operator
 from tests.support.servers import StartServer
 
 PASSWORD = 'p@ss/w:rd, "100%"'
@@ -47,7 +49,7 @@ def test_token(start_server: StartServer) -> None:
 
 
 def test_nkey(start_server: StartServer, tmp_path: Path) -> None:
-    known, stranger = user_key(), user_key()
+    known, stranger = new_key(KeyKind.USER), new_key(KeyKind.USER)
     url = start_server(config=f"authorization {{ users: [ {{ nkey: {known.public} }} ] }}").url
     seed = tmp_path / "user.nk"
     seed.write_text(f"{known.seed}\n")
@@ -71,7 +73,7 @@ def test_user_jwt_and_seed_in_operator_mode(start_server: StartServer, operator:
     url = start_server(config=operator.config).url
     jwt, seed = operator.user("AGENTS")
     assert account_info(Target(urls=(url,), jwt=jwt, seed=seed))["limits"]["max_streams"] == 7
-    other = user_key().seed
+    other = new_key(KeyKind.USER).seed
     assert "login refused (user JWT and seed)" in refusal(Target(urls=(url,), jwt=jwt, seed=other))
 
 
@@ -110,8 +112,8 @@ def test_permissions_of_a_user_jwt_are_named(
             "-----BEGIN NATS USER JWT-----\nx.y.z\n------END NATS USER JWT------\n",
             "there is no user seed in it",
         ),
-        (creds_text("x.y.z", "SUBROKEN"), "it holds no valid user seed"),
-        (creds_text("x.y.z", "SU" + "A" * 56), "it holds no valid user seed"),
+        (credentials("x.y.z", "SUBROKEN"), "it holds no valid user seed"),
+        (credentials("x.y.z", "SU" + "A" * 56), "it holds no valid user seed"),
     ],
 )
 def test_a_broken_credentials_file_is_found_before_connecting(
