@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cyborg_infra.cli.options import (
     MANIFESTS,
@@ -25,7 +26,10 @@ from cyborg_infra.cli.options import (
 from cyborg_infra.cli.output import confirm, put_plans, warn
 from cyborg_infra.cli.run import Allow, perform, require_allowed
 from cyborg_infra.model.problems import Problem, UsageInvalid
-from cyborg_infra.operations import provision
+from cyborg_infra.operations import targets
+
+if TYPE_CHECKING:
+    from cyborg_infra.operations import provision
 
 EXAMPLES = "Example: cyborg-infra apply tonight.plan --yes"
 
@@ -44,18 +48,20 @@ def command(
     no_lock: NoLock = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Show the plan, ask, and carry it out. Exits 3, with nothing written, if it could lose something not allowed.
 
     Of several manifests all plans are shown, allowed and confirmed before the first is carried out; after one that fails
     no other is begun.
     """
+    from cyborg_infra.operations import provision
+
     drain, lock = seconds("--drain-timeout", drain_timeout), seconds("--lock-timeout", lock_timeout)
     requests = provision.load_requests(file, env, prune=prune, targets=target or ())
     for wanted in requests:
         _refuse_ignored(wanted, env=env, prune=prune, target=target)
-    server = provision.resolve(flags, os.environ)
+    server = targets.resolve(flags, os.environ)
     warn(*server.warnings)
     plans = [provision.plan(wanted, server) for wanted in requests]
     if output is Format.TEXT:

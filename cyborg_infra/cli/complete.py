@@ -7,7 +7,7 @@ import os
 import typer
 
 from cyborg_infra.model.problems import CyborgError
-from cyborg_infra.operations import manifest, provision
+from cyborg_infra.operations import manifest, targets
 
 _MANIFEST = "org.yaml"
 
@@ -24,7 +24,7 @@ def environments(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def contexts(incomplete: str) -> list[str]:
     """Return the contexts that the nats CLI has saved."""
-    return _beginning(provision.context_names(os.environ), incomplete)
+    return _beginning(targets.context_names(os.environ), incomplete)
 
 
 def _named(ctx: typer.Context) -> tuple[list[str], list[str]]:

@@ -23,7 +23,7 @@ from cyborg_infra.cli.options import (
 from cyborg_infra.cli.output import confirm, put_plan, warn
 from cyborg_infra.cli.run import Allow, perform, require_allowed
 from cyborg_infra.model.changes import HazardName
-from cyborg_infra.operations import provision
+from cyborg_infra.operations import targets
 
 EXAMPLES = "Example: cyborg-infra destroy org.yaml --allow deletes-messages"
 
@@ -46,12 +46,14 @@ def command(
     no_lock: NoLock = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Delete every stream and consumer that an organisation owns. Asks for its name first."""
+    from cyborg_infra.operations import provision
+
     lock = None if no_lock else seconds("--lock-timeout", lock_timeout)
     wanted = provision.destroy_request(manifest, env)
-    server = provision.resolve(flags, os.environ)
+    server = targets.resolve(flags, os.environ)
     warn(*server.warnings)
     found = provision.plan(wanted, server)
     implied = [HazardName.MASS_CHANGE]  # whoever types the organisation's name means all of it

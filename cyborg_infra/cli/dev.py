@@ -16,7 +16,7 @@ from cyborg_infra.interrupts import end_in_order
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.plan import ResultStatus
 from cyborg_infra.model.problems import EXIT_ERROR
-from cyborg_infra.operations import provision
+from cyborg_infra.operations import targets
 
 EXAMPLES = "Example: cyborg-infra dev org.yaml --port 4222 --store ./nats-data"
 
@@ -42,6 +42,7 @@ def command(
     no_color: NoColor = False,
 ) -> None:
     """Run a nats-server on 127.0.0.1 with the manifest applied. Ctrl-C ends it. Needs cyborg-infra[server]."""
+    from cyborg_infra.operations import provision
     from cyborg_infra.render.terminal import console, text
 
     wanted = provision.load_request(manifest, env)
@@ -51,7 +52,7 @@ def command(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="cyborg-infra-dev-"))
         )
         server = stack.enter_context(provision.embedded_server(directory, port))
-        target = provision.resolve(provision.Flags(server=server.url, no_context=True), {})
+        target = targets.resolve(targets.Flags(server=server.url, no_context=True), {})
         found = provision.plan(wanted, target)
         request = provision.ApplyRequest(found, allow=(HazardName.ENVIRONMENT_CHANGE,))
         outcomes = provision.apply(request, target) if found else []

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection
 from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,10 +19,11 @@ from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_REFUSED, Problem, UsageInvalid
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.units import parse_duration
-from cyborg_infra.operations import dead_letters as operation
-from cyborg_infra.operations import provision
-from cyborg_infra.operations.dead_letters import Selection
-from cyborg_infra.operations.expected_server import OnServer
+from cyborg_infra.operations import targets
+
+if TYPE_CHECKING:
+    from cyborg_infra.operations.dead_letters import Selection
+    from cyborg_infra.operations.expected_server import OnServer
 
 Number = Annotated[int, typer.Argument(help="Its number, as `dlq list` shows it.", metavar="N")]
 Words = Annotated[
@@ -89,7 +90,7 @@ def list_(
     older_than: OlderThan = "",
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """List what failed for good. It says when, whose, how, and whether the message is still there."""
     from cyborg_infra.render import dead_letters
@@ -110,9 +111,10 @@ def show(
     env: Env = None,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Show how one dead letter failed, and its message with headers."""
+    from cyborg_infra.operations.dead_letters import Selection
     from cyborg_infra.render import dead_letters
     from cyborg_infra.render.terminal import console
 
@@ -138,7 +140,7 @@ def replay(
     quiet: Quiet = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Publish the messages again, each once. A dead letter that was replayed is gone. What is not named by number is asked for."""
     numbers, manifest = _apart(words or [])
@@ -172,7 +174,7 @@ def keep(
     quiet: Quiet = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Copy the messages before their streams drop them; for cron. They are in DEAD_LETTERS then, and a workqueue has its slots back."""
     wanted = _selection(role, type_, older_than)
@@ -192,7 +194,7 @@ def drop(
     quiet: Quiet = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Delete dead letters, and what was kept of them, for good."""
     numbers, manifest = _apart(words or [])
@@ -223,6 +225,8 @@ COMMANDS = {
 
 
 def _selection(role: str, type_: DeathType | None, older_than: str) -> Selection:
+    from cyborg_infra.operations.dead_letters import Selection
+
     try:
         age = parse_duration(older_than) if older_than else 0
     except ValueError as error:
@@ -242,6 +246,8 @@ def _apart(words: list[str]) -> tuple[tuple[int, ...], str]:
 
 def _chosen(numbers: tuple[int, ...], selection: Selection, *, all_: bool) -> Selection:
     """Return the selection. What changes dead letters never means all of them by saying nothing."""
+    from cyborg_infra.operations.dead_letters import Selection
+
     if not numbers and selection == Selection() and not all_:
         raise UsageInvalid(
             Problem(
@@ -255,16 +261,20 @@ def _chosen(numbers: tuple[int, ...], selection: Selection, *, all_: bool) -> Se
 
 
 def _approved(
-    question: str, manifest: str, env: str | None, flags: provision.Flags, selection: Selection
+    question: str, manifest: str, env: str | None, flags: targets.Flags, selection: Selection
 ) -> Selection:
     """Return those that are there now and were approved, by number. Raises UsageInvalid where nobody approves of them."""
+    from cyborg_infra.operations.dead_letters import Selection
+
     found = _found(manifest, env, flags, selection)
     if found:
         confirm(question.format(f"{len(found):,} dead letter{'s' * (len(found) > 1)}"), "yes", yes=False)
     return Selection(tuple(letter.number for letter in found))
 
 
-def _found(manifest: str, env: str | None, flags: provision.Flags, selection: Selection) -> list[DeadLetter]:
+def _found(manifest: str, env: str | None, flags: targets.Flags, selection: Selection) -> list[DeadLetter]:
+    from cyborg_infra.operations import dead_letters as operation
+
     return operation.find(manifest, env, _target(flags), selection, say_where)
 
 
@@ -272,7 +282,7 @@ def _handle(
     action: DeadLetterAction,
     manifest: str,
     env: str | None,
-    flags: provision.Flags,
+    flags: targets.Flags,
     selection: Selection,
     output: Format,
     *,
@@ -286,6 +296,7 @@ def _handle(
 
     Exits 1 if one failed, 3 if that is a refusal.
     """
+    from cyborg_infra.operations import dead_letters as operation
     from cyborg_infra.render import dead_letters
     from cyborg_infra.render.terminal import console
 
@@ -320,7 +331,7 @@ def _silent(_org: Org, _facts: ServerInfo) -> None:
     """Report nothing: the server was reported before, or nobody wants to hear it."""
 
 
-def _target(flags: provision.Flags) -> provision.Target:
-    target = provision.resolve(flags, os.environ)
+def _target(flags: targets.Flags) -> targets.Target:
+    target = targets.resolve(flags, os.environ)
     warn(*target.warnings)
     return target

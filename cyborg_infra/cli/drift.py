@@ -21,7 +21,7 @@ from cyborg_infra.cli.options import (
 )
 from cyborg_infra.cli.output import put_drift, warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES
-from cyborg_infra.operations import provision
+from cyborg_infra.operations import targets
 
 EXAMPLES = "Example: cyborg-infra drift org.yaml --format markdown"
 
@@ -40,10 +40,12 @@ def command(
     output: PlanOutput = PlanFormat.TEXT,
     max_chars: MaxChars = MOST_CHARS,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Show what somebody changed on the server since the last apply. Exits 2 if anybody did, or with --pending if anything differs, else 0."""
-    server = provision.resolve(flags, os.environ)
+    from cyborg_infra.operations import provision
+
+    server = targets.resolve(flags, os.environ)
     warn(*server.warnings)
     requests = provision.load_requests(manifest, env, targets=target or ())
     plans = [provision.plan(request, server) for request in requests]

@@ -13,7 +13,7 @@ import typer
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, connected
 from cyborg_infra.cli.output import warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, PlanRefused, Problem, UsageInvalid
-from cyborg_infra.operations import exports, provision
+from cyborg_infra.operations import exports, targets
 
 EXAMPLES = "Example: cyborg-infra export nats org.yaml --out exported"
 
@@ -60,7 +60,7 @@ def command(
     check: Check = False,
     live: Live = False,
     strict: Strict = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Write what a manifest says in the files of another tool. Needs no server, except with --live.
 
@@ -74,7 +74,7 @@ def command(
         raise UsageInvalid(Problem("usage", "--check needs --out", None, "name the directory to look at"))
     target = None
     if live:
-        target = provision.resolve(flags, os.environ)
+        target = targets.resolve(flags, os.environ)
         warn(*target.warnings)
     made = exports.export(exports.ExportRequest(format_, manifest, env, settings or (), target))
     if made.gaps and strict:

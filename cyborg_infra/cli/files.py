@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cyborg_infra.interrupts import end_in_order
 from cyborg_infra.model.problems import Problem, UsageInvalid
-from cyborg_infra.operations import manifest, provision
+from cyborg_infra.operations import manifest
 
 if TYPE_CHECKING:  # what is saved was made where this is imported
     from cyborg_infra.model.plan import Plan
@@ -31,7 +31,7 @@ def save(plan: Plan, path: Path) -> None:
     from cyborg_infra.cli.output import json_text
     from cyborg_infra.render import json_format
 
-    save_text(path, json_text(json_format.saved(plan)), provision.is_saved)
+    save_text(path, json_text(json_format.saved(plan)), manifest.is_saved)
 
 
 def save_text(path: Path, text: str, is_saved: Callable[[str], bool]) -> None:

@@ -13,7 +13,7 @@ from cyborg_infra.cli.files import create_manifest
 from cyborg_infra.cli.options import connected
 from cyborg_infra.cli.output import warn
 from cyborg_infra.model.problems import Problem, UsageInvalid
-from cyborg_infra.operations import manifest, provision
+from cyborg_infra.operations import manifest, targets
 from cyborg_infra.operations.imports import READERS, import_files, import_manifest
 
 EXAMPLES = "Example: cyborg-infra import --org acme --out org.yaml"
@@ -63,7 +63,7 @@ def command(
     stream_prefix: Prefix = "",
     naming: Naming = None,
     out: Out = None,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Write a manifest of what a server has, for `plan` to adopt. Changes nothing on the server.
 
@@ -74,7 +74,7 @@ def command(
             raise UsageInvalid(
                 Problem("usage", "files are read with --from", None, f"--from {' or '.join(READERS)}")
             )
-        server = provision.resolve(flags, os.environ)
+        server = targets.resolve(flags, os.environ)
         warn(*server.warnings)
         text, notes = import_manifest(org, stream_prefix, server, naming)
     elif source not in READERS:

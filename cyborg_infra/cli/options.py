@@ -230,7 +230,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_flags(**given: Any) -> None:
-        from cyborg_infra.operations.provision import Flags
+        from cyborg_infra.operations.targets import Flags
 
         flags = Flags(**{name: given.pop(name) for name in _FLAGS})
         command(flags=flags, **given)

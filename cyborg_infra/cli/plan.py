@@ -24,7 +24,7 @@ from cyborg_infra.cli.options import (
 )
 from cyborg_infra.cli.output import put_plans, warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, EXIT_REFUSED, Problem, UsageInvalid
-from cyborg_infra.operations import provision
+from cyborg_infra.operations import targets
 
 EXAMPLES = "Example: cyborg-infra plan org.yaml --env production --out tonight.plan"
 
@@ -47,17 +47,19 @@ def command(
     output: PlanOutput = PlanFormat.TEXT,
     max_chars: MaxChars = MOST_CHARS,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Compare a manifest with the server, and show what to change. Writes nothing. Exits 3 if `apply` could not do it.
 
     Several manifests are planned one after the other; none of them may be in another's way.
     """
+    from cyborg_infra.operations import provision
+
     if out is not None and len(manifest) > 1:
         hint = "save a plan of each"
         raise UsageInvalid(Problem("usage", "--out cannot be used with several manifests", None, hint))
     requests = provision.load_requests(manifest, env, prune=prune, targets=target or ())
-    server = provision.resolve(flags, os.environ)
+    server = targets.resolve(flags, os.environ)
     warn(*server.warnings)
     plans = [provision.plan(request, server) for request in requests]
     if out is not None:

@@ -13,7 +13,7 @@ from cyborg_infra.cli.output import put_json_of_each, warn
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
 from cyborg_infra.model.problems import EXIT_ERROR, CyborgError, PlanRefused, Problem
-from cyborg_infra.operations import provision
+from cyborg_infra.operations import targets
 
 Allow = Annotated[
     list[HazardName] | None,
@@ -28,6 +28,8 @@ Allow = Annotated[
 
 def require_allowed(plan: Plan, allow: Sequence[str], *, shown: bool) -> None:
     """Raise PlanRefused if the plan may not be applied: with every problem, or with one where the plan has just been `shown`."""
+    from cyborg_infra.operations import provision
+
     try:
         provision.refuse_unless_allowed(plan, allow)
     except PlanRefused as refused:
@@ -59,7 +61,7 @@ def _in_short(plan: Plan, refused: PlanRefused) -> Problem:
 
 def perform(
     plans: Sequence[Plan],
-    target: provision.Target,
+    target: targets.Target,
     *,
     allow: Sequence[str],
     lock: float | None,
@@ -122,7 +124,7 @@ def _warn_of_waiting(waiting: Sequence[Plan]) -> None:
 
 def _apply(
     plan: Plan,
-    target: provision.Target,
+    target: targets.Target,
     *,
     allow: Sequence[str],
     lock: float | None,
@@ -130,6 +132,7 @@ def _apply(
     no_color: bool,
 ) -> list[Outcome]:
     """Return how each change ended; while it takes, show how it goes."""
+    from cyborg_infra.operations import provision
     from cyborg_infra.render.terminal import console, progress
 
     if not plan and not provision.needs_record(plan):

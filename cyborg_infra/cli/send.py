@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,10 @@ from cyborg_infra.cli.output import put_json, say_where, warn
 from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.outgoing import Destination, NewTask
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_REFUSED, Problem, UsageInvalid
-from cyborg_infra.operations import provision
-from cyborg_infra.operations import send as operation
+from cyborg_infra.operations import targets
+
+if TYPE_CHECKING:
+    from cyborg_infra.operations import send as operation
 
 HELP = "Give a role a task, write to its inbox, or tell all something."
 
@@ -114,9 +116,11 @@ def task(
     dry_run: DryRun = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Give a role a task, from a file or worded here. Its task_id is the id under which it is stored once."""
+    from cyborg_infra.operations import send as operation
+
     worded = {
         "title": title,
         "type": type_,
@@ -144,9 +148,11 @@ def inbox(
     dry_run: DryRun = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Write to a role's inbox. The same content for the same role is stored once."""
+    from cyborg_infra.operations import send as operation
+
     post = operation.load_send_request(manifest, env, Destination.INBOX, role, file, kind, as_)
     _send(post, flags, allow, dry_run=dry_run, output=output, no_color=no_color)
 
@@ -161,9 +167,11 @@ def broadcast(
     dry_run: DryRun = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Tell all roles something. The same content is stored once."""
+    from cyborg_infra.operations import send as operation
+
     post = operation.load_send_request(
         manifest, env, Destination.BROADCAST, "", file, MessageKind.BROADCAST, as_
     )
@@ -208,7 +216,7 @@ COMMANDS = {
 
 def _send(
     post: operation.SendRequest,
-    flags: provision.Flags,
+    flags: targets.Flags,
     allow: list[Allowance] | None,
     *,
     dry_run: bool,
@@ -216,10 +224,11 @@ def _send(
     no_color: bool,
 ) -> None:
     """Send the messages and print the results. Exits 3 if a full stream refused one, 1 for anything else."""
+    from cyborg_infra.operations import send as operation
     from cyborg_infra.render import outgoing
     from cyborg_infra.render.terminal import console
 
-    server = provision.resolve(flags, os.environ)
+    server = targets.resolve(flags, os.environ)
     warn(*server.warnings)
     results = operation.send(post, server, say_where, over_limit=bool(allow), dry_run=dry_run)
     if output is Format.JSON:

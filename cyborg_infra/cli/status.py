@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +15,10 @@ from cyborg_infra.cli.output import put_json, warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, Problem, UsageInvalid
 from cyborg_infra.model.status import OrgStatus
 from cyborg_infra.model.units import SECOND
-from cyborg_infra.operations import provision
-from cyborg_infra.operations import status as operation
+from cyborg_infra.operations import targets
+
+if TYPE_CHECKING:
+    from cyborg_infra.operations import status as operation
 
 SHORTEST = 0.1
 """Seconds between two looks of --watch: a server has other things to do."""
@@ -84,19 +86,21 @@ def command(
     interval: Interval = "2s",
     output: StatusOutput = StatusFormat.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Show queues, broadcasts, dead letters and alarms.
 
     WORKERS are pull requests that wait for a message, AGAIN is what is in flight and was delivered before, ACTIVE the
     time since the last delivery or acknowledgement.
     """
+    from cyborg_infra.operations import status as operation
+
     if watch:
         _refuse_unless_watchable(output, check=check)
     if (every := seconds("--interval", interval)) < SHORTEST:
         raise UsageInvalid(Problem("usage", f"--interval: at least {SHORTEST:g}s"))
     limit = None if broadcast_ack is None else int(seconds("--broadcast-ack", broadcast_ack) * SECOND)
-    server = provision.resolve(flags, os.environ)
+    server = targets.resolve(flags, os.environ)
     warn(*server.warnings)
     subject = operation.load_status_request(manifest, env, roles=role or (), lag=lag, broadcast_ack=limit)
     if watch:
@@ -131,15 +135,14 @@ def _put(status: OrgStatus, output: StatusFormat, *, check: bool, no_color: bool
             console.stdout(no_color=no_color).print(page)
 
 
-def _watch(
-    subject: operation.StatusRequest, server: provision.Target, every: float, *, no_color: bool
-) -> None:
+def _watch(subject: operation.StatusRequest, server: targets.Target, every: float, *, no_color: bool) -> None:
     """Show the status until Ctrl-C. Raises whatever keeps the status from being read."""
     import gc
     from contextlib import suppress
 
     from rich.live import Live
 
+    from cyborg_infra.operations import status as operation
     from cyborg_infra.render.terminal import console
     from cyborg_infra.render.terminal import status as text
 

@@ -7,18 +7,20 @@ import sys
 
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, Yes, connected
 from cyborg_infra.cli.output import confirm, warn
-from cyborg_infra.operations import provision
+from cyborg_infra.operations import targets
 
 EXAMPLES = "Example: cyborg-infra unlock org.yaml --yes"
 
 
 @connected
 def command(
-    manifest: Manifest = MANIFEST, *, env: Env = None, yes: Yes = False, flags: provision.Flags
+    manifest: Manifest = MANIFEST, *, env: Env = None, yes: Yes = False, flags: targets.Flags
 ) -> None:
     """Free the lease of an apply that is no longer running. If it runs after all, it writes nothing more."""
+    from cyborg_infra.operations import provision
+
     wanted = provision.load_request(manifest, env)
-    server = provision.resolve(flags, os.environ)
+    server = targets.resolve(flags, os.environ)
     warn(*server.warnings)
     confirm(f"Free the lease of organisation {wanted.owner}, whoever holds it?", "yes", yes=yes)
     held = provision.unlock(wanted, server, _wait)

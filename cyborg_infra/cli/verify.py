@@ -13,8 +13,7 @@ from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor, connected
 from cyborg_infra.cli.output import put_json, say_where, warn
 from cyborg_infra.model.problems import EXIT_ERROR, Problem, UsageInvalid
 from cyborg_infra.model.verification import CheckName, CheckResult, VerifyStage
-from cyborg_infra.operations import provision
-from cyborg_infra.operations import verify as operation
+from cyborg_infra.operations import targets
 
 EXAMPLES = "Example: cyborg-infra verify --format junit > verify.xml"
 
@@ -60,15 +59,16 @@ def command(
     clean: Clean = False,
     output: VerifyOutput = VerifyFormat.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Prove that the patterns work, on a copy of the manifest. The copy is made on the server and removed. Exits 1 if one fails."""
+    from cyborg_infra.operations import verify as operation
     from cyborg_infra.render import verification
     from cyborg_infra.render.terminal import console
 
     if clean and (embedded or checks or output is not VerifyFormat.TEXT):
         raise UsageInvalid(Problem("usage", "--clean goes neither with --embedded nor --check nor --format"))
-    target = provision.resolve(flags, os.environ)
+    target = targets.resolve(flags, os.environ)
     warn(*target.warnings)
     if clean:
         removed = operation.clean(manifest, env, target, say_where)

@@ -5,11 +5,13 @@ Nothing here changes the process that it runs in: no signal handler, no setting 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
+from typing import TypedDict, TypeVar, Unpack
 
 from cyborg_infra.core.desired.expand import expand
+from cyborg_infra.live.api.jetstream import JetStream, connect_account
 from cyborg_infra.live.connection.target import Flags, Target, resolve
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.organisation import Org
@@ -18,9 +20,6 @@ from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.status import OrgStatus
 from cyborg_infra.operations import provision
 from cyborg_infra.operations import status as statuses
-
-if TYPE_CHECKING:  # asyncio and nats cost 100 ms: who loads a manifest needs neither
-    from cyborg_infra.live.api.jetstream import JetStream
 
 _Result = TypeVar("_Result")
 
@@ -90,8 +89,6 @@ class Account:
             LeaseHeld: somebody else applies. Nothing was written.
             ServerFault: the server did not do what was asked.
         """
-        import asyncio
-
         if isinstance(allow, str):
             raise ValueError(f"allow takes several names: allow={{{allow!r}}}")  # noqa: TRY004 - as for a wrong name
         request = provision.ApplyRequest(
@@ -141,8 +138,6 @@ async def connect(target: Target | str) -> AsyncIterator[Account]:
         ConnectFailed: no server takes us.
         UsageInvalid: it is no URL; an empty one is not the default server.
     """
-    from cyborg_infra.live.api.jetstream import connect_account
-
     if isinstance(target, str) and not target.strip():
         raise UsageInvalid(
             Problem("bad-url", "the target has no URL in it", None, "give one, such as nats://localhost:4222")
@@ -171,7 +166,6 @@ def status(org: Org, target: Target | str, *, roles: Sequence[str] = ()) -> OrgS
 
 
 def _run(target: Target | str, call: Callable[[Account], Awaitable[_Result]]) -> _Result:
-    import asyncio
 
     async def main() -> _Result:
         async with connect(target) as account:

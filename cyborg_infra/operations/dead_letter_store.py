@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from cyborg_infra.core.desired.naming import channel_subject, stream_name
 from cyborg_infra.core.operate import dead_letters as core
+from cyborg_infra.live.api import messages
+from cyborg_infra.live.api.errors import ApiError
+from cyborg_infra.live.api.jetstream import JetStream
+from cyborg_infra.live.connection.errors import PermissionDenied, Unanswered
 from cyborg_infra.model import channels
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.dead_letters import DeadLetter, DeathType, MessageLocation, StoredMessage
@@ -18,10 +21,6 @@ from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.wording import Command, worded
-
-if TYPE_CHECKING:  # asyncio and nats cost 100 ms
-    from cyborg_infra.live.api.jetstream import JetStream
-
 
 NO_DEAD_LETTERS_CODE = "no-dead-letters"
 """The code of the problem that there is no DEAD_LETTERS."""
@@ -46,8 +45,6 @@ class DeadLetterStore:
 
         Raises ServerFault where there is no such stream.
         """
-        from cyborg_infra.live.api import messages
-
         if self.org.channel(channels.DEAD_LETTERS) is None:
             said = f"{self.org.name} has no dead letters"
             hint = "its manifest leaves them out, under channels"
@@ -78,8 +75,6 @@ class DeadLetterStore:
 
     async def _entries(self) -> list[DeadLetter]:
         """Return what the entries say, each read once; whether the originals are there is not known."""
-        from cyborg_infra.live.api import messages
-
         stream = await self.stream()
         numbers, _ = await messages.list_sequences(self.server, stream)
         known = self._entries_read.setdefault(stream, {})
@@ -90,8 +85,6 @@ class DeadLetterStore:
 
     async def _with_messages(self, letters: Sequence[DeadLetter], here: str = "") -> list[DeadLetter]:
         """Return each message once, with its original as it is stored now: `here`, or where its notice or its new name says."""
-        from cyborg_infra.live.api import messages
-
         places = [
             (letter, place)
             for letter in letters
@@ -145,9 +138,6 @@ class DeadLetterStore:
 
     async def count_given_up(self) -> Mapping[Ref, Sequence[DeadLetter]] | None:
         """Return consumer -> those of messages that it gave up and that are stored; None where that cannot be read."""
-        from cyborg_infra.live.api.errors import ApiError
-        from cyborg_infra.live.connection.errors import PermissionDenied, Unanswered
-
         try:
             letters = await self.read_all()
         except (ApiError, PermissionDenied, Unanswered):
@@ -167,8 +157,6 @@ class DeadLetterStore:
 
         The original first: without its pointer nobody would find it.
         """
-        from cyborg_infra.live.api import messages
-
         await self._release_slot(letter)
         stream = await self.stream()
         for number in (*letter.other_numbers, letter.entry):
@@ -177,15 +165,11 @@ class DeadLetterStore:
 
     async def _release_slot(self, letter: DeadLetter) -> None:
         """Delete the original from a workqueue."""
-        from cyborg_infra.live.api import messages
-
         if letter.stored and await self._retention(letter.current_stream) == "workqueue":
             await messages.delete_message(self.server, letter.current_stream, letter.sequence)
 
     async def _copy(self, letter: DeadLetter, replaying: str = "") -> StoredMessage:
         """Return the whole message, as it is now in DEAD_LETTERS beside what tells of it."""
-        from cyborg_infra.live.api import messages
-
         stream, copy = await self.stream(), core.archive_copy(letter, self.subject, replaying)
         held = await messages.read_stream_usage(self.server, stream, copy.subject)
         if limit := core.limit_exceeded_by(letter, copy, held):

@@ -10,12 +10,16 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from cyborg_infra.core.desired.settings import enforces_admission
 from cyborg_infra.core.operate import dead_letters as core
 from cyborg_infra.core.operate import outgoing
 from cyborg_infra.core.operate.dead_letters import Publication, Selection
+from cyborg_infra.live.api import messages
+from cyborg_infra.live.api.errors import ApiError
+from cyborg_infra.live.api.jetstream import JetStream, connect_account
+from cyborg_infra.live.api.publish import is_stream_full
+from cyborg_infra.live.connection.errors import ConnectionLost, NoReply, Unanswered
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.manifest.load import load
 from cyborg_infra.model.dead_letters import DeadLetter, DeadLetterAction, DeadLetterResult, MessageLocation
@@ -26,11 +30,9 @@ from cyborg_infra.model.problems import Problem, SendRefused, ServerFault
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import StreamCounts
 from cyborg_infra.operations.dead_letter_store import DeadLetterStore
+from cyborg_infra.operations.event_loop import run_coroutine
 from cyborg_infra.operations.expected_server import OnServer, require_expected_server
 from cyborg_infra.operations.status import require_role
-
-if TYPE_CHECKING:  # asyncio and nats cost 100 ms
-    from cyborg_infra.live.api.jetstream import JetStream
 
 __all__ = ["Selection", "find", "process"]
 
@@ -44,9 +46,6 @@ def find(
 
     Writes nothing. Raises UsageInvalid for a number that is not there, or a role that the manifest does not have.
     """
-    from cyborg_infra.live.api.jetstream import connect_account
-    from cyborg_infra.operations.event_loop import run_coroutine
-
     org = _org(path, env, selection)
 
     async def found() -> list[DeadLetter]:
@@ -79,9 +78,6 @@ def process(
     `over_limit` or its stream itself counts what is unfinished. `allow_duplicates`: replays also what may have been replayed already.
     A dry run of a replay publishes nothing, and says where each would be. Raises as `find` does, with nothing done.
     """
-    from cyborg_infra.live.api.jetstream import connect_account
-    from cyborg_infra.operations.event_loop import run_coroutine
-
     org = _org(path, env, selection)
 
     async def done() -> list[DeadLetterResult]:
@@ -133,8 +129,6 @@ class _Processor:
 
     async def process(self, action: DeadLetterAction, letter: DeadLetter) -> DeadLetterResult:
         """Process one dead letter; the result has a problem if that failed."""
-        from cyborg_infra.live.connection.errors import Unanswered
-
         try:
             match action:
                 case DeadLetterAction.REPLAY if self.dry_run:
@@ -174,8 +168,6 @@ class _Processor:
 
     async def tried(self, letter: DeadLetter) -> str:
         """Return the stream that would store it. Raises ServerFault where `replay` would find out that it cannot."""
-        from cyborg_infra.live.api import messages
-
         place = await self._find_published(letter) if letter.replaying else ""
         return place or await messages.find_stream(self.server, core.replay_publication(letter).subject)
 
@@ -186,8 +178,6 @@ class _Processor:
         behind that message. On a workqueue the original has given its slot up by then: the stream may be full of what
         has failed.
         """
-        from cyborg_infra.live.api import messages
-
         again = core.replay_publication(letter)
         place = await self._find_published(letter) if letter.replaying else ""
         if not place:
@@ -200,9 +190,6 @@ class _Processor:
 
     async def _publish(self, letter: DeadLetter, again: Publication, stream: str) -> str:
         """Publish the message, to this stream and no other. What was certainly not stored is not noted as replayed any more."""
-        from cyborg_infra.live.api.errors import ApiError
-        from cyborg_infra.live.api.publish import is_stream_full
-
         doing = f"replaying dead letter {letter.number}"
         try:
             answer = await self.server.publish_to(
@@ -222,8 +209,6 @@ class _Processor:
 
         It can as long as nothing is gone that came later: a workqueue forgets what is done.
         """
-        from cyborg_infra.live.api import messages
-
         noted, _, last = letter.replaying.rpartition("/")
         stream = await messages.find_stream(self.server, core.replay_publication(letter).subject)
         numbers, whole = await messages.list_sequences(self.server, stream, after=int(last))
@@ -249,8 +234,5 @@ def _org(path: str, env: str | None, selection: Selection) -> Org:
 
 def _may_be_stored(fault: ServerFault) -> bool:
     """Return whether what was answered so may be in its stream all the same."""
-    from cyborg_infra.live.api.errors import ApiError
-    from cyborg_infra.live.connection.errors import ConnectionLost, NoReply
-
     under_way = isinstance(fault, ApiError) and fault.err_code == ErrorCode.JSStreamDuplicateMessageConflict
     return under_way or isinstance(fault, NoReply | ConnectionLost)

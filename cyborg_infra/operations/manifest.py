@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def show(path: str, env: str | None = None) -> tuple[Org, Sequence[Subject], Des
     return org, list_subjects(org, state), state
 
 
-def is_saved(path: str) -> bool:
+def is_saved(path: str | os.PathLike[str]) -> bool:
     """Return whether the file is a saved plan and not a manifest."""
     return saved_plan.is_saved(path)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,9 @@ from cyborg_infra.core.planning.notes import UNKNOWN_PERMISSIONS, permission_not
 from cyborg_infra.core.planning.planner import make_plan
 from cyborg_infra.core.planning.server_values import with_learned_values
 from cyborg_infra.live import timing
+from cyborg_infra.live.api.jetstream import JetStream, connect_account
 from cyborg_infra.live.connection.target import Flags, Target, resolve
+from cyborg_infra.live.records.last_applied import read_applied_record, save_applied_record
 from cyborg_infra.manifest.load import load
 from cyborg_infra.manifest.saved_plan import is_saved, load_saved
 from cyborg_infra.model.changes import Cause
@@ -42,9 +45,9 @@ from cyborg_infra.model.server import Limits
 from cyborg_infra.model.server_versions import NEWEST_LEVEL, Version
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.operations.dead_letter_store import DeadLetterStore
+from cyborg_infra.operations.event_loop import run_coroutine
 
-if TYPE_CHECKING:  # asyncio and nats cost 100 ms: `show` and `validate` need neither
-    from cyborg_infra.live.api.jetstream import JetStream
+if TYPE_CHECKING:  # what a plan does not need is imported where it is needed: see docs/decisions/0013
     from cyborg_infra.live.embedded import EmbeddedServer
     from cyborg_infra.live.execute.consumer.options import ApplyOptions
     from cyborg_infra.live.records.lease import Holder
@@ -55,7 +58,6 @@ __all__ = [
     "PlanRequest",
     "Target",
     "apply",
-    "context_names",
     "destroy_request",
     "embedded_server",
     "has_drift",
@@ -120,10 +122,9 @@ def destroy_request(path: str, env: str | None = None) -> PlanRequest:
 
 def plan(request: PlanRequest, target: Target) -> Plan:
     """Return the plan from what the server holds now to what is wanted. Writes nothing. Raises PlanStale for a stale saved plan."""
-    from cyborg_infra.operations.event_loop import run_coroutine
 
     async def run_plan() -> Plan:
-        async with _connect(target) as server:
+        async with connect_account(target) as server:
             return await plan_on(server, request)
 
     return run_coroutine(run_plan())
@@ -136,12 +137,10 @@ async def plan_on(server: JetStream, request: PlanRequest) -> Plan:
 
 def apply(request: ApplyRequest, target: Target) -> list[Outcome]:
     """Apply a plan as `apply_on` does. Ctrl-C, SIGTERM and SIGHUP interrupt it; a second one ends it at once, and so does the first before anything is written."""
-    from cyborg_infra.operations.event_loop import run_coroutine
-
     interrupt = Interrupt()
 
     async def run_apply() -> list[Outcome]:
-        async with _connect(target) as server:
+        async with connect_account(target) as server:
             return await apply_on(server, request, interrupt)
 
     return run_coroutine(run_apply(), interrupt.request)
@@ -158,7 +157,6 @@ async def apply_on(bare: JetStream, request: ApplyRequest, interrupt: Interrupt)
     """
     from cyborg_infra.live.execute.rehearsal import rehearse
     from cyborg_infra.live.execute.scheduler import run_plan
-    from cyborg_infra.live.records.last_applied import save_applied_record
     from cyborg_infra.live.records.lease import lease
     from cyborg_infra.live.records.stream_backups import restore_forgotten_streams
 
@@ -267,8 +265,6 @@ async def _ended(
     server: JetStream, request: ApplyRequest, now: Plan, outcomes: list[Outcome]
 ) -> list[Outcome]:
     """Return the outcomes as they read back; where all is done, the account remembers what there is."""
-    from cyborg_infra.live.records.last_applied import save_applied_record
-
     if any(outcome.status is not ResultStatus.SUCCEEDED for outcome in outcomes):
         return outcomes
     if outcomes:
@@ -289,8 +285,6 @@ async def _read_back(
     In a cluster it is read again before that: another server may still answer for a stream that is gone, and one of
     the same name was just made (seen on 2.12.8 under load).
     """
-    import asyncio
-
     for pause in (0.0, *(timing.REREAD_BACKOFF_SECONDS if server.is_clustered else ())):
         await asyncio.sleep(pause)
         remaining = await _make_plan(server, replace(request, targets=()), ignore_saved=True)
@@ -308,20 +302,12 @@ def unlock(
     `on_wait` hears for how many seconds it waits for that.
     """
     from cyborg_infra.live.records import lease
-    from cyborg_infra.operations.event_loop import run_coroutine
 
     async def run_unlock() -> Holder | None:
-        async with _connect(target) as server:
+        async with connect_account(target) as server:
             return await lease.unlock(server, request.owner, on_wait)
 
     return run_coroutine(run_unlock())
-
-
-def context_names(environ: Mapping[str, str]) -> list[str]:
-    """Return the names that `--context` takes."""
-    from cyborg_infra.live.connection.context import saved_contexts
-
-    return saved_contexts(environ)
 
 
 def has_drift(plan: Plan) -> bool:
@@ -406,10 +392,6 @@ def _dead_letter_store(server: JetStream, request: PlanRequest) -> DeadLetterSto
 
 async def _read_live(server: JetStream, request: PlanRequest) -> LiveState:
     """Return what the server holds, and what the account remembers of the organisation."""
-    import asyncio
-
-    from cyborg_infra.live.records.last_applied import read_applied_record
-
     live, recorded = await asyncio.gather(
         server.snapshot(request.owner, request.desired),
         read_applied_record(server, request.owner),
@@ -426,11 +408,3 @@ async def _read_live(server: JetStream, request: PlanRequest) -> LiveState:
         else None
     )
     return replace(live, server_info=facts)
-
-
-@contextlib.asynccontextmanager
-async def _connect(target: Target) -> AsyncIterator[JetStream]:
-    from cyborg_infra.live.api.jetstream import connect_account
-
-    async with connect_account(target) as server:
-        yield server

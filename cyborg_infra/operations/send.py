@@ -6,11 +6,12 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
-from typing import TYPE_CHECKING
 
 from cyborg_infra.core.desired.settings import enforces_admission
 from cyborg_infra.core.operate import outgoing as core
 from cyborg_infra.core.operate.assignment import check_assignments, check_sender
+from cyborg_infra.live.api.jetstream import JetStream, connect_account
+from cyborg_infra.live.api.publish import publish as store
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.manifest import messages
 from cyborg_infra.manifest.load import load
@@ -21,11 +22,9 @@ from cyborg_infra.model.problems import CyborgError, Problem, ServerFault
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource
 from cyborg_infra.model.wording import Command, worded
+from cyborg_infra.operations.event_loop import run_coroutine
 from cyborg_infra.operations.expected_server import OnServer, require_expected_server
 from cyborg_infra.operations.status import require_role
-
-if TYPE_CHECKING:  # asyncio and nats cost 100 ms
-    from cyborg_infra.live.api.jetstream import JetStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +95,6 @@ def send(
     the role than `alerts.lag`, unless `over_limit` or its stream itself counts what is unfinished; and ServerFault if
     what has to store them is not there.
     """
-    from cyborg_infra.live.api.jetstream import connect_account
-    from cyborg_infra.live.api.publish import publish as store
-    from cyborg_infra.operations.event_loop import run_coroutine
 
     async def sent() -> list[SendResult]:
         async with connect_account(target) as server:

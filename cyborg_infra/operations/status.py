@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.desired.naming import channel_subject, template_name
 from cyborg_infra.core.operate import status as judge
+from cyborg_infra.live.api.jetstream import JetStream, connect_account
 from cyborg_infra.live.connection.target import Target
+from cyborg_infra.live.read.status import read_status
 from cyborg_infra.manifest.load import load
 from cyborg_infra.manifest.suggest import nearest
 from cyborg_infra.model import channels
@@ -18,10 +21,8 @@ from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.status import OrgStatus
+from cyborg_infra.operations.event_loop import run_coroutine
 from cyborg_infra.operations.expected_server import check_expected_server
-
-if TYPE_CHECKING:  # asyncio and nats cost 100 ms: a wrong command line needs neither
-    from cyborg_infra.live.api.jetstream import JetStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,6 @@ def require_role(org: Org, name: str) -> None:
 
 def status(subject: StatusRequest, target: Target) -> OrgStatus:
     """Return how the organisation is doing now. Writes nothing. Raises ServerFault where the account cannot be read."""
-    from cyborg_infra.live.api.jetstream import connect_account
-    from cyborg_infra.operations.event_loop import run_coroutine
 
     async def read() -> OrgStatus:
         async with connect_account(target) as server:
@@ -86,10 +85,6 @@ def watch(
     subject: StatusRequest, target: Target, interval: float, on_status: Callable[[OrgStatus], None]
 ) -> NoReturn:
     """Report the status to `on_status` every `interval` seconds, until Ctrl-C. Raises as `status`, when the server goes away too."""
-    import asyncio
-
-    from cyborg_infra.live.api.jetstream import connect_account
-    from cyborg_infra.operations.event_loop import run_coroutine
 
     async def watching() -> NoReturn:
         async with connect_account(target) as server:
@@ -103,8 +98,6 @@ def watch(
 
 async def status_on(server: JetStream, subject: StatusRequest) -> OrgStatus:
     """Return as `status`, by way of a connection that there is."""
-    from cyborg_infra.live.read.status import read_status
-
     org = subject.org
     seen = await read_status(
         server,

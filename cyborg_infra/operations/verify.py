@@ -6,19 +6,31 @@ touched: neither its streams nor its subjects, nor the lease.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
+import tempfile
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cyborg_infra.core.desired import naming
 from cyborg_infra.core.desired import sandbox as core
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.planning.planner import make_plan
 from cyborg_infra.interrupts import end_in_order
+from cyborg_infra.live.api.fencing import require_stored
+from cyborg_infra.live.api.jetstream import JetStream, connect_account
+from cyborg_infra.live.connection.reconnecting import open_connection
 from cyborg_infra.live.connection.target import Target
+from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.execute.consumer.options import ApplyOptions
+from cyborg_infra.live.execute.permissions import find_denied
+from cyborg_infra.live.execute.scheduler import run_plan
+from cyborg_infra.live.verify.agent import Agent
+from cyborg_infra.live.verify.runner import check_restart, run_checks
+from cyborg_infra.live.verify.sandbox import Sandbox
 from cyborg_infra.manifest.load import load
 from cyborg_infra.model import channels
 from cyborg_infra.model.changes import Action
@@ -32,12 +44,8 @@ from cyborg_infra.model.subjects import overlap
 from cyborg_infra.model.units import age
 from cyborg_infra.model.verification import CheckName, CheckResult, Verdict, Verification, VerifyStage
 from cyborg_infra.model.wording import Command, Option, worded
+from cyborg_infra.operations.event_loop import run_coroutine
 from cyborg_infra.operations.expected_server import OnServer, require_expected_server
-
-if TYPE_CHECKING:  # asyncio and nats cost 100 ms
-    from cyborg_infra.live.api.jetstream import JetStream
-    from cyborg_infra.live.embedded import EmbeddedServer
-    from cyborg_infra.live.verify.sandbox import Sandbox
 
 __all__ = ["clean", "verify"]
 
@@ -59,8 +67,6 @@ def verify(
     With `embedded` on a nats-server of our own instead of `target`, which is restarted as well. Raises CyborgError
     where the copy could not be provisioned or not be removed, the server went away, or the user interrupted.
     """
-    from cyborg_infra.operations.event_loop import run_coroutine
-
     org = load(path, env)
     if CheckName.RESTART in checks and not embedded:
         said = worded("{}: only with {}", Option("check", CheckName.RESTART), Option("embedded"))
@@ -87,12 +93,9 @@ def clean(path: str, env: str | None, target: Target, on_server: OnServer) -> li
 
     Those of runs under way stay, but what is not known to be one is removed.
     """
-    from cyborg_infra.operations.event_loop import run_coroutine
-
     org = load(path, env)
 
     async def cleaned() -> list[str]:
-        from cyborg_infra.live.api.jetstream import connect_account
 
         async with connect_account(target) as server:
             await require_expected_server(server, org, on_server)
@@ -122,8 +125,6 @@ class _Run:
 
     async def run(self, checks: Collection[CheckName]) -> Verification:
         """Return the copy was tried and is gone. Raises CyborgError."""
-        from cyborg_infra.live.api.jetstream import connect_account
-
         async with connect_account(self.target) as server:
             await server.hold_interest(_presence_subject(self.copy.name))
             account = await server.snapshot(self.copy.name, DesiredState())
@@ -183,9 +184,6 @@ class _Run:
     async def _run_checks(
         self, desired: DesiredState, stored: list[str], checks: Collection[CheckName]
     ) -> list[CheckResult]:
-        import asyncio
-
-        from cyborg_infra.live.verify.runner import check_restart, run_checks
 
         own = self.embedded_server
         async with AsyncExitStack() as stack:
@@ -203,11 +201,6 @@ class _Run:
 
     async def _open_sandbox(self, stack: AsyncExitStack, desired: DesiredState, stored: list[str]) -> Sandbox:
         """Return the copy with an agent on it, as long as the stack is."""
-        from cyborg_infra.live.api.jetstream import JetStream
-        from cyborg_infra.live.connection.reconnecting import open_connection
-        from cyborg_infra.live.verify.agent import Agent
-        from cyborg_infra.live.verify.sandbox import Sandbox
-
         connection = await stack.enter_async_context(open_connection(self.target))
         server = JetStream(connection, self.target)
         agent = await stack.enter_async_context(Agent(self.target, connection.url))
@@ -233,10 +226,6 @@ class _Run:
 
 
 def _own_server(stack: ExitStack) -> EmbeddedServer:
-    import tempfile
-    from pathlib import Path
-
-    from cyborg_infra.live.embedded import EmbeddedServer
 
     end_in_order()
     store = stack.enter_context(tempfile.TemporaryDirectory(prefix="cyborg-infra-verify-"))
@@ -255,8 +244,6 @@ def _refuse_unless_new(plan: Plan) -> None:
 
 async def _refuse_unless_permitted(server: JetStream, plan: Plan) -> None:
     """Raise CyborgError where the user may not make the copy: nothing was written."""
-    from cyborg_infra.live.execute.permissions import find_denied
-
     denied = await find_denied(server, plan)
     if denied is not None and denied.problems:
         raise CyborgError(*denied.problems)
@@ -264,8 +251,6 @@ async def _refuse_unless_permitted(server: JetStream, plan: Plan) -> None:
 
 async def _refuse_unless_reached(server: JetStream, copy: Org) -> None:
     """Raise NotReached where requests get to JetStream and what the copy's agents publish does not: nothing was written."""
-    from cyborg_infra.live.api.fencing import require_stored
-
     if server.is_remote:
         stored = (each for each in copy.channels if each.stream and each.scope is not Scope.EVENT)
         if first := next(stored, None):
@@ -274,9 +259,6 @@ async def _refuse_unless_reached(server: JetStream, copy: Org) -> None:
 
 async def _carry_out(server: JetStream, plan: Plan) -> None:
     """Apply the plan. Raises CyborgError with every problem; it is then done in part."""
-    from cyborg_infra.live.execute.consumer.options import ApplyOptions
-    from cyborg_infra.live.execute.scheduler import run_plan
-
     if plan.server_info is None:
         raise ValueError("a plan that can be carried out was made from a server")
     options = ApplyOptions(plan.server_info.version, 0)
@@ -287,8 +269,6 @@ async def _carry_out(server: JetStream, plan: Plan) -> None:
 
 async def _remove(target: Target, owner: str) -> None:
     """Delete everything of this owner, by a connection of its own, since another one may be broken."""
-    from cyborg_infra.live.api.jetstream import connect_account
-
     async with connect_account(target) as server:
         live = await server.snapshot(owner, DesiredState())
         await _carry_out(server, make_plan(live, DesiredState(), owner=owner, prune=True))

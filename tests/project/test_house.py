@@ -79,6 +79,41 @@ def test_a_setting_of_a_resource_is_read_by_its_get(path: Path) -> None:
     assert not SETTING_READ.findall(path.read_text(encoding="utf-8"))
 
 
+# What imports inside functions below the command line, and why.
+LATE_IMPORTS = {
+    "__init__.py": "the library is imported name by name",
+    "__main__.py": "the garbage collector is told before anything is loaded",
+    "export/yaml_text.py": "yaml: no other format needs it",
+    "live/connection/login.py": "ssl and nkeys: most logins need neither",
+    "manifest/other_tools/nack.py": "yaml: no other tool's files need it",
+    "manifest/saved_plan.py": "jsonschema: it says what is wrong with a damaged plan",
+    "manifest/schema.py": "jsonschema: it says what is wrong with an invalid manifest",
+    "manifest/suggest.py": "difflib: for what is misspelt",
+    "manifest/yaml_source.py": "yaml: a manifest in JSON needs none",
+    "model/key_pairs.py": "nkeys: to make keys alone",
+    "operations/exports.py": "nats: most exports need no server",
+    "operations/imports.py": "nats: what is read from files needs no server",
+    "operations/manifest.py": "messages and the template of a manifest: one command each",
+    "operations/operator_mode.py": "nats: to write claims needs no server",
+    "operations/provision.py": "what carries a plan out: a plan that changes nothing needs none of it",
+    "render/terminal/console.py": "rich: for a terminal alone",
+    "render/terminal/layout.py": "rich: for a terminal alone",
+    "render/terminal/progress.py": "rich: for a terminal alone",
+}
+
+
+def test_modules_import_at_their_top() -> None:
+    """What a command does not need is not loaded for it: the command line, which decides that, may import where it likes."""
+    late = {
+        path.relative_to(ROOT / "cyborg_infra").as_posix()
+        for path in PACKAGE
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(function))
+    }
+    assert {module for module in late if not module.startswith("cli/")} == LATE_IMPORTS.keys()
+
+
 # Names that several modules have in public, and what each of them stands for. All others are one thing in one place.
 SHARED_NAMES = {
     "commands, each in a module": ("Allowance", "COMMANDS", "EXAMPLES", "HELP", "command"),

@@ -26,7 +26,7 @@ from cyborg_infra.cli.options import (
 from cyborg_infra.cli.output import confirm, json_text, put_json, warn
 from cyborg_infra.model.auth_plan import AuthHazardName, AuthPlan
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, EXIT_REFUSED, PlanRefused, Problem
-from cyborg_infra.operations import operator_mode, provision
+from cyborg_infra.operations import operator_mode, targets
 
 
 class Allowance(StrEnum):
@@ -70,7 +70,7 @@ def plan(
     detailed: Detailed = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Compare the account's claims with the manifest, and show whose rights change. Writes nothing. Connects as a user of the system account."""
     request = operator_mode.load_auth_request(
@@ -103,7 +103,7 @@ def apply(
     yes: Yes = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Show the plan, ask, and push the claims. Exits 3, with nothing pushed, if it takes a right away that is not allowed."""
     request = operator_mode.load_auth_request(
@@ -132,7 +132,7 @@ def drift(
     pending: Pending = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """Show whose rights somebody changed in the account's claims. Exits 2 if anybody did, or with --pending if anything differs, else 0."""
     request = operator_mode.load_auth_request(manifest, env, account=_account(account, claims), keys=keys)
@@ -165,7 +165,7 @@ def revoke(
     yes: Yes = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
-    flags: provision.Flags,
+    flags: targets.Flags,
 ) -> None:
     """End the keys that an identity had before `auth rotate`. Exits 3 while an agent still uses one, unless that is allowed."""
     request = operator_mode.revoke_request(
@@ -274,9 +274,9 @@ def _account(account: str, claims: Path | None) -> str:
     return account or (str(claims) if claims else "")
 
 
-def _store(flags: provision.Flags, claims: Path | None) -> operator_mode.Store:
+def _store(flags: targets.Flags, claims: Path | None) -> operator_mode.Store:
     if claims is not None:
         return operator_mode.Store(file=claims)
-    target = provision.resolve(flags, os.environ)
+    target = targets.resolve(flags, os.environ)
     warn(*target.warnings)
     return operator_mode.Store(target)

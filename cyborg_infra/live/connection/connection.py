@@ -13,7 +13,9 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from cyborg_infra.live import timing
 from cyborg_infra.live.connection.errors import (
@@ -25,11 +27,9 @@ from cyborg_infra.live.connection.errors import (
     TooLarge,
 )
 from cyborg_infra.live.connection.login import login_options, tls_context
+from cyborg_infra.live.connection.nats_client import OnMessage, SafeClient
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.model.problems import ServerFault
-
-if TYPE_CHECKING:
-    from cyborg_infra.live.connection.nats_client import OnMessage, SafeClient
 
 DENIED_PATTERN = re.compile(r'permissions violation for (publish to|subscription to) "(.*)"')
 
@@ -215,10 +215,6 @@ class Connection:
 
     async def open(self) -> None:
         """Connect and subscribe to replies. Raises whatever nats-py, ssl or the system raise."""
-        from nats.errors import ConnectionClosedError, OutboundBufferLimitError
-
-        from cyborg_infra.live.connection.nats_client import SafeClient
-
         self._gone = ConnectionClosedError, OutboundBufferLimitError, OSError
         client = self._client = SafeClient(tls_wanted=self._target.tls_wanted)
         await self._connect(client)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+
+from nats.errors import Error
 
 from cyborg_infra.live import timing
 from cyborg_infra.live.connection.connection import Connection
@@ -23,15 +24,13 @@ from cyborg_infra.live.connection.errors import (
     why_not_connected,
 )
 from cyborg_infra.live.connection.login import expired_since
+from cyborg_infra.live.connection.nats_client import OnMessage
 from cyborg_infra.live.connection.replies import ServerIdentity, decode_permissions, server_identity
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.live.interception import WIRE_REQUESTS, WireRequest
 from cyborg_infra.model.permissions import Permissions
 from cyborg_infra.model.problems import ConnectFailed, Problem, ServerFault
 from cyborg_infra.model.wording import worded
-
-if TYPE_CHECKING:
-    from cyborg_infra.live.connection.nats_client import OnMessage
 
 
 @contextlib.asynccontextmanager
@@ -251,7 +250,6 @@ class ReconnectingConnection:
 
 
 async def _first(target: Target) -> Connection:
-    from nats.errors import Error
 
     # ValueError: a first line without end, or no UTF-8.
     faults = (Error, OSError, ValueError, PlaintextOnly, NotNats, ClosedDuringLogin)
