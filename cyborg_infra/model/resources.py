@@ -21,7 +21,7 @@ from cyborg_infra.model.field_names import (
     TextField,
     TextsField,
 )
-from cyborg_infra.model.fields import ABSENT, Config
+from cyborg_infra.model.fields import ABSENT, Config, Kind
 from cyborg_infra.model.metadata_keys import (
     BECOMES_KEY,
     OWNER_KEY,
@@ -52,6 +52,8 @@ PAUSED_INDEFINITELY = "2200-01-01T00:00:00Z"
 
 COPY_FIELDS = ("mirror", "mirror_direct", "sources")
 """What makes a stream a copy: without it, it takes messages in by itself."""
+
+_ABSENT_OF_STREAM, _ABSENT_OF_CONSUMER = ABSENT[Kind.STREAM], ABSENT[Kind.CONSUMER]
 
 _TOOL_KEYS = (*OWNERSHIP_KEYS, *STATE_KEYS)
 
@@ -210,7 +212,7 @@ class Resource:
             return 0  # a copy has none unless it says so
         if name == "max_ack_pending" and self.get("ack_policy") == "none":
             return 0  # nothing is pending
-        return ABSENT[self.ref.kind][name]
+        return (_ABSENT_OF_CONSUMER if self.ref.consumer else _ABSENT_OF_STREAM)[name]
 
     def config_part(self, names: Iterable[str]) -> dict[str, Any]:
         """Return those of these settings that the configuration has, as it has them."""

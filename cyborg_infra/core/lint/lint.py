@@ -11,6 +11,7 @@ from cyborg_infra.core.lint.rules import LINTS, LINTS_OF_ALL, NOTES, Lint, LintO
 from cyborg_infra.model.buckets import WORD_OF
 from cyborg_infra.model.channels import ConsumerKind, StreamKind
 from cyborg_infra.model.fields import FIELDS, Unit
+from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, SourcePosition
 from cyborg_infra.model.resources import DesiredResource, DesiredState, Resource
@@ -50,16 +51,17 @@ def is_ignored(org: Org, code: str, role: str | None) -> bool:
 def _find_warnings(org: Org, state: DesiredState) -> Iterator[tuple[str | None, Problem]]:
     """Yield every warning, ignored or not, with the role whose stream or consumer it is about."""
     rows: dict[StreamKind | ConsumerKind, list[Lint]] = {}
-    alone, clean = overridden_for_role(org), set[StreamKind | ConsumerKind]()
+    alone, clean = overridden_for_role(org), set[str]()
     for resource in state.resources.values():
-        kind = kind_of(resource)
-        if kind in clean and (kind, resource.role) not in alone:
+        label = resource.metadata[KIND_KEY]
+        if label in clean and (not alone or (label, resource.role) not in alone):
             continue  # set as one that was looked at, for a role as well
+        kind = kind_of(resource)
         if kind not in rows:
             rows[kind] = [row for row in LINTS if row.applies(kind, org.channel_of(kind))]
         found = [(row, name) for row in rows[kind] for name in row.find(resource, org)]
         if not found and resource.role and (kind, resource.role) not in alone:
-            clean.add(kind)
+            clean.add(label)
         for row, name in found:
             setting = f"{_manifest_name(resource, name)} {_format_value(resource, name)} of {resource.ref}"
             where = _setting_mark(org, resource, name)
