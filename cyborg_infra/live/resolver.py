@@ -63,9 +63,7 @@ class Resolver:
 
     async def push(self, account: str, token: str) -> None:
         """Have every server take the claims, and read them back. Raises ServerFault unless all that answer hold them."""
-        answers = await self._answers(_UPDATE, token.encode())
-        if not answers:
-            raise ServerFault(_NO_FULL_RESOLVER)
+        answers = await self._required_answers(_UPDATE, token.encode())
         refused = dict(_refusals(answers))
         if refused:
             raise ServerFault(
@@ -92,9 +90,7 @@ class Resolver:
 
     async def _tokens(self, account: str) -> list[str]:
         """Return what each server holds of an account. Raises ServerFault where that is nothing."""
-        answers = await self._answers(_LOOKUP.format(account), b"")
-        if not answers:
-            raise ServerFault(_NO_FULL_RESOLVER)
+        answers = await self._required_answers(_LOOKUP.format(account), b"")
         tokens = [answer.decode(errors="replace") for answer in answers if answer]
         if not tokens:
             raise ServerFault(
@@ -138,6 +134,16 @@ class Resolver:
             for row in _data(answer).get("connections") or ()
             if isinstance(row, dict)
         )
+
+    async def _required_answers(self, subject: str, payload: bytes) -> list[bytes]:
+        """Return as `_answers`. Raises ServerFault for none, PermissionDenied where this user may not ask."""
+        answers = await self._answers(subject, payload)
+        if answers:
+            return answers
+        try:
+            return [await self._connection.request(subject, payload)]  # which says what is denied
+        except (NoResponders, NoReply):
+            raise ServerFault(_NO_FULL_RESOLVER) from None
 
     async def _answers(self, subject: str, payload: bytes) -> list[bytes]:
         """Return what every server answers, or those that do in time. None of them if nobody listens."""

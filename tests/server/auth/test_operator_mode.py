@@ -11,7 +11,7 @@ import pytest
 
 from cyborg_infra.model import claims as tokens
 from cyborg_infra.model.key_pairs import KeyKind, KeyPair
-from cyborg_infra.operations.key_files import new_key
+from cyborg_infra.operations.key_files import credentials, new_key
 from tests.support.agents import until
 from tests.support.cli import Cli, CommandResult, assert_fits
 from tests.support.connected_agent import ConnectedAgent
@@ -115,6 +115,23 @@ def push_by_hand(site: Site, change: Callable[[dict[str, Any]], None]) -> None:
         await client.close()
 
     asyncio.run(push())
+
+
+READING = (
+    "$SYS.REQ.SERVER.PING",
+    "$SYS.REQ.SERVER.PING.VARZ",
+    "$SYS.REQ.SERVER.PING.CONNZ",
+    "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
+)
+
+
+def reading_user(path: Path) -> None:
+    """Make credentials of the system account that allow what the documentation says is enough to look."""
+    user = new_key(KeyKind.USER)
+    claims = tokens.account_user_claims("reads", user.public, issued=1)
+    claims["nats"] |= {"pub": {"allow": READING}, "sub": {"allow": ["_INBOX_reads.>"]}}
+    system = KeyPair.of_seed(KeyKind.ACCOUNT, Path("trust/system.nk").read_text().strip())
+    path.write_text(credentials(tokens.sign(claims, system), user.seed))
 
 
 FOREIGN = {
@@ -274,6 +291,15 @@ def test_what_cannot_be_pushed_is_one_clear_error(
     monkeypatch.setenv("CYBORG_INFRA_OPERATOR_SEED", signing.seed)
     assert here.run("auth", "apply", "--yes").code == IN_SYNC
     assert not any(signing.seed in text or stranger.seed in text for text in here.said)
+
+    # Four subjects are enough to look, and one more to push.
+    limited = ("--server", here.url, "--creds", "reads.creds", "--inbox-prefix", "_INBOX_reads")
+    reading_user(Path("reads.creds"))
+    assert here.cli("auth", "drift", "--pending", *limited).code == IN_SYNC
+    Path("org.yaml").write_text(WIDE)
+    push = ("auth", "apply", "--yes", "--timeout", "2s")
+    denied = here.cli(*push, *limited)
+    assert (denied.code, "may not publish to $SYS.REQ.CLAIMS.UPDATE" in denied.err) == (ERROR, True)
 
     # Whoever is no user of the system account may not ask.
     plain = here.cli("auth", "plan", "--server", start_server().url)
