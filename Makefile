@@ -4,6 +4,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 
 	$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
 WORKERS ?= 4
 OLDEST_SERVER := 2.10.26
+COVERAGE := coverage==7.17.5
 SERVERS_BETWEEN := 2.11.11,2.12.8,2.14.6
 
 VENV := .venv
@@ -34,6 +35,13 @@ test: setup ## Run every test, against real servers: the newest version and the 
 judges: $(TOOLS) ## Let other projects' tools judge what this one writes; installs them into .judges
 	$(BIN)/python -m tests.judges.registry
 	$(BIN)/pytest --timeout 600 tests/judges
+
+coverage: setup ## Run every test, or TESTS=..., and list the lines of the package that none of them reaches
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(COVERAGE)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --show-missing --sort=cover
 
 test-fast: $(TOOLS) ## Run the tests that need no server; under a minute
 	CYBORG_INFRA_TEST_DRAWS=0.1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not server" \
