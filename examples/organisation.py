@@ -5,7 +5,7 @@ announced to three others. One task breaks whoever touches it: it becomes a dead
 
 The names come from `messaging.py`, which `cyborg-infra export python organisation.yaml --out .` has written.
 
-    python examples/organisation.py     on a server of its own
+    python examples/organisation.py     on a server of its own, where every agent has a key and may do what its role does
     python examples/organisation.py --server nats://...     on yours
 """
 
@@ -17,10 +17,11 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nats
 from messaging import CONSUMERS, EVENTS, EVERY_ROLE, ROLES, Bucket, RoleName, Task
@@ -155,10 +156,34 @@ class Stumbling:
         await think(agent, task)
 
 
-async def story(url: str) -> None:
+class Server(NamedTuple):
+    """Where the organisation works. With a directory of keys everybody is who they are; without one nobody is asked."""
+
+    url: str
+    keys: Path | None = None
+
+    async def connect(self, name: str) -> Client:
+        """Return the connection of a role, or of somebody who is none: with the key of that name, and an inbox of its own."""
+        if self.keys is None:
+            return await nats.connect(self.url)
+        seed, inbox = str(self.keys / f"{name}.nk"), f"_INBOX_{name}".encode()
+        return await nats.connect(self.url, nkeys_seed=seed, inbox_prefix=inbox)
+
+    def options(self, name: str) -> list[str]:
+        """Return how the command line connects as somebody."""
+        found = ["--server", self.url, "--no-context"]
+        if self.keys:
+            found += ["--nkey", str(self.keys / f"{name}.nk"), "--inbox-prefix", f"_INBOX_{name}"]
+        return found
+
+
+async def story(server: Server) -> None:
     """What happens in this organisation on one day."""
-    async with await nats.connect(url) as connection:
-        stream = connection.jetstream()
+    async with AsyncExitStack() as stack:
+        people = {
+            name: await stack.enter_async_context(await server.connect(name))
+            for name in (*ROLES, "monitor", "alerts")
+        }
         heard = asyncio.Queue[str]()
 
         async def hear(message: Msg) -> None:
@@ -168,21 +193,29 @@ async def story(url: str) -> None:
         async def answer(message: Msg) -> None:
             await message.respond(json.dumps({"status": "healthy"}).encode())
 
-        await connection.subscribe(EVERY_ROLE["status"], cb=hear)
-        await connection.subscribe(ROLES["devops"].subjects["requests"], cb=answer)
+        await listen(people["monitor"], EVERY_ROLE["status"], hear)
+        await listen(people["devops"], ROLES["devops"].subjects["requests"], answer)
         stumbling = Stumbling()
         at_work: dict[RoleName, Work] = {"cto": think, "cso": review, "backend": stumbling.work}
-        agents = [asyncio.create_task(Agent(connection, role, work).run()) for role, work in at_work.items()]
+        agents = [
+            asyncio.create_task(Agent(people[role], role, work).run()) for role, work in at_work.items()
+        ]
         try:
-            await a_task_and_its_review(stream, heard)
-            await a_question(connection)
-            await a_deployment(connection)
-            await a_dead_letter(stream, heard, stumbling, url)
+            await a_task_and_its_review(people["ceo"].jetstream(), heard)
+            await a_question(people["ceo"])
+            await a_deployment(people)
+            await a_dead_letter(people, heard, stumbling, server)
         finally:
             while not all(agent.done() for agent in agents):  # nats-py may swallow a cancellation
                 for agent in agents:
                     agent.cancel()
                 await asyncio.wait(agents, timeout=0.5)
+
+
+async def listen(connection: Client, subject: str, hear: Callable[[Msg], Awaitable[None]]) -> None:
+    """In force on the server when this returns: what others publish afterwards is heard."""
+    await connection.subscribe(subject, cb=hear)
+    await connection.flush()
 
 
 async def a_task_and_its_review(stream: Any, heard: asyncio.Queue[str]) -> None:
@@ -204,34 +237,39 @@ async def a_question(connection: Client) -> None:
     say(f"devops answers: {json.loads(reply.data)['status']}")
 
 
-async def a_deployment(connection: Client) -> None:
+async def a_deployment(people: Mapping[str, Client]) -> None:
     """An event is for whoever listens at that moment."""
-    listeners = [await connection.subscribe(EVENTS["deploy.complete"]) for _ in range(3)]
+    roles = ("backend", "frontend", "marketing")
+    listeners = [await people[role].subscribe(EVENTS["deploy.complete"]) for role in roles]
+    for role in roles:
+        await people[role].flush()
     event = {"service": "web", "version": "2.0", "environment": "staging", "timestamp": now()}
-    await connection.publish(EVENTS["deploy.complete"], json.dumps(event).encode())
-    for role, listener in zip(("backend", "frontend", "marketing"), listeners, strict=True):
+    await people["devops"].publish(EVENTS["deploy.complete"], json.dumps(event).encode())
+    for role, listener in zip(roles, listeners, strict=True):
         deployed = json.loads((await listener.next_msg(timeout=5)).data)
         say(f"{role} hears of {deployed['service']} {deployed['version']}")
 
 
-async def a_dead_letter(stream: Any, heard: asyncio.Queue[str], stumbling: Stumbling, url: str) -> None:
+async def a_dead_letter(
+    people: Mapping[str, Client], heard: asyncio.Queue[str], stumbling: Stumbling, server: Server
+) -> None:
     """Three failures are enough for the server; a person mends what was wrong, and replays it."""
-    await publish(stream, *assignment("backend", "t-poison", "Parse the file that nobody can parse"))
+    task = assignment("backend", "t-poison", "Parse the file that nobody can parse")
+    await publish(people["ceo"].jetstream(), *task)
     reader = CONSUMERS["dead_letter_alerts"]
-    alerts = await stream.pull_subscribe_bind(reader.name, stream=reader.stream)
+    alerts = await people["alerts"].jetstream().pull_subscribe_bind(reader.name, stream=reader.stream)
     (alert,) = await alerts.fetch(1, timeout=30)
     await alert.ack_sync()
-    letters = json.loads(await command("dlq", "list", url))["dead_letters"]
+    letters = json.loads(await command(server, "dlq", "list"))["dead_letters"]
     say(f"{letters[0]['role']} has a dead letter after {letters[0]['deliveries']} deliveries")
     stumbling.mended = True
-    await command("dlq", "replay", str(letters[0]["number"]), url)
+    await command(server, "dlq", "replay", str(letters[0]["number"]))
     await until(heard, "t-poison is completed")
 
 
-async def command(*words: str) -> str:
-    """Return what `cyborg-infra` prints as JSON; the last word is the server."""
-    *verb, url = words
-    line = (*verb, str(MANIFEST), "--server", url, "--no-context", "--format", "json")
+async def command(server: Server, *verb: str) -> str:
+    """Return what `cyborg-infra` prints as JSON, for the operator."""
+    line = (*verb, str(MANIFEST), *server.options("operator"), "--format", "json")
     done = await asyncio.to_thread(cyborg_infra, *line)
     return done.stdout
 
@@ -269,18 +307,22 @@ def main() -> None:
     parser.add_argument("--server")
     url = parser.parse_args().server
     if url:
-        live_on(url)
+        live_on(Server(url))
         return
     from cyborg_infra.operations import provision
 
-    with tempfile.TemporaryDirectory() as store, provision.embedded_server(Path(store)) as server:
-        live_on(server.url)
+    with tempfile.TemporaryDirectory() as store:
+        keys, config = Path(store, "keys"), Path(store, "agents.conf")
+        cyborg_infra("auth", "keys", str(MANIFEST), "--dir", str(keys))
+        cyborg_infra("auth", "config", str(MANIFEST), "--keys", str(keys), "--out", str(config))
+        with provision.embedded_server(Path(store), config=config.read_text(encoding="utf-8")) as server:
+            live_on(Server(server.url, keys))
 
 
-def live_on(url: str) -> None:
+def live_on(server: Server) -> None:
     """One day on this server."""
-    cyborg_infra("apply", str(MANIFEST), "--server", url, "--no-context", "--yes")
-    asyncio.run(story(url))
+    cyborg_infra("apply", str(MANIFEST), *server.options("writer"), "--yes")
+    asyncio.run(story(server))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,6 +45,22 @@ Clean = Annotated[
         help="Remove what runs that were killed have left, and check nothing.",
     ),
 ]
+Auth = Annotated[
+    bool,
+    typer.Option(
+        "--auth",
+        help="The identities: with --embedded each does its work, and is refused all else; with --keys the server says what each may.",
+    ),
+]
+Keys = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys",
+        help="With --auth: the seeds or credentials, one file each.",
+        metavar="DIR",
+        show_default=False,
+    ),
+]
 VerifyOutput = Annotated[
     VerifyFormat, typer.Option("--format", help="How to print the answer; junit is for a CI server.")
 ]
@@ -57,6 +74,8 @@ def command(
     embedded: Embedded = False,
     checks: Checks = None,
     clean: Clean = False,
+    auth: Auth = False,
+    keys: Keys = None,
     output: VerifyOutput = VerifyFormat.TEXT,
     no_color: NoColor = False,
     flags: targets.Flags,
@@ -66,8 +85,7 @@ def command(
     from cyborg_infra.render import verification
     from cyborg_infra.render.terminal import console
 
-    if clean and (embedded or checks or output is not VerifyFormat.TEXT):
-        raise UsageInvalid(Problem("usage", "--clean goes neither with --embedded nor --check nor --format"))
+    _refuse_wrong_options(clean=clean, embedded=embedded, checks=checks, auth=auth, keys=keys, output=output)
     target = targets.resolve(flags, os.environ)
     warn(*target.warnings)
     if clean:
@@ -80,9 +98,18 @@ def command(
         if (page := verification.progress(value)) is not None:
             talk.print(page)
 
-    found = operation.verify(
-        manifest, env, target, say_where, checks or (), embedded=embedded, on_progress=tell
-    )
+    if auth:
+        from cyborg_infra.operations import verify_identities
+
+        found = (
+            verify_identities.verify_identities(manifest, env, target, keys, tell)
+            if keys
+            else verify_identities.verify_identities_embedded(manifest, env, tell)
+        )
+    else:
+        found = operation.verify(
+            manifest, env, target, say_where, checks or (), embedded=embedded, on_progress=tell
+        )
     match output:
         case VerifyFormat.JSON:
             put_json(verification.data(found))
@@ -92,3 +119,24 @@ def command(
             console.stdout(no_color=no_color).print(verification.text(found))
     if not found.passed:
         raise typer.Exit(EXIT_ERROR)
+
+
+def _refuse_wrong_options(
+    *,
+    clean: bool,
+    embedded: bool,
+    checks: list[CheckName] | None,
+    auth: bool,
+    keys: Path | None,
+    output: VerifyFormat,
+) -> None:
+    """Raise UsageInvalid for options that do not go together."""
+    if clean and (embedded or checks or output is not VerifyFormat.TEXT):
+        raise UsageInvalid(Problem("usage", "--clean goes neither with --embedded nor --check nor --format"))
+    if auth and (clean or checks or embedded == (keys is not None)):
+        hint = "say either --embedded or --keys DIR"
+        raise UsageInvalid(
+            Problem("usage", "--auth goes with --embedded or --keys, and with no --check", None, hint)
+        )
+    if keys and not auth:
+        raise UsageInvalid(Problem("usage", "--keys goes with --auth only"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.units import MINUTE, SECOND
 
 TIME_SCALE = 1200
@@ -38,6 +40,14 @@ class CheckName(StrEnum):
     RESTART = "restart-loses-nothing"
 
 
+class AuthCheckName(StrEnum):
+    """What is tried of identities."""
+
+    PERMISSIONS = "server-has-the-permissions"
+    WORK = "identity-does-its-work"
+    REFUSED = "identity-is-refused-the-rest"
+
+
 class Verdict(StrEnum):
     """How a check ended. Only FAILED is bad news."""
 
@@ -62,7 +72,7 @@ class CheckResult:
     `seen` is empty where the law held. `seconds` is how long it took.
     """
 
-    check: CheckName
+    check: CheckName | AuthCheckName
     verdict: Verdict
     expected: str
     seen: str = ""
@@ -72,7 +82,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Everything that was tried on a scratch copy of `org`, which is gone again.
+    """Everything that was tried on a scratch copy of `org`, which is gone again; of identities on `org` itself.
 
     Of earlier runs that were killed: `removed` are those whose copies this one has removed, `abandoned` are those still there.
     """
@@ -89,3 +99,20 @@ class Verification:
     def passed(self) -> bool:
         """Whether nothing failed."""
         return all(result.verdict is not Verdict.FAILED for result in self.results)
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityWork:
+    """What an identity has to be able to do."""
+
+    consumers: Sequence[
+        tuple[Ref, str, bool]
+    ] = ()  # with a subject that it reads, and whether a nak brings it back
+    stored: Sequence[str] = ()  # subjects that a stream answers
+    published: Sequence[
+        tuple[str, str]
+    ] = ()  # subjects on core NATS, and an identity that hears them or nobody
+    heard: Sequence[tuple[str, str]] = ()  # subjects on core NATS, and an identity that publishes there
+    asked: Sequence[tuple[str, str]] = ()  # subjects of requests, and an identity that asks
+    read: Sequence[str] = ()  # buckets
+    written: Sequence[str] = ()

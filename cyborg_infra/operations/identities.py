@@ -18,6 +18,7 @@ from cyborg_infra.operations import key_files
 from cyborg_infra.operations.manifest import expand_manifest
 
 __all__ = [
+    "Identities",
     "Keys",
     "explain_identity",
     "find_identity",

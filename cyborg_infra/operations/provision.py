@@ -320,11 +320,14 @@ def needs_record(plan: Plan) -> bool:
     return not plan and last_applied.record_at_end(plan, __version__, changed=False) is not None
 
 
-def embedded_server(store: Path, port: int = 0) -> EmbeddedServer:
-    """Return a nats-server of our own with JetStream, to be used as a context manager; its data stays in `store`."""
+def embedded_server(store: Path, port: int = 0, config: str = "") -> EmbeddedServer:
+    """Return a nats-server of our own with JetStream, to be used as a context manager; its data stays in `store`.
+
+    `config` is text in nats-server's own language.
+    """
     from cyborg_infra.live.embedded import EmbeddedServer
 
-    return EmbeddedServer(store, port=port)
+    return EmbeddedServer(store, port=port, config=config)
 
 
 def _server_version(plan: Plan) -> Version:

@@ -42,12 +42,19 @@ from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.subjects import overlap
 from cyborg_infra.model.units import age
-from cyborg_infra.model.verification import CheckName, CheckResult, Verdict, Verification, VerifyStage
+from cyborg_infra.model.verification import (
+    AuthCheckName,
+    CheckName,
+    CheckResult,
+    Verdict,
+    Verification,
+    VerifyStage,
+)
 from cyborg_infra.model.wording import Command, Option, worded
 from cyborg_infra.operations.event_loop import run_coroutine
 from cyborg_infra.operations.expected_server import OnServer, require_expected_server
 
-__all__ = ["clean", "verify"]
+__all__ = ["OnProgress", "carry_out", "clean", "verify"]
 
 OnProgress = Callable[[VerifyStage | CheckResult], None]
 
@@ -142,7 +149,7 @@ class _Run:
             await _refuse_unless_reached(server, self.copy)
             self.may_exist = True
             try:
-                await _carry_out(server, plan)
+                await carry_out(server, plan)
                 self.on_progress(VerifyStage.CHECKING)
                 results = await self._run_checks(desired, _stored_requests(account, self.org), checks)
             except BaseException as error:
@@ -257,7 +264,7 @@ async def _refuse_unless_reached(server: JetStream, copy: Org) -> None:
             await require_stored(server, copy.subject(first.send_subject_of("trial", "trial")))
 
 
-async def _carry_out(server: JetStream, plan: Plan) -> None:
+async def carry_out(server: JetStream, plan: Plan) -> None:
     """Apply the plan. Raises CyborgError with every problem; it is then done in part."""
     if plan.server_info is None:
         raise ValueError("a plan that can be carried out was made from a server")
@@ -271,7 +278,7 @@ async def _remove(target: Target, owner: str) -> None:
     """Delete everything of this owner, by a connection of its own, since another one may be broken."""
     async with connect_account(target) as server:
         live = await server.snapshot(owner, DesiredState())
-        await _carry_out(server, make_plan(live, DesiredState(), owner=owner, prune=True))
+        await carry_out(server, make_plan(live, DesiredState(), owner=owner, prune=True))
 
 
 def _sandbox_streams(account: LiveState, org: Org) -> list[tuple[str, LiveResource]]:
@@ -326,7 +333,8 @@ def _stored_requests(account: LiveState, org: Org) -> list[str]:
 
 def _sort_results(results: Collection[CheckResult], org: Org) -> tuple[CheckResult, ...]:
     """Return by check, and within one by role as the manifest has them."""
-    checks, roles = list(CheckName), [role.name for role in org.roles]
+    checks: list[CheckName | AuthCheckName] = list(CheckName)
+    roles = [role.name for role in org.roles]
     return tuple(
         sorted(
             results,

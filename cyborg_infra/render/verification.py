@@ -34,8 +34,9 @@ def progress(value: VerifyStage | CheckResult) -> Page | None:
 
 def text(found: Verification) -> Page:
     """Return one line a check; beneath those that do not hold, what was expected and what was seen; a verdict at the end."""
+    copied = f" as {found.scratch}" if found.scratch != found.org else ""
     blocks: list[Block] = [
-        line(f"Organisation {found.org} as {found.scratch} on {found.url}, nats-server {found.version}"),
+        line(f"Organisation {found.org}{copied} on {found.url}, nats-server {found.version}"),
         line(),
     ]
     for _, group in groupby(found.results, lambda result: result.check):

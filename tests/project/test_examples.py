@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cyborg_infra.live.embedded import EmbeddedServer
 from tests.support.cli import Cli
 from tests.support.nats_client import Api
@@ -44,6 +46,14 @@ def test_the_miniature_organisation_lives_through_its_day(
     (project / "published.jsonl").write_bytes(lines)
     assert cli("message", "check", "published.jsonl").err == ""
     assert len(messages) > 15
+
+
+@pytest.mark.server
+def test_on_a_server_of_its_own_every_agent_is_itself() -> None:
+    told = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
+    heard = iter(told.stdout.splitlines())
+    assert [news for news in STORY if news not in heard] == []
 
 
 def test_the_names_of_the_example_are_those_of_its_manifest(cli: Cli) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,8 @@ from cyborg_infra.cli.auth.permissions import Domain
 from cyborg_infra.cli.files import replace_generated
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest
 from cyborg_infra.cli.output import json_text
-from cyborg_infra.model.identities import Standing
+from cyborg_infra.model.identities import Identity, Standing
+from cyborg_infra.model.organisation import Org
 from cyborg_infra.operations import identities as operation
 
 Directory = Annotated[
@@ -65,18 +67,26 @@ def config(
     org, _, found = operation.load_identities(manifest, env, domain)
     public = operation.public_keys(found, key_directory)
     named = account or org.server.account or org.name
-    contexts = key_directory / CONTEXTS
-    contexts.mkdir(parents=True, exist_ok=True)
     replace_generated(out, render.accounts(org, found, public, named), render.FIRST_LINE)
-    for identity in found:
-        seed = str(operation.key_file(key_directory, identity).resolve())
-        context = render.context(org, identity, url, seed)
-        replace_generated(contexts / f"{identity.name}.json", json_text(context), '{\n  "description": "')
+    contexts = write_contexts(org, found, key_directory, url)
     typer.echo(
         f"Wrote {out} with {len(found)} users of account {named}, and a context for each in {contexts}.\n"
         f"Next: put `include {out}` into nats-server's configuration, at its top level, and reload it.\n"
         f"Then connect as one of them: cyborg-infra plan --context {contexts / org.auth.name_of(Standing.READER)}.json"
     )
+
+
+def write_contexts(org: Org, found: Sequence[Identity], keys: Path, url: str) -> Path:
+    """Write a context of the `nats` CLI for each identity, and return the directory that they are in. Raises UsageInvalid."""
+    from cyborg_infra.render import server_config as render
+
+    contexts = keys / CONTEXTS
+    contexts.mkdir(parents=True, exist_ok=True)
+    for identity in found:
+        seed = str(operation.key_file(keys, identity).resolve())
+        text = json_text(render.context(org, identity, url, seed))
+        replace_generated(contexts / f"{identity.name}.json", text, '{\n  "description": "')
+    return contexts
 
 
 COMMANDS = {

@@ -59,6 +59,26 @@ def _prefix(org: Org) -> list[str]:
     return org.subject("").removesuffix(".").split(".")
 
 
+def org_alone(org: Org) -> Org:
+    """Return the organisation itself as it is on a server of our own: copying no other stream, without replicas and placement, wherever it is."""
+
+    def kept(fields: FieldValues) -> FieldValues:
+        return {name: value for name, value in fields.items() if name not in (*_COPY_FIELDS, *_CLUSTERED)}
+
+    def layer(one: Overrides) -> Overrides:
+        return one._replace(
+            defaults=kept(one.defaults),
+            streams={kind: kept(fields) for kind, fields in one.streams.items()},
+            buckets={name: kept(fields) for name, fields in one.buckets.items()},
+            roles={
+                role: {kind: kept(fields) for kind, fields in kinds.items()}
+                for role, kinds in one.roles.items()
+            },
+        )
+
+    return replace(org, server=ExpectedServer(), layers=tuple(layer(one) for one in org.layers))
+
+
 def is_sandbox_of(org: Org, owner: str | None) -> bool:
     """Return whether `owner` is the name of a copy of `org`."""
     return bool(re.fullmatch(f"{re.escape(org.name)}-verify-{_TOKEN}", owner or ""))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from cyborg_infra.core.desired import naming
 from cyborg_infra.core.desired.chart import Assigners
 from cyborg_infra.core.identity import grants
-from cyborg_infra.core.identity.standing import MEANINGS, standing_permissions
+from cyborg_infra.core.identity.standing import MEANINGS, OWN_PERMISSIONS, standing_permissions
 from cyborg_infra.model.buckets import bucket_stream
 from cyborg_infra.model.channels import Channel, Party, Scope
 from cyborg_infra.model.identities import (
@@ -154,6 +154,7 @@ class _Roles:
             subscribe += pushed
         for bucket in self._org.buckets:
             publish += self._bucket(bucket, role)
+        publish.append(OWN_PERMISSIONS)
         return Identity(
             role.name,
             IdentityKind.ROLE,

@@ -70,6 +70,10 @@ _TRY: _Rows = (
 )
 
 
+OWN_PERMISSIONS = Grant("$SYS.REQ.USER.INFO", "ask the server what this user may do")
+"""By which `verify` compares what the server holds with what the manifest wants."""
+
+
 class Permissions(NamedTuple):
     """What an identity may do, before it is anybody's."""
 
@@ -111,7 +115,8 @@ def standing_permissions(org: Org, state: DesiredState, standing: Standing, inbo
         case Standing.MONITOR:
             return _monitor(org, state)
         case Standing.ALERTS:
-            return _reading(state, lambda kind: kind == ConsumerKind.DEAD_LETTER_ALERTS)
+            read = _reading(state, lambda kind: kind == ConsumerKind.DEAD_LETTER_ALERTS)
+            return read._replace(publish=(*read.publish, OWN_PERMISSIONS))
         case Standing.VERIFIER:
             return _verifier(org, inbox_prefix)
 

@@ -13,7 +13,7 @@ from cyborg_infra.core.desired import message_flow
 from cyborg_infra.core.desired.naming import event_subject
 from cyborg_infra.core.desired.settings import admitted, kind_of, lag_mark, member_of, source_mark
 from cyborg_infra.model.buckets import bucket_stream, task_state_bucket
-from cyborg_infra.model.channels import DEAD_LETTERS, Channel, ConsumerKind, Scope, StreamKind
+from cyborg_infra.model.channels import DEAD_LETTERS, Channel, ConsumerKind, Party, Scope, StreamKind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import LAG, Org
 from cyborg_infra.model.problems import SourcePosition
@@ -284,6 +284,15 @@ def open_assignment(_state: DesiredState, org: Org) -> Iterator[Found]:
     """Find an organisation of several roles that says of none to whom it reports."""
     if len(org.roles) > 1 and not org.has_chart:
         yield Found(None, "roles without reports_to", org.marks.get(("roles",)))
+
+
+def trusted_subject(_state: DesiredState, org: Org) -> Iterator[Found]:
+    """Find the channels of which the subject alone says that one of a few has published."""
+    for channel in org.channels:
+        named = [party for party in channel.publishers if not isinstance(party, Party)]
+        if named and channel.stream is None and Party.ANYONE not in channel.publishers:
+            where = org.marks.get(("channels", channel.name, "publishers"))
+            yield Found(None, f"{channel.name} has publishers, and is not stored", where)
 
 
 _STORED_BY = ("subject_transform", "mirror", "sources", "subjects")
@@ -584,6 +593,13 @@ NOTES: tuple[LintOfAll, ...] = (
         "every role may give work to every other",
         "say whom each role reports to with reports_to, and whom it gives work to besides with assigns",
         open_assignment,
+    ),
+    LintOfAll(
+        "trusted-subject",
+        "a channel of one's own that is not stored, with `publishers`",
+        "who pulls a message, or is answered, names the subject that it comes on, and no permission closes that",
+        "let its readers look at the subject and the content of what they hear, and believe neither for its sender",
+        trusted_subject,
     ),
 )
 """What is told as a note: right for many, but somebody should have decided it. `--strict` does not mind it."""

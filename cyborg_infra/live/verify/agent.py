@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 from nats.aio.msg import Msg
@@ -16,6 +17,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error
 from nats.errors import TimeoutError as NoMessage
 from nats.js.api import PubAck
+from nats.js.errors import KeyNotFoundError
 
 from cyborg_infra.live import timing
 from cyborg_infra.live.connection.connection import DENIED_PATTERN, client_options
@@ -28,6 +30,7 @@ from cyborg_infra.live.connection.errors import (
 )
 from cyborg_infra.live.connection.nats_client import SafeClient
 from cyborg_infra.live.connection.target import Target
+from cyborg_infra.model.buckets import bucket_stream
 from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.problems import ConnectFailed, Problem, ServerFault
 from cyborg_infra.model.ref import Ref
@@ -39,7 +42,7 @@ Body = Mapping[str, Any]
 
 
 class PullRefused(Exception):
-    """The server does not hand out by this consumer; the text is its own."""
+    """The server does not hand out by this consumer, or makes none; the text is its own."""
 
 
 class Agent:
@@ -112,6 +115,33 @@ class Agent:
         subscription = await self._client.subscribe(wanted)
         await self.flush_both_ways()
         return subscription
+
+    async def ask(self, subject: str, data: bytes = b"") -> Msg:
+        """Return the answer to a request. Raises nats-py's errors."""
+        self._asks(subject)
+        return await self._client.request(subject, data, timeout=self._target.timeout)
+
+    async def put(self, bucket: str, key: str, value: bytes) -> None:
+        """Write a value of a bucket. Raises nats-py's errors."""
+        await (await self._stream.key_value(bucket)).put(key, value)
+
+    async def read(self, bucket: str, key: str) -> None:
+        """Read a bucket in every way that agents do: a value, and a watch. Raises nats-py's errors.
+
+        The watch is made here: with `js_ack_fc_v2` nats-py 2.16 stops reading once the first value comes.
+        """
+        with suppress(KeyNotFoundError):
+            await (await self._stream.key_value(bucket)).get(key)
+        stream, api = bucket_stream(bucket), f"{self._target.api_prefix}.CONSUMER"
+        values = await self.subscribe()
+        config = {"deliver_subject": values.subject, "ack_policy": "none", "mem_storage": True}
+        wanted = _encoded({"stream_name": stream, "config": config})
+        made = json.loads((await self.ask(f"{api}.CREATE.{stream}", wanted)).data)
+        if "name" not in made:
+            raise PullRefused(f"no watch of {bucket}: {made.get('error', {}).get('description', '')}")
+        await self.ask(f"{api}.INFO.{stream}.{made['name']}")
+        await self.ask(f"{api}.DELETE.{stream}.{made['name']}")
+        await values.unsubscribe()
 
     async def respond(self, message: Msg, body: Body) -> None:
         """Reply to a request."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from cyborg_infra.model.changes import Action, Cause, Change, Hazard
@@ -308,14 +309,26 @@ def applied(outcomes: Sequence[Outcome], command: str = "apply") -> Page:
     return Page(tuple(blocks))
 
 
-def dev(url: str, state: DesiredState, *, manifest: str | None, kept_in: str | None) -> Page:
-    """Return where the server of `dev` is and what to try there: a task, as an operator and as its worker."""
+def dev(
+    url: str,
+    state: DesiredState,
+    *,
+    manifest: str | None,
+    kept_in: str | None,
+    as_operator: Path | None = None,
+) -> Page:
+    """Return where the server of `dev` is and what to try there: a task, as an operator and as its worker. `as_operator` is a context, beside which are those of the roles."""
     consumer = next(iter(state.consumers()))
     named = f" {shlex.quote(manifest)}" if manifest else ""
+    operator, home, worker = "", "", ""
+    if as_operator:
+        operator = f" --context {shlex.quote(str(as_operator))}"
+        home = f"XDG_CONFIG_HOME={shlex.quote(str(as_operator.parents[2]))} "
+        worker = f" --context {consumer.role}"
     tries = (
-        f"cyborg-infra send task {consumer.role}{named} --title 'Say hello'",
-        f"cyborg-infra status{named}",
-        f"nats consumer next {consumer.ref.stream} {consumer.ref.consumer}",
+        f"cyborg-infra send task {consumer.role}{named}{operator} --title 'Say hello'",
+        f"cyborg-infra status{named}{operator}",
+        f"{home}nats{worker} consumer next {consumer.ref.stream} {consumer.ref.consumer}",
     )
     data = f"The data stays in {kept_in}." if kept_in else "The data is gone at the end; --store keeps it."
     return Page(
@@ -324,7 +337,7 @@ def dev(url: str, state: DesiredState, *, manifest: str | None, kept_in: str | N
             line(f"{data} Ctrl-C stops the server."),
             line(),
             line("Try, in another terminal:"),
-            line(f"export NATS_URL={url}", indent=2),
+            *(() if as_operator else (line(f"export NATS_URL={url}", indent=2),)),
             *(line(text, indent=2) for text in tries),
         )
     )

@@ -102,6 +102,21 @@ def test_open_assignment_is_a_note_which_can_be_ignored(roles: str, told: int) -
     assert [each.code for each in warnings(org)] == [UNNEEDED_IGNORE_CODE] * (1 - told)
 
 
+@pytest.mark.parametrize(
+    ("channel", "told"),
+    [
+        ("{of: role, publishers: [ceo]}", 1),
+        ("{of: org, publishers: [ceo], readers: [cto]}", 1),
+        ("{of: role, publishers: [ceo], durable: true}", 0),
+        ("{of: role, publishers: self, readers: operator}", 0),
+        ("{of: org}", 0),
+    ],
+)
+def test_a_channel_that_relies_on_its_subject_is_noted(channel: str, told: int) -> None:
+    org = loads(f"org: gen\nroles: {{ceo: , cto: {{reports_to: ceo}}}}\nchannels: {{control: {channel}}}\n")
+    assert [each.code for each in notes(org, expand(org))] == ["trusted-subject"] * told
+
+
 def test_few_roles_are_told_one_by_one() -> None:
     codes = [each.code for each in warnings(case("one-line-for-many-roles", "few"))]
     assert codes == ["drops-unread"] * 3 + ["short-ack-wait"]

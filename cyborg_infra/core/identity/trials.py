@@ -1,0 +1,239 @@
+"""What `verify --auth` tries: what an identity has to be refused, and what the server says of one against what the manifest wants.
+
+What is refused is said here by the manifest's own words, the chart and who publishes and reads, and not by the grants: so that a
+grant that is too wide shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cyborg_infra.core.desired.chart import may_assign
+from cyborg_infra.model import channels
+from cyborg_infra.model.buckets import bucket_stream
+from cyborg_infra.model.channels import Channel, Parties, Party, Scope
+from cyborg_infra.model.identities import Identity, Operation, Responses, Standing
+from cyborg_infra.model.organisation import Org, Role
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import DesiredResource, DesiredState
+from cyborg_infra.model.verification import IdentityWork
+
+MOST_OTHERS = 24
+"""Of so many other roles is tried what belongs to each; in a larger organisation that is those beside it in the manifest."""
+
+
+def work_of(org: Org, state: DesiredState, name: str) -> IdentityWork:
+    """Return what the identity of this name has to be able to do: a role, or whoever reads dead letters."""
+    role = org.role(name)
+    if role is None:
+        is_alerts = name == org.auth.name_of(Standing.ALERTS)
+        letters = [each for each in state.consumers() if each.role is None and is_alerts]
+        return IdentityWork(tuple(_reads(state, letters)))
+    own = [each for each in state.consumers() if each.role == name]
+    steps = [
+        *_event_steps(org, role),
+        *(step for each in org.channels if each.scope is not Scope.EVENT for step in _steps(org, each, role)),
+    ]
+
+    def of(kind: str) -> Iterator[tuple[str, str]]:
+        return ((subject, peer) for what, subject, peer in steps if what == kind)
+
+    return IdentityWork(
+        tuple(_reads(state, own)),
+        tuple(subject for subject, _ in of("stored")),
+        tuple(of("published")),
+        tuple(of("heard")),
+        tuple(of("asked")),
+        tuple(each.name for each in org.buckets if not each.readers or name in org.members(each.readers)),
+        tuple(each.name for each in org.buckets if not each.writers or name in org.members(each.writers)),
+    )
+
+
+_Steps = Iterator[tuple[str, str, str]]
+"""What is done, by the word of `IdentityWork`; a subject; who is at the other end, empty for nobody."""
+
+
+def _event_steps(org: Org, role: Role) -> _Steps:
+    channel = org.channel(channels.EVENTS)
+    for event in org.events if channel else ():
+        subject = org.subject(channel.subject_of(event.name)) if channel else ""
+        publishers = org.members(event.publishers)
+        if role.name in publishers:
+            monitor = "" if event.durable else org.auth.name_of(Standing.MONITOR)
+            yield "stored" if event.durable else "published", subject, monitor
+        if role.name in org.members(event.subscribers) and not event.durable:
+            yield "heard", subject, next((each for each in publishers if each != role.name), "")
+
+
+def _steps(org: Org, channel: Channel, role: Role) -> _Steps:
+    """Yield what a role does on a channel of the roles, or of the organisation."""
+    others = other_roles(org, role)
+    done = "stored" if channel.stream else "published"
+    if channel.scope is Scope.ROLE:
+        own = _literal(org.subject(channel.subject_of(role.name)))
+        if Party.SELF in channel.publishers:
+            watched = not channel.stream and Party.OPERATOR in channel.readers
+            yield done, own, org.auth.name_of(Standing.MONITOR) if watched else ""
+        if channel.stream is None and Party.SELF in channel.readers:
+            is_asked = channel.name == channels.REQUESTS and others
+            yield ("asked", own, others[0].name) if is_asked else ("heard", own, "")
+    for other in others if channel.scope is Scope.ROLE else [None]:
+        if _may_publish(org, channel.publishers, role, other):
+            yield done, _literal(org.subject(channel.subject_of(other.name if other else ""))), ""
+
+
+def _reads(state: DesiredState, consumers: Sequence[DesiredResource]) -> Iterator[tuple[Ref, str, bool]]:
+    """Yield the pull consumers whose messages are acknowledged, each with a subject that it reads."""
+    for consumer in consumers:
+        if consumer.get("deliver_subject") or consumer.get("ack_policy") != "explicit":
+            continue
+        stream = state.resources[Ref(consumer.ref.stream)]
+        one = consumer.get("filter_subject")
+        read = [one] if one else (consumer.get("filter_subjects") or stream.get("subjects"))
+        if read:
+            yield consumer.ref, _literal(read[0]), consumer.get("max_deliver") != 1
+
+
+class Attempt(NamedTuple):
+    """Something that has to be refused."""
+
+    direction: Operation  # PUBLISH or SUBSCRIBE
+    subject: str
+
+
+def other_roles(org: Org, role: Role) -> Sequence[Role]:
+    """Return the other roles that this one is tried against."""
+    at = org.roles.index(role)
+    around = [*org.roles[at + 1 :], *org.roles[:at]]
+    return around[:MOST_OTHERS]
+
+
+def refused_attempts(org: Org, state: DesiredState, found: Sequence[Identity], role: Role) -> list[Attempt]:
+    """Return what a role has to be refused, each subject once."""
+    others = other_roles(org, role)
+    names = {other.name for other in others}
+    attempts = [
+        *(_publish(subject) for consumer in state.consumers() for subject in _meddling(consumer)),
+        *(_publish(subject) for stream in state.streams() for subject in _meddling_with_stream(stream)),
+        *(
+            _publish(subject)
+            for consumer in state.consumers()
+            if consumer.role is None or consumer.role in names
+            for subject in _working(consumer)
+        ),
+        *(_subscribe(f"{each.inbox_prefix}.>") for each in found if each.name != role.name),
+        *map(_subscribe, ("_INBOX.>", ">", "$JS.ACK.>", "$JS.API.>")),
+        *(attempt for channel in org.channels for attempt in _of_channel(org, channel, role, others)),
+        *_of_buckets(org, role),
+    ]
+    return list(dict.fromkeys(attempts))
+
+
+def _publish(subject: str) -> Attempt:
+    return Attempt(Operation.PUBLISH, subject)
+
+
+def _subscribe(subject: str) -> Attempt:
+    return Attempt(Operation.SUBSCRIBE, subject)
+
+
+def _working(consumer: DesiredResource) -> Iterator[str]:
+    """Yield what working on another's messages takes."""
+    stream, name = consumer.ref
+    yield f"$JS.API.CONSUMER.INFO.{stream}.{name}"
+    yield f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
+    yield f"$JS.ACK.{stream}.{name}.1.1.1.1.1"
+    yield f"$JS.ACK._.HASH.{stream}.{name}.1.1.1.1.1"
+
+
+def _meddling(consumer: DesiredResource) -> Iterator[str]:
+    """Yield what nobody may do with a consumer who works with it."""
+    stream, name = consumer.ref
+    yield from (f"$JS.API.CONSUMER.{verb}.{stream}.{name}" for verb in ("CREATE", "DELETE", "PAUSE", "RESET"))
+    yield f"$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{name}"
+    yield f"$JS.API.CONSUMER.CREATE.{stream}.{name}.trial"
+
+
+def _meddling_with_stream(stream: DesiredResource) -> Iterator[str]:
+    verbs = ("UPDATE", "DELETE", "PURGE", "MSG.DELETE")
+    yield from (f"$JS.API.STREAM.{verb}.{stream.ref}" for verb in verbs)
+    if not stream.ref.stream.startswith(bucket_stream("")):  # who reads a bucket may make a watch
+        yield f"$JS.API.CONSUMER.CREATE.{stream.ref}"
+        yield from (f"$JS.API.{verb}.{stream.ref}" for verb in ("STREAM.MSG.GET", "DIRECT.GET"))
+
+
+def _of_channel(org: Org, channel: Channel, role: Role, others: Sequence[Role]) -> Iterator[Attempt]:
+    if channel.scope is Scope.EVENT:
+        for event in org.events:
+            subject = org.subject(channel.subject_of(event.name))
+            if role.name not in org.members(event.publishers):
+                yield _publish(subject)
+            if event.durable or role.name not in org.members(event.subscribers):
+                yield _subscribe(subject)
+        return
+    whose = others if channel.scope is Scope.ROLE else [None]
+    for other in whose:
+        subject = _literal(org.subject(channel.subject_of(other.name if other else "")))
+        if not _may_publish(org, channel.publishers, role, other):
+            yield _publish(subject)
+        if channel.stream is not None or not _may_hear(org, channel.readers, role):
+            yield _subscribe(subject)
+
+
+def _literal(subject: str) -> str:
+    """Return a subject with a token in the place of each wildcard."""
+    return ".".join("trial" if token in ("*", ">") else token for token in subject.split("."))
+
+
+def _may_publish(org: Org, publishers: Parties, role: Role, other: Role | None) -> bool:
+    for party in publishers:
+        match party:
+            case Party.ANYONE:
+                return True
+            case Party.CHART if other and may_assign(org, role.name, other.name):
+                return True
+            case Party():
+                pass
+            case _ if role.name in org.members([party]):
+                return True
+    return False
+
+
+def _may_hear(org: Org, readers: Parties, role: Role) -> bool:
+    """Return whether a role hears what is another's."""
+    named = [party for party in readers if not isinstance(party, Party)]
+    return Party.ANYONE in readers or role.name in org.members(named)
+
+
+def _of_buckets(org: Org, role: Role) -> Iterator[Attempt]:
+    for bucket in org.buckets:
+        stream = bucket_stream(bucket.name)
+        if bucket.readers and role.name not in org.members(bucket.readers):
+            yield _publish(f"$JS.API.DIRECT.GET.{stream}.$KV.{bucket.name}.trial")
+            yield _publish(f"$JS.API.STREAM.MSG.GET.{stream}")
+            yield _publish(f"$JS.API.CONSUMER.CREATE.{stream}")
+        if bucket.writers and role.name not in org.members(bucket.writers):
+            yield _publish(f"$KV.{bucket.name}.trial")
+
+
+def permission_differences(identity: Identity, told: Mapping[str, Any]) -> list[str]:
+    """Return how what the server tells of a user differs from what the manifest wants; `told` is its `permissions`."""
+    found: list[str] = []
+    for direction, rules in (("publish", identity.publish_rules), ("subscribe", identity.subscribe_rules)):
+        held = told.get(direction) or {}
+        for word, wanted in zip(rules._fields, rules, strict=True):
+            has = set(held.get(word) or ())
+            found += [f"{direction} {word} {subject} is missing" for subject in wanted if subject not in has]
+            found += [
+                f"{direction} {word} {subject} is too much" for subject in sorted(has.difference(wanted))
+            ]
+    answers = told.get("responses")
+    has_answers = Responses(answers.get("max", 0), answers.get("ttl", 0)) if answers else None
+    if has_answers != identity.responses:
+        found.append(f"responses are {_said(has_answers)}, not {_said(identity.responses)}")
+    return found
+
+
+def _said(responses: Responses | None) -> str:
+    return f"max {responses.max} in {responses.expires} ns" if responses else "none"

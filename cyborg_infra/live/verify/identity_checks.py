@@ -1,0 +1,229 @@
+"""Try every identity on a server: what it has to do works without one violation, and what is another's is refused.
+
+The agents are real connections with the credentials and the inbox prefix of their identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from nats.aio.msg import Msg
+from nats.errors import Error
+
+from cyborg_infra.live.connection.connection import DENIED_PATTERN
+from cyborg_infra.live.connection.errors import PermissionDenied
+from cyborg_infra.live.connection.target import Target
+from cyborg_infra.live.verify.agent import Agent, PullRefused, next_message
+from cyborg_infra.live.verify.sandbox import CheckFailed
+from cyborg_infra.model.identities import Operation
+from cyborg_infra.model.problems import ServerFault
+from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.verification import AuthCheckName, CheckResult, IdentityWork, Verdict
+
+USER_INFO = "$SYS.REQ.USER.INFO"
+_PATIENCE_SECONDS = 10.0  # until what was published has to have come
+
+_WORK_LAW = "an identity does all of its work without one violation"
+_REFUSED_LAW = "an identity is refused whatever belongs to another"
+_PERMISSIONS_LAW = "the server lets an identity do what the manifest wants, subject by subject"
+
+
+class Prober(Agent):
+    """An agent that tries what it may not, and notes what was refused, in lower case as nats-py says it."""
+
+    def __init__(self, target: Target, url: str) -> None:
+        super().__init__(target, url)
+        self.refused: set[tuple[Operation, str]] = set()
+
+    async def _on_error(self, error: Exception) -> None:
+        if (denied := DENIED_PATTERN.search(str(error))) is not None:
+            direction = Operation.SUBSCRIBE if denied[1].startswith("sub") else Operation.PUBLISH
+            self.refused.add((direction, denied[2].replace('\\"', '"').lower()))
+        else:
+            await super()._on_error(error)
+
+    async def try_all(self, attempts: Sequence[tuple[Operation, str]]) -> list[tuple[Operation, str]]:
+        """Return the attempts that the server has let through. A publish has nothing in it and wants an answer."""
+        for direction, subject in attempts:
+            if direction is Operation.PUBLISH:
+                await self._client.publish(subject, b"", reply=self._client.new_inbox())
+            else:
+                await self._client.subscribe(subject, cb=_ignore)
+        await self.flush_both_ways()
+        return [
+            (direction, subject)
+            for direction, subject in attempts
+            if (direction, subject.lower()) not in self.refused
+        ]
+
+
+async def _ignore(_message: Msg) -> None:
+    """Hear what should not have come."""
+
+
+@dataclass(slots=True)
+class IdentityTrial:
+    """The identities of an organisation on one server, by their logins; the operator puts messages into queues."""
+
+    url: str
+    targets: Mapping[str, Target]
+    operator: str
+    _agents: dict[str, Agent] = field(default_factory=dict)
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def agent(self, name: str) -> Agent:
+        """Return the connection of an identity, opened once."""
+        if name not in self._agents:
+            self._agents[name] = await self._stack.enter_async_context(Agent(self.targets[name], self.url))
+        return self._agents[name]
+
+    async def check_work(self, name: str, work: IdentityWork) -> CheckResult:
+        """Return whether an identity does its work."""
+
+        async def run() -> None:
+            agent = await self.agent(name)
+            doing = asyncio.create_task(self._do(agent, name, work))
+            ending = asyncio.create_task(agent.has_ended.wait())
+            try:
+                await asyncio.wait({doing, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if agent.has_ended.is_set():
+                    raise agent.end_reason
+                await doing
+            finally:
+                for task in (doing, ending):
+                    task.cancel()
+                await asyncio.gather(doing, ending, return_exceptions=True)
+
+        return await _checked(AuthCheckName.WORK, _WORK_LAW, name, run)
+
+    async def check_refused(self, name: str, attempts: Sequence[tuple[Operation, str]]) -> CheckResult:
+        """Return whether an identity is refused all of this."""
+
+        async def run() -> None:
+            async with Prober(self.targets[name], self.url) as prober:
+                if let_through := await prober.try_all(attempts):
+                    direction, subject = let_through[0]
+                    more = f", and {len(let_through) - 1:,} more" if len(let_through) > 1 else ""
+                    raise CheckFailed(f"{name} may {direction} {subject}{more}")
+
+        return await _checked(AuthCheckName.REFUSED, _REFUSED_LAW, name, run)
+
+    async def check_permissions(
+        self, name: str, compare: Callable[[Mapping[str, Any]], Sequence[str]]
+    ) -> CheckResult:
+        """Return whether the server says of an identity what `compare` wants; nothing is tried."""
+
+        async def run() -> None:
+            agent = await self.agent(name)
+            answer = json.loads((await agent.ask(USER_INFO)).data)
+            if found := compare(answer.get("data", {}).get("permissions") or {}):
+                more = f", and {len(found) - 1:,} more" if len(found) > 1 else ""
+                raise CheckFailed(f"{found[0]}{more}")
+
+        return await _checked(AuthCheckName.PERMISSIONS, _PERMISSIONS_LAW, name, run)
+
+    async def _do(self, agent: Agent, name: str, work: IdentityWork) -> None:
+        """Do all of an identity's work, until the server has told of whatever it denies."""
+        for consumer, subject, again in work.consumers:
+            await self._work_on(agent, consumer, subject, again=again)
+        for number, subject in enumerate(work.stored):
+            await agent.publish(subject, {"trial": name}, f"trial-{name}-{number}-{time.monotonic_ns()}")
+        for subject, listener in work.published:
+            await self._pass_on(agent, subject, listener)
+        for subject, publisher in work.heard:
+            await self._hear(agent, subject, publisher)
+        for subject, asker in work.asked:
+            await self._answer(agent, subject, asker)
+        for bucket in work.written:
+            await agent.put(bucket, "trial", name.encode())
+        for bucket in work.read:
+            await agent.read(bucket, "trial")
+        await agent.flush_both_ways()
+
+    async def _work_on(self, agent: Agent, consumer: Ref, subject: str, *, again: bool) -> None:
+        """A message is handed out, goes on being worked on, comes again, and is acknowledged; another is terminated."""
+        operator = await self.agent(self.operator)
+        for ends in ("ack", "term"):
+            ident = f"trial-{consumer}-{ends}-{time.monotonic_ns()}"
+            await operator.publish(subject, {"trial": ident}, ident)
+            message = await _own_message(agent, consumer, ident)
+            await message.in_progress()
+            if again and ends == "ack":
+                await message.nak()
+                message = await _own_message(agent, consumer, ident)
+            if ends == "ack":
+                await message.ack_sync(_PATIENCE_SECONDS)
+            else:
+                await message.term()
+            await agent.flush_both_ways()
+
+    async def _pass_on(self, agent: Agent, subject: str, listener: str) -> None:
+        if not listener:
+            await agent.publish_core(subject, {"trial": True})
+            return
+        other = await self.agent(listener)
+        heard = await other.subscribe(subject)
+        try:
+            await agent.publish_core(subject, {"trial": True})
+            if await next_message(heard, _PATIENCE_SECONDS) is None:
+                raise CheckFailed(f"{listener} did not hear what was published to {subject}")
+        finally:
+            await heard.unsubscribe()
+
+    async def _hear(self, agent: Agent, subject: str, publisher: str) -> None:
+        heard = await agent.subscribe(subject)
+        try:
+            if publisher:
+                await (await self.agent(publisher)).publish_core(subject, {"trial": True})
+                if await next_message(heard, _PATIENCE_SECONDS) is None:
+                    raise CheckFailed(f"it did not hear what {publisher} published to {subject}")
+        finally:
+            await heard.unsubscribe()
+
+    async def _answer(self, agent: Agent, subject: str, asker: str) -> None:
+        asked = await agent.subscribe(subject)
+        other = await self.agent(asker)
+        try:
+            question = asyncio.create_task(other.ask(subject))
+            message = await next_message(asked, _PATIENCE_SECONDS)
+            if message is None:
+                question.cancel()
+                raise CheckFailed(f"it did not hear the request of {asker} on {subject}")
+            await agent.respond(message, {"answer": True})
+            await question
+        finally:
+            await asked.unsubscribe()
+
+
+async def _own_message(agent: Agent, consumer: Ref, ident: str) -> Msg:
+    """Return the message of this trial; what others have left before it is acknowledged."""
+    while (message := await agent.pull(consumer, _PATIENCE_SECONDS)) is not None:
+        if json.loads(message.data or b"{}").get("trial") == ident:
+            return message
+        await message.ack_sync(_PATIENCE_SECONDS)
+    raise CheckFailed(f"{consumer} did not hand out what was published")
+
+
+async def _checked(check: AuthCheckName, law: str, name: str, run: Callable[[], Any]) -> CheckResult:
+    began = time.monotonic()
+    seen = ""
+    try:
+        await run()
+    except PermissionDenied as error:
+        seen = str(error)
+    except (CheckFailed, PullRefused, ServerFault, Error, OSError, ValueError, TimeoutError) as error:
+        seen = str(error) or type(error).__name__
+    verdict = Verdict.FAILED if seen else Verdict.PASSED
+    return CheckResult(check, verdict, law, seen, name, time.monotonic() - began)

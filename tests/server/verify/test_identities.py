@@ -1,0 +1,124 @@
+"""`verify --auth`: every identity does its work without one violation, and is refused whatever is another's.
+
+Where a rule of the derived permissions is broken on the server, the check that names the fault fails.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cyborg_infra.manifest.load import loads
+from cyborg_infra.model.verification import Verification
+from cyborg_infra.operations.verify_identities import try_identities
+from tests.support.cli import Cli, assert_fits
+from tests.support.cluster import running_clusters
+from tests.support.servers import NEWEST, OLDEST, StartServer
+
+MANIFEST = """\
+org: acme
+roles:
+  ceo:
+  cto: {reports_to: ceo, assigns: [cso]}
+  cso: {reports_to: ceo}
+  backend: {reports_to: cto}
+groups: {engineers: [cto, backend]}
+events:
+  ci.result: {publishers: [backend], subscribers: [cto]}
+  deploy.complete: {publishers: [backend], subscribers: [ceo, cso], durable: true}
+key_value: {drafts: {readers: [engineers], writers: [backend]}}
+task_state: true
+channels:
+  control: {of: role, durable: true, publishers: [ceo]}
+  heartbeat: {of: role, publishers: self, readers: operator}
+  meetings: {of: org, publishers: [engineers], readers: [engineers]}
+"""
+ACK_FORM_2 = "feature_flags { js_ack_fc_v2: true }\n"
+
+
+@pytest.fixture
+def generated(cli: Cli, project: Path) -> str:
+    """Return the accounts block; the keys are in `keys`."""
+    (project / "org.yaml").write_text(MANIFEST, encoding="utf-8")
+    assert cli("auth", "keys", "--dir", "keys").code == 0
+    assert cli("auth", "config", "--keys", "keys", "--out", "agents.conf").code == 0
+    return (project / "agents.conf").read_text(encoding="utf-8")
+
+
+def failed(found: Verification) -> dict[tuple[str, str], str]:
+    """Return what was seen instead, by check and identity."""
+    return {(str(each.check), each.role): each.seen for each in found.results if each.seen}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("version", "flags"),
+    [(NEWEST, ""), (NEWEST, ACK_FORM_2), (OLDEST, "")],
+    ids=["newest", "ack form 2", "oldest"],
+)
+def test_every_identity_does_its_work_and_is_refused_the_rest(
+    version: str, flags: str, generated: str, cli: Cli, start_server: StartServer, project: Path
+) -> None:
+    server = start_server(config=generated + flags, version=version)
+    found = try_identities(loads(MANIFEST), server.url, project / "keys")
+    assert failed(found) == {}
+    assert len(found.results) == 1 + 10 + 5 + 4
+    told = cli("verify", "--auth", "--keys", "keys", "--server", server.url, "--format", "json")
+    assert_fits("verify", told.json)
+    assert (told.code, told.json["passed"], len(told.json["results"])) == (0, True, 10)
+
+
+@pytest.mark.server
+def test_on_a_cluster_as_well(generated: str, project: Path, tmp_path: Path) -> None:
+    """The fixture looks for its members as somebody of the account, and the last accounts block is the one that holds."""
+    others = 'accounts { "$SYS": {}'
+    known = generated.replace("accounts {", others, 1).replace(
+        "users: [", "users: [\n{ user: tests, password: tests }", 1
+    )
+    config = f"{known}\nno_auth_user: tests\n"
+    with running_clusters(tmp_path, {"C1": ["n0", "n1", "n2"]}, config=config) as clusters:
+        org = loads(MANIFEST + "defaults: {replicas: 3}\n")
+        assert failed(try_identities(org, clusters["C1"][0].url, project / "keys")) == {}
+
+
+MUTATIONS = [
+    # what is written instead of what, the check that fails and of whom, and what it says
+    ('"$JS.ACK.AGENT_CTO_TASKS.cto-worker.>"', '"$JS.ACK.>"', "identity-is-refused-the-rest", "cto", r"cto may publish \$JS\.ACK\."),
+    ('"$JS.ACK.*.*.AGENT_CTO_TASKS.cto-worker.>"', "", "identity-does-its-work", "cto", r"\$JS\.ACK\._\.\w+\.AGENT_CTO_TASKS"),
+    ('"_INBOX_cto.>"', '"_INBOX_cto.>", "*.>"', "identity-is-refused-the-rest", "cto", r"cto may subscribe _INBOX_ceo\.>"),
+    ('"_INBOX_cso.>"', "", "identity-does-its-work", "cso", r"may not receive replies on _inbox_cso\."),
+    ('"acme.agents.cto.status"', '"acme.agents.*.status"', "identity-is-refused-the-rest", "cto", r"cto may publish acme\.agents\.\w+\.status"),
+    ('"acme.agents.cso.tasks"', '"acme.agents.*.tasks"', "identity-is-refused-the-rest", "cto", r"cto may publish acme\.agents\.ceo\.tasks"),
+    ('"$JS.API.CONSUMER.INFO.AGENT_CTO_TASKS.cto-worker"', '"$JS.API.CONSUMER.*.AGENT_CTO_TASKS.cto-worker"', "identity-is-refused-the-rest", "cto", r"CONSUMER\.(CREATE|DELETE|PAUSE|RESET)\.AGENT_CTO_TASKS"),
+    ('allow_responses: { max: 1, expires: "30m" }', "", "identity-does-its-work", "ceo", r".+"),
+]  # fmt: skip
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("right", "wrong", "check", "whose", "says"), MUTATIONS, ids=range(len(MUTATIONS)))
+def test_a_broken_rule_is_named_by_the_check_that_finds_it(
+    right: str,
+    wrong: str,
+    check: str,
+    whose: str,
+    says: str,
+    generated: str,
+    start_server: StartServer,
+    project: Path,
+    cli: Cli,
+) -> None:
+    at = generated.index(f"# {whose}\n")
+    assert right in generated[at:]
+    server = start_server(config=generated[:at] + generated[at:].replace(right, wrong, 1) + ACK_FORM_2)
+    seen = failed(try_identities(loads(MANIFEST), server.url, project / "keys"))
+    assert re.search(says, seen.get((check, whose), "")), seen
+    assert whose == "cso" or {identity for _, identity in seen} == {
+        whose
+    }  # who asks another, and hears no answer, fails it too
+    told = cli("verify", "--auth", "--keys", "keys", "--server", server.url)
+    assert (
+        told.code,
+        f"FAILED          server-has-the-permissions  ({whose})" in told.out or whose == "cso",
+    ) == (1, True)
