@@ -19,7 +19,7 @@ empty :=
 space := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test judges test-fast test-servers chaos fuzz check fmt cases bench bench-full docs build lock lock-judges
+.PHONY: help setup demo test judges site test-fast test-servers chaos fuzz check fmt cases bench bench-full docs build lock lock-judges
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ coverage: setup ## Run every test, or TESTS=..., and list the lines of the packa
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --show-missing --sort=cover
+
+site: $(TOOLS) ## Build the documentation into site/
+	$(BIN)/python -m tests.judges.registry mkdocs mermaid
+	NO_MKDOCS_2_WARNING=1 .judges/pypi/bin/mkdocs build --quiet
 
 test-fast: $(TOOLS) ## Run the tests that need no server; under a minute
 	CYBORG_INFRA_TEST_DRAWS=0.1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not server" \
@@ -87,10 +91,12 @@ docs: $(TOOLS) ## Write the generated references and schemas
 build: $(TOOLS) ## Build the wheel and the sdist into dist/
 	$(BIN)/python -m build --no-isolation
 
-lock: $(PACKAGE) ## Write requirements-dev.lock anew, with the newest versions that pyproject.toml admits
+lock: $(PACKAGE) ## Write requirements-dev.lock and deploy/requirements.lock anew, with the newest versions that pyproject.toml admits
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra server --group dev --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --constraint $(LOCK) \
+		--custom-compile-command 'make lock' --output-file deploy/requirements.lock pyproject.toml
 
 lock-judges: $(TOOLS) ## Write the locks of what `make judges` installs anew, from its table
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -49,15 +49,22 @@ class Judge:
 
 
 JUDGES = (
+    Judge("chromium", Ecosystem.DEBIAN, "chromium"),
     Judge("actionlint", Ecosystem.GO, "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"),
     Judge("check-jsonschema", Ecosystem.PYPI, "check-jsonschema", "0.39.0"),
     Judge("check-wheel-contents", Ecosystem.PYPI, "check-wheel-contents", "0.6.3"),
     Judge("cyclonedx-py", Ecosystem.PYPI, "cyclonedx-bom", "7.5.0"),
     Judge("@microsoft/sarif-multitool-linux", Ecosystem.NPM, "@microsoft/sarif-multitool-linux", "5.7.0"),
+    Judge("helm", Ecosystem.GO, "helm.sh/helm/v3/cmd/helm", "v3.22.0"),
+    Judge("kubernetes-validate", Ecosystem.PYPI, "kubernetes-validate", "1.37.0"),
+    Judge("kustomize", Ecosystem.GO, "sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1"),
     Judge("kacl-cli", Ecosystem.PYPI, "python-kacl", "0.7.7"),
     Judge("nats-jwt", Ecosystem.GO, "./nats-jwt"),
+    Judge("mermaid", Ecosystem.NPM, "mermaid", "12.3.0"),
+    Judge("mkdocs", Ecosystem.PYPI, "mkdocs-material", "9.8.2"),
     Judge("pipx", Ecosystem.PYPI, "pipx", "1.18.4"),
     Judge("pre-commit", Ecosystem.PYPI, "pre-commit", "4.7.0"),
+    Judge("puppeteer-core", Ecosystem.NPM, "puppeteer-core", "25.16.0"),
     Judge("twine", Ecosystem.PYPI, "twine", "7.0.0"),
     Judge("uv", Ecosystem.PYPI, "uv", "0.13.9"),
 )
@@ -214,11 +221,11 @@ def _one_at_a_time(ecosystem: Ecosystem) -> Iterator[None]:
 
 
 def main() -> None:
-    """Install every judge, or write the locks; say what it is that takes a while."""
+    """Install every judge, or those that are named, or write the locks; say what it is that takes a while."""
     if sys.argv[1:] == ["--lock"]:
         write_locks()
         return
-    for judge in JUDGES:
+    for judge in map(named, sys.argv[1:]) if sys.argv[1:] else JUDGES:
         sys.stdout.write(f"{judge.name} {judge.version or '(any version)'}, {judge.ecosystem.value}\n")
         sys.stdout.flush()
         install(judge)
