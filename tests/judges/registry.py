@@ -49,12 +49,14 @@ class Judge:
 
 
 JUDGES = (
+    Judge("bash", Ecosystem.DEBIAN, "bash"),
     Judge("chromium", Ecosystem.DEBIAN, "chromium"),
     Judge("actionlint", Ecosystem.GO, "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"),
     Judge("check-jsonschema", Ecosystem.PYPI, "check-jsonschema", "0.39.0"),
     Judge("check-wheel-contents", Ecosystem.PYPI, "check-wheel-contents", "0.6.3"),
     Judge("cyclonedx-py", Ecosystem.PYPI, "cyclonedx-bom", "7.5.0"),
     Judge("@microsoft/sarif-multitool-linux", Ecosystem.NPM, "@microsoft/sarif-multitool-linux", "5.7.0"),
+    Judge("fish", Ecosystem.DEBIAN, "fish"),
     Judge("helm", Ecosystem.GO, "helm.sh/helm/v3/cmd/helm", "v3.22.0"),
     Judge("kubernetes-validate", Ecosystem.PYPI, "kubernetes-validate", "1.37.0"),
     Judge("kustomize", Ecosystem.GO, "sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1"),
