@@ -94,6 +94,10 @@ As = Annotated[
         autocompletion=complete.roles,
     ),
 ]
+Group = Annotated[
+    str | None,
+    typer.Option("--group", help="Tell a group alone.", metavar="GROUP", show_default=False),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and send nothing.")]
 
 
@@ -162,6 +166,7 @@ def broadcast(
     manifest: Manifest = MANIFEST,
     *,
     file: File,
+    group: Group = None,
     as_: As = None,
     env: Env = None,
     dry_run: DryRun = False,
@@ -169,12 +174,11 @@ def broadcast(
     no_color: NoColor = False,
     flags: targets.Flags,
 ) -> None:
-    """Tell all roles something. The same content is stored once."""
+    """Tell all roles something, or the members of a group. The same content is stored once."""
     from cyborg_infra.operations import send as operation
 
-    post = operation.load_send_request(
-        manifest, env, Destination.BROADCAST, "", file, MessageKind.BROADCAST, as_
-    )
+    to = Destination.BROADCAST if group is None else Destination.GROUP_BROADCAST
+    post = operation.load_send_request(manifest, env, to, group or "", file, MessageKind.BROADCAST, as_)
     _send(post, flags, None, dry_run=dry_run, output=output, no_color=no_color)
 
 

@@ -6,13 +6,14 @@ What they let pass expands without two streams or consumers of one name, and wit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from itertools import combinations
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations, product
 
 from cyborg_infra.manifest.schema import ORG_SCHEMA, read_schema
 from cyborg_infra.model import buckets, channels, subjects
 from cyborg_infra.model.channels import (
-    BUILT_IN,
+    KNOWN,
+    MEMBER,
     ROLE,
     UPPER_ROLE,
     Channel,
@@ -39,15 +40,15 @@ def channels_have_names_of_their_own(org: Org) -> Iterator[Problem]:
     taken = {
         **dict.fromkeys(parts["alerts"]["properties"], "a key of alerts"),
         **dict.fromkeys(("name", *parts["role"]["properties"]), "a key of a role"),
-        **dict.fromkeys((*stream_kinds(BUILT_IN), StreamKind.KEY_VALUE), "a built-in kind of stream"),
-        **dict.fromkeys((*consumer_kinds(org.channels), *consumer_kinds(BUILT_IN)), "a kind of consumer"),
+        **dict.fromkeys((*stream_kinds(KNOWN), StreamKind.KEY_VALUE), "a built-in kind of stream"),
+        **dict.fromkeys((*consumer_kinds(org.channels), *consumer_kinds(KNOWN)), "a kind of consumer"),
     }
     for channel in own:
         reader = f"{channel.name}_reader"
         if channel.name in taken:
             message = f"a channel cannot be called {channel.name}, which is {taken[channel.name]}"
             yield Problem("bad-name", message, channel.mark, "choose another name")
-        elif reader in consumer_kinds(BUILT_IN):
+        elif reader in consumer_kinds(KNOWN):
             message = f"the consumers of {channel.name} would be of the kind {reader}, which is built in"
             yield Problem("bad-name", message, channel.mark, "choose another name")
 
@@ -70,15 +71,16 @@ def _subject_fault(channel: Channel) -> str:
     tokens = channel.subject.split(".")
     if channel.scope is Scope.EVENT:
         return ""
-    if channel.scope is Scope.ROLE and tokens.count(ROLE) != 1:
-        return "each role has one: name {role} as one of its tokens, such as agents.{role}.orders"
-    bare = [token for token in tokens if token not in ("*", ">", ROLE)]
+    member = MEMBER.get(channel.scope, ROLE)
+    if channel.scope is not Scope.ORG and tokens.count(member) != 1:
+        return f"each {channel.scope} has one: name {member} as one of its tokens, such as agents.{member}.orders"
+    bare = [token for token in tokens if token not in ("*", ">", member)]
     if channel.scope is Scope.ORG and ROLE in tokens:
         return "there is one for all: leave {role} out, or say of: role"
     if not subjects.is_pattern(channel.subject) or not all(map(subjects.is_token, bare)):
         return "tokens with dots between, * for any token and > at the end for any more, and no $ in front"
     if any("{" in token or "}" in token or not token.isprintable() for token in bare):
-        return "{role} is a token of its own, and the only one in braces"
+        return f"{member} is a token of its own, and the only one in braces"
     if channel.name == channels.DEAD_LETTERS and channel.subject != ".".join(bare):
         return "agents publish there what they give up: no wildcards"
     return ""
@@ -86,10 +88,10 @@ def _subject_fault(channel: Channel) -> str:
 
 def channel_subjects_do_not_meet(org: Org) -> Iterator[Problem]:
     """Check that no subject is of two channels: a message is stored once, and a request reaches its agent."""
-    patterns = [(channel, _pattern(channel)) for channel in org.channels if not _subject_fault(channel)]
+    patterns = [(channel, _patterns(channel, org)) for channel in org.channels if not _subject_fault(channel)]
     met: dict[str, list[Channel]] = {}
     for (one, first), (other, second) in combinations(patterns, 2):
-        if subjects.overlap(first, second):
+        if any(subjects.overlap(left, right) for left, right in product(first, second)):
             later, earlier = (one, other) if one.mark and not other.mark else (other, one)
             met.setdefault(later.name, []).append(earlier)
     for channel, _pattern_of_it in patterns:
@@ -102,9 +104,14 @@ def channel_subjects_do_not_meet(org: Org) -> Iterator[Problem]:
             )
 
 
-def _pattern(channel: Channel) -> str:
-    """Return every subject that it may have, whichever roles and events there are."""
-    return channel.subject_of("*" if channel.scope is not Scope.EVENT else "*.>")
+def _patterns(channel: Channel, org: Org) -> list[str]:
+    """Return every subject that it may have, whichever roles and events there are; groups are few, and each is known."""
+    match channel.scope:
+        case Scope.GROUP:
+            return [channel.subject_of(group.name) for group in org.groups]
+        case Scope.EVENT:
+            return [channel.subject_of("*.>")]
+    return [channel.subject_of("*")]
 
 
 def names_are_templates(org: Org) -> Iterator[Problem]:
@@ -240,12 +247,9 @@ def parties_make_sense(org: Org) -> Iterator[Problem]:
         for part, parties in (("publishers", channel.publishers), ("readers", channel.readers)):
             where = org.marks.get(("channels", channel.name, part))
             for party in parties if where else ():
-                if (
-                    party in (Party.SELF, Party.CHART)
-                    and isinstance(party, Party)
-                    and channel.scope is not Scope.ROLE
-                ):
-                    message = f"{part} of {channel.name} cannot be {party}: it is no role's channel"
+                of_whom = _OF_WHOM.get(party, tuple(Scope)) if isinstance(party, Party) else tuple(Scope)
+                if channel.scope not in of_whom:
+                    message = f"{part} of {channel.name} cannot be {party}: it is no {of_whom[0]}'s channel"
                     yield Problem("bad-value", message, where, "say anyone, or name roles and groups")
                 elif party is Party.OPERATOR and part == "publishers":
                     message = f"publishers of {channel.name} cannot be operator"
@@ -259,6 +263,13 @@ def parties_make_sense(org: Org) -> Iterator[Problem]:
                         where,
                         "say self, anyone, or name roles and groups",
                     )
+
+
+_OF_WHOM: Mapping[Party, tuple[Scope, ...]] = {
+    Party.SELF: (Scope.ROLE, Scope.GROUP),
+    Party.CHART: (Scope.ROLE,),
+}
+"""Of what scope a channel has to be for these to be somebody."""
 
 
 def admission_is_of_one_role(org: Org) -> Iterator[Problem]:

@@ -9,6 +9,8 @@ from cyborg_infra.manifest.yaml_source import Source
 from cyborg_infra.model.channels import (
     BUILT_IN,
     BUILT_IN_NAMES,
+    KNOWN,
+    OPTIONAL,
     ROLE,
     Channel,
     Parties,
@@ -17,10 +19,12 @@ from cyborg_infra.model.channels import (
     is_channel_name,
     kinds_for_one_role,
     own_channel,
+    queues,
 )
 from cyborg_infra.model.organisation import ManifestPath
 from cyborg_infra.model.problems import Problem
 
+_OPTIONAL = frozenset(row.name for row in OPTIONAL)
 _SETTINGS = {"stream": "streams", "reader": "consumers"}
 """Where the same is said by kind."""
 
@@ -33,8 +37,8 @@ def read_channels(source: Source, problems: list[Problem]) -> tuple[Channel, ...
     said = _mapping(source.data.get("channels"))
     changed = (
         _changed(source, row, _mapping(said.get(row.name)))
-        for row in BUILT_IN
-        if said.get(row.name) is not False
+        for row in KNOWN
+        if said.get(row.name) is not False and (row in BUILT_IN or row.name in said)
     )
     return with_names((*changed, *_own(source, said, problems)), _mapping(source.data.get("naming")))
 
@@ -90,7 +94,7 @@ def _moved(
 
 def describe_channels(channels: tuple[Channel, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a manifest says under `channels:` and under `naming:` for these: what differs from what is built in."""
-    said = {row.name: _description(row, _usual(row)) for row in channels}
+    said = {row.name: _description(row, _usual(row)) or row.name in _OPTIONAL for row in channels}
     left_out = {row.name: False for row in BUILT_IN if row.name not in said}
     names: dict[str, dict[str, str]] = {"streams": {}, "consumers": {}}
     for row in channels:
@@ -101,13 +105,13 @@ def describe_channels(channels: tuple[Channel, ...]) -> tuple[dict[str, Any], di
         ):
             if of and as_usual and of.name != as_usual.name:
                 names[section][of.kind] = of.name
-    return {name: body for name, body in {**said, **left_out}.items() if body or body is False}, names
+    return {name: body for name, body in said.items() if body} | left_out, names
 
 
 def _usual(row: Channel) -> Channel:
     """Return the channel as it is where only what it is called, of what it is, and who reads it is said."""
     if not row.is_own:
-        return next(each for each in BUILT_IN if each.name == row.name)
+        return next(each for each in KNOWN if each.name == row.name)
     return _read_by(own_channel(row.name, row.scope, durable=row.stream is not None), row.readers)
 
 
@@ -138,12 +142,12 @@ def own_keys(data: Any) -> Mapping[str, tuple[str, ...]]:
     said = _mapping(_mapping(data).get("channels"))
     scratch = Source("")
     scratch.data = {"channels": said, "naming": _mapping(_mapping(data).get("naming"))}
-    rows = [row for row in read_channels(scratch, []) if row.is_own]
+    rows = [row for row in read_channels(scratch, []) if row.is_own or row.name in _OPTIONAL]
     return {
         "streams": tuple(row.stream.kind for row in rows if row.stream),
         "consumers": tuple(row.reader.kind for row in rows if row.reader),
         "roles": tuple(kinds_for_one_role(rows)),
-        "alerts": tuple(row.name for row in rows if row.reader),
+        "alerts": tuple(queues(rows).values()),
     }
 
 
@@ -152,17 +156,20 @@ def _own(source: Source, said: Mapping[Any, Any], problems: list[Problem]) -> It
         if not isinstance(name, str) or name in BUILT_IN_NAMES or not is_channel_name(name):
             continue
         if body is True:
-            where, hint = source.mark(("channels", name)), "say what it is of: {of: role} or {of: org}"
+            where, hint = (
+                source.mark(("channels", name)),
+                "say what it is of: {of: role}, {of: group} or {of: org}",
+            )
             problems.append(Problem("missing-key", f"{name} needs the key of", where, hint))
         scope = _mapping(body).get("of")
-        if scope in (Scope.ROLE, Scope.ORG):
+        if scope in (Scope.ROLE, Scope.GROUP, Scope.ORG):
             row = own_channel(name, Scope(scope), durable=bool(_mapping(body).get("durable")))
             yield _changed(source, row, _mapping(body))
 
 
 def _changed(source: Source, row: Channel, body: Mapping[str, Any]) -> Channel:
     if not body:
-        return row
+        return row._replace(mark=source.keys.get(("channels", row.name)))
     row = _read_by(row, _parties(body.get("readers"), row.readers))
     return row._replace(
         subject=_text(body.get("subject")) or row.subject,

@@ -11,7 +11,7 @@ from typing import Any
 from cyborg_infra.manifest import channel_rules
 from cyborg_infra.manifest.suggest import NameIndex
 from cyborg_infra.model import buckets, subjects
-from cyborg_infra.model.channels import Party
+from cyborg_infra.model.channels import Party, Scope
 from cyborg_infra.model.organisation import ManifestPath, Org, Role
 from cyborg_infra.model.problems import Problem, SourcePosition
 
@@ -138,6 +138,14 @@ def groups_are_of_roles(org: Org) -> Iterator[Problem]:
             if member not in roles:
                 where = org.marks.get(("groups", group.name, position), group.mark)
                 yield _no_role(f"{member}, which is in the group {group.name},", member, roles, where)
+
+
+def channels_of_groups_have_some(org: Org) -> Iterator[Problem]:
+    """Check that where each group shall have a subject, there are groups."""
+    for channel in org.channels:
+        if channel.scope is Scope.GROUP and not org.groups:
+            message = f"{channel.name} is of groups, and the manifest has none"
+            yield Problem("no-group", message, channel.mark, "name them under groups, or take it out")
 
 
 def named_roles_exist(org: Org) -> Iterator[Problem]:
@@ -278,6 +286,7 @@ RULES: tuple[Rule, ...] = (
     prefix_is_part_of_a_name,
     buckets_are_named_for_clients,
     groups_are_of_roles,
+    channels_of_groups_have_some,
     named_roles_exist,
     roles_report_to_one_head,
     environments_change_what_exists,

@@ -63,6 +63,7 @@ class Scope(StrEnum):
     """What there is one subject each of."""
 
     ROLE = "role"
+    GROUP = "group"
     ORG = "org"
     EVENT = "event"
 
@@ -73,7 +74,7 @@ class Party(StrEnum):
     ANYONE = "anyone"
     """Every role; of publishers, whoever else may."""
     SELF = "self"
-    """The role whose subject it is; of an event, those that it names."""
+    """The role whose subject it is; the members of the group whose it is; of an event, those that it names."""
     CHART = "chart"
     """Who gives work to the role, by the chart; without a chart every role."""
     SERVER = "server"
@@ -87,7 +88,10 @@ Parties = tuple[Party | str, ...]
 ROLE, UPPER_ROLE = "{role}", "{ROLE}"
 """Stand in a template for a role's name as it is, and in upper case with _ for -."""
 
-_EVENT = "{event}"
+GROUP, _EVENT = "{group}", "{event}"
+
+MEMBER: Mapping[Scope, str] = MappingProxyType({Scope.ROLE: ROLE, Scope.GROUP: GROUP, Scope.EVENT: _EVENT})
+"""What stands in a channel's subject for that which it has one each of."""
 
 
 class StreamTemplate(NamedTuple):
@@ -119,7 +123,7 @@ class Channel(NamedTuple):
 
     name: str
     scope: Scope
-    subject: str  # what comes behind the organisation's subject prefix; ROLE or {event} for what there is one each of
+    subject: str  # what comes behind the organisation's subject prefix; ROLE, GROUP or {event} for what there is one each of
     stream: StreamTemplate | None = None
     reader: ConsumerTemplate | None = None
     publishers: Parties = (Party.ANYONE,)
@@ -145,8 +149,8 @@ class Channel(NamedTuple):
         return self.readers == (Party.OPERATOR,)
 
     def subject_of(self, member: str = "") -> str:
-        """Return its subject for one role or event, behind the organisation's prefix."""
-        return self.subject.replace(_EVENT if self.scope is Scope.EVENT else ROLE, member)
+        """Return its subject for one role, group or event, behind the organisation's prefix."""
+        return self.subject.replace(MEMBER.get(self.scope, ROLE), member)
 
     def send_subject_of(self, member: str = "", instead: str = "") -> str:
         """Return where one message for a role is published, behind the organisation's prefix; `instead` for wildcards that `send_to` has nothing for.
@@ -170,7 +174,11 @@ def own_channel(name: str, scope: Scope, *, durable: bool) -> Channel:
     own = ConsumerTemplate(
         ConsumerKind(f"{name}_reader"), f"{ROLE}-{name.replace('_', '-')}-reader", _OWN_READER
     )
-    words = {Scope.ROLE: ("AGENT", f"agents.{ROLE}.{name}"), Scope.ORG: ("ORG", f"org.{name}")}
+    words = {
+        Scope.ROLE: ("AGENT", f"agents.{ROLE}.{name}"),
+        Scope.GROUP: ("GROUP", f"groups.{GROUP}.{name}"),
+        Scope.ORG: ("ORG", f"org.{name}"),
+    }
     begin, subject = words[scope]
     return Channel(
         name,
@@ -178,7 +186,7 @@ def own_channel(name: str, scope: Scope, *, durable: bool) -> Channel:
         subject,
         StreamTemplate(StreamKind(name), f"{begin}_{name.upper()}", _OWN_STREAM) if durable else None,
         own if durable else None,
-        readers=(Party.SELF if scope is Scope.ROLE else Party.ANYONE,),
+        readers=(Party.ANYONE if scope is Scope.ORG else Party.SELF,),
     )
 
 
@@ -197,7 +205,7 @@ def is_kind(name: str, *, consumer: bool) -> bool:
     """Return whether some organisation has streams, or consumers, of this kind."""
     if consumer:
         own = name.endswith("_reader") and is_channel_name(name.removesuffix("_reader"))
-        return own or name in consumer_kinds(BUILT_IN)
+        return own or name in consumer_kinds(KNOWN)
     return is_channel_name(name)
 
 
@@ -236,6 +244,7 @@ INBOX: Final = "inbox"
 STATUS: Final = "status"
 REQUESTS: Final = "requests"
 BROADCASTS: Final = "broadcasts"
+GROUP_BROADCASTS: Final = "group_broadcasts"
 EVENTS: Final = "events"
 DEAD_LETTERS: Final = "dead_letters"
 
@@ -338,7 +347,30 @@ BUILT_IN: tuple[Channel, ...] = (
 )
 """What every organisation has that says nothing else. Dead-letter notices are stored in this order of their streams."""
 
-BUILT_IN_NAMES = frozenset(channel.name for channel in BUILT_IN)
+OPTIONAL: tuple[Channel, ...] = (
+    Channel(
+        GROUP_BROADCASTS,
+        Scope.GROUP,
+        "org.broadcasts.{group}",
+        StreamTemplate(
+            StreamKind("group_broadcasts"),
+            "ORG_GROUP_BROADCASTS",
+            {"max_age": 30 * DAY, "allow_direct": True},
+        ),
+        ConsumerTemplate(
+            ConsumerKind("group_broadcast_reader"),
+            "{role}-group-broadcast-reader",
+            {"ack_policy": "explicit", "ack_wait": 5 * MINUTE, "max_deliver": 3},
+        ),
+        meaning="what every member of a group reads",
+        label="broadcasts",
+    ),
+)
+"""What an organisation has whose manifest names it under `channels:`."""
+
+KNOWN = (*BUILT_IN, *OPTIONAL)
+
+BUILT_IN_NAMES = frozenset(channel.name for channel in KNOWN)
 
 
 def stream_kinds(channels: Sequence[Channel]) -> tuple[StreamKind, ...]:
@@ -359,7 +391,7 @@ def queues(channels: Sequence[Channel]) -> Mapping[ConsumerKind, str]:
     return {
         each.reader.kind: each.name
         for each in channels
-        if each.reader and each.stream and each.name not in (BROADCASTS, DEAD_LETTERS)
+        if each.reader and each.stream and each.name not in (BROADCASTS, GROUP_BROADCASTS, DEAD_LETTERS)
     }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from cyborg_infra.model.channels import BUILT_IN, Channel, ConsumerKind, StreamKind
+from cyborg_infra.model.channels import BUILT_IN, Channel, ConsumerKind, Scope, StreamKind
 from cyborg_infra.model.identities import AuthSettings
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.units import MINUTE
@@ -220,6 +220,18 @@ class Org:
     def role(self, name: str | None) -> Role | None:
         """Return the role of this name, the first if there are several, or None."""
         return self._roles.get(name or "")
+
+    def each_of(self, channel: Channel) -> Sequence[str]:
+        """Return the roles, groups or events of which the channel has a subject each; one empty name if it has one subject."""
+        match channel.scope:
+            case Scope.ROLE:
+                return [role.name for role in self.roles]
+            case Scope.GROUP:
+                return [group.name for group in self.groups]
+            case Scope.EVENT:
+                return [event.name for event in self.events]
+            case Scope.ORG:
+                return [""]
 
     def channel(self, name: str) -> Channel | None:
         """Return the channel of this name, or None if the organisation has none."""

@@ -17,6 +17,7 @@ class Destination(StrEnum):
     TASK = "task"
     INBOX = "inbox"
     BROADCAST = "broadcast"
+    GROUP_BROADCAST = "group-broadcast"
 
 
 @dataclass(frozen=True, slots=True)

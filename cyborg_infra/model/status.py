@@ -115,12 +115,25 @@ class MessageTime:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredBroadcast(MessageTime):
+    """A broadcast, to all or to a group."""
+
+    stream: Ref
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class BroadcastStatus:
-    """One broadcast, and what every role that it is meant for has made of it."""
+    """One broadcast, and what every role that it is meant for has made of it; the group that it is meant for, if that is not all."""
 
     seq: int
     age: int
     answers: Mapping[str, BroadcastReceipt]
+    stream: Ref
+    group: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.seq} to {self.group}" if self.group else str(self.seq)
 
     def roles(self, answer: BroadcastReceipt) -> list[str]:
         """Return the roles with this answer, in the manifest's order."""
@@ -187,7 +200,7 @@ class StatusReadings:
     oldest: Mapping[Ref, MessageTime] = field(
         default_factory=dict
     )  # consumer -> the first message that waits for it
-    broadcasts: tuple[MessageTime, ...] = ()  # the newest ones, oldest first
+    broadcasts: tuple[StoredBroadcast, ...] = ()  # the newest ones, oldest first
     letters: tuple[StoredMessage, ...] = ()  # the newest ones and the newest of each subject, newest first
     letters_since: str = ""  # the time from which on `letters` has them all; empty: all that there are
     letters_unread: Mapping[str, int] = field(default_factory=dict)  # subject -> those that `letters` lacks

@@ -18,7 +18,7 @@ from cyborg_infra.manifest.load import load
 from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.organisation import LAG, Org
 from cyborg_infra.model.outgoing import Destination, NewTask, OutgoingMessage, SendResult
-from cyborg_infra.model.problems import CyborgError, Problem, ServerFault
+from cyborg_infra.model.problems import CyborgError, Problem, ServerFault, UsageInvalid
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource
 from cyborg_infra.model.wording import Command, worded
@@ -53,7 +53,9 @@ def load_send_request(
     a sender that may not send it.
     """
     org = load(path, env)
-    if channel is not Destination.BROADCAST:
+    if channel is Destination.GROUP_BROADCAST:
+        _require_group(org, role)
+    elif channel is not Destination.BROADCAST:
         require_role(org, role)
     if sender is not None:
         require_role(org, sender)
@@ -64,6 +66,14 @@ def load_send_request(
         found = messages.load_message_file(source, kind)
     check_assignments(org, found)
     return SendRequest(org, channel, role, tuple(core.prepare_messages(org, channel, role, found)))
+
+
+def _require_group(org: Org, name: str) -> None:
+    """Return if the organisation has this group. Raises UsageInvalid if it has not."""
+    names = [group.name for group in org.groups]
+    if name not in names:
+        hint = f"groups: {', '.join(names[:12])}" if names else "name it under groups"
+        raise UsageInvalid(Problem("unknown-group", f"{name!r} is no group of {org.name}", None, hint))
 
 
 OPTIONS = "<options>"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from cyborg_infra.core.desired.expand import expand
-from cyborg_infra.core.desired.naming import channel_subject, template_name
+from cyborg_infra.core.desired.naming import existing_channels, template_name
 from cyborg_infra.core.operate import status as judge
 from cyborg_infra.live.api.jetstream import JetStream, connect_account
 from cyborg_infra.live.connection.target import Target
@@ -103,8 +103,13 @@ async def status_on(server: JetStream, subject: StatusRequest) -> OrgStatus:
         server,
         org.name,
         subject.desired,
-        broadcasts=_stream_of(org, channels.BROADCASTS),
-        broadcast=channel_subject(org, channels.BROADCASTS) if org.channel(channels.BROADCASTS) else "",
+        broadcasts={
+            Ref(template_name(org, channel.stream)): [
+                org.subject(channel.subject_of(each)) for each in org.each_of(channel)
+            ]
+            for channel in existing_channels(org)
+            if channel.stream and channel.name in (channels.BROADCASTS, channels.GROUP_BROADCASTS)
+        },
         dead_letters=_stream_of(org, channels.DEAD_LETTERS),
     )
     if seen.live.server_info is not None:

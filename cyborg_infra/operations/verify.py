@@ -259,7 +259,7 @@ async def _refuse_unless_permitted(server: JetStream, plan: Plan) -> None:
 async def _refuse_unless_reached(server: JetStream, copy: Org) -> None:
     """Raise NotReached where requests get to JetStream and what the copy's agents publish does not: nothing was written."""
     if server.is_remote:
-        stored = (each for each in copy.channels if each.stream and each.scope is not Scope.EVENT)
+        stored = (each for each in copy.channels if each.stream and each.scope in (Scope.ROLE, Scope.ORG))
         if first := next(stored, None):
             await require_stored(server, copy.subject(first.send_subject_of("trial", "trial")))
 

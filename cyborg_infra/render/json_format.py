@@ -194,7 +194,7 @@ def status(status: OrgStatus) -> dict[str, Any]:
             for role in status.roles
         ],
         "broadcasts": [
-            {"seq": found.seq, "age": found.age}
+            {"seq": found.seq, "age": found.age, "group": found.group or None}
             | {answer.name.lower(): found.roles(answer) for answer in BroadcastReceipt}
             for found in status.broadcasts
         ],

@@ -28,7 +28,9 @@ from tests.support.draws import draws
 from tests.support.live_resources import all_as_live
 
 ROLES = st.lists(st.sampled_from(["ceo", "cto", "a-b", "a_b", "A", "x"]), min_size=1, max_size=4, unique=True)
-TOKEN = st.sampled_from(["a", "b", "agents", "org", "tasks", "*", "{role}", "{role}", ">", "x1", "events"])
+TOKEN = st.sampled_from(
+    ["a", "b", "agents", "org", "tasks", "*", "{role}", "{role}", "{group}", ">", "x1", "events"]
+)
 SUBJECT = st.lists(TOKEN, min_size=1, max_size=4).map(".".join)
 PIECE = st.sampled_from(["{ROLE}", "{role}", "A", "_", "TASKS", "-x", "AGENT_", "{", "."])
 TEMPLATE = st.lists(PIECE, min_size=1, max_size=3).map("".join)
@@ -48,7 +50,7 @@ def own(draw: st.DrawFn, roles: list[str]) -> dict[str, Any]:
     )
     durable = draw(st.booleans())
     said = {
-        "of": draw(st.sampled_from(["role", "org"])),
+        "of": draw(st.sampled_from(["role", "org", "group"])),
         "durable": durable,
         "subject": draw(sometimes(SUBJECT)),
         "publishers": draw(sometimes(parties)),
@@ -69,6 +71,10 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
         st.lists(st.sampled_from(["tasks", "inbox", "broadcasts", "dead_letters", "status"]), max_size=2)
     ):
         channels[built_in] = {"subject": draw(SUBJECT)} if draw(st.booleans()) else False
+    if draw(st.booleans()):
+        channels["group_broadcasts"] = (
+            draw(sometimes(SUBJECT.map(lambda subject: {"subject": subject}))) or True
+        )
     some = st.dictionaries(st.sampled_from(STREAM_KINDS), TEMPLATE, max_size=2)
     named = {
         "streams": {
@@ -82,6 +88,9 @@ def manifests(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "org": "gen",
         "roles": roles,
+        "groups": draw(
+            st.dictionaries(st.sampled_from(["team", "all", "b"]), st.just(roles[:2]), max_size=2)
+        ),
         "channels": channels,
         "naming": named,
         "events": {"a.b": {"durable": draw(st.booleans()), "subscribers": roles[:1]}},
@@ -151,7 +160,7 @@ def test_what_was_applied_is_imported_as_an_equal_organisation(
     state = expansion.expand(org)
     names = replace(org, roles=(), events=(), layers=())
     if by_file:
-        text = json.dumps({key: manifest[key] for key in ("channels", "naming")}, indent=1)
+        text = json.dumps({key: manifest[key] for key in ("channels", "naming", "groups")}, indent=1)
         names = loads_naming(text, "gen")
         assert [each._replace(mark=None) for each in names.channels] == [
             each._replace(mark=None) for each in org.channels

@@ -105,18 +105,18 @@ class _Reader(NamedTuple):
 
 
 def _readers(org: Org) -> Iterator[_Reader]:
-    events = naming.durable_events_by_reader(org)
     for channel in naming.existing_channels(org):
         if channel.stream is None or channel.reader is None:
             continue
         stream, kind = channel.stream, channel.reader.kind
+        listed = naming.subjects_by_reader(org, channel)
         shared = "" if stream.is_for_each_role else naming.template_name(org, stream)
         for role in naming.reading_roles(org, channel):
             ref = Ref(
                 shared or naming.template_name(org, stream, role),
                 name_for(channel.reader.name, role.name if role else ""),
             )
-            read = events.get(role.name, ()) if role else ()
+            read = listed.get(role.name, ()) if role else ()
             yield _Reader(ref, kind, role, naming.consumer_subjects(org, channel, role, read))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cyborg_infra.core.desired.chart import Assigners
 from cyborg_infra.model import channels
@@ -11,6 +11,7 @@ from cyborg_infra.model.channels import (
     BUILT_IN,
     Channel,
     ConsumerKind,
+    Parties,
     Party,
     Scope,
     StreamKind,
@@ -19,7 +20,7 @@ from cyborg_infra.model.channels import (
 )
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.naming import Subject
-from cyborg_infra.model.organisation import Bucket, Member, Org, Role
+from cyborg_infra.model.organisation import Bucket, Group, Member, Org, Role
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, LiveState, Resource
 from cyborg_infra.model.subjects import covers
@@ -90,13 +91,20 @@ def durable_events(org: Org) -> list[str]:
     return sorted(event_subject(org, event.name) for event in org.events if event.durable)
 
 
-def durable_events_by_reader(org: Org) -> Mapping[str, list[str]]:
-    """Return role -> subjects of the durable events that it subscribes to, sorted; roles without one are absent."""
+def subjects_by_reader(org: Org, channel: Channel) -> Mapping[str, list[str]]:
+    """Return role -> the subjects of a channel that it reads, sorted: durable events that it subscribes to, groups that it is in.
+
+    Roles without one are absent; and all, where it is not each subject that says who reads it.
+    """
+    named: list[tuple[str, Iterable[str]]] = []
+    if channel.scope is Scope.EVENT:
+        named = [(event.name, event.subscribers) for event in org.events if event.durable]
+    elif channel.scope is Scope.GROUP and channel.readers == (Party.SELF,):
+        named = [(group.name, group.members) for group in org.groups]
     found: dict[str, set[str]] = {}
-    for event in org.events:
-        if event.durable:
-            for reader in org.members(event.subscribers):
-                found.setdefault(reader, set()).add(event_subject(org, event.name))
+    for member, readers in named:
+        for reader in org.members(readers):
+            found.setdefault(reader, set()).add(org.subject(channel.subject_of(member)))
     return {reader: sorted(subjects) for reader, subjects in found.items()}
 
 
@@ -134,6 +142,8 @@ def stream_subjects(org: Org, kind: StreamKind, member: Member | None = None) ->
             return [org.subject(channel.subject_of(name)) for name in role_names(member)]
         case Scope.ROLE:
             return [org.subject(channel.subject_of("*"))]
+        case Scope.GROUP:
+            return [org.subject(channel.subject_of(group)) for group in org.each_of(channel)]
         case Scope.EVENT:
             return durable_events(org)
     own = [org.subject(channel.subject)]
@@ -153,9 +163,10 @@ def _advisories(org: Org) -> list[str]:
 
 
 def existing_channels(org: Org) -> Iterator[Channel]:
-    """Yield the channels that have streams; events only where one is durable."""
+    """Yield the channels that have streams; events only where one is durable, and what is of groups only where there are some."""
+    stored = {Scope.EVENT: any(event.durable for event in org.events), Scope.GROUP: bool(org.groups)}
     for channel in org.channels:
-        if channel.stream and (channel.scope is not Scope.EVENT or durable_events(org)):
+        if channel.stream and stored.get(channel.scope, True):
             yield channel
 
 
@@ -185,17 +196,19 @@ def dead_letter_transform(org: Org) -> dict[str, str]:
 
 
 def consumer_subjects(
-    org: Org, channel: Channel, role: Role | None = None, events: Sequence[str] = ()
+    org: Org, channel: Channel, role: Role | None = None, listed: Sequence[str] = ()
 ) -> Sequence[str]:
-    """Return the subjects that a consumer of the channel filters for, an event reader for `events`; none means all of its stream."""
+    """Return the subjects that a consumer of the channel filters for, `listed` where each says who reads it; none means all of its stream."""
     if channel.is_of_no_role:
         return ()
     match channel.scope:
         case Scope.EVENT:
-            return events
+            return listed
+        case Scope.GROUP if channel.readers == (Party.SELF,):
+            return listed
         case Scope.ROLE if role and channel.readers == (Party.SELF,):
             return tuple(org.subject(channel.subject_of(name)) for name in role_names(role))
-        case Scope.ROLE:
+        case Scope.ROLE | Scope.GROUP:
             return (org.subject(channel.subject_of("*")),)
     return (org.subject(channel.subject),)
 
@@ -209,9 +222,10 @@ def ephemeral_subjects(org: Org) -> list[str]:
         if channel.scope is Scope.ROLE and not channel.stream
     ]
     found += [
-        org.subject(channel.subject)
+        org.subject(channel.subject_of(member))
         for channel in org.channels
-        if channel.scope is Scope.ORG and not channel.stream
+        if channel.scope in (Scope.ORG, Scope.GROUP) and not channel.stream
+        for member in org.each_of(channel)
     ]
     return found + [event_subject(org, event.name) for event in org.events if not event.durable]
 
@@ -220,11 +234,9 @@ def reading_roles(org: Org, channel: Channel) -> Iterator[Role | None]:
     """Yield each role that has a consumer of this channel; None where it has one that is no role's."""
     if channel.is_of_no_role:
         yield None
-    elif channel.scope is Scope.EVENT:
-        subscribers = {
-            role for event in org.events if event.durable for role in org.members(event.subscribers)
-        }
-        yield from (role for role in org.roles if role.name in subscribers)
+    elif channel.scope is Scope.EVENT or (channel.scope is Scope.GROUP and channel.readers == (Party.SELF,)):
+        listed = subjects_by_reader(org, channel)
+        yield from (role for role in org.roles if role.name in listed)
     else:
         named = org.members(party for party in channel.readers if not isinstance(party, Party))
         everyone = any(isinstance(party, Party) for party in channel.readers)
@@ -240,6 +252,7 @@ def list_subjects(org: Org, state: DesiredState) -> tuple[Subject, ...]:
         *(row for role in org.roles for row in _of_role(org, of_roles, role, state, assigners)),
         *_events(org, state),
         *(_subject(org, channel, None, state, assigners) for channel in of_all),
+        *_of_groups(org, state),
     )
 
 
@@ -252,6 +265,23 @@ def _of_role(
         for channel, row in zip(of_roles, rows, strict=True):
             if row.durable:
                 yield row._replace(subject=org.subject(channel.subject_of(role.renamed_from)))
+
+
+def _of_groups(org: Org, state: DesiredState) -> Iterator[Subject]:
+    for channel in org.channels:
+        for group in org.groups if channel.scope is Scope.GROUP else ():
+            row = _subject(org, channel, None, state, None)
+            yield row._replace(
+                subject=org.subject(channel.subject_of(group.name)),
+                channel=f"{row.channel}.{group.name}",
+                publishers=_with_members(channel.publishers, group, row.publishers),
+                readers=_with_members(channel.readers, group, row.readers),
+            )
+
+
+def _with_members(parties: Parties, group: Group, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Return who publishes or reads, where it is not the group itself."""
+    return group.members if parties == (Party.SELF,) else others
 
 
 def _subject(

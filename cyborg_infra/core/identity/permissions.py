@@ -92,13 +92,7 @@ _RESERVED = ("*", ">", "$", INBOX_PREFIX.rstrip("_"))
 
 
 def _subjects_of(org: Org, channel: Channel) -> Iterator[str]:
-    match channel.scope:
-        case Scope.ROLE:
-            yield from (org.subject(channel.subject_of(role.name)) for role in org.roles)
-        case Scope.EVENT:
-            yield from (org.subject(channel.subject_of(event.name)) for event in org.events)
-        case Scope.ORG:
-            yield org.subject(channel.subject)
+    yield from (org.subject(channel.subject_of(member)) for member in org.each_of(channel))
 
 
 def _inbox(prefix: str) -> Grant:
@@ -169,6 +163,8 @@ class _Roles:
         """Yield where the role publishes on a channel."""
         for party in channel.publishers:
             match party:
+                case Party.SELF if channel.scope is Scope.GROUP:
+                    yield from self._of_groups(channel, role)
                 case Party.SELF:
                     yield from self._subjects(channel, [role], "its own")
                 case Party.CHART if self._org.has_chart:
@@ -187,6 +183,8 @@ class _Roles:
             return
         for party in channel.readers:
             match party:
+                case Party.SELF if channel.scope is Scope.GROUP:
+                    yield from self._of_groups(channel, role)
                 case Party.SELF:
                     own = channel.subject_of(role.name)
                     yield Grant(self._org.subject(own), f"channel {channel.name}: its own")
@@ -196,6 +194,13 @@ class _Roles:
                     pass
                 case _ if role.name in self._org.members([party]):
                     yield from self._all(channel, f"readers: {party}")
+
+    def _of_groups(self, channel: Channel, role: Role) -> Iterator[Grant]:
+        """Yield a channel's subjects of the groups that the role is in."""
+        for group in self._org.groups:
+            if role.name in group.members:
+                subject = self._org.subject(channel.subject_of(group.name))
+                yield Grant(subject, f"channel {channel.name} of {group.name}: a member of it")
 
     def _subjects(self, channel: Channel, of: Iterable[Role], why: str) -> Iterator[Grant]:
         """Yield a channel's subjects of some roles; what a stream stores is stored under a role's former name as well."""

@@ -19,7 +19,7 @@ from cyborg_infra.model.buckets import (
     task_state_bucket,
 )
 from cyborg_infra.model.channels import (
-    ROLE,
+    MEMBER,
     UPPER_ROLE,
     Channel,
     ConsumerKind,
@@ -35,6 +35,7 @@ from cyborg_infra.model.organisation import (
     Bucket,
     Event,
     FieldValues,
+    Group,
     Org,
     Overrides,
     Role,
@@ -90,6 +91,7 @@ def describe_org(live: LiveState, org: Org) -> Org:
     names = _roles(found, org)
     former = {role: name for name, role in _former_names(found, names).items()}
     org = replace(org, roles=tuple(Role(name, renamed_from=former.get(name, "")) for name in names))
+    org = replace(org, groups=tuple(_groups(found, org)))
     org = replace(org, events=tuple(_events(found, org)), buckets=tuple(_buckets(found, org)))
     level = live.server_info.level if live.server_info else NEWEST_LEVEL
     settings: dict[SettingScope, dict[str, Any]] = {}
@@ -222,12 +224,35 @@ def reading_role(consumer: Resource, channel: Channel, org: Org) -> str | None:
 
 def role_of_subject(subject: str, channel: Channel, org: Org) -> str | None:
     """Return the role whose subject of the channel this is."""
+    return _member_of_subject(subject, channel, org) if channel.scope is ChannelScope.ROLE else None
+
+
+def _member_of_subject(subject: str, channel: Channel, org: Org) -> str | None:
+    """Return the role or group whose subject of the channel this is."""
+    member = MEMBER.get(channel.scope, "")
     wanted, tokens = org.subject(channel.subject).split("."), subject.split(".")
-    if channel.scope is not ChannelScope.ROLE or len(wanted) != len(tokens):
+    if len(wanted) != len(tokens) or member not in wanted:
         return None
-    own = [token for place, token in zip(wanted, tokens, strict=True) if place == ROLE]
-    rest = all(place in (ROLE, token) for place, token in zip(wanted, tokens, strict=True))
-    return own[0] if rest and _is_role(own[0]) else None
+    own = tokens[wanted.index(member)]
+    rest = all(place in (member, token) for place, token in zip(wanted, tokens, strict=True))
+    return own if rest and _is_role(own) else None
+
+
+def _groups(live_state: LiveState, org: Org) -> Iterator[Group]:
+    """Yield the groups that streams have a subject of, and those that are known already; who reads one is a member."""
+    found: dict[str, dict[str, None]] = {}
+    for channel in org.channels:
+        if channel.scope is not ChannelScope.GROUP or channel.stream is None:
+            continue
+        name = naming.template_name(org, channel.stream)
+        for consumer in live_state.consumers(name):
+            for subject in consumer.filters:
+                group, role = _member_of_subject(subject, channel, org), reading_role(consumer, channel, org)
+                if group and role:
+                    found.setdefault(group, {})[role] = None
+    known = {group.name: group for group in org.groups}
+    yield from (replaced for replaced in known.values() if replaced.name not in found)
+    yield from (Group(name, tuple(members)) for name, members in sorted(found.items()))
 
 
 def _former_names(live_state: LiveState, names: Collection[str]) -> Mapping[str, str]:

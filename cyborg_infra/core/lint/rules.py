@@ -328,13 +328,18 @@ def _is_dead_letters(kind: StreamKind | ConsumerKind, _channel: Channel | None) 
 
 
 def _is_read(kind: StreamKind | ConsumerKind, channel: Channel | None) -> bool:
-    """Return whether it stores what consumers of roles are for."""
-    return channel is not None and not channel.is_of_no_role and isinstance(kind, StreamKind)
+    """Return whether it stores what consumers of roles are for; not where the manifest says that others read it."""
+    return (
+        channel is not None
+        and bool(channel.readers)
+        and not channel.is_of_no_role
+        and isinstance(kind, StreamKind)
+    )
 
 
 def _is_single(kind: StreamKind | ConsumerKind, channel: Channel | None) -> bool:
     """Return whether what it stores is of one role, or happened once: a second copy of it is a second one."""
-    return _is_stream(kind, channel) and channel is not None and channel.scope is not Scope.ORG
+    return _is_stream(kind, channel) and channel is not None and channel.scope in (Scope.ROLE, Scope.EVENT)
 
 
 def _is_kept(kind: StreamKind | ConsumerKind, channel: Channel | None) -> bool:

@@ -55,7 +55,7 @@ def org_of_dead_letters(owner: str, desired: DesiredState) -> Org:
     prefix = letters.ref.stream.removesuffix(usual) if letters and letters.ref.stream.endswith(usual) else ""
     if not all(found.ref.stream.startswith(prefix) for alike in streams.values() for found in alike):
         prefix = ""
-    rows = {row.stream.kind: row for row in channels.BUILT_IN if row.stream}
+    rows = {row.stream.kind: row for row in channels.KNOWN if row.stream}
     found_rows = []
     for kind, alike in streams.items():
         row = rows.get(StreamKind(kind)) or own_channel(kind, Scope.ROLE, durable=True)
@@ -242,7 +242,7 @@ def _stream_templates(channel: Channel) -> Iterator[str]:
 
 
 _BUILT_IN_STREAMS: Mapping[str, str] = {
-    channel.name: channel.stream.name for channel in channels.BUILT_IN if channel.stream
+    channel.name: channel.stream.name for channel in channels.KNOWN if channel.stream
 }
 
 
@@ -457,7 +457,7 @@ def _user_headers(message: StoredMessage) -> Headers:
 
 def _role(org: Org, stream: str, consumer: str) -> str:
     """Return the role whose consumer it is, by what they are called; empty for one that is nobody's."""
-    rows, bare = (*org.channels, *channels.BUILT_IN), _unprefixed(stream, org)
+    rows, bare = (*org.channels, *channels.KNOWN), _unprefixed(stream, org)
     readers = {row.reader.name for row in rows if row.reader and not row.is_of_no_role}
     streams = {row.stream.name for row in rows if row.stream and row.stream.is_for_each_role}
     for role in org.roles:

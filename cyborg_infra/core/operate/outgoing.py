@@ -32,6 +32,7 @@ CHANNELS: Mapping[Destination, str] = {
     Destination.TASK: channels.TASKS,
     Destination.INBOX: channels.INBOX,
     Destination.BROADCAST: channels.BROADCASTS,
+    Destination.GROUP_BROADCAST: channels.GROUP_BROADCASTS,
 }
 """The channel that a message goes by, which is also the queue of the role; broadcasts are everyone's."""
 
@@ -45,7 +46,7 @@ _DIGEST = "sha256:"
 def prepare_messages(
     org: Org, channel: Destination, role: str, messages: Sequence[OrgMessage]
 ) -> list[OutgoingMessage]:
-    """Return what is published for `messages`; `role` is empty for broadcasts.
+    """Return what is published for `messages`; `role` is the group for a group's broadcasts, and empty for broadcasts to all.
 
     Raises MessageInvalid for a task that is assigned to another role, and for what does not belong in an inbox.
     """
@@ -73,7 +74,10 @@ def _row(org: Org, channel: Destination) -> Channel:
     found = org.channel(CHANNELS[channel])
     if found is None:
         said = f"{org.name} has no {CHANNELS[channel]}"
-        raise UsageInvalid(Problem("no-channel", said, None, "its manifest leaves them out, under channels"))
+        hint = "its manifest leaves them out, under channels"
+        if channel is Destination.GROUP_BROADCAST:
+            hint = f"say {CHANNELS[channel]}: true under channels"
+        raise UsageInvalid(Problem("no-channel", said, None, hint))
     return found
 
 

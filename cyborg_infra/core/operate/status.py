@@ -12,7 +12,14 @@ from cyborg_infra.core.desired.settings import admitted, enforces_admission
 from cyborg_infra.core.lint.lint import is_ignored
 from cyborg_infra.core.lint.rules import UNMATCHED_SUBJECT
 from cyborg_infra.core.operate import dead_letters, fill_level
-from cyborg_infra.model.channels import DEAD_LETTERS, TASKS, ConsumerKind, queues
+from cyborg_infra.model.channels import (
+    DEAD_LETTERS,
+    GROUP_BROADCASTS,
+    TASKS,
+    ConsumerKind,
+    StreamKind,
+    queues,
+)
 from cyborg_infra.model.metadata_keys import BECOMES_KEY, KIND_KEY
 from cyborg_infra.model.organisation import LAG, LETTERS, LETTERS_WITHIN, Alerts, Org
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref
@@ -35,14 +42,14 @@ from cyborg_infra.model.status import (
     BroadcastStatus,
     Condition,
     DeadLetterSummary,
-    MessageTime,
     OrgStatus,
     QueueStatus,
     RoleStatus,
     StatusReadings,
+    StoredBroadcast,
     StreamStatus,
 )
-from cyborg_infra.model.subjects import SubjectIndex
+from cyborg_infra.model.subjects import SubjectIndex, covers
 from cyborg_infra.model.units import SECOND, age, format_age
 from cyborg_infra.model.wording import Command, Option, worded
 
@@ -272,29 +279,39 @@ def _letters(org: Org, readings: StatusReadings) -> GivenUp:
 def _broadcasts(
     org: Org, organisation: DesiredState, readings: StatusReadings, letters: GivenUp
 ) -> tuple[BroadcastStatus, ...]:
-    readers = [
-        found
-        for found in organisation.consumers()
-        if found.metadata.get(KIND_KEY) == ConsumerKind.BROADCAST_READER
-    ]
     order = {role.name: position for position, role in enumerate(org.roles)}
-    readers.sort(key=lambda reader: order[reader.role or ""])
+    readers = {
+        stream: sorted(
+            (reader for reader in organisation.consumers(stream.stream) if reader.role in order),
+            key=lambda reader: order[reader.role or ""],
+        )
+        for stream in {message.stream for message in readings.broadcasts}
+    }
+    channel = org.channel(GROUP_BROADCASTS)
+    groups = {org.subject(channel.subject_of(each.name)): each.name for each in org.groups} if channel else {}
     found = []
     for message in reversed(readings.broadcasts):
         answers = {
             reader.role or "": answer
-            for reader in readers
-            if (answer := _receipt(reader.ref, message, letters.get(reader.ref, ()), readings)) is not None
+            for reader in readers[message.stream]
+            if _is_meant_for(reader, message)
+            and (answer := _receipt(reader, message, letters.get(reader.ref, ()), readings)) is not None
         }
-        found.append(BroadcastStatus(message.seq, age(message.at, readings.now) or 0, answers))
+        passed = age(message.at, readings.now) or 0
+        to = groups.get(message.subject, "")
+        found.append(BroadcastStatus(message.seq, passed, answers, message.stream, to))
     return tuple(found)
 
 
+def _is_meant_for(reader: Resource, message: StoredBroadcast) -> bool:
+    return not reader.filters or any(covers(wanted, message.subject) for wanted in reader.filters)
+
+
 def _receipt(
-    reader: Ref, message: MessageTime, given_up: Collection[int], readings: StatusReadings
+    reader: Resource, message: StoredBroadcast, given_up: Collection[int], readings: StatusReadings
 ) -> BroadcastReceipt | None:
     """Return what the reader has made of the broadcast; None where it was never meant for it: it starts later."""
-    live = readings.live.resources.get(reader)
+    live = readings.live.resources.get(reader.ref)
     if live is None or not isinstance(counts := live.counts, ConsumerCounts):
         return BroadcastReceipt.UNKNOWN
     if live.get("deliver_policy") != "all" and (age(live.created, message.at) or 0) == 0:
@@ -307,8 +324,20 @@ def _receipt(
         # A redelivery count that stays is of a message that was given up.
         told = not counts.num_redelivered or message.at >= readings.letters_since
         return BroadcastReceipt.ACKNOWLEDGED if told else BroadcastReceipt.UNKNOWN
-    between = counts.delivered_stream_seq - counts.ack_floor_stream_seq  # at most so many: there may be gaps
-    return BroadcastReceipt.OPEN if counts.num_ack_pending >= between else BroadcastReceipt.UNKNOWN
+    at_most = _most_between(reader, counts, readings)
+    return BroadcastReceipt.OPEN if counts.num_ack_pending >= at_most else BroadcastReceipt.UNKNOWN
+
+
+def _most_between(reader: Resource, counts: ConsumerCounts, readings: StatusReadings) -> int:
+    """Return how many broadcasts for the reader there are at most between its acknowledgement floor and its last delivery.
+
+    Those that were read, if they go back so far; else there may be gaps, as for a group that it is not in.
+    """
+    floor, last = counts.ack_floor_stream_seq, counts.delivered_stream_seq
+    known = [each for each in readings.broadcasts if each.stream.stream == reader.ref.stream]
+    if min(each.seq for each in known) > floor + 1:
+        return last - floor
+    return sum(floor < each.seq <= last and _is_meant_for(reader, each) for each in known)
 
 
 def _broadcast_alarms(
@@ -326,11 +355,15 @@ def _broadcast_alarms(
         if wanting:
             yield Alarm(
                 Condition.BROADCAST_ACK,
-                f"broadcast {found.seq}, {format_age(found.age)} old, is not acknowledged by {_first_names(wanting)}",
+                f"broadcast {found}, {format_age(found.age)} old, is not acknowledged by {_first_names(wanting)}",
             )
     for reader in organisation.consumers():
         role = reader.role or ""
-        unknown = [found for found in broadcasts if found.answers.get(role) is BroadcastReceipt.UNKNOWN]
+        unknown = [
+            found
+            for found in broadcasts
+            if found.answers.get(role) is BroadcastReceipt.UNKNOWN and found.stream == Ref(reader.ref.stream)
+        ]
         live = readings.live.resources.get(reader.ref)
         if (
             unknown
@@ -447,8 +480,10 @@ def _unmatched(org: Org, organisation: DesiredState, readings: StatusReadings) -
     for stream in organisation.streams():
         readers = readings.live.consumers(stream.ref.stream)
         stored = readings.subjects.get(stream.ref, {})
+        channel = org.channel_of(StreamKind(kind_label(stream)))
         if (
             not stored
+            or (channel is not None and not channel.readers)  # others read it
             or is_ignored(org, UNMATCHED_SUBJECT, stream.role)
             or any(each.unfinished for each in readers)
         ):

@@ -21,7 +21,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.problems import CyborgError, SnapshotIncomplete
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import ConsumerCounts, DesiredState, LiveResource, LiveState, StreamCounts
-from cyborg_infra.model.status import MessageTime, StatusReadings
+from cyborg_infra.model.status import MessageTime, StatusReadings, StoredBroadcast
 from cyborg_infra.model.subjects import SubjectIndex, covers
 
 MAX_BROADCASTS = 10  # broadcasts that are looked at
@@ -38,11 +38,10 @@ async def read_status(
     owner: str,
     desired: DesiredState,
     *,
-    broadcasts: Ref | None,
-    broadcast: str,
+    broadcasts: Mapping[Ref, Sequence[str]],
     dead_letters: Ref | None,
 ) -> StatusReadings:
-    """Return what there is of `desired` now, and where its queues, the `broadcast` subject and the dead letters stand; None for those that there are none of.
+    """Return what there is of `desired` now, and where its queues, the subjects of `broadcasts` in their streams and the dead letters stand; None if there are none of those.
 
     Costs what a plan costs, and one read for each queue in which something waits; never writes. Where messages may
     not be read, the rest is there, with a note. Raises ServerFault where the account itself cannot be read.
@@ -54,7 +53,7 @@ async def read_status(
     try:
         oldest, newest, (letters, since, untold) = await asyncio.gather(
             _oldest_pending(reading, desired, live),
-            _newest_broadcasts(reading, live, broadcasts, broadcast),
+            _newest_broadcasts(reading, live, broadcasts),
             _newest_dead_letters(reading, live, dead_letters),
         )
     except PermissionDenied:
@@ -199,11 +198,19 @@ def _next(reader: LiveResource) -> int:
 
 
 async def _newest_broadcasts(
-    reading: _MessageReader, live: LiveState, stream: Ref | None, subject: str
-) -> tuple[MessageTime, ...]:
-    """Return the newest broadcasts, oldest first."""
-    rows = await reading.newest(live.resources.get(stream) if stream else None, MAX_BROADCASTS)
-    return tuple(MessageTime(row["seq"], row["time"]) for row in rows if covers(subject, row["subject"]))
+    reading: _MessageReader, live: LiveState, broadcasts: Mapping[Ref, Sequence[str]]
+) -> tuple[StoredBroadcast, ...]:
+    """Return the newest broadcasts of each stream, oldest first."""
+    read = await asyncio.gather(
+        *(reading.newest(live.resources.get(stream), MAX_BROADCASTS) for stream in broadcasts)
+    )
+    found = [
+        StoredBroadcast(row["seq"], row["time"], stream, row["subject"])
+        for (stream, subjects), rows in zip(broadcasts.items(), read, strict=True)
+        for row in rows
+        if any(covers(subject, row["subject"]) for subject in subjects)
+    ]
+    return tuple(sorted(found, key=lambda each: each.at) if len(broadcasts) > 1 else found)
 
 
 async def _newest_dead_letters(

@@ -18,7 +18,7 @@ from cyborg_infra.live.verify.sandbox import (
     describe_message,
     utc_now,
 )
-from cyborg_infra.model.channels import Channel, ConsumerKind, Party, Scope
+from cyborg_infra.model.channels import Channel, ConsumerKind, Scope
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.ref import Ref
@@ -163,7 +163,11 @@ async def _are_read(sandbox: Sandbox, events: list[Subject]) -> None:
 
 async def check_channels(sandbox: Sandbox) -> None:
     """Check that what is published on a channel of one's own reaches each of its readers, once, and nobody else."""
-    own = [channel for channel in sandbox.org.channels if channel.is_own]
+    own = [
+        channel
+        for channel in sandbox.org.channels
+        if sandbox.org.each_of(channel) and (channel.is_own or channel.scope is Scope.GROUP)
+    ]
     if not own:
         raise NotConfigured("the manifest has no channel of its own")
     await _together(
@@ -172,14 +176,9 @@ async def check_channels(sandbox: Sandbox) -> None:
     )
 
 
-def _members(sandbox: Sandbox, channel: Channel) -> list[str]:
-    """Return what the channel has a subject for each of."""
-    return sandbox.roles() if channel.scope is Scope.ROLE else [""]
-
-
 async def _are_heard(sandbox: Sandbox, channel: Channel) -> None:
     """Check that a message reaches whoever listens at that moment."""
-    for member in _members(sandbox, channel):
+    for member in sandbox.org.each_of(channel):
         subject = sandbox.subject(member, channel.name)
         heard_by = await sandbox.agent.subscribe(sandbox.org.subject(channel.subject_of(member)))
         await sandbox.agent.publish_core(subject, {"timestamp": utc_now()})
@@ -189,22 +188,9 @@ async def _are_heard(sandbox: Sandbox, channel: Channel) -> None:
 
 async def _are_handed_out(sandbox: Sandbox, channel: Channel) -> None:
     """Check that a message is stored, and handed out to those that it is for."""
-    readers = [
-        found
-        for found in sandbox.state.consumers()
-        if channel.reader and found.metadata.get(KIND_KEY) == channel.reader.kind
-    ]
-    for stream in {reader.ref.stream for reader in readers}:
-        await sandbox.purge(stream)
-    sent: dict[str, str] = {}
-    for member in _members(sandbox, channel):
-        sent[member] = sandbox.new_id(f"{channel.name}-{member}" if member else channel.name)
-        body = {"type": "verification", "timestamp": utc_now()}
-        await sandbox.agent.publish(sandbox.subject(member, channel.name), body, sent[member])
-    to_self = channel.readers == (Party.SELF,)
+    handed = await sandbox.publish_to_readers(channel)
     await _together(
-        _is_handed(sandbox, reader, {sent[reader.role or ""]} if to_self else {*sent.values()})
-        for reader in readers
+        _is_handed(sandbox, sandbox.state.resources[ref], wanted) for ref, wanted in handed.items()
     )
 
 

@@ -12,7 +12,7 @@ from nats.js.errors import APIError
 from cyborg_infra.live import timing
 from cyborg_infra.live.verify.agent import PullRefused, message_id_of
 from cyborg_infra.live.verify.sandbox import CheckFailed, Sandbox
-from cyborg_infra.model.channels import TASKS, ConsumerKind
+from cyborg_infra.model.channels import TASKS, ConsumerKind, Scope
 from cyborg_infra.model.ref import Ref
 
 TASKS_PER_ROLE = 6  # of each role: one is done, one is being worked on, the others wait
@@ -27,7 +27,10 @@ class StateBeforeRestart:
 
 
 async def start_work(sandbox: Sandbox) -> StateBeforeRestart:
-    """Return every role is in the middle of its work, and has a message and a broadcast to read."""
+    """Return what every role has to read when it is in the middle of its work: tasks, a message, a broadcast, and one on each channel of the manifest's own.
+
+    What the manifest keeps in memory is not expected back.
+    """
     before = StateBeforeRestart({}, set())
     if sandbox.org.channel(TASKS):
         await asyncio.gather(*(_prepare_tasks(sandbox, role, before) for role in sandbox.roles()))
@@ -45,7 +48,22 @@ async def start_work(sandbox: Sandbox) -> StateBeforeRestart:
     if broadcasts:
         await sandbox.publish_broadcast(told := sandbox.new_id("broadcast"))
         before.unfinished.update({ref: {told} for ref in broadcasts.values()})
+    for channel in sandbox.org.channels:
+        if (channel.is_own or channel.scope is Scope.GROUP) and channel.stream:
+            handed = await sandbox.publish_to_readers(channel)
+            before.unfinished.update(
+                {ref: ids for ref, ids in handed.items() if _is_expected_back(sandbox, ref)}
+            )
     return before
+
+
+def _is_expected_back(sandbox: Sandbox, reader: Ref) -> bool:
+    """Return whether what waits for a consumer outlives a restart, and can be pulled then."""
+    stored = sandbox.setting(Ref(reader.stream), "storage") != "memory"
+    pulled = sandbox.setting(reader, "ack_policy") != "none" and not sandbox.setting(
+        reader, "deliver_subject"
+    )
+    return stored and pulled
 
 
 async def _prepare_tasks(sandbox: Sandbox, role: str, before: StateBeforeRestart) -> None:

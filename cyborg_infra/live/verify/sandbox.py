@@ -17,7 +17,7 @@ from cyborg_infra.live import timing
 from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.verify.agent import Agent, message_id_of
-from cyborg_infra.model.channels import Channel, ConsumerKind
+from cyborg_infra.model.channels import Channel, ConsumerKind, Party
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.organisation import Org
@@ -126,6 +126,30 @@ class Sandbox:
         }
         await self.agent.publish(self.subject(role, "tasks"), task | more, task_id)
         return task_id
+
+    async def publish_to_readers(self, channel: Channel) -> dict[Ref, set[str]]:
+        """Publish one message under each of the channel's subjects, and return what each of its consumers is to be handed. Raises nats-py's errors."""
+        readers = [
+            found
+            for found in self.state.consumers()
+            if channel.reader and found.metadata.get(KIND_KEY) == channel.reader.kind
+        ]
+        for stream in {reader.ref.stream for reader in readers}:
+            await self.purge(stream)
+        sent: dict[str, str] = {}
+        for member in self.org.each_of(channel):
+            sent[member] = self.new_id(f"{channel.name}-{member}" if member else channel.name)
+            body = {"type": "verification", "timestamp": utc_now()}
+            await self.agent.publish(self.subject(member, channel.name), body, sent[member])
+        to_self = channel.readers == (Party.SELF,)
+        return {
+            reader.ref: {
+                message
+                for member, message in sent.items()
+                if not to_self or reader.role in self.org.members([member])
+            }
+            for reader in readers
+        }
 
     async def publish_broadcast(self, message_id: str) -> None:
         """Publish a broadcast with this id. Raises nats-py's errors."""

@@ -101,7 +101,7 @@ def _count(number: int | None) -> str:
 def _broadcasts(status: OrgStatus) -> Iterator[Block]:
     if not status.broadcasts:
         return
-    rows = tuple((str(found.seq), format_age(found.age), *_answers(found)) for found in status.broadcasts)
+    rows = tuple((str(found), format_age(found.age), *_answers(found)) for found in status.broadcasts)
     yield Table(("BROADCAST", "AGE", "ACKNOWLEDGED", "NOT BY"), rows)
     yield line()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,48 @@ def test_verify_tries_channels_of_ones_own(scenario: Scenario, cli: Cli, prefix:
         (check, "passed") for check in checks
     }
     assert scenario.refs() == []
+
+
+GROUPS = """\
+org: acme
+roles: [ceo, cto, cso]
+groups: {engineering: [cto], heads: [ceo, cto]}
+channels: {group_broadcasts: true}
+"""
+
+
+def test_a_broadcast_to_a_group_is_for_its_members_alone(cli: Cli, project: Path, scenario: Scenario) -> None:
+    (project / "org.yaml").write_text(GROUPS, encoding="utf-8")
+    scenario.converge(GROUPS)
+    assert scenario.config("ORG_GROUP_BROADCASTS")["subjects"] == [
+        "acme.org.broadcasts.engineering",
+        "acme.org.broadcasts.heads",
+    ]
+    readers = [ref for ref in scenario.refs() if ref.startswith("ORG_GROUP_BROADCASTS/")]
+    assert readers == [f"ORG_GROUP_BROADCASTS/{role}-group-broadcast-reader" for role in ("ceo", "cto")]
+    policy = {"type": "policy_update", "policy": "p", "effective_immediately": True, "issued_by": "ceo"}
+    (project / "policy.json").write_text(json.dumps(policy), encoding="utf-8")
+    server = ("--server", scenario.url, "--no-context")
+    for words in (("--group", "engineering"), ("--group", "heads"), ()):
+        assert cli("send", "broadcast", "-f", "policy.json", *words, *server).code == 0
+    refused = cli("send", "broadcast", "-f", "policy.json", "--group", "heds", *server)
+    assert (refused.code, refused.out) == (1, "")
+    assert "groups: engineering, heads" in " ".join(refused.err.split())
+    assert fetch(scenario.api, readers[0]).subject == "acme.org.broadcasts.heads"
+    for _ in range(2):
+        message = fetch(scenario.api, readers[1])
+        scenario.api.ask(message.reply, b"+ACK")
+    status = in_json(cli, scenario, "status")
+    assert_fits("status", status)
+    told = {found["group"]: (found["acknowledged"], found["open"]) for found in status["broadcasts"]}
+    assert told == {
+        "engineering": (["cto"], []),
+        "heads": (["cto"], ["ceo"]),
+        None: ([], ["ceo", "cto", "cso"]),
+    }
+    late = cli("status", "--broadcast-ack", "0s", *server).out
+    assert "broadcast 2 to heads" in late
+    without = GROUPS.replace("heads: [ceo, cto]", "heads: [cto]")
+    scenario.converge(without, prune=True)
+    assert not scenario.plan(scenario.request(without))
+    assert readers[0] not in scenario.refs()

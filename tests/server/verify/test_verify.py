@@ -182,7 +182,8 @@ def test_a_restart_in_the_middle_of_the_work_loses_nothing(cli: Cli, project: Pa
     (project / "org.yaml").write_text(
         TINY
         + "streams: {tasks: {admission: {max_pending: 5}}}\nkey_value: {drafts: {}}\n"
-        + "channels: {control: {of: role, durable: true}, seen: {of: org, readers: [dev]}}\n",
+        + "groups: {team: [dev]}\n"
+        + "channels: {control: {of: role, durable: true}, seen: {of: org, readers: [dev]}, group_broadcasts: true}\n",
         encoding="utf-8",
     )
     ended = cli("verify", "--embedded", "--format", "json")

@@ -33,6 +33,7 @@ from cyborg_infra.model.status import (
     MessageTime,
     OrgStatus,
     StatusReadings,
+    StoredBroadcast,
 )
 from cyborg_infra.operations.status import require_role
 from cyborg_infra.render import json_format, prometheus
@@ -113,6 +114,13 @@ def queue(counts: ConsumerCounts, activity: Activity, **others: Any) -> tuple[Co
 
 IDLE, WORKING, LAG, STUCK = Condition.IDLE, Condition.WORKING, Condition.LAG, Condition.STUCK
 NO_WORKER, EXPIRED, PAUSED = Condition.NO_WORKER, Condition.EXPIRED, Condition.PAUSED
+
+
+def broadcast(seq: int, at: str) -> StoredBroadcast:
+    """Return one to all roles."""
+    return StoredBroadcast(seq, at, Ref("ORG_BROADCASTS"), "acme.org.broadcasts")
+
+
 OLD = {"oldest": {WORKER: MessageTime(1, LONG_AGO)}}
 NEW = {"oldest": {WORKER: MessageTime(1, RECENTLY)}}
 
@@ -269,7 +277,7 @@ def test_what_a_workqueue_gave_up_is_an_alarm() -> None:
 def answers(counts: ConsumerCounts, *seqs: int, at: str = LONG_AGO, **others: Any) -> list[BroadcastReceipt]:
     _, found = seen(
         counts={Ref("ORG_BROADCASTS", "cto-broadcast-reader"): counts},
-        broadcasts=tuple(MessageTime(seq, at) for seq in seqs),
+        broadcasts=tuple(broadcast(seq, at) for seq in seqs),
         **others,
     )
     return [each.answers["cto"] for each in reversed(found.broadcasts)]
@@ -321,7 +329,7 @@ def test_a_broadcast_is_late_for_the_roles_that_have_not_acknowledged_it_in_time
         )
         for role, seq in (("cto", 2), ("cso", 1), ("ceo", 0))
     }
-    _, found = seen(counts=everyone, broadcasts=(MessageTime(1, LONG_AGO), MessageTime(2, NOW)))
+    _, found = seen(counts=everyone, broadcasts=(broadcast(1, LONG_AGO), broadcast(2, NOW)))
     assert [spoken(str(alarm)) for alarm in found.alarms] == [
         "broadcast-ack: broadcast 1, 1d old, is not acknowledged by ceo"
     ]
@@ -334,14 +342,14 @@ def test_some_of_several_broadcasts_are_late_though_nobody_knows_which() -> None
     others: Counts = {Ref("ORG_BROADCASTS", f"{role}-broadcast-reader"): done for role in ("cso", "ceo")}
     for second, expected in ((LONG_AGO, 1), (NOW, 0)):
         _, found = seen(
-            counts={reader: counts, **others}, broadcasts=(MessageTime(1, LONG_AGO), MessageTime(2, second))
+            counts={reader: counts, **others}, broadcasts=(broadcast(1, LONG_AGO), broadcast(2, second))
         )
         assert len(found.alarms) == expected
 
 
 def test_a_broadcast_before_a_reader_that_starts_with_new_ones_is_not_for_it() -> None:
     manifest = MANIFEST + "consumers: {broadcast_reader: {deliver_policy: new}}\n"
-    _, found = seen(manifest, broadcasts=(MessageTime(1, "2025-12-31T00:00:00Z"),))
+    _, found = seen(manifest, broadcasts=(broadcast(1, "2025-12-31T00:00:00Z"),))
     assert [dict(each.answers) for each in found.broadcasts] == [{}]
 
 
@@ -366,7 +374,7 @@ def busy() -> OrgStatus:
         counts=counts,
         activity=activity,
         oldest={WORKER: MessageTime(1, LONG_AGO)},
-        broadcasts=(MessageTime(1, LONG_AGO), MessageTime(2, RECENTLY)),
+        broadcasts=(broadcast(1, LONG_AGO), broadcast(2, RECENTLY)),
         letters=(ADVISED,),
         notes=("a note",),
     )
@@ -484,7 +492,7 @@ def test_each_role_and_queue_is_held_to_its_own_thresholds() -> None:
     }
     manifest = MANIFEST.replace("cso,", "{name: cso, alerts: {broadcast_ack: 2d, dead_letters: {count: 2}}},")
     _, found = seen(
-        manifest, {**everyone}, broadcasts=(MessageTime(1, LONG_AGO),), letters=(letter(1, "cso"), letter(1))
+        manifest, {**everyone}, broadcasts=(broadcast(1, LONG_AGO),), letters=(letter(1, "cso"), letter(1))
     )
     assert [spoken(str(alarm)) for alarm in found.alarms] == [
         "broadcast-ack: broadcast 1, 1d old, is not acknowledged by cto, ceo",
