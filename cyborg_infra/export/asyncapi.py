@@ -65,7 +65,6 @@ def _server(url: str) -> dict[str, str]:
 
 
 def _channels(given: ExportInput) -> Iterator[tuple[str, Any]]:
-    roles = [role.name for role in given.org.roles]
     for channel in given.org.channels:
         if channel.scope is Scope.EVENT:
             for event in given.org.events:
@@ -74,7 +73,12 @@ def _channels(given: ExportInput) -> Iterator[tuple[str, Any]]:
                 yield _event_key(event.name), _channel(channel, address, event.description, stream, ())
         else:
             address = given.org.subject(channel.subject)
-            yield channel.name, _channel(channel, address, channel.meaning, _stream_of(given, channel), roles)
+            yield (
+                channel.name,
+                _channel(
+                    channel, address, channel.meaning, _stream_of(given, channel), given.org.each_of(channel)
+                ),
+            )
     if given.org.channel(channels.REQUESTS):
         reply = {"$ref": f"#/components/messages/{MessageKind.REPLY.value}"}
         yield (
@@ -88,13 +92,14 @@ def _channels(given: ExportInput) -> Iterator[tuple[str, Any]]:
 
 
 def _channel(
-    channel: Channel, subject: str, meaning: str, stream: Resource | None, roles: Sequence[str]
+    channel: Channel, subject: str, meaning: str, stream: Resource | None, members: Sequence[str]
 ) -> dict[str, Any]:
     message = _message_of(channel)
     found: dict[str, Any] = {"address": subject}
     parameters: dict[str, Any] = {}
-    if channels.ROLE in subject:
-        parameters["role"] = {"description": "The role whose channel it is.", "enum": list(roles)}
+    if (member := channels.MEMBER.get(channel.scope)) and member in subject:
+        of = str(channel.scope)
+        parameters[of] = {"description": f"The {of} whose channel it is.", "enum": list(members)}
     address = []
     for number, token in enumerate(subject.split("."), 1):
         if token in ("*", ">"):
