@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from cyborg_infra.model.server_versions import LEVELS
 from cyborg_infra.model.status import ALARMS, STATES, Condition
 from cyborg_infra.model.task_lifecycle import INITIAL_STATUS, STATUS_CHANGES, TaskStatus, next_statuses
 from cyborg_infra.model.wording import Option, worded
+from cyborg_infra.render import diagram
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.server_config import permissions
 
@@ -565,7 +567,38 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
+_BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+_HERE_DOCUMENT = re.compile(r"cat > \S+ <<'END'\n(.*?)\nEND\n", re.DOTALL)
+
+
+_OF_A_MANIFEST = "\n  %% Organisation "  # tells a picture that `show` draws from one that somebody drew
+
+
+def with_pictures(path: Path) -> str:
+    """Return a document in which every picture of an organisation is of the manifest above it."""
+    above = ""
+
+    def drawn(block: re.Match[str]) -> str:
+        nonlocal above
+        language, text = block.groups()
+        if language == "mermaid" and _OF_A_MANIFEST in text:
+            return f"```mermaid\n{diagram.mermaid(diagram.draw(loads(above)))}```"
+        written = [text] if language == "yaml" else _HERE_DOCUMENT.findall(text)
+        above = next((each for each in reversed(written) if "roles:" in each), above)
+        return block[0]
+
+    return _BLOCK.sub(drawn, path.read_text(encoding="utf-8"))
+
+
+def _with_pictures() -> Mapping[str, Callable[[], str]]:
+    """Return the pages that have such a picture, and what each must contain."""
+    pages = sorted((ROOT / "docs/how-to").glob("*.md"))
+    drawn = [page for page in pages if _OF_A_MANIFEST in page.read_text(encoding="utf-8")]
+    return {str(page.relative_to(ROOT)): partial(with_pictures, page) for page in drawn}
+
+
 GENERATED: Mapping[str, Callable[[], str]] = {
+    **_with_pictures(),
     "schemas/org.schema.json": org_schema,
     "schemas/plan.schema.json": plan_schema,
     "schemas/status.schema.json": status_schema,
@@ -577,7 +610,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "docs/reference/status.md": status_reference,
     "docs/how-to/permissions.md": permissions_how_to,
 }
-"""Each generated file and what it must contain. A further reference is one function and one line here."""
+"""Each generated file and what it must contain; of pages with a picture, that the picture is true. A further reference is one function and one line here."""
 
 
 def main(arguments: list[str]) -> int:

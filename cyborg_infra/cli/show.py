@@ -53,4 +53,4 @@ def command(
         case ShowFormat.MERMAID | ShowFormat.DOT:
             from cyborg_infra.render import diagram
 
-            sys.stdout.write(diagram.DIALECTS[output](diagram.draw(org, subjects)))
+            sys.stdout.write(diagram.DIALECTS[output](diagram.draw(org)))

@@ -129,11 +129,16 @@ def buckets_are_named_for_clients(org: Org) -> Iterator[Problem]:
 def groups_are_of_roles(org: Org) -> Iterator[Problem]:
     """Check that a group has a name that no role has, and that its members are roles."""
     roles = _role_index(org)
+    former = {role.renamed_from: role.name for role in org.roles if role.renamed_from}
     for group in org.groups:
         yield from _name_problems("a group's name", group.name, group.mark)
         if group.name in roles:
             message = f"{group.name} is a role, and so cannot be a group"
             yield Problem("duplicate-name", message, group.mark, "rename the group")
+        elif now := former.get(group.name):
+            message = f"{group.name} is what {now} was called, and so cannot be a group yet"
+            hint = "what still names the role would mean the group: rename it, or take renamed_from out first"
+            yield Problem("duplicate-name", message, group.mark, hint)
         for position, member in enumerate(group.members):
             if member not in roles:
                 where = org.marks.get(("groups", group.name, position), group.mark)

@@ -19,6 +19,11 @@ class Subject(NamedTuple):
     publishers: tuple[str, ...]
     readers: tuple[str, ...]
     meaning: str
+    more_publishers: int = 0  # so many others, the next ones above, where only some were asked for
+
+
+MAX_PUBLISHERS = 100
+"""So many of those who publish to one subject are shown: in a deep chart everybody above does."""
 
 
 def inbox_prefix(stream_prefix: str, name: str) -> str:

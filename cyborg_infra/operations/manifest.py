@@ -12,7 +12,7 @@ from cyborg_infra.core.desired.naming import list_subjects
 from cyborg_infra.core.lint.lint import lint, notes
 from cyborg_infra.manifest import saved_plan, schema, yaml_source
 from cyborg_infra.manifest.load import load
-from cyborg_infra.model.naming import Subject
+from cyborg_infra.model.naming import MAX_PUBLISHERS, Subject
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
@@ -47,7 +47,7 @@ def expand_manifest(path: str, env: str | None = None) -> tuple[Org, DesiredStat
 def show(path: str, env: str | None = None) -> tuple[Org, Sequence[Subject], DesiredState]:
     """Return the same with its namespace between them."""
     org, state = expand_manifest(path, env)
-    return org, list_subjects(org, state), state
+    return org, list_subjects(org, state, MAX_PUBLISHERS), state
 
 
 def is_saved(path: str | os.PathLike[str]) -> bool:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from cyborg_infra.model.naming import Subject
+from cyborg_infra.model.channels import Channel, Party, Scope
 from cyborg_infra.model.organisation import Org, Role
 
 MAX_ALONE = 12
@@ -70,38 +70,42 @@ class Diagram(NamedTuple):
 
 
 EVERYBODY = "every role"
+MONITORING = "monitoring"
 
 
-def draw(org: Org, subjects: Sequence[Subject]) -> Diagram:
-    """Return the diagram of an organisation and its subjects."""
-    ways = list(_ways(org, subjects))
+def draw(org: Org) -> Diagram:
+    """Return the diagram of an organisation."""
+    ways = list(_ways(org))
     place = _places(org, ways)
     nodes = dict[str, Node]()
     edges = dict[Edge, None]()
     members: dict[str, list[str]] = {}
     for role in org.roles:
-        members.setdefault(place[role.name], []).append(role.name)
+        members.setdefault(place[_role_key(role.name)], []).append(role.name)
     for key, names in members.items():
         nodes[key] = Node(key, tuple(names), Shape.ROLE)
+    targets: dict[str, list[str]] = {}
     for role in org.roles:
-        here = place[role.name]
-        if role.reports_to in place:
-            edges[Edge(place[role.reports_to], here, EdgeKind.CHART)] = None
-        for other in org.members(role.assigns):
-            edges[Edge(here, place[other], EdgeKind.ASSIGNS)] = None
+        here = place[_role_key(role.name)]
+        if above := place.get(_role_key(role.reports_to)):
+            edges[Edge(above, here, EdgeKind.CHART)] = None
+        for name in role.assigns:
+            if name not in targets:
+                targets[name] = [*dict.fromkeys(place[_role_key(each)] for each in org.members([name]))]
+            edges.update((Edge(here, target, EdgeKind.ASSIGNS), None) for target in targets[name])
     for way in _alike(ways):
         nodes[way.key] = Node(way.key, way.names, Shape.STORED if way.stored else Shape.EPHEMERAL)
         for parties, into in ((way.publishers, True), (way.readers, False)):
             for party in parties:
-                key = place.get(party, f"party {party}")
-                nodes.setdefault(key, Node(key, (party,), Shape.PARTY))
+                key = place.get(party, party)
+                nodes.setdefault(key, Node(key, (party.removeprefix(_PARTY),), Shape.PARTY))
                 ends = (key, way.key) if into else (way.key, key)
                 edges[Edge(*ends, EdgeKind.MESSAGES)] = None
     return Diagram(f"Organisation {org.name}", tuple(nodes.values()), tuple(edges))
 
 
 class _Way(NamedTuple):
-    """A channel or an event: who publishes and who reads it, in words or roles."""
+    """A channel or an event, and the keys of who publishes and who reads it."""
 
     key: str
     names: tuple[str, ...]
@@ -110,59 +114,101 @@ class _Way(NamedTuple):
     readers: tuple[str, ...]
 
 
-def _ways(org: Org, subjects: Sequence[Subject]) -> Iterator[_Way]:
-    """Yield each channel once, whatever number of roles has it, and each event."""
-    roles = {role.name for role in org.roles}
-    channels: dict[tuple[str, str], list[Subject]] = {}
-    for subject in subjects:
-        channels.setdefault((subject.layer, subject.channel), []).append(subject)
-    for (layer, channel), rows in channels.items():
-        publishers, readers = (_common(rows, part, roles) for part in ("publishers", "readers"))
-        if publishers is not None:  # else it is what the chart says
-            yield _Way(f"{layer} {channel}", (channel,), rows[0].durable, publishers, readers or (EVERYBODY,))
+_PARTY = "party "
 
 
-def _common(rows: Sequence[Subject], part: str, roles: Collection[str]) -> tuple[str, ...] | None:
-    """Return who publishes or reads on all of these subjects, each role's own counting as every role; None if they differ."""
-    found = {tuple(_party(row, name, roles) for name in getattr(row, part)) for row in rows}
-    named: set[tuple[str, ...]] = {
-        getattr(row, part) for row in rows
-    }  # the same ones everywhere, on their own as well
-    return next((alike.pop() for alike in (found, named) if len(alike) == 1), None)
+def _role_key(name: str) -> str:
+    """Return the key of a role, which no party has, whatever the role is called."""
+    return f"role {name}"
 
 
-def _party(row: Subject, name: str, roles: Collection[str]) -> str:
-    consumer = row.role is not None and name not in roles and name.startswith(f"{row.role}-")
-    return EVERYBODY if consumer or name in (row.role, "any role") else name
+def _ways(org: Org) -> Iterator[_Way]:
+    """Yield each channel once, whatever number of roles has it, each event, and what is of groups for each of them."""
+    for scope in (Scope.ROLE, Scope.EVENT, Scope.ORG, Scope.GROUP):
+        for channel in org.channels:
+            if channel.scope is not scope or (Party.CHART in channel.publishers and org.has_chart):
+                continue  # of the other scopes, or what the chart says
+            if scope is Scope.EVENT:
+                yield from _events(org)
+            elif scope is Scope.GROUP:
+                for group in org.groups:
+                    yield _way(org, channel, f".{group.name}", group.members)
+            else:
+                yield _way(org, channel)
+
+
+def _events(org: Org) -> Iterator[_Way]:
+    for event in org.events:
+        ends = (tuple(map(_role_key, org.members(names))) for names in (event.publishers, event.subscribers))
+        yield _Way(f"events {event.name}", (event.name,), event.durable, *ends)
+
+
+def _way(org: Org, channel: Channel, of: str = "", members: Sequence[str] = ()) -> _Way:
+    """Return a channel; `members` are those of the group whose it is."""
+    layer = "agents" if channel.scope is Scope.ROLE else "org"
+    return _Way(
+        f"{layer} {channel.name}{of}",
+        (f"{channel.label or channel.name}{of}",),
+        channel.stream is not None,
+        *(
+            tuple(key for party in parties for key in _parties(org, channel, party, members))
+            for parties in (channel.publishers, channel.readers)
+        ),
+    )
+
+
+def _parties(org: Org, channel: Channel, party: Party | str, members: Sequence[str]) -> Iterator[str]:
+    """Yield the keys of who publishes or reads; each role's own counts as every role."""
+    match party:
+        case Party.SELF if channel.scope is Scope.GROUP:
+            yield from map(_role_key, members)
+        case Party.SELF | Party.ANYONE | Party.CHART:
+            yield f"{_PARTY}{EVERYBODY}"
+        case Party.SERVER:
+            yield f"{_PARTY}the server"
+        case Party.OPERATOR:
+            yield _PARTY + (channel.reader.name if channel.reader and channel.stream else MONITORING)
+        case _:
+            yield from map(_role_key, org.members([party]))
 
 
 def _places(org: Org, ways: Iterable[_Way]) -> Mapping[str, str]:
-    """Return the key of each role's node."""
+    """Return the key of the node that each role is in, by the key of the role."""
     if len(org.roles) <= MAX_ALONE:
-        return {role.name: f"role {role.name}" for role in org.roles}
+        return {key: key for key in (_role_key(role.name) for role in org.roles)}
     heads = {role.reports_to for role in org.roles}
     named: dict[str, list[tuple[str, bool]]] = {}
     for way in ways:
         for publishes, parties in ((True, way.publishers), (False, way.readers)):
             for party in parties:
                 named.setdefault(party, []).append((way.key, publishes))
-    assigned: dict[str, list[str]] = {}
-    for role in org.roles:
-        for other in org.members(role.assigns):
-            assigned.setdefault(other, []).append(role.name)
+    givers = _givers(org)
 
     def alike(role: Role) -> object:
         if role.name in heads:
             return role.name
         return (
             role.reports_to,
-            org.members(role.assigns),
-            tuple(assigned.get(role.name, ())),
-            tuple(named.get(role.name, ())),
+            role.assigns,
+            tuple(givers.get(role.name, ())),
+            tuple(named.get(_role_key(role.name), ())),
         )
 
     first: dict[object, str] = {}
-    return {role.name: first.setdefault(alike(role), f"role {role.name}") for role in org.roles}
+    return {key: first.setdefault(alike(role), key) for role in org.roles for key in [_role_key(role.name)]}
+
+
+def _givers(org: Org) -> Mapping[str, Sequence[str]]:
+    """Return role -> the roles that assign to it by name, and the groups by which others do."""
+    found: dict[str, list[str]] = {}
+    for role in org.roles:
+        for name in role.assigns:
+            found.setdefault(name, []).append(role.name)
+    groups = [group for group in org.groups if found.pop(group.name, None)]
+    for group in groups:
+        for member in group.members:
+            found.setdefault(member, []).append(f"group {group.name}")
+    return found
 
 
 def _alike(ways: Sequence[_Way]) -> Iterator[_Way]:

@@ -64,9 +64,9 @@ def test_every_manifest_in_a_document_is_valid(path: Path, cli: Cli, project: Pa
 def test_a_picture_in_a_document_is_of_the_manifest_above_it(path: Path, cli: Cli, project: Path) -> None:
     above = None
     for language, text in BLOCK.findall(path.read_text(encoding="utf-8")):
-        if language == "yaml":
-            above = text
-        elif language == "mermaid" and text.startswith("flowchart"):
+        written = [text] if language == "yaml" else re.findall(r"<<'END'\n(.*?)\nEND\n", text, re.DOTALL)
+        above = next((each for each in reversed(written) if "roles:" in each), above)
+        if language == "mermaid" and "\n  %% Organisation " in text:
             assert above, path
             (project / "org.yaml").write_text(above, encoding="utf-8")
             assert cli("show", "--format", "mermaid").out == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from cyborg_infra.model.organisation import Org, Role
 
@@ -30,6 +31,7 @@ class Assigners:
     def __init__(self, org: Org) -> None:
         self._org = org
         self._assigned: dict[str, list[str]] = {}
+        self._depths: dict[str, int] = {}
         for role in org.roles:
             for receiver in org.members(role.assigns):
                 self._assigned.setdefault(receiver, []).append(role.name)
@@ -43,3 +45,25 @@ class Assigners:
         for name in self._assigned.get(role.name, ()):
             if name not in above:
                 yield name
+
+    def first(self, role: Role, most: int | None) -> tuple[tuple[str, ...], int]:
+        """Return so many of them, or all, and how many others there are."""
+        found = tuple(islice(self.of(role), None if most is None else most + 1))
+        if most is None or len(found) <= most:
+            return found, 0
+        besides = self._assigned.get(role.name, ())
+        above = set(superiors(self._org, role)) if besides else set()
+        number = self._depth(role) + sum(name not in above for name in besides)
+        return found[:most], number - most
+
+    def _depth(self, role: Role) -> int:
+        """Return how many roles are above this one; known of all on the way once it was asked."""
+        way = [role]
+        while way[-1].name not in self._depths and (above := self._org.role(way[-1].reports_to)):
+            way.append(above)
+        depth = self._depths.get(way[-1].name, 0)
+        for each in reversed(way[:-1]):
+            self._depths.setdefault(way[-1].name, depth)
+            depth += 1
+            self._depths[each.name] = depth
+        return depth

@@ -243,23 +243,40 @@ def reading_roles(org: Org, channel: Channel) -> Iterator[Role | None]:
         yield from (role for role in org.roles if everyone or role.name in named)
 
 
-def list_subjects(org: Org, state: DesiredState) -> tuple[Subject, ...]:
-    """Return every subject of the organisation: what carries it, who publishes and who reads."""
+def list_subjects(org: Org, state: DesiredState, most_publishers: int | None = None) -> tuple[Subject, ...]:
+    """Return every subject of the organisation: what carries it, who publishes and who reads; of those whom the chart names so many."""
     of_roles = [channel for channel in org.channels if channel.scope is Scope.ROLE]
     of_all = [channel for channel in org.channels if channel.scope is Scope.ORG]
     assigners = Assigners(org) if org.has_chart else None
     return (
-        *(row for role in org.roles for row in _of_role(org, of_roles, role, state, assigners)),
+        *(
+            row
+            for role in org.roles
+            for row in _of_role(org, of_roles, role, state, assigners, most_publishers)
+        ),
         *_events(org, state),
-        *(_subject(org, channel, None, state, assigners) for channel in of_all),
+        *(_subject(org, channel, None, state) for channel in of_all),
         *_of_groups(org, state),
     )
 
 
 def _of_role(
-    org: Org, of_roles: Sequence[Channel], role: Role, state: DesiredState, assigners: Assigners | None
+    org: Org,
+    of_roles: Sequence[Channel],
+    role: Role,
+    state: DesiredState,
+    assigners: Assigners | None,
+    most: int | None,
 ) -> Iterator[Subject]:
-    rows = [_subject(org, channel, role, state, assigners) for channel in of_roles]
+    rows = [_subject(org, channel, role, state) for channel in of_roles]
+    if assigners:
+        givers, others = assigners.first(role, most)
+        rows = [
+            row._replace(publishers=givers or ("the operator",), more_publishers=others)
+            if channel.publishers == (Party.CHART,)
+            else row
+            for channel, row in zip(of_roles, rows, strict=True)
+        ]
     yield from rows
     if role.renamed_from:  # what is still sent to the old name reaches the role
         for channel, row in zip(of_roles, rows, strict=True):
@@ -270,7 +287,7 @@ def _of_role(
 def _of_groups(org: Org, state: DesiredState) -> Iterator[Subject]:
     for channel in org.channels:
         for group in org.groups if channel.scope is Scope.GROUP else ():
-            row = _subject(org, channel, None, state, None)
+            row = _subject(org, channel, None, state)
             yield row._replace(
                 subject=org.subject(channel.subject_of(group.name)),
                 channel=f"{row.channel}.{group.name}",
@@ -284,9 +301,7 @@ def _with_members(parties: Parties, group: Group, others: tuple[str, ...]) -> tu
     return group.members if parties == (Party.SELF,) else others
 
 
-def _subject(
-    org: Org, channel: Channel, role: Role | None, state: DesiredState, assigners: Assigners | None
-) -> Subject:
+def _subject(org: Org, channel: Channel, role: Role | None, state: DesiredState) -> Subject:
     stream = template_name(org, channel.stream, role) if channel.stream else None
     return Subject(
         org.subject(channel.subject_of(role.name if role else "")),
@@ -295,21 +310,19 @@ def _subject(
         channel.label or channel.name,
         durable=stream is not None,
         stream=_existing(state, stream),
-        publishers=tuple(_publishers(org, channel, role, assigners)),
+        publishers=tuple(_publishers(org, channel, role)),
         readers=tuple(_readers(org, channel, role)),
         meaning=channel.meaning,
     )
 
 
-def _publishers(org: Org, channel: Channel, role: Role | None, assigners: Assigners | None) -> Iterator[str]:
+def _publishers(org: Org, channel: Channel, role: Role | None) -> Iterator[str]:
     for party in channel.publishers:
         match party:
             case Party.SELF if role:
                 yield role.name
             case Party.SERVER:
                 yield "the server"
-            case Party.CHART if role and assigners:
-                yield from tuple(assigners.of(role)) or ("the operator",)
             case Party():
                 yield "any role"
             case _:

@@ -107,14 +107,14 @@ def _namespace(subjects: Sequence[Subject]) -> Block:
     for parent, children in groupby(subjects, key=lambda each: each.subject.removesuffix(f".{each.channel}")):
         body.append((parent,))
         for each in children:
-            who = f"{_in_short(each.publishers)} -> {_in_short(each.readers)}"
+            who = f"{_in_short(each.publishers, each.more_publishers)} -> {_in_short(each.readers)}"
             body.append((each.channel, _carried_by(each), who))
     return Table(("CHANNEL", "CARRIED BY", "FROM -> TO"), tuple(body), indent=4)
 
 
-def _in_short(parties: Sequence[str]) -> str:
+def _in_short(parties: Sequence[str], others: int = 0) -> str:
     """Return who they are. Of one far down in a chart all others may be, and so the first are named, who are nearest."""
-    more = len(parties) - _MAX_PARTIES
+    more = len(parties) + others - _MAX_PARTIES
     named = ", ".join(parties[:_MAX_PARTIES]) or "anyone"
     return f"{named} (and {more:,} more)" if more > 0 else named
 

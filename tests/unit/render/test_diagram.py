@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.desired.naming import list_subjects
 from cyborg_infra.manifest.load import loads
-from cyborg_infra.model.organisation import Event, Org, Role
+from cyborg_infra.model.naming import MAX_PUBLISHERS
+from cyborg_infra.model.organisation import Event, Group, Org, Role
 from cyborg_infra.render import diagram
 from cyborg_infra.render.diagram import Diagram, Edge, EdgeKind, Shape
 from tests.support.draws import draws
@@ -27,7 +28,7 @@ events:
 
 
 def drawn(org: Org) -> Diagram:
-    return diagram.draw(org, list_subjects(org, expand(org)))
+    return diagram.draw(org)
 
 
 def test_a_small_organisation_is_drawn_role_by_role() -> None:
@@ -135,3 +136,38 @@ def test_a_channel_of_one_publisher_is_drawn_from_that_one() -> None:
         ("role ceo", control),
         (control, f"party {diagram.EVERYBODY}"),
     }
+
+
+def test_a_role_is_never_taken_for_a_party_of_its_name() -> None:
+    roles = ("monitoring", "cto", "cto-worker", "dead-letter-alerts")
+    found = drawn(loads(f"org: acme\nroles: [{', '.join(roles)}]\n"))
+    shapes = [(node.label, node.shape) for node in found.nodes if node.label[0] in roles]
+    assert sorted(shapes) == sorted(
+        [((role,), Shape.ROLE) for role in roles]
+        + [((party,), Shape.PARTY) for party in ("monitoring", "dead-letter-alerts")]
+    )
+    assert not [edge for edge in found.edges if edge[0].startswith("role ") or edge[1].startswith("role ")]
+
+
+def test_a_broadcast_for_a_group_goes_to_its_members() -> None:
+    text = "org: acme\nroles: [ceo, cto]\ngroups: {team: [cto]}\nchannels: {group_broadcasts: true}\n"
+    found = drawn(loads(text))
+    ends = {(edge.start, edge.end) for edge in found.edges if "org group_broadcasts.team" in edge[:2]}
+    assert ends == {
+        ("party every role", "org group_broadcasts.team"),
+        ("org group_broadcasts.team", "role cto"),
+    }
+
+
+def test_a_chain_of_thousands_is_drawn_and_shown_within_bounds() -> None:
+    """Everybody above gives work to whoever is below: all pairs of them would be millions."""
+    size = 3000
+    roles = [Role("r0"), *(Role(f"r{n}", reports_to=f"r{n - 1}", assigns=("all",)) for n in range(1, size))]
+    org = Org("acme", tuple(roles), groups=(Group("all", ("r1", "r2")),))
+    found = drawn(org)
+    assert len(found.edges) < 5 * size
+    subjects = list_subjects(org, expand(org), MAX_PUBLISHERS)
+    tasks = [each for each in subjects if each.channel == "tasks"]
+    assert max(len(each.publishers) for each in tasks) == MAX_PUBLISHERS
+    last = tasks[-1]
+    assert (last.publishers[0], len(last.publishers) + last.more_publishers) == (f"r{size - 2}", size - 1)
