@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cyborg_infra.core.desired.settings import enforces_admission
@@ -151,7 +151,8 @@ class _Processor:
         org, known = self.letters.org, outgoing.Queues(self.letters.org)
         queues: dict[outgoing.Queue, list[int]] = {}
         for letter in letters:
-            if letter.message is not None and (queue := known.of(core.subject(letter))):
+            was = core.subject(letter)
+            if was and (queue := known.of(was) or known.of(core.current_subject(was, letter, org))):
                 queues.setdefault(queue, []).append(letter.number)
         refused: dict[int, Problem] = {}
         for queue, numbers in queues.items():
@@ -169,24 +170,37 @@ class _Processor:
     async def tried(self, letter: DeadLetter) -> str:
         """Return the stream that would store it. Raises ServerFault where `replay` would find out that it cannot."""
         place = await self._find_published(letter) if letter.replaying else ""
-        return place or await messages.find_stream(self.server, core.replay_publication(letter).subject)
+        return place or (await self._destination(letter))[1]
 
     async def replay(self, letter: DeadLetter) -> str:
-        """Publish the message again on its subject, and remove the dead letter. Returns `STREAM/sequence`.
+        """Publish the message again on its subject, or on what that is now, and remove the dead letter. Returns `STREAM/sequence`.
 
         Before, it is kept whole with a note of the last message of its stream: whoever finds the note alone looks
         behind that message. On a workqueue the original has given its slot up by then: the stream may be full of what
         has failed.
         """
-        again = core.replay_publication(letter)
         place = await self._find_published(letter) if letter.replaying else ""
         if not place:
-            stream = await messages.find_stream(self.server, again.subject)
+            again, stream = await self._destination(letter)
             if not letter.replaying:
                 letter = await self.letters.archive(letter, f"{stream}/{await self._last(stream)}")
             place = await self._publish(letter, again, stream)
         await self.letters.remove(letter)
         return place
+
+    async def _destination(self, letter: DeadLetter) -> tuple[Publication, str]:
+        """Return the message as it is published again, and the stream that would store it. Raises ServerFault if there is none.
+
+        On the subject that it had; where nothing stores that any more, on the one that it has since `subject_prefix` changed.
+        """
+        again = core.replay_publication(letter)
+        now = core.current_subject(again.subject, letter, self.letters.org)
+        try:
+            return again, await messages.find_stream(self.server, again.subject)
+        except ServerFault as fault:
+            if now == again.subject or fault.problems[0].code != messages.NO_STREAM_CODE:
+                raise
+        return replace(again, subject=now), await messages.find_stream(self.server, now)
 
     async def _publish(self, letter: DeadLetter, again: Publication, stream: str) -> str:
         """Publish the message, to this stream and no other. What was certainly not stored is not noted as replayed any more."""
@@ -210,7 +224,7 @@ class _Processor:
         It can as long as nothing is gone that came later: a workqueue forgets what is done.
         """
         noted, _, last = letter.replaying.rpartition("/")
-        stream = await messages.find_stream(self.server, core.replay_publication(letter).subject)
+        _again, stream = await self._destination(letter)
         numbers, whole = await messages.list_sequences(self.server, stream, after=int(last))
         later = await messages.read_messages(self.server, [(stream, number) for number in numbers])
         for message in later:

@@ -28,7 +28,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY, RENAMED_FROM_KEY
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.problems import Problem, ServerFault, UsageInvalid
 from cyborg_infra.model.resources import DesiredResource, DesiredState
-from cyborg_infra.model.subjects import is_name, is_pattern
+from cyborg_infra.model.subjects import covers, is_name, is_pattern
 from cyborg_infra.model.units import MAX_INT64, whole_number
 from cyborg_infra.model.wording import Command, Option, worded
 
@@ -231,6 +231,23 @@ def current_stream(letter: DeadLetter, org: Org) -> str:
                 if channel.stream and bare in [name_for(template, name) for name in names]:
                     return template_name(org, channel.stream, role)
     return letter.stream
+
+
+def current_subject(subject: str, letter: DeadLetter, org: Org) -> str:
+    """Return where such a message is published now: under the organisation's prefix of now, if it has its place in one of its channels."""
+    stream, role, tokens = current_stream(letter, org), org.role(letter.role), subject.split(".")
+    tails = [".".join(tokens[begin:]) for begin in range(len(tokens))]
+    for channel in org.channels:
+        if channel.stream is None or (channel.stream.is_for_each_role and role is None):
+            continue
+        if template_name(org, channel.stream, role) == stream:
+            of_role = channel.scope is Scope.ROLE and role is not None
+            members = role_names(role) if of_role and role else org.each_of(channel)
+            patterns = [channel.subject_of(member) for member in members]
+            return next(
+                (org.subject(tail) for tail in tails if any(covers(each, tail) for each in patterns)), subject
+            )
+    return subject
 
 
 def _stream_templates(channel: Channel) -> Iterator[str]:

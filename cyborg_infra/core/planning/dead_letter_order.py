@@ -79,9 +79,12 @@ def dead_letter_phases(changes: Sequence[Change], resumable: Container[Ref]) -> 
 
 
 def _early_subjects(change: Change) -> tuple[str, ...]:
-    """Return what it stores until it is changed: as before, and the notices that it shall hear; none of two may overlap."""
+    """Return what it stores until it is changed: as before, and what it shall store; none of two may overlap.
+
+    The notices that it shall hear, and where whole messages are handed in: what is archived meanwhile is published there.
+    """
     held = change.before.get("subjects") if change.before else ()
-    gained = _advisory_subjects(change) - set(held)
+    gained = set(change.after.get("subjects") if change.after else ()) - set(held)
     left = [subject for subject in held if not any(covers(wide, subject) for wide in gained)]
     apart = not any(overlap(new, old) for new in gained for old in left)
     return (*left, *sorted(gained)) if gained and apart else ()

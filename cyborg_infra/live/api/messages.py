@@ -79,6 +79,9 @@ async def read_stream_usage(server: JetStream, stream: str, subject: str) -> Str
     return StreamUsage(row["config"], state["messages"], state["bytes"], state["first_seq"], on_subject)
 
 
+NO_STREAM_CODE = "no-stream"
+
+
 async def find_stream(server: JetStream, subject: str) -> str:
     """Return the stream that stores what is published there. Raises ServerFault if there is none."""
     row = await server.request_with_retry(
@@ -87,7 +90,9 @@ async def find_stream(server: JetStream, subject: str) -> str:
     names = row.get("streams") or ()
     if not names:
         raise ServerFault(
-            Problem("no-stream", f"no stream stores {subject}", None, worded("{} makes it", Command("apply")))
+            Problem(
+                NO_STREAM_CODE, f"no stream stores {subject}", None, worded("{} makes it", Command("apply"))
+            )
         )
     name: str = names[0]
     return name

@@ -320,3 +320,29 @@ def test_a_broadcast_to_a_group_is_for_its_members_alone(cli: Cli, project: Path
     scenario.converge(without, prune=True)
     assert not scenario.plan(scenario.request(without))
     assert readers[0] not in scenario.refs()
+
+
+def test_a_dead_letter_outlives_another_prefix_and_other_names(
+    cli: Cli, project: Path, scenario: Scenario
+) -> None:
+    """Its stream is renamed, and what it was published on is stored by nobody any more: it is replayed on what that is now."""
+    old = "org: acme\nroles: [ceo, cto]\n"
+    new = old + (
+        "naming: {subject_prefix: acme.eu, streams: {tasks: 'WORK_{ROLE}', dead_letters: FAILED}}\n"
+        "alerts: {lag: 9}\n"
+    )
+    scenario.converge(old)
+    publish(scenario.api, "acme.agents.cto.tasks", b"poison")
+    nack(scenario.api, "AGENT_CTO_TASKS/cto-worker", 3)
+    nothing_comes(scenario.api, "AGENT_CTO_TASKS/cto-worker")
+    until(lambda: scenario.info("DEAD_LETTERS")["state"]["messages"] == 1)
+    scenario.converge(new)
+    assert not scenario.plan(scenario.request(new))
+    (project / "org.yaml").write_text(new, encoding="utf-8")
+    (letter,) = in_json(cli, scenario, "dlq", "list")["dead_letters"]
+    assert (letter["role"], letter["original"], letter["message"]["data"]) == ("cto", "kept", "poison")
+    ended = cli("dlq", "replay", "--all", "--yes", "--server", scenario.url, "--no-context")
+    assert ended.code == 0, ended.err
+    again = fetch(scenario.api, "WORK_CTO/cto-worker")
+    assert (again.subject, again.data) == ("acme.eu.agents.cto.tasks", b"poison")
+    assert scenario.info("FAILED")["state"]["messages"] == 0
