@@ -12,7 +12,7 @@ import typer
 
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, connected
 from cyborg_infra.cli.output import warn
-from cyborg_infra.model.problems import EXIT_DIFFERENCES, PlanRefused, Problem, UsageInvalid
+from cyborg_infra.model.problems import EXIT_DIFFERENCES, ExportRefused, Problem, UsageInvalid
 from cyborg_infra.operations import exports, targets
 
 EXAMPLES = "Example: cyborg-infra export nats org.yaml --out exported"
@@ -78,7 +78,7 @@ def command(
         warn(*target.warnings)
     made = exports.export(exports.ExportRequest(format_, manifest, env, settings or (), target))
     if made.gaps and strict:
-        raise PlanRefused(*(Problem("cannot-say", gap) for gap in made.gaps))
+        raise ExportRefused(*(Problem("cannot-say", gap) for gap in made.gaps))
     for gap in made.gaps:
         sys.stderr.write(f"Note: {gap}\n")
     if out is None:

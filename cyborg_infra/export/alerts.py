@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cyborg_infra.export.exported import Export, ExportInput, Setting, head
+from cyborg_infra.export.exported import Export, ExportInput, Setting, head, kubernetes_name
 from cyborg_infra.export.yaml_text import yaml_text
 from cyborg_infra.model.channels import ConsumerKind, StreamKind, queues
 from cyborg_infra.model.metadata_keys import KIND_KEY
@@ -60,11 +60,10 @@ def write(given: ExportInput) -> Export:
     group = {"name": f"cyborg-infra {given.org.name}", "rules": [_rule(given, rule) for rule in rules]}
     document: dict[str, Any] = {"groups": [group]}
     if given.settings["kind"] == "PrometheusRule":
-        name = re.sub(r"[^a-z0-9]+", "-", given.org.name.lower()).strip("-") or "organisation"
         document = {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
-            "metadata": {"name": f"cyborg-infra-{name}"},
+            "metadata": {"name": kubernetes_name(f"cyborg-infra-{given.org.name}")},
             "spec": document,
         }
     return Export({FILE: head(given, gaps) + yaml_text([document]).removeprefix("---\n")}, gaps)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cyborg_infra.export import asyncapi
-from cyborg_infra.export.exported import Export, ExportInput, Setting, head
+from cyborg_infra.export.exported import Export, ExportInput, Setting, distinct_names, head
 from cyborg_infra.export.yaml_text import yaml_text
 
 SETTINGS: Mapping[str, Setting] = {
@@ -20,7 +20,7 @@ SETTINGS: Mapping[str, Setting] = {
 
 FILE = "catalog-info.yaml"
 _API = "backstage.io/v1alpha1"
-_MOST = 63  # characters of a name
+_MOST = 60  # characters of a name, with room for a number behind it
 
 
 def write(given: ExportInput) -> Export:
@@ -34,6 +34,7 @@ def write(given: ExportInput) -> Export:
 def _entities(given: ExportInput, definition: str) -> Iterator[dict[str, Any]]:
     org = given.org
     system, api = _name(org.name), _name(f"{org.name}-messaging")
+    names = distinct_names([role.name for role in org.roles], lambda role: _name(f"{org.name}-{role}"))
     shared = {"owner": given.settings["owner"] or system}
     lasting = shared | {"lifecycle": given.settings["lifecycle"], "system": system}
     yield _entity("System", system, org.description or f"The organisation {org.name} of AI agents.", shared)
@@ -46,10 +47,8 @@ def _entities(given: ExportInput, definition: str) -> Iterator[dict[str, Any]]:
     for role in org.roles:
         spec: dict[str, Any] = {"type": "agent", **lasting, "consumesApis": [api], "providesApis": [api]}
         if role.reports_to:
-            spec["dependsOn"] = [f"component:{_name(f'{org.name}-{role.reports_to}')}"]
-        yield _entity(
-            "Component", _name(f"{org.name}-{role.name}"), role.description or f"The role {role.name}.", spec
-        )
+            spec["dependsOn"] = [f"component:{names[role.reports_to]}"]
+        yield _entity("Component", names[role.name], role.description or f"The role {role.name}.", spec)
 
 
 def _entity(kind: str, name: str, description: str, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cyborg_infra.export.exported import Export, ExportInput, Setting
+from cyborg_infra.export.exported import Export, ExportInput, Setting, kubernetes_name
 
 SETTINGS: Mapping[str, Setting] = {
     "refresh": Setting("1m", "how often Grafana reads again"),
@@ -58,7 +58,7 @@ def write(given: ExportInput) -> Export:
     """Return the dashboard. JSON has no comments: whose it is stands in its description."""
     document = {
         "title": f"Organisation {given.org.name}",
-        "uid": f"cyborg-infra-{given.org.name}"[:40],
+        "uid": kubernetes_name(f"cyborg-infra-{given.org.name}")[:40],
         "description": given.headline,
         "tags": ["cyborg-infra", "nats"],
         "schemaVersion": 39,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from cyborg_infra.model.fields import FIELDS
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.normalise import without_server_labels
 from cyborg_infra.model.organisation import Alerts, Org
 from cyborg_infra.model.resources import Resource, State
+
+_MAX_KUBERNETES_NAME = 240
+"""Characters of a name, with room for a number behind it."""
 
 
 class ExportInput(NamedTuple):
@@ -69,6 +73,31 @@ def head(given: ExportInput, gaps: Sequence[str], mark: str = "#") -> str:
     """Return the first comment of a text: whose it is, and what it does not say."""
     told = ["", "Not in here:", *(f"- {gap}" for gap in gaps)] if gaps else []
     return comments([given.headline, *told], mark)
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def distinct_names(
+    keys: Iterable[Key], plain: Callable[[Key], str], separator: str = "-"
+) -> Mapping[Key, str]:
+    """Return the name that `plain` makes of each key, with a number behind it where another one has it already."""
+    found: dict[Key, str] = {}
+    taken = set[str]()
+    for key in keys:
+        name = begin = plain(key)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{begin}{separator}{number}"
+        taken.add(name)
+        found[key] = name
+    return found
+
+
+def kubernetes_name(words: str) -> str:
+    """Return the words as Kubernetes takes a name: lower case, digits and `-`."""
+    return re.sub(r"[^a-z0-9]+", "-", words.lower())[:_MAX_KUBERNETES_NAME].strip("-") or "unnamed"
 
 
 def written_config(resource: Resource) -> dict[str, Any]:

@@ -6,11 +6,10 @@ down before the time has passed in which a task that nobody reports on would com
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cyborg_infra.export.exported import Export, ExportInput, Setting, head
+from cyborg_infra.export.exported import Export, ExportInput, Setting, distinct_names, head, kubernetes_name
 from cyborg_infra.export.yaml_text import yaml_text
 from cyborg_infra.model.channels import TASKS, ConsumerKind, queues
 from cyborg_infra.model.metadata_keys import KIND_KEY
@@ -40,6 +39,7 @@ _MOST_STABILISATION_SECONDS = 3600
 
 def write(given: ExportInput) -> Export:
     """Return one file with an object for each role that says how many of it may run."""
+    names = distinct_names(given.org.roles, lambda role: kubernetes_name(f"{given.org.name}-{role.name}"))
     gaps: list[str] = []
     objects = []
     for role in given.org.roles:
@@ -50,7 +50,7 @@ def write(given: ExportInput) -> Export:
             gaps.append(f"{role.name}: it has none of the queues {given.settings['queues']}")
             continue
         gaps += _gaps(given, role, role.scaling, consumers)
-        objects.append(_object(given, role, role.scaling, consumers))
+        objects.append(_object(given, role, names[role], consumers, role.scaling))
     if not objects:
         gaps.append("no role has `scaling`: there is nothing to scale")
     return Export({FILE: head(given, gaps) + yaml_text(objects)}, gaps)
@@ -67,9 +67,9 @@ def _consumers(given: ExportInput, role: Role) -> Iterator[Resource]:
 
 
 def _gaps(given: ExportInput, role: Role, scaling: Scaling, consumers: list[Resource]) -> Iterator[str]:
-    at_once = sum(consumer.get("max_ack_pending") for consumer in consumers)
-    if 0 < at_once < scaling.max:
-        yield f"{role.name}: {scaling.max} agents at most, and its consumers hand out {at_once} messages at once"
+    most = [consumer.get("max_ack_pending") for consumer in consumers]
+    if min(most) > 0 and sum(most) < scaling.max:
+        yield f"{role.name}: {scaling.max} agents at most, and its consumers hand out {sum(most)} messages at once"
     if given.settings["kind"] == JOB and not given.settings["image"]:
         yield f"{role.name}: a ScaledJob needs an image"
     longest = _longest_wait(consumers)
@@ -85,9 +85,10 @@ def _longest_wait(consumers: list[Resource]) -> int:
     return max(-(-consumer.get("ack_wait") // SECOND) for consumer in consumers)
 
 
-def _object(given: ExportInput, role: Role, scaling: Scaling, consumers: list[Resource]) -> dict[str, Any]:
+def _object(
+    given: ExportInput, role: Role, name: str, consumers: list[Resource], scaling: Scaling
+) -> dict[str, Any]:
     settings, wait = given.settings, _longest_wait(consumers)
-    name = re.sub(r"[^a-z0-9]+", "-", f"{given.org.name}-{role.name}".lower()).strip("-")
     said = {"name": name} | ({"namespace": settings["namespace"]} if settings["namespace"] else {})
     counts: dict[str, Any] = {"minReplicaCount": scaling.min, "maxReplicaCount": scaling.max}
     triggers = [_trigger(settings, consumer) for consumer in consumers]

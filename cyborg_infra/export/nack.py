@@ -6,11 +6,18 @@ Every field is written, as NACK's defaults are not the server's: memory, `ackPol
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cyborg_infra.export.exported import Export, ExportInput, Setting, head, written_config
+from cyborg_infra.export.exported import (
+    Export,
+    ExportInput,
+    Setting,
+    distinct_names,
+    head,
+    kubernetes_name,
+    written_config,
+)
 from cyborg_infra.export.yaml_text import yaml_text
 from cyborg_infra.model.buckets import STREAM_PREFIX
 from cyborg_infra.model.channels import StreamKind
@@ -30,12 +37,11 @@ SETTINGS: Mapping[str, Setting] = {
 
 FILE = "nack.yaml"
 _API = "jetstream.nats.io/v1beta2"
-_MAX_NAME = 253
 
 
 def write(given: ExportInput) -> Export:
     """Return one file with an object for each stream and consumer."""
-    names = _object_names(given.state.resources)
+    names = distinct_names(given.state.resources, lambda ref: kubernetes_name("-".join(filter(None, ref))))
     gaps: list[str] = []
     objects = []
     for ref, found in given.state.resources.items():
@@ -47,21 +53,6 @@ def write(given: ExportInput) -> Export:
         spec |= _connection(given.settings)
         objects.append({"apiVersion": _API, "kind": kind, "metadata": said, "spec": spec})
     return Export({FILE: head(given, gaps) + yaml_text(objects)}, gaps)
-
-
-def _object_names(refs: Mapping[Ref, Resource]) -> Mapping[Ref, str]:
-    """Return the name of each object: lower case with `-`, as Kubernetes wants it, and each once."""
-    found: dict[Ref, str] = {}
-    taken = set[str]()
-    for ref in refs:
-        words = f"{ref.stream}-{ref.consumer}" if ref.consumer else ref.stream
-        plain = re.sub(r"[^a-z0-9]+", "-", words.lower())[:_MAX_NAME].strip("-") or ref.kind.value
-        name, number = plain, 2
-        while name in taken:
-            name, number = f"{plain}-{number}", number + 1
-        taken.add(name)
-        found[ref] = name
-    return found
 
 
 def _is_bucket(resource: Resource) -> bool:

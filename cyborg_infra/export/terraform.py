@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cyborg_infra.export.exported import Export, ExportInput, Setting, head, written_config
+from cyborg_infra.export.exported import Export, ExportInput, Setting, distinct_names, head, written_config
 from cyborg_infra.model.fields import FIELDS, Config, Kind, Unit
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Resource
@@ -43,7 +43,7 @@ class Block(NamedTuple):
 
 def write(given: ExportInput) -> Export:
     """Return one file with everything."""
-    names = _resource_names(given.state.resources)
+    names = distinct_names(given.state.resources, _identifier, "_")
     gaps: list[str] = []
     blocks: list[Block] = []
     for ref, found in given.state.resources.items():
@@ -71,18 +71,10 @@ def _import(ref: Ref, name: str) -> Block:
     return Block("import", (), (("to", address), ("id", id_)))
 
 
-def _resource_names(refs: Iterator[Ref] | Mapping[Ref, Resource]) -> Mapping[Ref, str]:
-    """Return the name of each resource in the file: its own where that can be, and each once."""
-    found: dict[Ref, str] = {}
-    for ref in refs:
-        plain = re.sub(r"[^A-Za-z0-9_-]", "_", f"{ref.stream}_{ref.consumer}" if ref.consumer else ref.stream)
-        name = plain if re.match(r"[A-Za-z_]", plain) else f"_{plain}"
-        taken = {other for known, other in found.items() if known.kind is ref.kind}
-        number = 2
-        while name in taken:
-            name, number = f"{plain}_{number}", number + 1
-        found[ref] = name
-    return found
+def _identifier(ref: Ref) -> str:
+    """Return the name of a resource in the file: its own where that can be."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", "_".join(filter(None, ref)))
+    return plain if re.match(r"[A-Za-z_]", plain) else f"_{plain}"
 
 
 class _Body:

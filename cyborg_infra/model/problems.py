@@ -81,6 +81,12 @@ class PlanRefused(CyborgError):
     exit_code = EXIT_REFUSED
 
 
+class ExportRefused(CyborgError):
+    """The format cannot say all of the organisation, and all of it was asked for. Nothing was written."""
+
+    exit_code = EXIT_REFUSED
+
+
 class SendRefused(CyborgError):
     """The role has as much to do as it may have. Nothing was sent."""
 

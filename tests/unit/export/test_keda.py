@@ -83,3 +83,11 @@ def test_scaling_is_written_back_to_a_manifest() -> None:
     assert [role.scaling for role in loads(write_manifest(org, "head")).roles] == [
         role.scaling for role in org.roles
     ]
+
+
+def test_two_roles_that_kubernetes_would_call_the_same_have_names_of_their_own() -> None:
+    text = exported(
+        "keda", "org: acme\nroles: {ärger: {scaling: {max: 1}}, örger: {scaling: {max: 1}}}\n"
+    ).files
+    found = list(yaml.safe_load_all(text["keda.yaml"]))
+    assert [each["metadata"]["name"] for each in found] == ["acme-rger", "acme-rger-2"]
