@@ -151,8 +151,8 @@ def _operations(given: ExportInput) -> Iterator[tuple[str, Any]]:
                 heard.setdefault(key, []).append(row)
         for key, rows in sent.items():
             targets = [row.role for row in rows if row.role]
-            several = targets and (len(targets) > 1 or targets != [role.name])
-            more: dict[str, Any] = {"x-roles": targets} if several else {}
+            some = targets and targets != [role.name] and len(targets) < len(given.org.roles)
+            more: dict[str, Any] = {"x-roles": targets} if some else {}
             yield f"{role.name}-sends-{key}", _operation(given, "send", key, role.name, more)
         for key in heard:
             yield f"{role.name}-receives-{key}", _operation(given, "receive", key, role.name, {})
