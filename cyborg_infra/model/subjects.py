@@ -74,6 +74,9 @@ class SubjectIndex:
         for pattern, value in patterns:
             self.add(pattern, value)
 
+    def __bool__(self) -> bool:
+        return bool(self._root.children)
+
     def add(self, pattern: str, value: str) -> None:
         """Hold `value` under `pattern` from now on."""
         node = self._root

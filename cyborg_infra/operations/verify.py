@@ -19,6 +19,7 @@ from cyborg_infra.core.desired import naming
 from cyborg_infra.core.desired import sandbox as core
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.planning.planner import make_plan
+from cyborg_infra.core.planning.preflight import CAPTURE
 from cyborg_infra.interrupts import end_in_order
 from cyborg_infra.live.api.fencing import require_stored
 from cyborg_infra.live.api.jetstream import JetStream, connect_account
@@ -240,13 +241,17 @@ def _own_server(stack: ExitStack) -> EmbeddedServer:
 
 
 def _refuse_unless_new(plan: Plan) -> None:
-    """Raise CyborgError where the copy cannot be made, or would meet something that is there: nothing was written."""
+    """Raise CyborgError where the copy cannot be made, or would meet something that is there: nothing was written.
+
+    What would answer its requests does not keep it from being made: the check of requests finds that.
+    """
+    obstacles = [problem for problem in plan.blocking_problems if problem.code != CAPTURE]
     met = [change.ref for change in plan.changes if change.action not in (Action.CREATE, Action.IMPOSSIBLE)]
     in_the_way = [
         Problem("scratch-met", f"the scratch copy would not be new: there is {ref} already") for ref in met
     ]
-    if plan.blocking_problems or in_the_way:
-        raise CyborgError(*plan.blocking_problems, *in_the_way)
+    if obstacles or in_the_way:
+        raise CyborgError(*obstacles, *in_the_way)
 
 
 async def _refuse_unless_permitted(server: JetStream, plan: Plan) -> None:

@@ -322,6 +322,9 @@ def test_manifests_that_are_in_the_way_of_one_another_are_refused_before_a_serve
     assert "both have the stream KV_drafts" in said(acme, SECOND + "key_value: [drafts]\n")
     wider = "org: beta\nnaming: {stream_prefix: B_}\nroles: {cto: {tasks: {subjects: [beta.agents.cto.tasks, acme.agents.>]}}}\n"
     assert "acme.agents.> of B_AGENT_CTO_TASKS overlaps acme.agents." in said(acme, wider)
+    ears = "org: beta\nnaming: {stream_prefix: B_, subject_prefix: acme}\nroles: [ceo]\nchannels: {tasks: false, inbox: false, broadcasts: false, status: false, requests: false, audit: {of: org, subject: agents.*.requests, durable: true, readers: operator}}\n"
+    for answer in (said(acme, ears), said(ears, acme)):
+        assert "captures acme.agents.cto.requests of " in answer, answer
     every = said("org: acme\n", "org: beta\nrolls: [cto]\n")
     assert "a.yaml:1:1: " in every
     assert "b.yaml:2:1: " in every

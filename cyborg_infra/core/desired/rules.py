@@ -106,18 +106,23 @@ def streams_do_not_overlap(org: Org, state: DesiredState) -> Iterator[Problem]:
 
 def requests_are_not_captured(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Find streams that store a request, a status or an ephemeral event: such a stream would answer the request itself."""
+    for subject, pattern, name in captured_subjects(org, state.streams()):
+        yield Problem(
+            "capture",
+            f"stream {name} captures {subject} with {pattern}",
+            _mark(org, state.resources[Ref(name)]),
+            "requests, status and ephemeral events must reach agents, not a stream: a stream answers a captured request itself",
+        )
+
+
+def captured_subjects(org: Org, streams: Iterable[Resource]) -> Iterator[tuple[str, str, str]]:
+    """Yield (ephemeral subject of the organisation, pattern, stream) for each of these streams that stores one, whoever owns it."""
     index = SubjectIndex(
-        (subject, stream.ref.stream) for stream in state.streams() for subject in stream.get("subjects")
+        (pattern, stream.ref.stream) for stream in streams for pattern in stream.get("subjects")
     )
-    for subject in ephemeral_subjects(org):
-        for pattern, owner in index.overlapping(subject):
-            stream = state.resources[Ref(owner)]
-            yield Problem(
-                "capture",
-                f"stream {owner} captures {subject} with {pattern}",
-                _mark(org, stream),
-                "requests, status and ephemeral events must reach agents, not a stream: a stream answers a captured request itself",
-            )
+    if index:
+        for subject in ephemeral_subjects(org):
+            yield from ((subject, pattern, name) for pattern, name in index.overlapping(subject))
 
 
 def filters_meet_their_stream(org: Org, state: DesiredState) -> Iterator[Problem]:

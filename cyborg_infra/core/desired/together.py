@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from cyborg_infra.core.desired.rules import captured_subjects
 from cyborg_infra.core.desired.settings import kind_of, member_of, source_mark
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.organisation import Org
@@ -12,6 +13,8 @@ from cyborg_infra.model.problems import ManifestInvalid, Problem, SourcePosition
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.model.subjects import SubjectIndex
+
+_APART = "give each subjects of its own, or an account of its own"
 
 _MAX_NAMED = 3
 """So many of the streams or subjects that two organisations share are named."""
@@ -88,7 +91,23 @@ def _between(earlier: Planned, later: Planned) -> Iterator[Problem]:
             "overlap",
             f"{both} would store the same messages: {met[0][1]}{more}",
             _mark(later.org, met[0][0]),
-            "give each subjects of its own, or an account of its own",
+            _APART,
+        )
+    for one, other in ((earlier, later), (later, earlier)):
+        yield from _captures(one, other)
+
+
+def _captures(one: Planned, other: Planned) -> Iterator[Problem]:
+    """Yield a problem where a stream of one would answer the requests of the other, or store what the other wants stored by nobody."""
+    captured = list(captured_subjects(other.org, one.desired.streams()))
+    if captured:
+        subject, pattern, name = captured[0]
+        more = f" (and {len(captured) - 1} more like it)" if len(captured) > 1 else ""
+        yield Problem(
+            "capture",
+            f"stream {name} of {one.path} captures {subject} of {other.path} with {pattern}{more}",
+            _mark(one.org, one.desired.resources[Ref(name)]),
+            f"a stream answers a captured request itself: {_APART}",
         )
 
 

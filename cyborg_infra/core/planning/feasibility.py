@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from cyborg_infra.core.desired import constraints
 from cyborg_infra.core.planning import (
@@ -18,8 +18,32 @@ from cyborg_infra.model.changes import (
     Replace,
 )
 from cyborg_infra.model.constraints import ServerContext
+from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import DesiredState
+from cyborg_infra.model.resources import DesiredState, LiveResource
+
+
+def check_captures(context: PlanningContext, changes: Sequence[Change]) -> Iterator[Problem]:
+    """Yield streams outside the manifest that store what the organisation wants stored by nobody, each once."""
+    if context.org is None or not context.desired.resources:  # nothing is desired: destroy
+        return
+    deleted = {change.ref for change in changes if isinstance(change, Delete)}
+    yield from preflight.check_captures(
+        context.org,
+        _streams_that_stay(context, deleted),
+        {orphan.ref for orphan in context.orphans},
+    )
+
+
+def _streams_that_stay(context: PlanningContext, deleted: Container[Ref]) -> list[LiveResource]:
+    """Return the living streams that are none of the manifest's, and will be there after the plan as they are now."""
+    return [
+        stream
+        for stream in context.live.streams()
+        if stream.ref not in context.desired.resources
+        and stream.ref not in deleted
+        and stream.ref not in context.in_progress
+    ]
 
 
 def block_impossible_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
@@ -28,15 +52,9 @@ def block_impossible_changes(context: PlanningContext, changes: Sequence[Change]
         return []
     live, desired, server_info = context.live, context.desired, context.server_info
     deleted = {change.ref for change in changes if isinstance(change, Delete)}
-    in_the_way = [
-        stream
-        for stream in live.streams()
-        if stream.ref not in desired.resources
-        and stream.ref not in deleted
-        and stream.ref not in context.in_progress
-    ]
     overlaps = preflight.check_overlaps(
-        DesiredState({change.ref: change.after for change in changes if change.after}), in_the_way
+        DesiredState({change.ref: change.after for change in changes if change.after}),
+        _streams_that_stay(context, deleted),
     )
     others, alike = constraints.streams_in_full(live, desired), constraints.CheckedSettings(context.org)
     readers_there = preflight.foreign_consumers(live, desired)

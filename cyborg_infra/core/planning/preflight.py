@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from cyborg_infra.core.desired.naming import advisories_of_stream
+from cyborg_infra.core.desired.rules import captured_subjects
 from cyborg_infra.model.changes import Action, Blocked, Change
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.constraints import exceeded
@@ -20,12 +21,16 @@ from cyborg_infra.model.resources import (
     LiveResource,
     LiveState,
     Resource,
+    StreamCounts,
     canonical_json,
 )
 from cyborg_infra.model.server import UNNAMED_CLUSTER, ServerInfo
 from cyborg_infra.model.server_versions import OLDEST
 from cyborg_infra.model.subjects import SubjectIndex, overlap
 from cyborg_infra.model.wording import Option, worded
+
+CAPTURE = "capture"
+"""The code of a problem: a stream stores what the organisation wants stored by nobody."""
 
 
 def check_server(org: Org | None, server_info: ServerInfo) -> Iterator[Problem]:
@@ -115,11 +120,7 @@ def check_overlaps(desired: DesiredState, foreign_streams: Sequence[Resource]) -
     for stream in desired.streams():
         for subject in stream.get("subjects"):
             for pattern, name in index.overlapping(subject):
-                whose = (
-                    f"stream {name} of organisation {owners[name]}"
-                    if owners[name]
-                    else f"stream {name}, which is not managed"
-                )
+                whose = _whose(name, owners[name])
                 found.setdefault(stream.ref, []).append(
                     Problem(
                         "overlap",
@@ -131,10 +132,44 @@ def check_overlaps(desired: DesiredState, foreign_streams: Sequence[Resource]) -
     return found
 
 
+def _whose(name: str, owner: str | None) -> str:
+    return f"stream {name} of organisation {owner}" if owner else f"stream {name}, which is not managed"
+
+
 def _overlap_hint(name: str, owner: str | None, wanted: DesiredResource) -> str:
-    if owner and owner == wanted.owner:
-        return worded("{} is no longer in the manifest: apply with {} deletes it", name, Option("prune"))
+    return _prune_hint(name) if owner and owner == wanted.owner else _subject_hint(name)
+
+
+def _prune_hint(name: str, what: str = "it") -> str:
+    return worded("{} is no longer in the manifest: apply with {} deletes {}", name, Option("prune"), what)
+
+
+def _subject_hint(name: str) -> str:
     return f"take the subject out of {name}, or out of the manifest"
+
+
+def check_captures(org: Org, streams: Sequence[LiveResource], orphans: Container[Ref]) -> Iterator[Problem]:
+    """Yield a problem for each of these streams that stores ephemeral subjects of the organisation: it answers requests itself (our own rule)."""
+    captured: dict[str, list[tuple[str, str]]] = {}
+    for subject, pattern, name in captured_subjects(org, streams):
+        captured.setdefault(name, []).append((subject, pattern))
+    for stream in streams:
+        if met := captured.get(stream.ref.stream):
+            (subject, pattern), more = met[0], len(met) - 1
+            name = stream.ref.stream
+            counts = stream.counts
+            held = (
+                f"it and its messages ({counts.messages:,})"
+                if isinstance(counts, StreamCounts) and counts.messages
+                else "it"
+            )
+            yield Problem(
+                CAPTURE,
+                f"{_whose(name, stream.owner)}{'' if stream.owner else ','} captures {subject} with {pattern}{f' (and {more} more like it)' if more else ''}: "
+                "a stream answers a captured request itself, before any agent has spoken",
+                None,
+                _prune_hint(name, held) if stream.ref in orphans else _subject_hint(name),
+            )
 
 
 def separation_hint(desired: DesiredResource, owner: str) -> str:

@@ -61,6 +61,31 @@ def test_what_is_ephemeral_is_stored_by_nobody(scenario: Scenario) -> None:
         scenario.api.ask("acme.agents.cto.heartbeat", b"{}")
 
 
+def test_what_became_ephemeral_is_answered_by_no_stream_that_is_left(
+    scenario: Scenario, cli: Cli, project: Path
+) -> None:
+    before = BARE.replace("{inbox: false}", "{inbox: false, control: {of: role, durable: true}}")
+    after = before.replace("durable: true", "durable: false")
+    scenario.converge(before)
+    publish(scenario.api, "acme.agents.cto.control")
+    for name, subject in (("EARS", "acme.agents.*.requests"), ("ELSEWHERE", "other.agents.*.requests")):
+        scenario.ask(f"STREAM.CREATE.{name}", {"name": name, "subjects": [subject]})
+    (project / "org.yaml").write_text(after, encoding="utf-8")
+    planned = cli("plan", "--server", scenario.url, "--no-context")
+    said = " ".join((planned.out + planned.err).split())
+    assert planned.code == 3, said
+    assert "apply with --prune deletes it and its messages (1)" in said
+    assert "stream EARS, which is not managed, captures acme.agents.ceo.requests" in said
+    assert "No changes" not in said
+    assert "ELSEWHERE" not in said
+    drift = cli("drift", "--pending", "--server", scenario.url, "--no-context")
+    assert (drift.code, "captures" in drift.out) == (2, True)
+    scenario.ask("STREAM.DELETE.EARS")
+    scenario.converge(after, prune=True)
+    with pytest.raises(RuntimeError, match="no responders"):
+        scenario.api.ask("acme.agents.cto.control", b"{}")
+
+
 def test_what_somebody_changed_of_a_channel_is_drift(scenario: Scenario) -> None:
     scenario.converge(OWN)
     scenario.ask(

@@ -318,3 +318,51 @@ def test_an_account_limit_of_pending_messages_refuses_what_says_more_and_is_the_
     assert refused == {reader.ref for reader in desired.consumers() if reader.get("max_ack_pending") == 101}
     wanted = [change.after for change in changes if change.after and not change.problems]
     assert {reader.config.get("max_ack_pending") for reader in wanted} == {None, 5, 100}  # a worker's is 5
+
+
+def _captured(live_streams: DesiredState, manifest: str, *foreign: LiveResource, prune: bool = False) -> Plan:
+    now = live(live_streams)
+    now = replace(now, resources={**now.resources, **{stream.ref: stream for stream in foreign}})
+    org = loads(f"org: gen\nroles: [cto]\n{manifest}")
+    return planned(now, expand(org), org=org, prune=prune)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [
+        ("channels: {jobs: {of: role, durable: true}}", "channels: {jobs: {of: role}}", "AGENT_JOBS"),
+        (
+            "events: {build.done: {publishers: [cto], subscribers: [cto], durable: true}}",
+            "events: {build.done: {publishers: [cto], subscribers: [cto]}}",
+            "ORG_EVENTS",
+        ),
+    ],
+)
+def test_a_stream_that_left_the_manifest_may_not_answer_what_became_ephemeral(
+    before: str, after: str, name: str
+) -> None:
+    left = _captured(wished(before), after)
+    (problem,) = left.blocking_problems
+    assert (problem.code, name in problem.message) == ("capture", True)
+    assert f"{name} is no longer in the manifest: apply with prune=True deletes it" in str(problem)
+    with pytest.raises(PlanRefused):
+        refuse_unless_allowed(left, ())
+    pruned = _captured(wished(before), after, prune=True)
+    assert not pruned.blocking_problems
+    assert Ref(name) in {change.ref for change in pruned.changes if change.action is Action.DELETE}
+
+
+def test_a_stream_of_somebody_else_may_not_answer_requests() -> None:
+    """One problem a stream; what is destroyed needs no requests."""
+    theirs = LiveResource(
+        Ref("EARS"), {"subjects": ["gen.agents.*.requests"], "metadata": {OWNER_KEY: "other"}}
+    )
+    strange = LiveResource(Ref("WIDE"), {"subjects": ["gen.agents.*.status", "gen.agents.cto.requests"]})
+    plan = _captured(wished(), "", theirs, strange)
+    assert not plan.changes
+    assert [problem.message.partition(":")[0] for problem in plan.blocking_problems] == [
+        "stream EARS of organisation other captures gen.agents.cto.requests with gen.agents.*.requests",
+        "stream WIDE, which is not managed, captures gen.agents.cto.status with gen.agents.*.status (and 1 more like it)",
+    ]
+    org = loads("org: gen\nroles: [cto]\n")
+    assert not planned(live(wished()), DesiredState(), org=org, prune=True).blocking_problems
