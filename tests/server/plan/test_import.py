@@ -153,6 +153,7 @@ def test_what_a_manifest_cannot_say_is_told_and_in_the_file(cli: Cli, server: Em
     assert (manifest["roles"], manifest["naming"]) == (["cto"], {"stream_prefix": "P_"})
     notes = [line.removeprefix("Note: ") for line in ended.err.splitlines()]
     assert notes == [
+        "stream STATUS, which is not managed, captures genbrain.agents.cto.status with genbrain.agents.cto.status: a stream answers a captured request itself, before any agent has spoken",
         "P_AGENT_INBOXES does not exist: apply will create it",
         "P_AGENT_INBOXES/cto-inbox-reader does not exist: apply will create it",
         "P_DEAD_LETTERS does not exist: apply will create it",
