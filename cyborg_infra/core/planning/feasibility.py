@@ -23,7 +23,7 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, LiveResource
 
 
-def check_captures(context: PlanningContext, changes: Sequence[Change]) -> Iterator[Problem]:
+def check_captured_subjects(context: PlanningContext, changes: Sequence[Change]) -> Iterator[Problem]:
     """Yield streams outside the manifest that store what the organisation wants stored by nobody, each once."""
     if context.org is None or not context.desired.resources:  # nothing is desired: destroy
         return

@@ -88,7 +88,7 @@ def make_plan(
         orphans=() if prune else tuple(context.orphans),
         problems=(
             *preflight.check_server(org, server_info),
-            *feasibility.check_captures(context, changes),
+            *feasibility.check_captured_subjects(context, changes),
             *account_limits.check_account_limits(changes, live, server_info),
             *account_limits.check_placeholders(changes, live, server_info),
             *tangled,
