@@ -9,10 +9,11 @@ from typing import NamedTuple, assert_never
 from cyborg_infra.core.desired.naming import stream_of_advisory
 from cyborg_infra.core.planning import (
     migrations,
+    renames,
     resume,
 )
 from cyborg_infra.core.planning.context import PlanningContext
-from cyborg_infra.core.planning.hazards import abandoned, consumers, streams
+from cyborg_infra.core.planning.hazards import abandoned, consumers, handovers, streams
 from cyborg_infra.model.changes import (
     Adopt,
     Blocked,
@@ -30,7 +31,7 @@ from cyborg_infra.model.consumer_position import fits_journal, max_open
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState
+from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, LiveState
 from cyborg_infra.model.server_versions import OLDEST, Capability
 from cyborg_infra.model.subjects import SubjectIndex
 
@@ -45,6 +46,10 @@ class _Outlook(NamedTuple):
     planned: Container[Ref]
     subjects_stored: SubjectIndex
     staying_roles: Collection[str | None]
+    leaving: Mapping[Ref, Sequence[LiveResource]]
+    """Consumer that is made where no other one stood -> those that leave the stream and hand over to it."""
+    takers: Mapping[Ref, Sequence[DesiredResource]]
+    """Consumer that leaves -> those that are made, and to which it hands over."""
 
 
 def assess_hazards(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
@@ -66,7 +71,7 @@ def assess_hazards(context: PlanningContext, changes: Sequence[Change]) -> list[
                 *streams.redundancy_hazards(change, live, desired),
             )
             if change.before
-            else _creation_hazards(change, live, desired)
+            else _creation_hazards(change, outlook, live, desired)
         )
         costly.append(replace(change, hazards=found) if found else change)
     return costly
@@ -107,7 +112,40 @@ def _make_outlook(context: PlanningContext, changes: Sequence[Change]) -> _Outlo
         *(change.current_ref for change in changes),
     }
     staying = {found.role for found in desired.resources.values()}
-    return _Outlook(lost, moved, met, planned, stored, staying)
+    leaving = dict(_leaving_consumers(context, changes, lost))
+    takers: dict[Ref, list[DesiredResource]] = {}
+    for wanted, readers in leaving.items():
+        for reader in readers:
+            takers.setdefault(reader.ref, []).append(desired.resources[wanted])
+    return _Outlook(lost, moved, met, planned, stored, staying, leaving, takers)
+
+
+def _leaving_consumers(
+    context: PlanningContext, changes: Sequence[Change], lost_streams: Container[Ref]
+) -> Iterator[tuple[Ref, Sequence[LiveResource]]]:
+    """Yield each consumer that is made where no other one stood, with those that leave its stream and hand over to it."""
+    orphans: dict[str, list[LiveResource]] = {}
+    for found in context.orphans:
+        if found.ref.consumer and not found.ref.is_placeholder:
+            orphans.setdefault(found.ref.stream, []).append(found)
+    for change in changes if orphans else ():
+        if not isinstance(change, Create) or not change.ref.consumer or change.preserves_messages:
+            continue
+        stream = context.current_resource(Ref(change.ref.stream))
+        if stream is None or stream.ref in lost_streams:
+            continue
+        staying = [
+            found
+            for found in context.live.consumers(stream.ref.stream)
+            if found.ref in context.desired.resources
+        ]
+        leaving = [
+            found
+            for found in orphans.get(stream.ref.stream, ())
+            if renames.hands_over(found, change.after, staying)
+        ]
+        if leaving:
+            yield change.ref, leaving
 
 
 def _resume_hazards(
@@ -163,7 +201,8 @@ def _hazards(change: Change, outlook: _Outlook, live: LiveState) -> Iterator[Haz
         case Delete() | Replace() if before.ref.consumer and stream in outlook.lost_streams:
             return  # the stream's own hazards say what is lost
         case Delete() if before.ref.consumer:
-            yield from consumers.consumer_delete_hazards(before, live)
+            taken = handovers.taken_over(outlook.takers.get(before.ref, ()))
+            yield from consumers.consumer_delete_hazards(before, live, taken)
         case Replace() if before.ref.consumer and live.server_info is not None:
             version, moves_along = live.server_info.version, stream in outlook.migrated_streams
             yield from consumers.consumer_replace_hazards(
@@ -216,8 +255,13 @@ def _subjects_left_behind(stream: LiveResource, staying: Collection[str | None])
     return streams.foreign_subjects(stream) if staying else ()
 
 
-def _creation_hazards(change: Change, live: LiveState, desired: DesiredState) -> Iterator[Hazard]:
-    """Return the hazards of creating what was there before; what resumes from a placeholder has none."""
+def _creation_hazards(
+    change: Change, outlook: _Outlook, live: LiveState, desired: DesiredState
+) -> Iterator[Hazard]:
+    """Return the hazards of creating what was there before, or takes over from another one; what resumes from a placeholder has none."""
+    leaving = outlook.leaving.get(change.ref, ())
+    if change.after is not None and leaving and change.cause is not Cause.DRIFT:
+        yield from handovers.repeated_hazards(change.after, leaving, live)
     if change.after is not None and change.cause is Cause.DRIFT and not change.preserves_messages:
         left_out = migrations.count_left_out(Ref(change.ref.stream), live, desired)
         yield from consumers.consumer_recreation_hazards(change.after, live, left_out=left_out)

@@ -26,7 +26,7 @@ from cyborg_infra.model.changes import (
     Replace,
     Update,
 )
-from cyborg_infra.model.metadata_keys import APPLIED_KEY, BECOMES_KEY
+from cyborg_infra.model.metadata_keys import APPLIED_KEY, BECOMES_KEY, KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, with_what_is_said
@@ -144,14 +144,17 @@ def _change_cause(
     """Return the cause of a difference: whether the digest of what was last applied fits the manifest, the server, or neither.
 
     Where it is gone although it was there, somebody took it; whether the manifest has changed as well, nobody can tell.
+    A stream that becomes one of another channel, which was not there so far, has only the label of the former one.
     """
     applied = live.metadata.get(APPLIED_KEY)
     if applied is None:
         return Cause.DRIFT if ever or live.owner else Cause.MANIFEST
+    of_manifest = {f"metadata.{key}" for key in ((APPLIED_KEY,) if ever else (APPLIED_KEY, KIND_KEY))}
+    untouched = live.digest() == applied and not any(
+        is_ownership_change(change) and change.field not in of_manifest for change in fields
+    )
     if desired.digest() == applied:
-        return Cause.DRIFT
-    if live.digest() == applied and not any(
-        is_ownership_change(change) and change.field != f"metadata.{APPLIED_KEY}" for change in fields
-    ):
+        return Cause.MANIFEST if untouched and not ever else Cause.DRIFT
+    if untouched:
         return Cause.MANIFEST
     return Cause.BOTH

@@ -1,14 +1,16 @@
-"""Match orphans with desired resources of another name: a renamed role, or a new stream_prefix."""
+"""Match orphans with desired resources of another name: a renamed role, a new stream_prefix, or another reader of the same messages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from cyborg_infra.model.channels import StreamKind
+from cyborg_infra.model.consumer_position import read_patterns
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import BECOMES_KEY, KIND_KEY, RENAMED_FROM_KEY
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, LiveState
+from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, LiveState, Resource
+from cyborg_infra.model.subjects import overlap
 
 
 def predecessors(
@@ -17,8 +19,9 @@ def predecessors(
     """Return desired resource -> the one of `orphans`, which the organisation no longer wants under its name, whose place it takes.
 
     Only what does not exist yet takes a place, of the one other resource with its kind and role, or with the role's
-    former name; a consumer in its own stream, or in the one whose place its stream takes. A bucket with another
-    name is another bucket. A replace that was interrupted says itself where its messages belong.
+    former name; a consumer in its own stream, or in the one whose place its stream takes. There it also takes the place
+    of one that hands over to it, if that alone leaves with its filter, and it alone comes with it. A bucket with
+    another name is another bucket. A replace that was interrupted says itself where its messages belong.
     """
     streams = [found for found in orphans if found.ref.kind is Kind.STREAM]
     named = [stream for stream in streams if stream.metadata.get(KIND_KEY) != StreamKind.KEY_VALUE]
@@ -33,8 +36,53 @@ def predecessors(
     for wanted in desired.streams() if readers else ():
         homes = {wanted.ref, found.get(wanted.ref, wanted.ref)}
         there = [reader for home in homes for reader in readers.get(home.stream, ())]
-        found |= _successions(desired.consumers(wanted.ref.stream), there, live)
+        coming = desired.consumers(wanted.ref.stream)
+        found |= _successions(coming, there, live)
+        taken = set(found.values())
+        found |= _takeovers(
+            [reader for reader in coming if reader.ref not in found and reader.ref not in live.resources],
+            [reader for reader in there if reader.ref not in taken and not reader.ref.is_placeholder],
+            [reader for reader in coming if reader.ref in live.resources],
+            {reader.role for reader in desired.resources.values()},
+        )
     return found
+
+
+def hands_over(leaving: Resource, coming: Resource, staying: Iterable[Resource]) -> bool:
+    """Return whether the work of a consumer that leaves is for one that comes, which reads some of the same messages.
+
+    It is if both are of one role. Another role takes it over if nobody who stays reads them: where several read the same,
+    each for itself, who comes has all of it before him.
+    """
+    return reads_the_same(leaving, coming) and (
+        leaving.role == coming.role or not any(reads_the_same(leaving, reader) for reader in staying)
+    )
+
+
+def reads_the_same(one: Resource, other: Resource) -> bool:
+    """Return whether there may be a message that both consumers read."""
+    return any(overlap(mine, theirs) for mine in read_patterns(one) for theirs in read_patterns(other))
+
+
+def _takeovers(
+    coming: Sequence[DesiredResource],
+    leaving: Sequence[LiveResource],
+    staying: Sequence[DesiredResource],
+    roles: Collection[str | None],
+) -> Iterator[tuple[Ref, Ref]]:
+    """Yield pairs of consumers of one stream: one that comes, and the one that leaves with the same filter and hands over to it.
+
+    What is of a role that left the manifest stays where it is.
+    """
+    for wanted in coming if leaving else ():
+        alike, places = (
+            [reader for reader in readers if set(read_patterns(reader)) == set(read_patterns(wanted))]
+            for readers in (coming, leaving)
+        )
+        if len(alike) != 1 or len(places) != 1 or places[0].role not in {*roles, None}:
+            continue
+        if hands_over(places[0], wanted, staying):
+            yield wanted.ref, places[0].ref
 
 
 def _successions(

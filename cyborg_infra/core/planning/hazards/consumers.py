@@ -75,7 +75,7 @@ def open_work_hazards(
 ) -> Iterator[Hazard]:
     """Return the hazard of redelivery: messages that cannot stay pending acknowledgement in the new consumer and are not finished in time, with all that was handed out behind them.
 
-    While the plan is made and looked at, agents go on: as many more as they may have at once.
+    While the plan is made and looked at, agents go on: as many more of what waits as they may have at once.
     """
     why = position_obstacle(live, desired, version, renumbered=renumbered, room=room, fits=fits)
     if why is None:
@@ -96,14 +96,18 @@ def open_work_hazards(
     unsettled = stopped is not None and finished_up_to(live) < stopped.number
     forgotten = may_have_forgotten(live)
     window = setting(desired if live.is_stopped else live, "max_ack_pending")
-    at_once = window if window > 0 else counts.num_pending
+    stored = stream_counts(_stream(live, live_state)).messages
+    waiting = (
+        stored if live.is_stopped else counts.num_pending
+    )  # what waits for a stopped one, its filter does not say
+    at_once = min(window, waiting) if window > 0 else waiting
     if (
         counts.num_ack_pending
         or unsettled
         or (version < Capability.PAUSE_CONSUMER.since and counts.num_waiting)
     ):
         behind = live.counts_by_query.get(question)
-        bound = min(stream_counts(_stream(live, live_state)).messages, last - finished_up_to(live))
+        bound = min(stored, last - finished_up_to(live))
         most = max(counts.num_ack_pending, behind.messages if behind else bound)
         if _retention(live, live_state) == "workqueue" and not forgotten:
             most, questions = (
@@ -113,6 +117,7 @@ def open_work_hazards(
         most += 0 if live.is_stopped else at_once
     if stopped and not stopped.exact:  # what was handed out when the tool that stopped it died
         most += max(counts.delivered_stream_seq - stopped.number, at_once if forgotten else 0)
+    most = min(most, max(stored, counts.num_ack_pending))
     if most:
         reason = f"{format_count(most, 'message')} could be handed out again: {why}"
         yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), *questions, exact=False)
@@ -126,7 +131,8 @@ def _of_earlier_messages(live: LiveResource, desired: DesiredResource) -> Iterat
     question = CountQuery(live.ref, CountKind.PASSED, subjects=new, excluded_subjects=old)
     earlier = live.counts_by_query.get(question)
     if earlier is None or earlier.messages:
-        most = working + (0 if live.is_stopped else max(setting(live, "max_ack_pending"), 0))
+        window, pending = setting(live, "max_ack_pending"), consumer_counts(live).num_pending
+        most = working + (0 if live.is_stopped else min(window, pending) if window > 0 else pending)
         reason = f"{format_count(most, 'message')} could be handed out again: {READS_EARLIER}"
         yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), question, exact=False)
 
@@ -183,11 +189,24 @@ def consumer_recreation_hazards(
         )
 
 
-def consumer_delete_hazards(live: LiveResource, live_state: LiveState) -> Iterator[Hazard]:
-    """Return the hazards of deleting a consumer: what waits for it, and what is being worked on, reaches nobody through it."""
-    yield from abandoned.given_up_forgotten_hazards(live, live_state)
-    counts = consumer_counts(live)
-    waiting, working = _pending(live), counts.num_ack_pending
+def consumer_delete_hazards(
+    live: LiveResource, live_state: LiveState, taken_over: Sequence[str] = ()
+) -> Iterator[Hazard]:
+    """Return the hazards of deleting a consumer: what waits for it, and what is being worked on, reaches nobody through it.
+
+    `taken_over`: what matches one of these another consumer gets.
+    """
+    if all(any(covers(wide, subject) for wide in taken_over) for subject in filter_patterns(live)):
+        return
+    partly = any(overlap(wide, subject) for wide in taken_over for subject in filter_patterns(live))
+    yield from abandoned.given_up_forgotten_hazards(live, live_state, partly=partly)
+    left = tuple(taken_over) if partly else ()
+    pending, unacknowledged = _all_pending(live, left), _all_unacknowledged(live, left)
+    waiting, working, questions = _pending(live, left), consumer_counts(live).num_ack_pending, [pending]
+    if partly and working:  # which of what it was handed are open, nobody tells
+        found = live.counts_by_query.get(unacknowledged)
+        working = min(working, found.messages) if found else working
+        questions.append(unacknowledged)
     if not waiting and not working:
         return
     if not working:
@@ -196,18 +215,28 @@ def consumer_delete_hazards(live: LiveResource, live_state: LiveState) -> Iterat
         reason = f"{format_count(working, 'message')} being worked on would not be delivered again"
     else:
         reason = f"{format_count(waiting + working, 'unfinished message')} would no longer be delivered: {waiting:,} waiting, {working:,} being worked on"
-    amount = MessageCount(waiting + working)
-    yield hazard_of_amount(HazardName.RESETS_PROGRESS, reason, amount, _all_pending(live), exact=True)
-    yield from _lost_interest_hazards(live, (), live_state)
+    exact = not partly or (not working and pending in live.counts_by_query)
+    yield hazard_of_amount(
+        HazardName.RESETS_PROGRESS, reason, MessageCount(waiting + working), *questions, exact=exact
+    )
+    yield from _lost_interest_hazards(live, left, live_state)
 
 
-def _all_pending(consumer: LiveResource) -> CountQuery:
-    return CountQuery(consumer.ref, CountKind.WAITING, subjects=filter_patterns(consumer))
+def _all_pending(consumer: LiveResource, left: tuple[str, ...] = ()) -> CountQuery:
+    return CountQuery(
+        consumer.ref, CountKind.WAITING, subjects=filter_patterns(consumer), excluded_subjects=left
+    )
 
 
-def _pending(consumer: LiveResource) -> int:
+def _all_unacknowledged(consumer: LiveResource, left: tuple[str, ...]) -> CountQuery:
+    return CountQuery(
+        consumer.ref, CountKind.UNACKNOWLEDGED, subjects=filter_patterns(consumer), excluded_subjects=left
+    )
+
+
+def _pending(consumer: LiveResource, left: tuple[str, ...] = ()) -> int:
     """Return the pending messages as counted in the stream, if they were: the server's own number still has deleted messages in it (seen 2.11.11)."""
-    found = consumer.counts_by_query.get(_all_pending(consumer))
+    found = consumer.counts_by_query.get(_all_pending(consumer, left))
     return found.messages if found else consumer_counts(consumer).num_pending
 
 
