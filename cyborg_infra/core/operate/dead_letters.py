@@ -234,7 +234,11 @@ def current_stream(letter: DeadLetter, org: Org) -> str:
 
 
 def current_subject(subject: str, letter: DeadLetter, org: Org) -> str:
-    """Return where such a message is published now: under the organisation's prefix of now, if it has its place in one of its channels."""
+    """Return where such a message is published now: under the organisation's prefix of now, if it has its place in one of its channels.
+
+    Where its channel has another subject by now, that is the one of its role. It stays as it was where its channel, or
+    what a wildcard of that stands for, is not known.
+    """
     stream, role, tokens = current_stream(letter, org), org.role(letter.role), subject.split(".")
     tails = [".".join(tokens[begin:]) for begin in range(len(tokens))]
     for channel in org.channels:
@@ -244,9 +248,12 @@ def current_subject(subject: str, letter: DeadLetter, org: Org) -> str:
             of_role = channel.scope is Scope.ROLE and role is not None
             members = role_names(role) if of_role and role else org.each_of(channel)
             patterns = [channel.subject_of(member) for member in members]
-            return next(
-                (org.subject(tail) for tail in tails if any(covers(each, tail) for each in patterns)), subject
-            )
+            if of_role:
+                patterns.append(channel.subject_of("*"))  # it was another role's, and this one may read it
+            kept = [tail for tail in tails if any(covers(each, tail) for each in patterns)]
+            mine = channel.scope is Scope.ORG or (of_role and channel.is_mail)
+            found = kept[0] if kept else channel.send_subject_of(letter.role) if mine else ""
+            return org.subject(found) if found else subject
     return subject
 
 

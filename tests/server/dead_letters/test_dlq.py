@@ -532,6 +532,26 @@ def test_dead_letters_are_found_in_a_stream_that_was_renamed(
         assert handled(cli("dlq", "replay", "1", *words)) == [f"{stream}/2"]
 
 
+def test_a_dead_letter_is_replayed_where_its_channel_is_now(scenario: Scenario, dlq: Dlq) -> None:
+    """A subject of its own, another prefix, a subtree: what failed before goes to the same role's worker."""
+    moved = {
+        'channels: {tasks: {subject: "work.{role}"}}\n': "acme.work.cto",
+        "naming: {subject_prefix: acme.eu}\n": "acme.eu.agents.cto.tasks",
+        'channels: {tasks: {subject: "agents.{role}.tasks.>", send_to: assigned}}\n': "acme.agents.cto.tasks.assigned",
+    }
+    for number, (more, subject) in enumerate(moved.items(), 1):
+        scenario.converge(MANIFEST)
+        failed(scenario, f"t{number}")
+        entry = str(listed(dlq)[-1]["number"])
+        scenario.converge(MANIFEST + more)
+        assert handled(dlq("replay", entry, "--dry-run")) == [TASKS]
+        assert handled(dlq("replay", entry)) == [f"{TASKS}/{2 * number}"]
+        message = fetch(scenario.api, WORKER)
+        assert (message.subject, message.data) == (subject, f'{{"task_id": "t{number}"}}'.encode())
+        scenario.api.ask(message.reply, b"+ACK")
+        assert listed(dlq) == []
+
+
 def test_without_dead_letters_it_says_so(scenario: Scenario, dlq: Dlq) -> None:
     assert "No dead letters." in dlq("list", "--format", "text").out
     scenario.ask("STREAM.DELETE.DEAD_LETTERS")

@@ -75,7 +75,7 @@ def open_work_hazards(
 ) -> Iterator[Hazard]:
     """Return the hazard of redelivery: messages that cannot stay pending acknowledgement in the new consumer and are not finished in time, with all that was handed out behind them.
 
-    While the plan is made and looked at, agents go on: as many more of what waits as they may have at once.
+    While the plan is made and looked at, agents go on: as many more as they may have at once, of what is stored for them.
     """
     why = position_obstacle(live, desired, version, renumbered=renumbered, room=room, fits=fits)
     if why is None:
@@ -97,10 +97,7 @@ def open_work_hazards(
     forgotten = may_have_forgotten(live)
     window = setting(desired if live.is_stopped else live, "max_ack_pending")
     stored = stream_counts(_stream(live, live_state)).messages
-    waiting = (
-        stored if live.is_stopped else counts.num_pending
-    )  # what waits for a stopped one, its filter does not say
-    at_once = min(window, waiting) if window > 0 else waiting
+    at_once = window if window > 0 else counts.num_pending
     if (
         counts.num_ack_pending
         or unsettled
@@ -117,8 +114,12 @@ def open_work_hazards(
         most += 0 if live.is_stopped else at_once
     if stopped and not stopped.exact:  # what was handed out when the tool that stopped it died
         most += max(counts.delivered_stream_seq - stopped.number, at_once if forgotten else 0)
-    most = min(most, max(stored, counts.num_ack_pending))
     if most:
+        matching = CountQuery(live.ref, CountKind.PASSED, subjects=question.subjects)
+        passed = live.counts_by_query.get(matching) or MessageCount(min(stored, last))
+        # What waits for a stopped one, its filter does not say.
+        held = stored if live.is_stopped else passed.messages + counts.num_pending
+        most, questions = min(most, max(held, counts.num_ack_pending)), [*questions, matching]
         reason = f"{format_count(most, 'message')} could be handed out again: {why}"
         yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), *questions, exact=False)
 
