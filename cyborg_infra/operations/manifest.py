@@ -67,13 +67,13 @@ def load_messages(
 
     With a manifest, tasks are held to its chart. Raises MessageInvalid; ManifestInvalid.
     """
-    from cyborg_infra.core.operate.assignment import check_assignments
+    from cyborg_infra.core.operate.assignment import check_senders
     from cyborg_infra.manifest.messages import load_message_file
 
     org = None if manifest is None else load(manifest, env, offline=True)
     found = load_message_file(path, kind)
     if org is not None:
-        check_assignments(org, found)
+        check_senders(org, found)
     return found
 
 

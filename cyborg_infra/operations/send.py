@@ -9,7 +9,7 @@ from secrets import token_hex
 
 from cyborg_infra.core.desired.settings import enforces_admission
 from cyborg_infra.core.operate import outgoing as core
-from cyborg_infra.core.operate.assignment import check_assignments, check_sender
+from cyborg_infra.core.operate.assignment import check_sender, check_senders
 from cyborg_infra.live.api.jetstream import JetStream, connect_account
 from cyborg_infra.live.api.publish import publish as store
 from cyborg_infra.live.connection.target import Target
@@ -64,7 +64,7 @@ def load_send_request(
         found = messages.check_messages(_task_from_options(source, role), OPTIONS, kind)
     else:
         found = messages.load_message_file(source, kind)
-    check_assignments(org, found)
+    check_senders(org, found)
     return SendRequest(org, channel, role, tuple(core.prepare_messages(org, channel, role, found)))
 
 

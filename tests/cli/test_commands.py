@@ -386,6 +386,7 @@ def test_of_several_it_is_told_how_each_ended_although_one_could_not_be_begun(
 
 # The chart
 
+BROADCAST = {"type": "policy", "policy": "x", "effective_immediately": True, "issued_by": "somebody"}
 CHART = """
 org: acme
 roles:
@@ -413,6 +414,39 @@ def test_a_role_sends_tasks_only_where_the_chart_has_it_so(cli: Cli, tmp_path: P
     assert (refused.code, "cto gets tasks from ceo" in refused.err) == (3, True)
     assert "cannot connect" in send("cso", "cto").err
     assert "did you mean cto?" in send("cso", "ct").err
+
+
+def test_a_role_sends_where_publishers_have_it_so_and_nowhere_else(cli: Cli, tmp_path: Path) -> None:
+    """On built-in channels as well; by a broadcast's own word of who issued it, too."""
+    manifest, broadcast = tmp_path / "org.yaml", tmp_path / "broadcast.json"
+    manifest.write_text(
+        CHART + "channels: {broadcasts: {publishers: [ceo]}, tasks: {publishers: [cto]}, inbox: {publishers: [ceo]}}\n"
+    )
+
+    def send(what: str, sender: str) -> CommandResult:
+        broadcast.write_text(json.dumps(BROADCAST))
+        return cli(*f"send {what} --as {sender} --server {NOBODY} --timeout 1s".split())
+
+    said = {
+        "ceo may not give tasks to cso\n       cso gets tasks from cto": send(
+            f"task cso {manifest} --title x", "ceo"
+        ),
+        "cso may not publish on broadcasts\n       publishers of broadcasts: ceo": send(
+            f"broadcast {manifest} -f {broadcast}", "cso"
+        ),
+        "cso may not publish on inbox of cto\n       publishers of inbox: ceo": send(
+            f"inbox cto {manifest} -f {broadcast}", "cso"
+        ),
+    }
+    assert {text: refused.code for text, refused in said.items()} == dict.fromkeys(said, 3)
+    assert all(f"Error: {text}\n" == refused.err for text, refused in said.items())
+    assert "cannot connect" in send(f"task ceo {manifest} --title x", "cto").err
+    assert "cannot connect" in send(f"broadcast {manifest} -f {broadcast}", "ceo").err
+    broadcast.write_text(json.dumps(BROADCAST | {"issued_by": "cso"}))
+    refused = cli("message", "check", str(broadcast), str(manifest))
+    assert (refused.code, "cso may not publish on broadcasts" in refused.err) == (1, True)
+    broadcast.write_text(json.dumps(BROADCAST | {"issued_by": "ceo"}))
+    assert cli("message", "check", str(broadcast), str(manifest)).code == 0
 
 
 def test_message_check_holds_tasks_to_the_chart_of_a_manifest(cli: Cli, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""Who may give work to whom: the chart of an organisation, and whom each role hears from."""
+"""Who may give work to whom, and publish where: the chart of an organisation, and whom each role hears from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
 
+from cyborg_infra.model.channels import Channel, Party
 from cyborg_infra.model.organisation import Org, Role
 
 
@@ -23,6 +24,25 @@ def may_assign(org: Org, sender: str, receiver: str) -> bool:
     if giving is None or taking is None:
         return False
     return sender in superiors(org, taking) or receiver in org.members(giving.assigns)
+
+
+def may_publish(org: Org, channel: Channel, sender: str, member: str = "") -> bool:
+    """Return whether a role may publish on a channel; `member` is the role or group whose subject it is, if there is one each."""
+    return any(_admits(org, party, sender, member) for party in channel.publishers)
+
+
+def _admits(org: Org, party: Party | str, sender: str, member: str) -> bool:
+    match party:
+        case Party.ANYONE:
+            return True
+        case Party.CHART:
+            return may_assign(org, sender, member)
+        case Party.SELF:
+            return sender in org.members([member])
+        case Party():
+            return False
+        case _:
+            return sender in org.members([party])
 
 
 class Assigners:

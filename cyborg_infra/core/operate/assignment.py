@@ -1,4 +1,4 @@
-"""Hold tasks to the chart: who gave them, and who gets what follows."""
+"""Hold messages to who may publish where: who gave a task, who gets what follows it, who issued a broadcast."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from cyborg_infra.core.desired import naming
-from cyborg_infra.core.desired.chart import Assigners, may_assign
+from cyborg_infra.core.desired.chart import Assigners, may_publish
+from cyborg_infra.core.operate.outgoing import CHANNELS
 from cyborg_infra.model import channels
+from cyborg_infra.model.channels import Channel, Party
 from cyborg_infra.model.messages import FOLLOW_UP, MessageKind, OrgMessage
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.outgoing import Destination
@@ -18,62 +20,90 @@ _MAX_NAMED = 12
 """So many of those who give a role tasks are named."""
 
 
-def check_assignments(org: Org, messages: Sequence[OrgMessage]) -> None:
-    """Return if each task is from a role to a role that it may give tasks to, and so is what follows it.
+def check_senders(org: Org, messages: Sequence[OrgMessage]) -> None:
+    """Return if each task is from a role to a role that it may give tasks to, so is what follows it, and broadcasts are from those who may publish them.
 
-    `assigned_by` may be somebody outside of the organisation, such as a person. Raises MessageInvalid.
+    `assigned_by` and `issued_by` may be somebody outside of the organisation, such as a person. Raises MessageInvalid.
     """
-    chart = _Chart(org)
-    problems = [
-        problem
-        for message in messages
-        if message.kind is MessageKind.TASK
-        for problem in _assignment_problems(chart, message)
-    ]
-    if problems:
+    senders = _Senders(org)
+    if problems := [problem for message in messages for problem in _sender_problems(senders, message)]:
         raise MessageInvalid(*problems)
 
 
-def check_sender(org: Org, sender: str, channel: Destination, receiver: str) -> None:
-    """Return if a role may send to this channel of another. Raises SendRefused if the chart does not have it so."""
-    if channel is Destination.TASK and not may_assign(org, sender, receiver):
-        raise SendRefused(_Chart(org).not_assigned(sender, receiver, None))
+def check_sender(org: Org, sender: str, destination: Destination, receiver: str) -> None:
+    """Return if a role may send to a role, a group or all. Raises SendRefused if the manifest does not have it so."""
+    channel = org.channel(CHANNELS[destination])
+    if channel and not may_publish(org, channel, sender, receiver):
+        raise SendRefused(_Senders(org).refusal(channel, sender, receiver, None))
 
 
-class _Chart:
-    """Who gives tasks to whom, by the names that roles have and had: what still says a former one comes from the same agent."""
+class _Senders:
+    """Who publishes where, by the names that roles have and had: what still says a former one comes from the same agent."""
 
     def __init__(self, org: Org) -> None:
         self.org = org
         self.now = {name: role.name for role in org.roles for name in naming.role_names(role)}
-        tasks = org.channel(channels.TASKS)
+        self.tasks = org.channel(channels.TASKS)
         self.receivers = SubjectIndex(
-            (org.subject(tasks.subject_of(name)), role) for name, role in self.now.items() if tasks
+            (org.subject(self.tasks.subject_of(name)), role) for name, role in self.now.items() if self.tasks
         )
+        self.broadcasts = [
+            found for name in (channels.BROADCASTS, channels.GROUP_BROADCASTS) if (found := org.channel(name))
+        ]
         self._assigners = Assigners(org)
         self._allowed: dict[tuple[str, str], bool] = {}
 
     def may_assign(self, giver: str, taker: str) -> bool:
-        """Return what the chart says, asked once for each pair: files have many messages between the same two."""
+        """Return whether it may publish the other's tasks, asked once for each pair: files have many messages between the same two."""
         pair = giver, taker
         if pair not in self._allowed:
-            self._allowed[pair] = may_assign(self.org, giver, taker)
+            self._allowed[pair] = self.tasks is None or may_publish(self.org, self.tasks, giver, taker)
         return self._allowed[pair]
 
-    def not_assigned(self, giver: str, taker: str, where: SourcePosition | None) -> Problem:
-        role = self.org.role(taker)
-        allowed = tuple(islice(self._assigners.of(role), _MAX_NAMED)) if role and self.org.has_chart else ()
-        hint = (
-            f"{taker} gets tasks from {', '.join(allowed)}" if allowed else f"no role gives tasks to {taker}"
+    def may_broadcast(self, sender: str) -> bool:
+        """Return whether it may publish to all, or to some group: a broadcast does not say to whom it goes."""
+        return not self.broadcasts or any(
+            may_publish(self.org, channel, sender, member)
+            for channel in self.broadcasts
+            for member in self.org.each_of(channel)
         )
-        return Problem("not-assigned", f"{giver} may not give tasks to {taker}", where, hint)
+
+    def refusal(self, channel: Channel, sender: str, receiver: str, where: SourcePosition | None) -> Problem:
+        if channel.name != channels.TASKS:
+            named = islice(self.org.members(channel.publishers), _MAX_NAMED)
+            whose = f" of {receiver}" if receiver else ""
+            said = f"{sender} may not publish on {channel.name}{whose}"
+            return Problem("not-publisher", said, where, f"publishers of {channel.name}: {', '.join(named)}")
+        allowed = tuple(islice(self._givers(channel, receiver), _MAX_NAMED))
+        hint = (
+            f"{receiver} gets tasks from {', '.join(allowed)}"
+            if allowed
+            else f"no role gives tasks to {receiver}"
+        )
+        return Problem("not-assigned", f"{sender} may not give tasks to {receiver}", where, hint)
+
+    def _givers(self, channel: Channel, receiver: str) -> Iterator[str]:
+        if channel.publishers != (Party.CHART,):
+            yield from self.org.members(channel.publishers)
+        elif (role := self.org.role(receiver)) and self.org.has_chart:
+            yield from self._assigners.of(role)
 
 
-def _assignment_problems(chart: _Chart, message: OrgMessage) -> Iterator[Problem]:
-    org = chart.org
-    giver, taker = chart.now.get(message.data["assigned_by"]), message.data["assigned_to"]
+def _sender_problems(senders: _Senders, message: OrgMessage) -> Iterator[Problem]:
+    match message.kind:
+        case MessageKind.TASK if senders.tasks:
+            yield from _task_problems(senders, senders.tasks, message)
+        case MessageKind.BROADCAST:
+            sender = senders.now.get(message.data["issued_by"])
+            if sender and not senders.may_broadcast(sender):
+                yield senders.refusal(senders.broadcasts[0], sender, "", message.place(("issued_by",)))
+
+
+def _task_problems(senders: _Senders, tasks: Channel, message: OrgMessage) -> Iterator[Problem]:
+    org = senders.org
+    giver, taker = senders.now.get(message.data["assigned_by"]), message.data["assigned_to"]
     if org.role(taker) is None:
-        now = chart.now.get(taker)
+        now = senders.now.get(taker)
         yield Problem(
             "unknown-role",
             f"{taker!r} is no role of {org.name}",
@@ -81,17 +111,17 @@ def _assignment_problems(chart: _Chart, message: OrgMessage) -> Iterator[Problem
             f"it is called {now} now" if now else None,
         )
         return
-    if giver and not chart.may_assign(giver, taker):
-        yield chart.not_assigned(giver, taker, message.place(("assigned_by",)))
+    if giver and not senders.may_assign(giver, taker):
+        yield senders.refusal(tasks, giver, taker, message.place(("assigned_by",)))
     subject = (message.data.get("on_complete") or {}).get("publish_to")
     if not subject:
         return
-    follower = next((role for _pattern, role in chart.receivers.overlapping(subject)), None)
+    follower = next((role for _pattern, role in senders.receivers.overlapping(subject)), None)
     if follower is None:
         yield Problem(
             "unknown-role",
             f"no role of {org.name} takes its tasks from {subject}",
             message.place(FOLLOW_UP),
         )
-    elif not chart.may_assign(taker, follower):
-        yield chart.not_assigned(taker, follower, message.place(FOLLOW_UP))
+    elif not senders.may_assign(taker, follower):
+        yield senders.refusal(tasks, taker, follower, message.place(FOLLOW_UP))
