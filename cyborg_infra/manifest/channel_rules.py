@@ -61,10 +61,19 @@ def channel_subjects_are_templates(org: Org) -> Iterator[Problem]:
             yield Problem(
                 "bad-subject", f"{channel.subject!r} cannot be the subject of {channel.name}", where, fault
             )
-        elif channel.send_to and channel.send_subject_of(_SAMPLE) == "":
+        elif fault := _send_to_fault(channel):
             where = org.marks.get(("channels", channel.name, "send_to"), channel.mark)
-            message = f"send_to of {channel.name} has fewer tokens than its subject has wildcards"
+            message = f"send_to of {channel.name} has {fault} tokens than its subject has wildcards"
             yield Problem("bad-subject", message, where, "one token for each *, and at least one for >")
+
+
+def _send_to_fault(channel: Channel) -> str:
+    if not channel.send_to:
+        return ""
+    if not channel.send_subject_of(_SAMPLE):
+        return "fewer"
+    tokens, wanted = channel.subject.split("."), channel.send_to.split(".")
+    return "more" if ">" not in tokens and len(wanted) > tokens.count("*") else ""
 
 
 def _subject_fault(channel: Channel) -> str:

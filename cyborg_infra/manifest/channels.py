@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cyborg_infra.manifest.suggest import NameIndex
 from cyborg_infra.manifest.yaml_source import Source
 from cyborg_infra.model.channels import (
     BUILT_IN,
@@ -155,12 +156,21 @@ def _own(source: Source, said: Mapping[Any, Any], problems: list[Problem]) -> It
     for name, body in said.items():
         if not isinstance(name, str) or name in BUILT_IN_NAMES or not is_channel_name(name):
             continue
-        if body is True:
-            where, hint = (
-                source.mark(("channels", name)),
-                "say what it is of: {of: role}, {of: group} or {of: org}",
+        if body is True or body is None:
+            hint = "say what it is of: {of: role}, {of: group} or {of: org}"
+            problems.append(
+                Problem("missing-key", f"{name} needs the key of", source.key(("channels", name)), hint)
             )
-            problems.append(Problem("missing-key", f"{name} needs the key of", where, hint))
+        if body is False:
+            meant = NameIndex(row.name for row in KNOWN).nearest(name)
+            problems.append(
+                Problem(
+                    "unknown-channel",
+                    f"{name} is no built-in channel, and so there is nothing to leave out",
+                    source.key(("channels", name)),
+                    f"did you mean {meant}?" if meant else "take the line out",
+                )
+            )
         scope = _mapping(body).get("of")
         if scope in (Scope.ROLE, Scope.GROUP, Scope.ORG):
             row = own_channel(name, Scope(scope), durable=bool(_mapping(body).get("durable")))

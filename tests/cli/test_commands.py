@@ -420,7 +420,8 @@ def test_a_role_sends_where_publishers_have_it_so_and_nowhere_else(cli: Cli, tmp
     """On built-in channels as well; by a broadcast's own word of who issued it, too."""
     manifest, broadcast = tmp_path / "org.yaml", tmp_path / "broadcast.json"
     manifest.write_text(
-        CHART + "channels: {broadcasts: {publishers: [ceo]}, tasks: {publishers: [cto]}, inbox: {publishers: [ceo]}}\n"
+        CHART
+        + "channels: {broadcasts: {publishers: [ceo]}, tasks: {publishers: [cto]}, inbox: {publishers: [ceo]}}\n"
     )
 
     def send(what: str, sender: str) -> CommandResult:

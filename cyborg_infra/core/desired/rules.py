@@ -139,7 +139,7 @@ def filters_meet_their_stream(org: Org, state: DesiredState) -> Iterator[Problem
                 yield Problem(
                     "unmatched-filter",
                     f"filter {subject} of {consumer.ref} meets none of the subjects of {stream.ref} ({', '.join(stored)})",
-                    _mark(org, consumer),
+                    org.marks.get(("streams", stream.metadata[KIND_KEY], "subjects")) or _mark(org, consumer),
                     "it would never receive a message",
                 )
 
