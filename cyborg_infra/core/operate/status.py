@@ -17,6 +17,7 @@ from cyborg_infra.model.channels import (
     GROUP_BROADCASTS,
     TASKS,
     ConsumerKind,
+    Party,
     StreamKind,
     queues,
 )
@@ -84,8 +85,11 @@ def make_status(
     for reader in ours.consumers():
         if reader.role is not None:
             readers[reader.role][kind_label(reader)] = reader
-    alerts = alerts._replace(admitted=admitted(ours.streams()))
     channels = queues(org.channels)
+    for reader in ours.consumers() if roles is None else ():
+        if reader.role is None and kind_label(reader) in channels:
+            readers.setdefault(Party.OPERATOR, {})[kind_label(reader)] = reader
+    alerts = alerts._replace(admitted=admitted(ours.streams()))
     unfinished = _unfinished(org, desired, ours, readings)
     letters, changing = _letters(org, readings), _changing(unfinished, readings)
     found = tuple(

@@ -110,9 +110,12 @@ def test_a_new_channel_is_a_change_of_the_manifest(scenario: Scenario) -> None:
 
 
 def test_what_waits_on_a_channel_is_a_queue_of_its_readers(scenario: Scenario, cli: Cli) -> None:
-    scenario.converge(OWN)
+    """What is the operator's is on the row of the operator, under a threshold like others."""
+    audited = OWN + "  audit: {of: org, durable: true, readers: operator}\n"
+    scenario.converge(audited)
     for _ in range(7):
         publish(scenario.api, "acme.agents.cto.outbox")
+        publish(scenario.api, "acme.org.audit")
     status = in_json(cli, scenario, "status")
     assert_fits("status", status)
     waiting = {
@@ -121,9 +124,9 @@ def test_what_waits_on_a_channel_is_a_queue_of_its_readers(scenario: Scenario, c
         for queue in role["queues"]
         if queue["waiting"]
     }
-    assert waiting == {("cso", "outbox"): 7}
-    assert [alarm["code"] for alarm in status["alarms"]] == ["lag"]
-    louder = OWN + "alerts: {outbox: {lag: 7}}\n"
+    assert waiting == {("cso", "outbox"): 7, ("operator", "audit"): 7}
+    assert [alarm["code"] for alarm in status["alarms"]] == ["lag", "lag"]
+    louder = audited + "alerts: {outbox: {lag: 7}, audit: {lag: 7}}\n"
     (scenario.directory / "org.yaml").write_text(louder, encoding="utf-8")
     assert in_json(cli, scenario, "status")["alarms"] == []
 
