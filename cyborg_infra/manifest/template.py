@@ -39,6 +39,13 @@ roles:
 #     subscribers: [{last}]
 #     durable: true
 
+# Channels of your own, and built-in ones changed or left out: tasks, inbox, status, requests, broadcasts, events,
+# dead_letters.
+#
+# channels:
+#   control: {{of: role, durable: true, publishers: [{first}]}}  # {org}.agents.<role>.control, in the stream AGENT_CONTROL
+#   inbox: false
+
 # Settings of every stream. 3 replicas survive the loss of one server of a cluster.
 #
 # defaults:
@@ -86,10 +93,13 @@ roles:
 #     defaults:
 #       replicas: 3
 
-# A prefix for every stream's name, so that two organisations can share an account.
+# A prefix for every stream's name, so that two organisations can share an account; other names, and another beginning
+# of subjects.
 #
 # naming:
 #   stream_prefix: MINE_
+#   subject_prefix: {org}.eu
+#   streams: {{tasks: "{{ROLE}}_WORK"}}
 
 # Where this manifest belongs. A plan against another account or cluster is refused.
 #
