@@ -142,7 +142,7 @@ def test_every_example_in_a_starter_is_valid_once_uncommented() -> None:
             blocks[-1].append(line[2:])
     sections = [block[0].split(":")[0] for block in blocks]
     assert sections == [
-        "roles", "groups", "events", "defaults", "streams", "consumers", "task_state", "key_value", "roles", "environments",
+        "roles", "groups", "events", "channels", "defaults", "streams", "consumers", "task_state", "key_value", "roles", "environments",
         "naming", "server",
     ]  # fmt: skip
     for block in blocks:
