@@ -72,7 +72,7 @@ def plan(
     no_color: NoColor = False,
     flags: targets.Flags,
 ) -> None:
-    """Compare the account's claims with the manifest, and show whose rights change. Writes nothing. Connects as a user of the system account."""
+    """Show whose rights the manifest changes in the account's claims. Writes nothing. Connects as a user of the system account."""
     request = operator_mode.load_auth_request(
         manifest, env, account=_account(account, claims), keys=keys, prune=prune
     )
@@ -185,10 +185,10 @@ def revoke(
 
 
 COMMANDS = {
-    "plan": (plan, "Example: cyborg-infra auth plan org.yaml --account A... --creds sys.creds"),
+    "plan": (plan, "Example: cyborg-infra auth plan org.yaml --account A... --context system"),
     "apply": (
         apply,
-        "Example: cyborg-infra auth apply org.yaml --account A... --operator-key operator.nk --creds sys.creds",
+        "Example: cyborg-infra auth apply org.yaml --account A... --operator-key operator.nk",
     ),
     "drift": (drift, "Example: cyborg-infra auth drift org.yaml --account A... --pending"),
     "revoke": (revoke, "Example: cyborg-infra auth revoke cto --account A... --operator-key operator.nk"),

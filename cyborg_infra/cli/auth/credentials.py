@@ -37,7 +37,7 @@ def creds(
     output: Output = Format.TEXT,
     no_color: NoColor = False,
 ) -> None:
-    """Make a signing key and a credentials file for each identity that has none. What is there stays. Needs no server."""
+    """Make a signing key and credentials for each identity. What is there stays. Needs no server."""
     found = operator_mode.make_credentials(
         manifest, env, account=account, keys=keys, only=identity or (), lifetime=lifetime(expires)
     )
@@ -66,7 +66,7 @@ def rotate(
 
 
 def operator(*, directory: Directory = Path("trust"), account_name: AccountName = "AGENTS") -> None:
-    """Make an operator with a system account and one account, and the server's configuration, for those who have none."""
+    """Make an operator and an account, for those who have none. Writes what nats-server includes as well."""
     made = operator_mode.make_operator(directory, account_name)
     sys.stdout.write(
         f"Wrote {made.config}: include it in nats-server's configuration.\n"
