@@ -1,4 +1,7 @@
-"""Shell completion: role, environment and context names."""
+"""Shell completion: role, environment and context names.
+
+Every command has these functions, and few starts call one: what they need is imported when they are called.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import os
 import typer
 
 from cyborg_infra.model.problems import CyborgError
-from cyborg_infra.operations import manifest, targets
 
 _MANIFEST = "org.yaml"
 
@@ -24,10 +26,14 @@ def environments(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def contexts(incomplete: str) -> list[str]:
     """Return the contexts that the nats CLI has saved."""
+    from cyborg_infra.operations import targets
+
     return _beginning(targets.context_names(os.environ), incomplete)
 
 
 def _named(ctx: typer.Context) -> tuple[list[str], list[str]]:
+    from cyborg_infra.operations import manifest
+
     try:
         return manifest.roles_and_environments(_manifest(ctx))
     except CyborgError:

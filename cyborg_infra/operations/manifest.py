@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.desired.naming import list_subjects
 from cyborg_infra.core.lint.lint import lint, notes
-from cyborg_infra.manifest import saved_plan, schema, yaml_source
+from cyborg_infra.manifest import schema, yaml_source
 from cyborg_infra.manifest.load import load
 from cyborg_infra.model.naming import MAX_PUBLISHERS, Subject
 from cyborg_infra.model.organisation import Org
-from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.resources import DesiredState
 
-if TYPE_CHECKING:  # `validate` and `show` need neither
+if TYPE_CHECKING:  # `validate` needs neither
     from cyborg_infra.model.messages import MessageKind, OrgMessage
+    from cyborg_infra.model.plan import Plan
 
 __all__ = [
     "SCHEMA_FILE",
@@ -52,11 +52,15 @@ def show(path: str, env: str | None = None) -> tuple[Org, Sequence[Subject], Des
 
 def is_saved(path: str | os.PathLike[str]) -> bool:
     """Return whether the file is a saved plan and not a manifest."""
+    from cyborg_infra.manifest import saved_plan
+
     return saved_plan.is_saved(path)
 
 
 def load_saved_plan(path: str) -> Plan:
     """Return the saved plan, with its changes as they were when it was made. Raises PlanStale for a damaged one."""
+    from cyborg_infra.manifest import saved_plan
+
     return saved_plan.load_changes(path)
 
 

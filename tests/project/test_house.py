@@ -93,7 +93,7 @@ LATE_IMPORTS = {
     "model/key_pairs.py": "nkeys: to make keys alone",
     "operations/exports.py": "nats: most exports need no server",
     "operations/imports.py": "nats: what is read from files needs no server",
-    "operations/manifest.py": "messages and the template of a manifest: one command each",
+    "operations/manifest.py": "messages, a saved plan, the template of a manifest: `validate` needs none",
     "operations/operator_mode.py": "nats: to write claims needs no server",
     "operations/provision.py": "what carries a plan out: a plan that changes nothing needs none of it",
     "render/terminal/console.py": "rich: for a terminal alone",
