@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise, product
 
 from cyborg_infra.core.desired.expand import CONSUMER_CAP, CONSUMER_CAP_LEVEL
@@ -12,7 +13,7 @@ from cyborg_infra.model.fields import Config, Kind
 from cyborg_infra.model.plan import Reservation
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import DesiredResource, LiveState, Resource, origin_of
+from cyborg_infra.model.resources import DesiredResource, LiveState, Resource, StreamCounts, origin_of
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.units import format_size
 
@@ -141,6 +142,7 @@ def limit_dependencies(
         makers = [change.ref for change in streams if _only_shrinks(change)]
         takers = [change.ref for change in streams if not _only_shrinks(change)]
         yield from product(takers, makers)
+    yield from _created_after_moves(changes, server_info)
     for stream, replaced in _streams_with_placeholders(changes, live):
         if 0 < max_consumers(stream.config, server_info) < _consumer_count(stream.ref, live) + len(replaced):
             yield from pairwise(reversed(replaced))  # one placeholder at a time
@@ -150,6 +152,49 @@ def limit_dependencies(
             [change.ref for change in readers if change.action is Action.CREATE],
             [change.ref for change in readers if change.action is Action.DELETE],
         )
+
+
+def one_move_at_a_time(changes: Sequence[Change], server_info: ServerInfo) -> list[Change]:
+    """Return the changes, in which a stream that is moved waits for the one moved before it, where not all have room at once.
+
+    While it is moved a stream is there twice, and so is what it holds. Along the order that they are in, so that no circle can come of it.
+    """
+    moved = [change for change in changes if _is_moved(change)]
+    limits = server_info.limits
+    streams = limits.streams + _created_count(changes, Kind.STREAM) + len(moved)
+    size = sum(
+        2 * change.before.counts.bytes
+        for change in moved
+        if change.before and isinstance(change.before.counts, StreamCounts)
+    )
+    grown = sum(max(0, _growth_bytes(change, "file")) for change in changes)
+    fits = not 0 < limits.max_streams < streams and not 0 < limits.max_storage < limits.storage + grown + size
+    if fits and not limits.max_bytes_required:
+        return list(changes)
+    earlier = {after.ref: before.ref for before, after in pairwise(moved)}
+    return [
+        replace(change, depends_on=tuple(sorted({*change.depends_on, earlier[change.ref]})))
+        if change.ref in earlier
+        else change
+        for change in changes
+    ]
+
+
+def _is_moved(change: Change) -> bool:
+    return change.ref.kind is Kind.STREAM and change.action is Action.REPLACE and change.preserves_messages
+
+
+def _created_after_moves(changes: Sequence[Change], server_info: ServerInfo) -> Iterator[tuple[Ref, Ref]]:
+    """Yield pairs (new stream, moved one) where the new ones would take the place that a moved stream needs for a moment."""
+    limits = server_info.limits
+    moved = [change.ref for change in changes if _is_moved(change)]
+    if moved and 0 < limits.max_streams < limits.streams + _created_count(changes, Kind.STREAM) + 1:
+        created = [
+            change.ref
+            for change in changes
+            if change.ref.kind is Kind.STREAM and change.action is Action.CREATE
+        ]
+        yield from product(created, moved)
 
 
 def check_placeholders(

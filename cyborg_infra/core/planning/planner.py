@@ -77,6 +77,7 @@ def make_plan(
         *_reader_handovers(changes, live, context.desired),
     ]
     ordered, tangled = ordering.order_changes(changes, first, server_info.version)
+    ordered = account_limits.one_move_at_a_time(ordered, server_info)
     ordered = preflight.hinted_once(preflight.owner_told_once(ordered))
     turns = dead_letter_order.dead_letter_phases(ordered, context.resumable)
     return Plan(

@@ -182,3 +182,16 @@ def test_a_migration_whose_copy_is_full_ends_without_losing_a_message(
         assert [problem.code for problem in problems] == ["copy-stalled"]
         assert scene.config(STREAM) == before
         assert (scene.info(WORKER)["num_pending"], scene.info(WORKER).get("paused", False)) == (50, False)
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_two_renames_with_room_for_one_are_done_one_after_the_other(
+    start_server: StartServer, tmp_path: Path, version: str
+) -> None:
+    server = start_server(version=version, config=account("max_streams: 6"))
+    with Scenario(server.url, tmp_path) as scenario:
+        scenario.converge("org: b\nroles: [ceo]\n")
+        published("b.agents.ceo.tasks", 3)(scenario)
+        scenario.converge('org: b\nroles: [ceo]\nnaming: {streams: {tasks: "{ROLE}_W", inboxes: MAIL}}\n')
+        assert scenario.info("CEO_W")["state"]["messages"] == 3
+        assert {"AGENT_CEO_TASKS", "AGENT_INBOXES"}.isdisjoint(scenario.refs())

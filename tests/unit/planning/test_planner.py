@@ -366,3 +366,18 @@ def test_a_stream_of_somebody_else_may_not_answer_requests() -> None:
     ]
     org = loads("org: gen\nroles: [cto]\n")
     assert not planned(live(wished()), DesiredState(), org=org, prune=True).blocking_problems
+
+
+@pytest.mark.parametrize(("most", "one_by_one"), [(0, False), (5, True), (6, False)])
+def test_streams_are_moved_one_by_one_where_not_all_have_room_at_once(most: int, *, one_by_one: bool) -> None:
+    """And a new one comes after them where it would take the place that they need."""
+    facts = FACTS._replace(limits=Limits(max_streams=most, streams=4))
+    now = replace(live(wished()), server_info=facts)
+    names = "naming: {streams: {tasks: '{ROLE}_W', inboxes: MAIL}}\n"
+    moved = [Ref("CTO_W"), Ref("MAIL")]
+    needs = {change.ref: set(change.depends_on) for change in planned(now, wished(names)).changes}
+    assert [bool(needs[ref] & set(moved)) for ref in moved] == [False, one_by_one]
+    more = planned(now, wished(names + "channels: {news: {of: org, durable: true, readers: [cto]}}\n"))
+    assert not more.problems
+    (new,) = (change for change in more.changes if change.ref == Ref("ORG_NEWS"))
+    assert set(new.depends_on) == (set(moved) if most == 5 else set())
