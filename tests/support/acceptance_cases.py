@@ -584,7 +584,7 @@ def _moving() -> Iterator[Row]:
         ORG,
         {**FRESH, TASKS: impossible(), INBOXES: impossible()},
         [stream("OTHER", "gen.agents.>")],
-        problems=frozenset({"overlap"}),
+        problems=frozenset({"overlap", "capture"}),
     )
     yield Row(
         "a stranger elsewhere in the account is nobody's business",

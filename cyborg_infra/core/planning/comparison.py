@@ -29,6 +29,7 @@ from cyborg_infra.model.changes import (
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, BECOMES_KEY, KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, with_what_is_said
 
 
@@ -46,10 +47,17 @@ def find_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Ch
     found = [
         change
         for ref, wanted in context.selected.resources.items()
-        if not ((held := live.resources.get(ref)) and held.matches(wanted))  # the owner's mark included
+        if not _waits_for_a_name(context, ref)
+        and not ((held := live.resources.get(ref)) and held.matches(wanted))  # the owner's mark included
         and (change := _change(context, wanted, history))
     ]
     return [*changes, *found]
+
+
+def _waits_for_a_name(context: PlanningContext, ref: Ref) -> bool:
+    """Return whether it comes of a stream whose name another one takes: that is refused, and this comes after it."""
+    stream = Ref(ref.stream)
+    return stream in context.names_in_use.values() or (bool(ref.consumer) and stream in context.names_in_use)
 
 
 def delete_orphans(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
@@ -96,8 +104,8 @@ def _change(context: PlanningContext, desired: DesiredResource, history: Applied
     """Return the one change of one desired resource, still without hazards and order; None if there is nothing to do."""
     live, stated = context.current_resource(desired.ref), context.stated.resources[desired.ref]
     if live is None:
-        cause = Cause.DRIFT if history.was_applied(desired) else Cause.MANIFEST
-        return Create(desired, cause=cause)
+        gone = history.was_applied(desired) and not _has_another_home(context, desired, history)
+        return Create(desired, cause=Cause.DRIFT if gone else Cause.MANIFEST)
     if live.owner not in (None, context.owner):
         problem = preflight.foreign_owner_problem(desired, live.owner)
         cause = Cause.DRIFT if history.was_applied(desired) else Cause.MANIFEST
@@ -108,6 +116,14 @@ def _change(context: PlanningContext, desired: DesiredResource, history: Applied
             f"{live.ref} is on its way to be {becomes}: that apply was interrupted",
             desired.origin,
             "apply the manifest as it was then, and this one after that",
+        )
+        return Blocked(Update(live, desired), (problem,))
+    if (successor := context.names_in_use.get(desired.ref)) is not None and live.ref == desired.ref:
+        problem = Problem(
+            "order",
+            f"{live.ref} cannot be another stream's name yet: what is called so becomes {successor}",
+            desired.origin,
+            f"rename in two applies: first {live.ref} to {successor}, then what shall be called {live.ref}",
         )
         return Blocked(Update(live, desired), (problem,))
     version, seen = context.server_info.version, with_what_is_said(live, desired)
@@ -131,6 +147,18 @@ def _change(context: PlanningContext, desired: DesiredResource, history: Applied
         return Replace(live, desired, fields, cause=cause, reason=reason)
     differs = Update if live.owner else Adopt
     return differs(live, desired, fields, cause=cause, reason=reason)
+
+
+def _has_another_home(context: PlanningContext, desired: DesiredResource, history: AppliedHistory) -> bool:
+    """Return whether it is a consumer whose stream is new: it was applied in another one, from which nobody took it."""
+    stream = Ref(desired.ref.stream)
+    wanted = context.desired.resources.get(stream)
+    return bool(
+        desired.ref.consumer
+        and wanted is not None
+        and context.current_resource(stream) is None
+        and not history.was_applied(wanted)
+    )
 
 
 def _change_reason(fields: Iterable[FieldChange]) -> str:

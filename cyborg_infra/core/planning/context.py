@@ -14,6 +14,7 @@ from cyborg_infra.core.planning import (
     resume,
     server_values,
 )
+from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.ref import Ref
@@ -42,6 +43,8 @@ class PlanningContext:
     targets: Sequence[str]
     predecessors: Mapping[Ref, Ref]
     """Desired resource -> the live one of another name that it takes the place of."""
+    names_in_use: Mapping[Ref, Ref]
+    """Live stream whose name another desired one shall have -> the desired one that it becomes."""
     resumable: Mapping[Ref, Ref]
     """Desired resource -> what an interrupted apply has kept for it."""
     in_progress: AbstractSet[Ref]
@@ -75,6 +78,8 @@ def make_context(
     desired = server_values.with_known_values(desired, live, predecessors, server_info.limits)
     resumable = resume.find_resumable(left, live, desired, owner)
     in_progress = {*predecessors.values(), *resumable.values()}
+    names_in_use = renames.names_in_use(live, desired, owner)
+    in_progress |= _kept_for_names(left, desired, names_in_use)
     in_progress |= {
         found.ref for found in left if found.ref.is_placeholder and Ref(found.ref.stream) in in_progress
     }
@@ -97,10 +102,27 @@ def make_context(
         prune=prune,
         targets=targets,
         predecessors=predecessors,
+        names_in_use=names_in_use,
         resumable=resumable,
         in_progress=in_progress,
         orphans=orphans,
     )
+
+
+def _kept_for_names(
+    left: Sequence[LiveResource], desired: DesiredState, names_in_use: Mapping[Ref, Ref]
+) -> set[Ref]:
+    """Return what goes on under names that are in use yet, and the consumers of streams that give up theirs."""
+    awaited = {
+        (stream.metadata.get(KIND_KEY), stream.role)
+        for stream in (desired.resources[ref] for ref in names_in_use)
+    }
+    streams = {
+        found.ref.stream
+        for found in left
+        if not found.ref.consumer and (found.metadata.get(KIND_KEY), found.role) in awaited
+    } | {ref.stream for ref in names_in_use}
+    return {found.ref for found in left if found.ref.stream in streams}
 
 
 def _refuse_unknown_roles(targets: Sequence[str], resources: Iterable[Resource]) -> None:

@@ -289,14 +289,18 @@ def _forgotten_stream_notes(changes: Sequence[Change], server_info: ServerInfo) 
 
 
 def _rename_notes(changes: Sequence[Change], orphans: Sequence[LiveResource]) -> Iterator[str]:
-    """Yield a note where a role's stream is orphaned and another role's created: it may be the same role."""
-    old = [found.role or "" for found in orphans if found.metadata.get(KIND_KEY) == StreamKind.TASKS]
+    """Yield a note where a role's stream is orphaned and another role's created: it may be the same role.
+
+    A stream that is one for all roles, before or after, is no role's.
+    """
+    old = [found.role for found in orphans if found.metadata.get(KIND_KEY) == StreamKind.TASKS and found.role]
     new = [
-        change.after.role or ""
+        change.after.role
         for change in changes
         if change.action is Action.CREATE
         and change.after
         and change.after.metadata[KIND_KEY] == StreamKind.TASKS
+        and change.after.role
     ]
     if old and new:
         yield (

@@ -85,6 +85,28 @@ def _takeovers(
             yield wanted.ref, places[0].ref
 
 
+def names_in_use(live: LiveState, desired: DesiredState, owner: str) -> Mapping[Ref, Ref]:
+    """Return stream -> the desired one that it becomes, where another desired stream shall have its name.
+
+    A stream goes on under another name only once; so those in its place have to wait. Where two swap their names
+    both are there, and subjects that move in a circle tell it.
+    """
+    wanted: dict[tuple[str | None, str | None], Ref] = {
+        (stream.metadata[KIND_KEY], stream.role): stream.ref
+        for stream in desired.streams()
+        if stream.ref not in live.resources and stream.metadata[KIND_KEY] != StreamKind.KEY_VALUE
+    }
+    found = {}
+    for stream in desired.streams() if wanted else ():
+        held = live.resources.get(stream.ref)
+        if held is None or held.owner != owner:
+            continue
+        known = held.metadata.get(KIND_KEY), held.role
+        if known != (stream.metadata[KIND_KEY], stream.role) and (successor := wanted.get(known)):
+            found[held.ref] = successor
+    return found
+
+
 def _successions(
     desired: Sequence[DesiredResource], orphans: Sequence[LiveResource], live: LiveState
 ) -> Iterator[tuple[Ref, Ref]]:

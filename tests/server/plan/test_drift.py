@@ -14,7 +14,16 @@ from cyborg_infra.model.changes import UPGRADED, Cause
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.render.change_lines import cause
 from tests.support.cli import Cli
-from tests.support.scenario import Scenario, Step, changed, consumer, deleted, stream, with_metadata
+from tests.support.scenario import (
+    Scenario,
+    Step,
+    changed,
+    consumer,
+    deleted,
+    published,
+    stream,
+    with_metadata,
+)
 from tests.support.servers import NEWEST, OLDEST, server_binary
 
 pytestmark = pytest.mark.servers(NEWEST)
@@ -24,6 +33,9 @@ APPLIED = "org: acme\nroles: [cto, cso]\n"
 OTHER = "org: acme\nroles: [cto, cso]\nstreams: {tasks: {max_age: 48h}}\n"
 MORE = "org: acme\nroles: [cto, cso, ceo]\n"
 FEWER = "org: acme\nroles: [cto]\n"
+MERGED = APPLIED + "naming: {streams: {tasks: WORK}}\n"
+FREED = APPLIED + "naming: {streams: {broadcasts: RADIO}}\n"
+CHAINED = APPLIED + "naming: {streams: {inboxes: ORG_BROADCASTS, broadcasts: RADIO}}\n"
 TASKS = "AGENT_CTO_TASKS"
 WORKER = "AGENT_CTO_TASKS/cto-worker"
 IN_SYNC, DIFFERENT = 0, 2
@@ -72,6 +84,8 @@ CASES = {
     "a consumer was deleted by hand": Case([deleted(WORKER)], APPLIED, DIFFERENT, DIFFERENT),
     "a role is new in the manifest": Case([], MORE, IN_SYNC, DIFFERENT),
     "a role has left the manifest": Case([], FEWER, IN_SYNC, DIFFERENT),
+    "one stream for all roles instead of one for each": Case([], MERGED, IN_SYNC, DIFFERENT),
+    "a stream shall have the name of one that is renamed": Case([], CHAINED, IN_SYNC, DIFFERENT),
     "the digest was removed": Case([with_metadata(TASKS, applied=None)], APPLIED, DIFFERENT, DIFFERENT),
     "the digest was altered": Case([with_metadata(TASKS, applied="0" * 16)], APPLIED, DIFFERENT, DIFFERENT),
     "the owner was removed": Case([with_metadata(TASKS, org=None)], APPLIED, DIFFERENT, DIFFERENT),
@@ -153,3 +167,18 @@ def test_what_belongs_to_another_organisation_is_advised_once(server: EmbeddedSe
         (problem,) = plan.blocking_problems
         assert f"and so do {len(plan.changes) - 1} more" in problem.message
         assert "an organisation cannot be renamed: if this one was acme, leave org: acme" in str(problem.hint)
+
+
+def test_a_name_that_is_taken_over_is_refused_and_the_two_applies_that_are_told_do_it(
+    scenario: Scenario,
+) -> None:
+    scenario.converge(APPLIED)
+    published("acme.org.broadcasts", 2)(scenario)
+    published("acme.agents.cto.inbox", 3)(scenario)
+    (problem,) = scenario.plan(scenario.request(CHAINED)).blocking_problems
+    assert str(problem.hint).startswith("rename in two applies: first ORG_BROADCASTS to RADIO")
+    scenario.converge(FREED)
+    scenario.converge(CHAINED)
+    held = {name: scenario.info(name)["state"]["messages"] for name in ("RADIO", "ORG_BROADCASTS")}
+    assert held == {"RADIO": 2, "ORG_BROADCASTS": 3}
+    assert "AGENT_INBOXES" not in scenario.refs()

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from cyborg_infra.core.desired.expand import expand
+from cyborg_infra.core.planning.applied_before import members_of
 from cyborg_infra.core.planning.gate import refuse_unless_allowed, refuse_unless_same, verify_outcomes
 from cyborg_infra.core.planning.planner import make_plan
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.changes import Action, Cause
+from cyborg_infra.model.last_applied import AppliedRecord
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, OWNER_KEY
 from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
 from cyborg_infra.model.problems import PlanRefused, PlanStale, UsageInvalid
@@ -381,3 +383,33 @@ def test_streams_are_moved_one_by_one_where_not_all_have_room_at_once(most: int,
     assert not more.problems
     (new,) = (change for change in more.changes if change.ref == Ref("ORG_NEWS"))
     assert set(new.depends_on) == (set(moved) if most == 5 else set())
+
+
+def _remembered(state: DesiredState) -> LiveState:
+    """Return a server that holds the state, and an account that remembers it."""
+    record = AppliedRecord("1", complete=True, members=members_of(state))
+    return replace(live(state), server_info=FACTS._replace(applied_record=record))
+
+
+def test_one_stream_for_all_roles_instead_of_one_for_each_is_no_drift_nor_the_other_way_round() -> None:
+    each = wished(roles="cto, dev")
+    shared = wished("naming: {streams: {tasks: WORK}}", roles="cto, dev")
+    for before, after in ((each, shared), (shared, each)):
+        plan = planned(_remembered(before), after, prune=True)
+        assert {change.cause for change in plan.changes} == {Cause.MANIFEST}
+        assert not [note for note in plan.notes if "renamed_from" in note]
+
+
+def test_a_name_that_another_stream_gives_up_in_the_same_plan_is_refused_with_the_order() -> None:
+    names = "naming: {{streams: {{inboxes: {}, broadcasts: {}}}}}".format
+    plan = planned(_remembered(wished(names("P", "Q"))), wished(names("Q", "R")), prune=True)
+    assert {change.ref: change.cause for change in plan.changes} == dict.fromkeys(
+        (Ref("Q"), LETTERS), Cause.MANIFEST
+    )
+    (problem,) = plan.blocking_problems
+    assert problem.code == "order"
+    assert problem.hint == "rename in two applies: first Q to R, then what shall be called Q"
+    assert not plan.orphans
+    first = planned(_remembered(wished(names("P", "Q"))), wished(names("P", "R")))
+    assert not first.blocking_problems
+    assert Ref("R") in {found.ref for found in first.changes if found.is_rename}
