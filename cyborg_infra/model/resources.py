@@ -227,7 +227,7 @@ class Resource:
     @property
     def metadata(self) -> Mapping[str, str]:
         """The resource's metadata, empty if it has none."""
-        return self.get("metadata")
+        return self.config.get("metadata") or {}
 
     @property
     def owner(self) -> str | None:

@@ -24,9 +24,9 @@ def stored_subjects(stream: Resource, state: State[Resource]) -> list[str]:
     return list(dict.fromkeys(_stored(stream, state, ())))
 
 
-def delivered_subjects(consumer: Resource) -> list[str]:
+def delivered_subjects(consumer: Resource) -> Sequence[str]:
     """Return the subjects that a consumer is handed."""
-    return list(consumer.filters or (">",))
+    return consumer.filters or (">",)
 
 
 def unmatched(stream: Resource, state: State[Resource]) -> list[str]:
@@ -35,6 +35,8 @@ def unmatched(stream: Resource, state: State[Resource]) -> list[str]:
     left = [subject for subject in stored_subjects(stream, state) if subject not in handed]
     if not left:
         return []
+    if len(left) == 1:  # as of a stream that all roles share: the first of their filters meets it
+        return [] if any(overlap(left[0], each) for each in handed) else left
     index = SubjectIndex((each, "") for each in handed)
     return [subject for subject in left if not index.overlapping(subject)]
 

@@ -64,9 +64,8 @@ def _subject_problems(org: Org, state: DesiredState) -> Iterator[Problem]:
         *(Ref(ref.stream) for ref in by_hand),
         *(stream.ref for stream in state.streams() if any(map(stored.overlapping, _subjects(stream)))),
     }
-    part = DesiredState(
-        {ref: found for ref, found in state.resources.items() if ref in near or ref.stream in streams}
-    )
+    theirs = {reader.ref for stream in streams for reader in state.consumers(stream)}
+    part = DesiredState({ref: state.resources[ref] for ref in near | theirs})
     for rule in RULES_OF_SUBJECTS:
         yield from rule(org, part)
 
@@ -221,8 +220,10 @@ def ack_wait_is_the_first_backoff(org: Org, state: DesiredState) -> Iterator[Pro
     """
     kinds, alone = overridden_fields(org, "ack_wait")
     for consumer in state.consumers() if kinds or alone else ():
-        kind, steps = kind_of(consumer), consumer.get("backoff")
-        if not steps or (kind not in kinds and (kind, consumer.role) not in alone):
+        if not (steps := consumer.get("backoff")):
+            continue
+        kind = kind_of(consumer)
+        if kind not in kinds and (kind, consumer.role) not in alone:
             continue
         member = member_of(org, consumer)
         wanted: int = explicit_settings(org, kind, member).get("ack_wait", 0)

@@ -53,19 +53,19 @@ def _find_warnings(org: Org, state: DesiredState) -> Iterator[tuple[str | None, 
     rows: dict[StreamKind | ConsumerKind, list[Lint]] = {}
     alone, clean = overridden_for_role(org), set[str]()
     for resource in state.resources.values():
-        label = resource.metadata[KIND_KEY]
-        if label in clean and (not alone or (label, resource.role) not in alone):
+        label, role = resource.metadata[KIND_KEY], resource.role
+        if label in clean and (not alone or (label, role) not in alone):
             continue  # set as one that was looked at, for a role as well
         kind = kind_of(resource)
         if kind not in rows:
             rows[kind] = [row for row in LINTS if row.applies(kind, org.channel_of(kind))]
         found = [(row, name) for row in rows[kind] for name in row.find(resource, org)]
-        if not found and resource.role and (kind, resource.role) not in alone:
+        if not found and role and (kind, role) not in alone:
             clean.add(label)
         for row, name in found:
             setting = f"{_manifest_name(resource, name)} {_format_value(resource, name)} of {resource.ref}"
             where = _setting_mark(org, resource, name)
-            yield resource.role, Problem(row.code, f"{setting}: {row.reason}", where, row.advice)
+            yield role, Problem(row.code, f"{setting}: {row.reason}", where, row.advice)
     yield from _find_in(LINTS_OF_ALL, org, state)
 
 
