@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cyborg_infra.model.changes import Action, Cause, Change, Hazard
+from cyborg_infra.model.channels import ConsumerKind
+from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
 from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.render import change_lines as tell
@@ -318,18 +320,23 @@ def dev(
     as_operator: Path | None = None,
 ) -> Page:
     """Return where the server of `dev` is and what to try there: a task, as an operator and as its worker. `as_operator` is a context, beside which are those of the roles."""
-    consumer = next(iter(state.consumers()))
+    workers = (
+        each for each in state.consumers() if each.role and each.metadata.get(KIND_KEY) == ConsumerKind.WORKER
+    )
+    consumer = next(workers, None)  # an organisation may have no tasks
     named = f" {shlex.quote(manifest)}" if manifest else ""
-    operator, home, worker = "", "", ""
+    operator, home = "", ""
     if as_operator:
         operator = f" --context {shlex.quote(str(as_operator))}"
         home = f"XDG_CONFIG_HOME={shlex.quote(str(as_operator.parents[2]))} "
-        worker = f" --context {consumer.role}"
-    tries = (
-        f"cyborg-infra send task {consumer.role}{named}{operator} --title 'Say hello'",
-        f"cyborg-infra status{named}{operator}",
-        f"{home}nats{worker} consumer next {consumer.ref.stream} {consumer.ref.consumer}",
-    )
+    tries = [f"cyborg-infra status{named}{operator}"]
+    if consumer:
+        worker = f" --context {consumer.role}" if as_operator else ""
+        tries = [
+            f"cyborg-infra send task {consumer.role}{named}{operator} --title 'Say hello'",
+            *tries,
+            f"{home}nats{worker} consumer next {consumer.ref.stream} {consumer.ref.consumer}",
+        ]
     data = f"The data stays in {kept_in}." if kept_in else "The data is gone at the end; --store keeps it."
     return Page(
         (
