@@ -15,6 +15,10 @@ ConsumerKind = Literal["worker", "inbox_reader", "broadcast_reader"]
 
 OrgChannel = Literal["broadcasts", "dead_letters"]
 
+GroupName = Literal[""]
+
+GroupChannel = Literal[""]
+
 OrgConsumerKind = Literal["dead_letter_alerts"]
 
 EventName = Literal["deploy.complete"]
@@ -162,6 +166,9 @@ EVERY_ROLE: Final[Mapping[Channel, str]] = {
 SUBJECTS: Final[Mapping[OrgChannel, str]] = {
     "broadcasts": "mini.org.broadcasts",
     "dead_letters": "mini.org.deadletter",
+}
+
+GROUPS: Final[Mapping[GroupName, Mapping[GroupChannel, str]]] = {
 }
 
 CONSUMERS: Final[Mapping[OrgConsumerKind, Consumer]] = {

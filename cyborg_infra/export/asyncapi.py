@@ -6,16 +6,16 @@ The bindings of NATS must be empty but for a queue; what JetStream has to say st
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from cyborg_infra.export.exported import Export, ExportInput, Setting, head
 from cyborg_infra.export.yaml_text import yaml_text
 from cyborg_infra.model import channels
-from cyborg_infra.model.channels import Channel, Scope, StreamKind
+from cyborg_infra.model.channels import Channel, ConsumerKind, Scope, StreamKind
 from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.metadata_keys import KIND_KEY
-from cyborg_infra.model.naming import Subject
+from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.units import format_duration
 
@@ -25,7 +25,7 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 FILE = "asyncapi.yaml"
-REPLIES = "replies"
+REPLIES = f"{channels.REQUESTS}.replies"  # with a dot, which no channel of a manifest has in its name
 _OTHER = "message"
 _KINDS: Mapping[str, MessageKind] = {
     channels.TASKS: MessageKind.TASK,
@@ -37,6 +37,8 @@ _KINDS: Mapping[str, MessageKind] = {
 }
 """What a built-in channel carries; the others carry whatever agents agree on, an inbox alerts among it."""
 
+_EVERY_ROLE = frozenset({"any role", "every role"})  # as the rows of the namespace say it
+_ALL = ""
 _NOT_IN_ASYNCAPI = ("$schema", "$id", "patternErrorMessage", "markdownDescription")
 
 
@@ -138,46 +140,83 @@ def _stored(stream: Resource) -> dict[str, Any]:
     return found
 
 
+class _Place(NamedTuple):
+    """Where in the document a subject is: the key of its channel, and which of the channel's subjects it is."""
+
+    key: str
+    scope: Scope
+    member: str  # the role, the group or the event; empty where there is one for all
+
+
+_Places = Mapping[str, Sequence[_Place]]
+"""By the key of their channel."""
+
+
 def _operations(given: ExportInput) -> Iterator[tuple[str, Any]]:
     """Yield what each role sends and receives."""
-    for role in given.org.roles:
-        sent: dict[str, list[Subject]] = {}
-        heard: dict[str, list[Subject]] = {}
-        for row in given.subjects:
-            key = _row_key(given, row)
-            if {role.name, "any role"} & {*row.publishers}:
-                sent.setdefault(key, []).append(row)
-            if not row.durable and {role.name, "every role"} & {*row.readers}:
-                heard.setdefault(key, []).append(row)
-        for key, rows in sent.items():
-            targets = [row.role for row in rows if row.role]
-            some = targets and targets != [role.name] and len(targets) < len(given.org.roles)
-            more: dict[str, Any] = {"x-roles": targets} if some else {}
-            yield f"{role.name}-sends-{key}", _operation(given, "send", key, role.name, more)
-        for key in heard:
-            yield f"{role.name}-receives-{key}", _operation(given, "receive", key, role.name, {})
-        for key, consumer in _read(given, role.name):
-            more = {"x-jetstream": _consumer(consumer)}
-            yield f"{role.name}-receives-{key}", _operation(given, "receive", key, role.name, more)
-
-
-def _read(given: ExportInput, role: str) -> Iterator[tuple[str, Resource]]:
-    """Yield the stored channels and events that a role has a consumer of."""
+    places = dict(_places(given.org))
+    # A subject without a place is that of a role's old name: the channel has the new one.
+    rows = [(row, places[row.subject]) for row in given.subjects if row.subject in places]
+    sent = _by_role((row.publishers, place) for row, place in rows)
+    ephemeral = _by_role((row.readers, place) for row, place in rows if not row.durable)
+    stored = _by_role((row.readers, place) for row, place in rows if row.durable)
+    consumers: dict[str | None, list[Resource]] = {}
     for consumer in given.state.consumers():
-        if consumer.role != role:
-            continue
-        kind = consumer.metadata.get(KIND_KEY)
-        channel = next(
-            (each for each in given.org.channels if each.reader and each.reader.kind == kind), None
-        )
-        if channel is None:
-            continue
-        if channel.scope is not Scope.EVENT:
-            yield channel.name, consumer
-            continue
-        for event in given.org.events:
-            if event.durable and role in given.org.members(event.subscribers):
-                yield _event_key(event.name), consumer
+        consumers.setdefault(consumer.role, []).append(consumer)
+
+    for role in given.org.roles:
+        for key, found in _of(sent, role.name).items():
+            more = _some_roles(given.org, role.name, found) | _some_groups(given.org, found)
+            yield f"{role.name}-sends-{key}", _operation(given, "send", key, role.name, more)
+        for key, found in _of(ephemeral, role.name).items():
+            more = _some_groups(given.org, found)
+            yield f"{role.name}-receives-{key}", _operation(given, "receive", key, role.name, more)
+        read = _of(stored, role.name)
+        for consumer in consumers.get(role.name, ()):
+            for key in _keys(given.org, consumer, read):
+                more = _some_groups(given.org, read.get(key, ())) | {"x-jetstream": _consumer(consumer)}
+                yield f"{role.name}-receives-{key}", _operation(given, "receive", key, role.name, more)
+
+
+def _places(org: Org) -> Iterator[tuple[str, _Place]]:
+    for channel in org.channels:
+        for member in org.each_of(channel):
+            key = _event_key(member) if channel.scope is Scope.EVENT else channel.name
+            yield org.subject(channel.subject_of(member)), _Place(key, channel.scope, member)
+
+
+def _by_role(found: Iterable[tuple[Sequence[str], _Place]]) -> Mapping[str, _Places]:
+    """Return role -> its places, from places with who is there; those of every role once, not once for each."""
+    by_role: dict[str, dict[str, list[_Place]]] = {}
+    for parties, place in found:
+        for party in parties if _EVERY_ROLE.isdisjoint(parties) else (_ALL,):
+            by_role.setdefault(party, {}).setdefault(place.key, []).append(place)
+    return by_role
+
+
+def _of(by_role: Mapping[str, _Places], role: str) -> _Places:
+    return {**by_role.get(_ALL, {}), **by_role.get(role, {})}
+
+
+def _some_roles(org: Org, role: str, places: Sequence[_Place]) -> dict[str, Any]:
+    """Return the roles that a role sends to, if these are some of the others."""
+    roles = [place.member for place in places if place.scope is Scope.ROLE]
+    return {"x-roles": roles} if roles and roles != [role] and len(roles) < len(org.roles) else {}
+
+
+def _some_groups(org: Org, places: Sequence[_Place]) -> dict[str, Any]:
+    groups = [place.member for place in places if place.scope is Scope.GROUP]
+    return {"x-groups": groups} if groups and len(groups) < len(org.groups) else {}
+
+
+def _keys(org: Org, consumer: Resource, read: _Places) -> Sequence[str]:
+    """Return the channel that a consumer reads; of one that reads events, which of them."""
+    channel = org.channel_of(ConsumerKind(consumer.metadata.get(KIND_KEY, "")))
+    if channel is None:
+        return ()
+    if channel.scope is not Scope.EVENT:
+        return (channel.name,)
+    return [key for key, (place, *_) in read.items() if place.scope is Scope.EVENT]
 
 
 def _operation(
@@ -213,12 +252,6 @@ def _consumer(consumer: Resource) -> dict[str, Any]:
         "ack_wait": format_duration(consumer.get("ack_wait")),
         "max_deliver": consumer.get("max_deliver"),
     }
-
-
-def _row_key(given: ExportInput, row: Subject) -> str:
-    if row.layer == "events":
-        return _event_key(row.channel)
-    return next(each.name for each in given.org.channels if row.channel in (each.label, each.name))
 
 
 def _event_key(event: str) -> str:

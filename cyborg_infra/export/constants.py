@@ -31,12 +31,16 @@ class RoleNames(NamedTuple):
 
 
 class OrgNames(NamedTuple):
-    """All of it. `subjects` and `consumers` are those of no role; `every_role` has a wildcard for the role's name."""
+    """All of it. `subjects` and `consumers` are those of no role and no group; `every_role` has a wildcard for the role's name.
+
+    `groups` has the subjects of each, by channel.
+    """
 
     org: str
     roles: Mapping[str, RoleNames]
     every_role: Mapping[str, str]
     subjects: Mapping[str, str]
+    groups: Mapping[str, Mapping[str, str]]
     consumers: Mapping[str, ConsumerNames]
     events: Mapping[str, str]
     streams: Sequence[str]
@@ -46,6 +50,11 @@ class OrgNames(NamedTuple):
     def role_channels(self) -> Sequence[str]:
         """The channels that each role has a subject of."""
         return list(dict.fromkeys(name for role in self.roles.values() for name in role.subjects))
+
+    @property
+    def group_channels(self) -> Sequence[str]:
+        """The channels that each group has a subject of."""
+        return list(dict.fromkeys(name for subjects in self.groups.values() for name in subjects))
 
     @property
     def role_consumers(self) -> Sequence[str]:
@@ -63,7 +72,7 @@ def org_names(given: ExportInput) -> OrgNames:
         )
     channels = {
         scope: [channel for channel in org.channels if channel.scope is scope]
-        for scope in (Scope.ROLE, Scope.ORG)
+        for scope in (Scope.ROLE, Scope.GROUP, Scope.ORG)
     }
     roles = {
         role.name: RoleNames(
@@ -79,6 +88,12 @@ def org_names(given: ExportInput) -> OrgNames:
         roles,
         {channel.name: org.subject(channel.subject_of("*")) for channel in channels[Scope.ROLE]},
         {channel.name: org.subject(channel.subject_of()) for channel in channels[Scope.ORG]},
+        {
+            group.name: {
+                channel.name: org.subject(channel.subject_of(group.name)) for channel in channels[Scope.GROUP]
+            }
+            for group in org.groups
+        },
         of_role.get(None, {}),
         {event.name: org.subject(events.subject_of(event.name)) for event in org.events} if events else {},
         [stream.ref.name for stream in given.state.streams()],

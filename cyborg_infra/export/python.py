@@ -91,6 +91,8 @@ def _words(names: OrgNames) -> Mapping[str, Iterable[str]]:
         "Channel": names.role_channels,
         "ConsumerKind": names.role_consumers,
         "OrgChannel": names.subjects,
+        "GroupName": names.groups,
+        "GroupChannel": names.group_channels,
         "OrgConsumerKind": names.consumers,
         "EventName": names.events,
         "Stream": names.streams,
@@ -104,6 +106,8 @@ def _tables(names: OrgNames) -> Iterator[str]:
     yield _table("EVERY_ROLE", "Channel", "str", every)
     subjects = {name: _text(subject) for name, subject in names.subjects.items()}
     yield _table("SUBJECTS", "OrgChannel", "str", subjects)
+    groups = {name: _group(of_group) for name, of_group in names.groups.items()}
+    yield _table("GROUPS", "GroupName", "Mapping[GroupChannel, str]", groups)
     consumers = {kind: _consumer(consumer) for kind, consumer in names.consumers.items()}
     yield _table("CONSUMERS", "OrgConsumerKind", "Consumer", consumers)
     yield _table(
@@ -129,6 +133,10 @@ def _role(name: str, role: RoleNames) -> str:
         f"Role(\n        {_text(name)},\n        {_text(role.inbox_prefix)},\n"
         f"        {{\n{subjects}        }},\n        {{\n{consumers}        }},\n    )"
     )
+
+
+def _group(subjects: Mapping[str, str]) -> str:
+    return f"{{{', '.join(f'{_text(key)}: {_text(subject)}' for key, subject in subjects.items())}}}"
 
 
 def _consumer(consumer: ConsumerNames) -> str:

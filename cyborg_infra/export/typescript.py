@@ -52,6 +52,8 @@ _TYPES = """\
 export type RoleName = keyof typeof ROLES;
 export type Channel = keyof typeof EVERY_ROLE;
 export type OrgChannel = keyof typeof SUBJECTS;
+export type GroupName = keyof typeof GROUPS;
+export type GroupChannel = keyof (typeof GROUPS)[GroupName];
 export type OrgConsumerKind = keyof typeof CONSUMERS;
 export type EventName = keyof typeof EVENTS;
 export type Stream = (typeof STREAMS)[number];
@@ -73,6 +75,7 @@ def _tables(names: OrgNames) -> Mapping[str, Any]:
         },
         "EVERY_ROLE": names.every_role,
         "SUBJECTS": names.subjects,
+        "GROUPS": names.groups,
         "CONSUMERS": _consumers(names.consumers),
         "EVENTS": names.events,
         "STREAMS": list(names.streams),

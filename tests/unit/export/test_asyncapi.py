@@ -49,7 +49,7 @@ def test_a_channel_has_its_address_with_parameters_and_says_what_stores_it() -> 
     assert found["inbox"]["x-jetstream"]["stream"] == "AGENT_INBOXES"
     assert found["event.deploy.complete"]["x-jetstream"]["stream"] == "ORG_EVENTS"
     assert "x-jetstream" not in found["event.ci.result"]
-    assert found["replies"]["address"] is None
+    assert found["requests.replies"]["address"] is None
 
 
 def test_a_role_sends_and_receives_what_the_chart_and_the_events_say() -> None:
@@ -81,7 +81,7 @@ def test_a_role_sends_and_receives_what_the_chart_and_the_events_say() -> None:
         "ack_wait": "30m",
         "max_deliver": 3,
     }
-    assert found["cto-sends-requests"]["reply"]["channel"] == {"$ref": "#/channels/replies"}
+    assert found["cto-sends-requests"]["reply"]["channel"] == {"$ref": "#/channels/requests.replies"}
 
 
 def test_the_server_is_the_one_that_it_is_told() -> None:
