@@ -51,7 +51,7 @@ ORG: Final = "mini"
 ROLES: Final[Mapping[RoleName, Role]] = {
     "ceo": Role(
         "ceo",
-        "_INBOX_ceo",
+        "_INBOX.ceo",
         {
             "tasks": "mini.agents.ceo.tasks",
             "inbox": "mini.agents.ceo.inbox",
@@ -66,7 +66,7 @@ ROLES: Final[Mapping[RoleName, Role]] = {
     ),
     "cto": Role(
         "cto",
-        "_INBOX_cto",
+        "_INBOX.cto",
         {
             "tasks": "mini.agents.cto.tasks",
             "inbox": "mini.agents.cto.inbox",
@@ -81,7 +81,7 @@ ROLES: Final[Mapping[RoleName, Role]] = {
     ),
     "cso": Role(
         "cso",
-        "_INBOX_cso",
+        "_INBOX.cso",
         {
             "tasks": "mini.agents.cso.tasks",
             "inbox": "mini.agents.cso.inbox",
@@ -96,7 +96,7 @@ ROLES: Final[Mapping[RoleName, Role]] = {
     ),
     "devops": Role(
         "devops",
-        "_INBOX_devops",
+        "_INBOX.devops",
         {
             "tasks": "mini.agents.devops.tasks",
             "inbox": "mini.agents.devops.inbox",
@@ -111,7 +111,7 @@ ROLES: Final[Mapping[RoleName, Role]] = {
     ),
     "backend": Role(
         "backend",
-        "_INBOX_backend",
+        "_INBOX.backend",
         {
             "tasks": "mini.agents.backend.tasks",
             "inbox": "mini.agents.backend.inbox",
@@ -126,7 +126,7 @@ ROLES: Final[Mapping[RoleName, Role]] = {
     ),
     "frontend": Role(
         "frontend",
-        "_INBOX_frontend",
+        "_INBOX.frontend",
         {
             "tasks": "mini.agents.frontend.tasks",
             "inbox": "mini.agents.frontend.inbox",
@@ -141,7 +141,7 @@ ROLES: Final[Mapping[RoleName, Role]] = {
     ),
     "marketing": Role(
         "marketing",
-        "_INBOX_marketing",
+        "_INBOX.marketing",
         {
             "tasks": "mini.agents.marketing.tasks",
             "inbox": "mini.agents.marketing.inbox",

@@ -166,14 +166,14 @@ class Server(NamedTuple):
         """Return the connection of a role, or of somebody who is none: with the key of that name, and an inbox of its own."""
         if self.keys is None:
             return await nats.connect(self.url)
-        seed, inbox = str(self.keys / f"{name}.nk"), f"_INBOX_{name}".encode()
+        seed, inbox = str(self.keys / f"{name}.nk"), f"_INBOX.{name}".encode()
         return await nats.connect(self.url, nkeys_seed=seed, inbox_prefix=inbox)
 
     def options(self, name: str) -> list[str]:
         """Return how the command line connects as somebody."""
         found = ["--server", self.url, "--no-context"]
         if self.keys:
-            found += ["--nkey", str(self.keys / f"{name}.nk"), "--inbox-prefix", f"_INBOX_{name}"]
+            found += ["--nkey", str(self.keys / f"{name}.nk"), "--inbox-prefix", f"_INBOX.{name}"]
         return found
 
 

@@ -23,7 +23,7 @@ from cyborg_infra.model.channels import (
     stream_kinds,
 )
 from cyborg_infra.model.fields import FIELDS, Config, Kind
-from cyborg_infra.model.identities import AuthSettings, Responses, Standing
+from cyborg_infra.model.identities import AuthSettings, Standing
 from cyborg_infra.model.organisation import (
     ADMISSION,
     THRESHOLDS,
@@ -68,7 +68,7 @@ def build(source: Source) -> tuple[dict[str | None, Org], list[Problem]]:
         subject_prefix=_naming(data, "subject_prefix"),
         channels=channels,
         server=_server(data) or ExpectedServer(),
-        auth=_auth(source, problems),
+        auth=_auth(source),
         environment_required=bool(data.get("environment_required")),
         marks=_marks_by_name(source, [*roles, *events, *buckets]),
         groups=tuple(
@@ -334,20 +334,12 @@ def _thresholds(
             problems.append(_unusable(source, (*path, *sections, last), error))
 
 
-def _auth(source: Source, problems: list[Problem]) -> AuthSettings:
+def _auth(source: Source) -> AuthSettings:
     """Return what is said of identities."""
     body = _section(source.data, "auth")
-    found = AuthSettings(
-        names={each: name for each in Standing if (name := _section(body, "names").get(each)) is not None}
+    return AuthSettings(
+        {each: name for each in Standing if (name := _section(body, "names").get(each)) is not None}
     )
-    path: ManifestPath = ("auth", "allow_responses", "expires")
-    if (expires := _section(body, "allow_responses").get("expires")) is None:
-        return found
-    try:
-        return found._replace(responses=Responses(expires=parse_duration(str(expires))))
-    except ValueError as error:
-        problems.append(_unusable(source, path, error))
-        return found
 
 
 def _naming(data: Mapping[str, Any] | None, key: str) -> str | None:

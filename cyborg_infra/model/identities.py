@@ -1,7 +1,8 @@
 """Who connects to the server, and what each may publish and hear: the permissions of roles and of those who run the organisation.
 
 A server takes a list of subjects for each direction. An empty list of what is allowed restricts nothing (measured, 2.10.26
-and 2.15.1), so that `Rules` denies everything instead.
+and 2.15.1), so that `Rules` denies everything instead. Its `allow_responses` is never used: it lets whoever hears a request
+publish on whatever reply subject that names, and who may ask himself names any (decision 44).
 """
 
 from __future__ import annotations
@@ -11,10 +12,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from cyborg_infra.model.subjects import covers, overlap
-from cyborg_infra.model.units import MINUTE
-
-RESPONSE_EXPIRES_NS = 30 * MINUTE
-"""How long an agent may take to answer a request, unless the manifest says otherwise. The server's own two minutes silence one that reasons."""
 
 EVERYTHING = ">"
 
@@ -51,13 +48,6 @@ class Grant(NamedTuple):
     reason: str
 
 
-class Responses(NamedTuple):
-    """How many answers to a message that came with a reply subject are allowed, and for how long after it. `expires` is nanoseconds."""
-
-    max: int = 1
-    expires: int = RESPONSE_EXPIRES_NS
-
-
 class Rules(NamedTuple):
     """What the server is told of one direction. `allow` or `deny` is never both empty."""
 
@@ -76,12 +66,11 @@ class Identity(NamedTuple):
 
     name: str
     kind: IdentityKind
-    inbox_prefix: str  # what its client has to be told: `_INBOX_cto`
+    inbox_prefix: str  # what its client has to be told: `_INBOX.cto`
     publish: tuple[Grant, ...]
     subscribe: tuple[Grant, ...]
     deny_publish: tuple[Grant, ...] = ()
     deny_subscribe: tuple[Grant, ...] = ()
-    responses: Responses | None = None
     meaning: str = ""
 
     @property
@@ -109,9 +98,8 @@ def _rules(allow: tuple[Grant, ...], deny: tuple[Grant, ...]) -> Rules:
 
 
 class AuthSettings(NamedTuple):
-    """What the manifest says of identities: how long an answer may take, and other names for standing ones."""
+    """What the manifest says of identities: other names for standing ones."""
 
-    responses: Responses = Responses()
     names: Mapping[Standing, str] = {}
 
     def name_of(self, standing: Standing) -> str:

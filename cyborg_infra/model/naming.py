@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-INBOX_PREFIX = "_INBOX_"
+INBOX_ROOT = "_INBOX"
+"""What every inbox is below: nobody may hear all of it, and who answers may publish to any."""
 
 
 class Subject(NamedTuple):
@@ -31,4 +32,4 @@ def inbox_prefix(stream_prefix: str, name: str) -> str:
 
     Two organisations in one account have a stream_prefix, and so inboxes of their own.
     """
-    return f"{INBOX_PREFIX}{stream_prefix}{name}"
+    return f"{INBOX_ROOT}.{stream_prefix}{name}"

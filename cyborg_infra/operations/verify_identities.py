@@ -16,7 +16,12 @@ from pathlib import Path
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.desired.sandbox import org_alone, supported_by
 from cyborg_infra.core.identity.permissions import identities
-from cyborg_infra.core.identity.trials import permission_differences, refused_attempts, work_of
+from cyborg_infra.core.identity.trials import (
+    own_question,
+    permission_differences,
+    refused_attempts,
+    work_of,
+)
 from cyborg_infra.core.planning.planner import make_plan
 from cyborg_infra.interrupts import end_in_order
 from cyborg_infra.live.api.jetstream import connect_account
@@ -145,7 +150,8 @@ def try_identities(org: Org, url: str, keys: Path, on_progress: OnProgress = lam
                     )
                 if is_role and (role := org.role(identity.name)):
                     attempts = refused_attempts(org, desired, found, role)
-                    results.append(await trial.check_refused(identity.name, attempts))
+                    own = own_question(org, identity)
+                    results.append(await trial.check_refused(identity.name, attempts, own))
         for result in results:
             on_progress(result)
         order = list(AuthCheckName)

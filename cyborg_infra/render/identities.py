@@ -7,7 +7,6 @@ from typing import Any
 
 from cyborg_infra.model.identities import EVERYTHING, Explanation, Grant, Identity, Need
 from cyborg_infra.model.organisation import Org
-from cyborg_infra.model.units import format_duration
 from cyborg_infra.render.json_format import SCHEMA_VERSION
 from cyborg_infra.render.terminal.layout import Block, Page, Table, line
 from cyborg_infra.render.terminal.problems import environment
@@ -29,7 +28,6 @@ def data(org: Org, found: Sequence[Identity]) -> dict[str, Any]:
                 "inbox_prefix": identity.inbox_prefix,
                 "publish": _direction(identity.publish, identity.deny_publish),
                 "subscribe": _direction(identity.subscribe, identity.deny_subscribe),
-                "allow_responses": identity.responses._asdict() if identity.responses else None,
             }
             for identity in found
         ],
@@ -80,8 +78,6 @@ def _one(identity: Identity) -> Iterator[Block]:
     for title, rows in _sections(identity):
         yield line(title, indent=2)
         yield Table(("SUBJECT", "REASON"), tuple((row.subject, row.reason) for row in rows), indent=4)
-    if responses := _responses(identity):
-        yield line(responses, indent=2)
     yield line("Connect with", indent=2)
     for each in client_lines(identity):
         yield line(each, indent=4)
@@ -96,12 +92,6 @@ def _sections(identity: Identity) -> Iterator[tuple[str, Sequence[Grant]]]:
     ):
         if rows:
             yield title, rows
-
-
-def _responses(identity: Identity) -> str:
-    if identity.responses is None:
-        return ""
-    return f"May answer a request {identity.responses.max} time, within {format_duration(identity.responses.expires)}"
 
 
 def client_lines(identity: Identity) -> tuple[str, ...]:
@@ -123,10 +113,7 @@ def markdown(org: Org, found: Sequence[Identity]) -> str:
             for title, grants in _sections(identity)
             for row in grants
         ]
-        about = [
-            f"Inbox prefix `{identity.inbox_prefix}`.",
-            f"{said}." if (said := _responses(identity)) else "",
-        ]
+        about = [f"Inbox prefix `{identity.inbox_prefix}`."]
         parts += [
             f"## {identity.name}",
             " ".join(filter(None, (f"{identity.meaning.rstrip('.')}." if identity.meaning else "", *about))),

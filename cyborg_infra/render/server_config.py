@@ -12,7 +12,6 @@ from typing import Any
 
 from cyborg_infra.model.identities import Identity, Rules
 from cyborg_infra.model.organisation import Org
-from cyborg_infra.model.units import format_duration
 
 FIRST_LINE = (
     "# Written by cyborg-infra auth config. What is changed by hand here is lost when it writes again."
@@ -26,8 +25,6 @@ def permissions(identity: Identity, indent: str = "") -> str:
         *_rules("publish", identity.publish_rules),
         *_rules("subscribe", identity.subscribe_rules),
     ]
-    if (may := identity.responses) is not None:
-        lines.append(f'  allow_responses: {{ max: {may.max}, expires: "{format_duration(may.expires)}" }}')
     return "\n".join(f"{indent}{each}" for each in (*lines, "}"))
 
 

@@ -92,6 +92,9 @@ def test_a_role_works_on_its_own_consumers_alone_and_makes_none(manifest: dict[s
                 assert told == [True, True, *[False] * 6, acks, acks], consumer.ref
             else:
                 assert not any(told), consumer.ref
+                own = [each.ref for each in state.consumers() if each.role == identity.name]
+                by_way_of = [f"$JS.ACK.{'.'.join(consumer.ref)}.{'.'.join(each)}.1.2.3" for each in own]
+                assert not any(map(may.cover, by_way_of))
         assert not any(
             overlap(grant.subject, "$JS.API.STREAM.*.*") and "KV_" not in grant.subject
             for grant in identity.publish
@@ -108,8 +111,12 @@ def test_a_role_hears_its_own_inbox_and_speaks_for_itself(manifest: dict[str, An
             if other is identity:
                 assert identity.subscribe_rules.cover(f"{other.inbox_prefix}.answer")
                 continue
-            for grant in (*identity.subscribe, *identity.publish):
+            for grant in identity.subscribe:
                 assert not overlap(grant.subject, f"{other.inbox_prefix}.>"), grant
+            for grant in (
+                identity.publish
+            ):  # all inboxes, to answer whoever asks, and nothing that somebody else's is in
+                assert grant.subject == "_INBOX.>" or not overlap(grant.subject, "_INBOX.>"), grant
             for name in (STATUS, REQUESTS):
                 if org.channel(name) is None:
                     continue

@@ -12,6 +12,10 @@ from cyborg_infra.model.buckets import bucket_stream, bucket_subject
 from cyborg_infra.model.identities import Grant
 from cyborg_infra.model.resources import Resource
 
+_COUNTS = ".*" * 5
+"""Deliveries, two sequences, time and pending. As many tokens and no more: `$JS.ACK.*.*.MINE.mine.>` would take in the first form
+of another's consumer, `$JS.ACK.THEIRS.theirs.MINE.mine.1.1.1`, by which the server hands out its messages (`+NXT`; measured)."""
+
 API = "$JS.API"
 """What the table is written with; behind a leaf node a domain's own prefix stands in its place."""
 
@@ -38,14 +42,14 @@ def _moved(subject: str, prefix: str) -> str:
 def acknowledge(stream: str, consumer: str) -> Iterator[Grant]:
     """Yield what ack, nak, term and in progress take, in both forms."""
     reason = f"consumer {stream}/{consumer}: ack, nak, term, in progress"
-    yield Grant(f"$JS.ACK.{stream}.{consumer}.>", reason)
-    yield Grant(f"$JS.ACK.*.*.{stream}.{consumer}.>", f"{reason}, by js_ack_fc_v2")
+    yield Grant(f"$JS.ACK.{stream}.{consumer}{_COUNTS}", reason)
+    yield Grant(f"$JS.ACK.*.*.{stream}.{consumer}{_COUNTS}", f"{reason}, by js_ack_fc_v2")
 
 
 def flow_control(stream: str, reason: str) -> Iterator[Grant]:
     """Yield what a push consumer's client answers, in both forms."""
-    yield Grant(f"$JS.FC.{stream}.>", reason)
-    yield Grant(f"$JS.FC.*.*.{stream}.>", f"{reason}, by js_ack_fc_v2")
+    yield Grant(f"$JS.FC.{stream}.*.*", reason)
+    yield Grant(f"$JS.FC.*.*.{stream}.*.*", f"{reason}, by js_ack_fc_v2")
 
 
 def use_consumer(consumer: Resource) -> tuple[list[Grant], list[Grant]]:

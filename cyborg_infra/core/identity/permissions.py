@@ -20,7 +20,7 @@ from cyborg_infra.model.identities import (
     IdentityKind,
     Standing,
 )
-from cyborg_infra.model.naming import INBOX_PREFIX, inbox_prefix
+from cyborg_infra.model.naming import INBOX_ROOT, inbox_prefix
 from cyborg_infra.model.organisation import Bucket, Org, Role
 from cyborg_infra.model.problems import ManifestInvalid, Problem
 from cyborg_infra.model.ref import Ref
@@ -87,7 +87,7 @@ def _refuse_subjects_of_the_server(org: Org) -> None:
         raise ManifestInvalid(*dict.fromkeys(problems))
 
 
-_RESERVED = ("*", ">", "$", INBOX_PREFIX.rstrip("_"))
+_RESERVED = ("*", ">", "$", INBOX_ROOT)
 """What a subject begins with that is, or may be, the server's own or somebody's inbox."""
 
 
@@ -141,7 +141,8 @@ class _Roles:
             else:
                 publish += self._published(channel, role)
                 subscribe += self._heard(channel, role)
-        is_asked = len(subscribe) > 1
+        if len(subscribe) > 1:
+            publish.append(Grant(f"{INBOX_ROOT}.>", "answers to whom it hears: who asks has an inbox there"))
         for consumer in self._consumers.get(role.name, ()):
             out, pushed = grants.use_consumer(consumer)
             publish += out
@@ -155,7 +156,6 @@ class _Roles:
             prefix,
             tuple(publish),
             tuple(subscribe),
-            responses=self._org.auth.responses if is_asked else None,
             meaning=role.description,
         )
 

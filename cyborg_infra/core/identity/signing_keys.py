@@ -138,8 +138,6 @@ def template_of(identity: Identity) -> dict[str, Any]:
             for word, subjects in (("allow", rules.allow), ("deny", rules.deny))
             if subjects
         }
-    if identity.responses:
-        template["resp"] = {"max": identity.responses.max, "ttl": identity.responses.expires}
     return template | _NO_LIMITS
 
 

@@ -13,7 +13,7 @@ from cyborg_infra.core.desired.chart import may_assign
 from cyborg_infra.model import channels
 from cyborg_infra.model.buckets import bucket_stream
 from cyborg_infra.model.channels import Channel, Parties, Party, Scope
-from cyborg_infra.model.identities import Identity, Operation, Responses, Standing
+from cyborg_infra.model.identities import Identity, Operation, Standing
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredResource, DesiredState
@@ -113,6 +113,7 @@ def refused_attempts(org: Org, state: DesiredState, found: Sequence[Identity], r
     """Return what a role has to be refused, each subject once."""
     others = other_roles(org, role)
     names = {other.name for other in others}
+    own = [consumer for consumer in state.consumers() if consumer.role == role.name]
     attempts = [
         *(_publish(subject) for consumer in state.consumers() for subject in _meddling(consumer)),
         *(_publish(subject) for stream in state.streams() for subject in _meddling_with_stream(stream)),
@@ -120,7 +121,7 @@ def refused_attempts(org: Org, state: DesiredState, found: Sequence[Identity], r
             _publish(subject)
             for consumer in state.consumers()
             if consumer.role is None or consumer.role in names
-            for subject in _working(consumer)
+            for subject in (*_working(consumer), *(_working_by_way_of(consumer, each) for each in own))
         ),
         *(_subscribe(f"{each.inbox_prefix}.>") for each in found if each.name != role.name),
         *map(_subscribe, ("_INBOX.>", ">", "$JS.ACK.>", "$JS.API.>")),
@@ -128,6 +129,14 @@ def refused_attempts(org: Org, state: DesiredState, found: Sequence[Identity], r
         *_of_buckets(org, role),
     ]
     return list(dict.fromkeys(attempts))
+
+
+def own_question(org: Org, identity: Identity) -> str:
+    """Return a subject on which a role hears what it may publish itself; empty if there is none."""
+    requests = org.channel(channels.REQUESTS)
+    subject = org.subject(requests.subject_of(identity.name)) if requests else ""
+    mine = subject and identity.publish_rules.cover(subject) and identity.subscribe_rules.cover(subject)
+    return subject if mine else ""
 
 
 def _publish(subject: str) -> Attempt:
@@ -145,6 +154,11 @@ def _working(consumer: DesiredResource) -> Iterator[str]:
     yield f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
     yield f"$JS.ACK.{stream}.{name}.1.1.1.1.1"
     yield f"$JS.ACK._.HASH.{stream}.{name}.1.1.1.1.1"
+
+
+def _working_by_way_of(consumer: DesiredResource, own: DesiredResource) -> str:
+    """Return an ack of another's consumer, in the first form, that ends like one of its own in the second."""
+    return f"$JS.ACK.{'.'.join(consumer.ref)}.{'.'.join(own.ref)}.1.1.1"
 
 
 def _meddling(consumer: DesiredResource) -> Iterator[str]:
@@ -228,12 +242,6 @@ def permission_differences(identity: Identity, told: Mapping[str, Any]) -> list[
             found += [
                 f"{direction} {word} {subject} is too much" for subject in sorted(has.difference(wanted))
             ]
-    answers = told.get("responses")
-    has_answers = Responses(answers.get("max", 0), answers.get("ttl", 0)) if answers else None
-    if has_answers != identity.responses:
-        found.append(f"responses are {_said(has_answers)}, not {_said(identity.responses)}")
+    if told.get("responses"):
+        found.append("allow_responses is too much: who may ask himself could publish anywhere by it")
     return found
-
-
-def _said(responses: Responses | None) -> str:
-    return f"max {responses.max} in {responses.expires} ns" if responses else "none"

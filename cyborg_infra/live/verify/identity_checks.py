@@ -29,6 +29,9 @@ from cyborg_infra.model.verification import AuthCheckName, CheckResult, Identity
 USER_INFO = "$SYS.REQ.USER.INFO"
 _PATIENCE_SECONDS = 10.0  # until what was published has to have come
 
+_NOWHERE = "cyborg-infra.trial"
+"""A subject that nobody is granted."""
+
 _WORK_LAW = "an identity does all of its work without one violation"
 _REFUSED_LAW = "an identity is refused whatever belongs to another"
 _PERMISSIONS_LAW = "the server lets an identity do what the manifest wants, subject by subject"
@@ -61,6 +64,17 @@ class Prober(Agent):
             for direction, subject in attempts
             if (direction, subject.lower()) not in self.refused
         ]
+
+    async def may_answer_anywhere(self, subject: str) -> bool:
+        """Return whether it may publish where nothing lets it, once it has asked itself with that as the reply subject."""
+        asked = await self._client.subscribe(subject)
+        try:
+            await self._client.publish(subject, b"", reply=_NOWHERE)
+            if await next_message(asked, _PATIENCE_SECONDS) is None:
+                return False
+        finally:
+            await asked.unsubscribe()
+        return bool(await self.try_all([(Operation.PUBLISH, _NOWHERE)]))
 
 
 async def _ignore(_message: Msg) -> None:
@@ -108,8 +122,10 @@ class IdentityTrial:
 
         return await _checked(AuthCheckName.WORK, _WORK_LAW, name, run)
 
-    async def check_refused(self, name: str, attempts: Sequence[tuple[Operation, str]]) -> CheckResult:
-        """Return whether an identity is refused all of this."""
+    async def check_refused(
+        self, name: str, attempts: Sequence[tuple[Operation, str]], asks_itself: str = ""
+    ) -> CheckResult:
+        """Return whether an identity is refused all of this, and gets no more by asking itself on a subject of its own."""
 
         async def run() -> None:
             async with Prober(self.targets[name], self.url) as prober:
@@ -117,6 +133,8 @@ class IdentityTrial:
                     direction, subject = let_through[0]
                     more = f", and {len(let_through) - 1:,} more" if len(let_through) > 1 else ""
                     raise CheckFailed(f"{name} may {direction} {subject}{more}")
+                if asks_itself and await prober.may_answer_anywhere(asks_itself):
+                    raise CheckFailed(f"{name} may publish anywhere, as an answer to itself on {asks_itself}")
 
         return await _checked(AuthCheckName.REFUSED, _REFUSED_LAW, name, run)
 

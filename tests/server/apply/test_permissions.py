@@ -39,7 +39,7 @@ def config(reader: str = READER, writer: str = WRITER) -> str:
 
 def user(url: str, name: str) -> tuple[str, ...]:
     """Return the options of one of these users, who hears what is for it alone."""
-    return ("--server", url, "--user", name, "--password", name, "--inbox-prefix", f"_INBOX_{name}")
+    return ("--server", url, "--user", name, "--password", name, "--inbox-prefix", f"_INBOX.{name}")
 
 
 def test_a_reader_plans_and_a_writer_applies(cli: Cli, start_server: StartServer, project: Path) -> None:
@@ -133,14 +133,14 @@ def test_nobody_hears_what_is_for_another_user(start_server: StartServer) -> Non
     server = start_server(config=config())
     for name in ("reader", "writer", "operator", "verifier"):
         with Api(server.url, user=name, **{"pass": name}) as api:
-            for subject in ("_INBOX.>", "_INBOX_cto.>", ">"):
+            for subject in ("_INBOX.>", "_INBOX.cto.>", ">"):
                 api.subscribe(subject)
             api.flush()
             own = "'Permissions Violation for Subscription to \"_INBOX.tests."
             assert len([error for error in api.errors if not error.startswith(own)]) == 3
 
 
-INBOX = ("--inbox-prefix", "_INBOX_writer")
+INBOX = ("--inbox-prefix", "_INBOX.writer")
 WORKER, MEMORY = "consumers: {worker: {max_waiting: 64}}", "streams: {tasks: {storage: memory}}"
 NEEDED = (
     *((WORKER, f"CONSUMER.{verb}.*.*", NEWEST) for verb in ("PAUSE", "RESET", "DELETE", "CREATE")),
@@ -205,7 +205,7 @@ def test_where_the_server_does_not_say_what_a_user_may_a_plan_says_so_and_is_app
         (WRITER, ""),
         (WRITER.replace('      "$JS.ACK.>"\n', "", 1), "publish to $JS.ACK.AGENT_CTO_TASKS.cto-worker."),
         (
-            WRITER.replace('      "_INBOX_writer.>"\n      "$JS.ACK.>"\n', '      "_INBOX_writer.>"\n'),
+            WRITER.replace('      "_INBOX.writer.>"\n      "$JS.ACK.>"\n', '      "_INBOX.writer.>"\n'),
             "hear acknowledgements ($JS.ACK.>)",
         ),
         (

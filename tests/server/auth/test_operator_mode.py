@@ -48,7 +48,7 @@ class Site(NamedTuple):
 
     def agent(self, identity: str, file: str = "") -> ConnectedAgent:
         """Return an agent with the credentials of an identity."""
-        return ConnectedAgent(self.url, Path(file or f"keys/{identity}.creds"), f"_INBOX_{identity}")
+        return ConnectedAgent(self.url, Path(file or f"keys/{identity}.creds"), f"_INBOX.{identity}")
 
 
 Open = Callable[..., Site]
@@ -129,7 +129,7 @@ def reading_user(path: Path) -> None:
     """Make credentials of the system account that allow what the documentation says is enough to look."""
     user = new_key(KeyKind.USER)
     claims = tokens.account_user_claims("reads", user.public, issued=1)
-    claims["nats"] |= {"pub": {"allow": READING}, "sub": {"allow": ["_INBOX_reads.>"]}}
+    claims["nats"] |= {"pub": {"allow": READING}, "sub": {"allow": ["_INBOX.reads.>"]}}
     system = KeyPair.of_seed(KeyKind.ACCOUNT, Path("trust/system.nk").read_text().strip())
     path.write_text(credentials(tokens.sign(claims, system), user.seed))
 
@@ -176,7 +176,7 @@ def test_from_a_manifest_to_agents_whose_rights_change_under_them(site: Open, ve
     assert (stale.code, "the plan is stale" in stale.err) == (ERROR, True)
     assert here.run("auth", "drift", "--pending").code == IN_SYNC
 
-    writer = ("--server", here.url, "--creds", "keys/writer.creds", "--inbox-prefix", "_INBOX_writer")
+    writer = ("--server", here.url, "--creds", "keys/writer.creds", "--inbox-prefix", "_INBOX.writer")
     assert here.cli("apply", "--yes", *writer).code == IN_SYNC
     with here.agent("cto") as cto, here.agent("backend") as backend:
         assert cto.store("acme.agents.backend.tasks") == 1
@@ -293,7 +293,7 @@ def test_what_cannot_be_pushed_is_one_clear_error(
     assert not any(signing.seed in text or stranger.seed in text for text in here.said)
 
     # Four subjects are enough to look, and one more to push.
-    limited = ("--server", here.url, "--creds", "reads.creds", "--inbox-prefix", "_INBOX_reads")
+    limited = ("--server", here.url, "--creds", "reads.creds", "--inbox-prefix", "_INBOX.reads")
     reading_user(Path("reads.creds"))
     assert here.cli("auth", "drift", "--pending", *limited).code == IN_SYNC
     Path("org.yaml").write_text(WIDE)

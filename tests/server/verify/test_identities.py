@@ -85,14 +85,16 @@ def test_on_a_cluster_as_well(generated: str, project: Path, tmp_path: Path) -> 
 
 MUTATIONS = [
     # what is written instead of what, the check that fails and of whom, and what it says
-    ('"$JS.ACK.AGENT_CTO_TASKS.cto-worker.>"', '"$JS.ACK.>"', "identity-is-refused-the-rest", "cto", r"cto may publish \$JS\.ACK\."),
-    ('"$JS.ACK.*.*.AGENT_CTO_TASKS.cto-worker.>"', "", "identity-does-its-work", "cto", r"\$JS\.ACK\._\.\w+\.AGENT_CTO_TASKS"),
-    ('"_INBOX_cto.>"', '"_INBOX_cto.>", "*.>"', "identity-is-refused-the-rest", "cto", r"cto may subscribe _INBOX_ceo\.>"),
-    ('"_INBOX_cso.>"', "", "identity-does-its-work", "cso", r"may not receive replies on _inbox_cso\."),
+    ('"$JS.ACK.AGENT_CTO_TASKS.cto-worker.*.*.*.*.*"', '"$JS.ACK.>"', "identity-is-refused-the-rest", "cto", r"cto may publish \$JS\.ACK\."),
+    ('"$JS.ACK.*.*.AGENT_CTO_TASKS.cto-worker.*.*.*.*.*"', '"$JS.ACK.*.*.AGENT_CTO_TASKS.cto-worker.>"', "identity-is-refused-the-rest", "cto", r"cto may publish \$JS\.ACK\.\w+\.[\w-]+\.AGENT_CTO_TASKS\.cto-worker\.1\.1\.1"),
+    ('"$JS.ACK.*.*.AGENT_CTO_TASKS.cto-worker.*.*.*.*.*"', "", "identity-does-its-work", "cto", r"\$JS\.ACK\._\.\w+\.AGENT_CTO_TASKS"),
+    ('"_INBOX.cto.>"', '"_INBOX.cto.>", "*.>"', "identity-is-refused-the-rest", "cto", r"cto may subscribe _INBOX\.ceo\.>"),
+    ('"_INBOX.cso.>"', "", "identity-does-its-work", "cso", r"may not receive replies on _inbox\.cso\."),
     ('"acme.agents.cto.status"', '"acme.agents.*.status"', "identity-is-refused-the-rest", "cto", r"cto may publish acme\.agents\.\w+\.status"),
     ('"acme.agents.cso.tasks"', '"acme.agents.*.tasks"', "identity-is-refused-the-rest", "cto", r"cto may publish acme\.agents\.ceo\.tasks"),
     ('"$JS.API.CONSUMER.INFO.AGENT_CTO_TASKS.cto-worker"', '"$JS.API.CONSUMER.*.AGENT_CTO_TASKS.cto-worker"', "identity-is-refused-the-rest", "cto", r"CONSUMER\.(CREATE|DELETE|PAUSE|RESET)\.AGENT_CTO_TASKS"),
-    ('allow_responses: { max: 1, expires: "30m" }', "", "identity-does-its-work", "ceo", r".+"),
+    ('"_INBOX.>"', "", "identity-does-its-work", "ceo", r".+"),
+    ("permissions: {", 'permissions: { allow_responses: { max: 1, expires: "30m" }', "identity-is-refused-the-rest", "ceo", r"ceo may publish anywhere, as an answer to itself on acme\.agents\.ceo\.requests"),
 ]  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def loaded(manifest: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_role_knows_what_it_is_reached_by_and_what_it_reads(module: Any) -> None:
     cto = module.ROLES["cto"]
-    assert cto.inbox_prefix == "_INBOX_cto"
+    assert cto.inbox_prefix == "_INBOX.cto"
     assert cto.subjects == {
         "tasks": "acme.agents.cto.tasks",
         "status": "acme.agents.cto.status",

@@ -29,7 +29,7 @@ def test_a_context_has_the_role_s_own_inbox_and_credentials() -> None:
     assert json.loads(made.files["contexts/acme-cto.json"]) == {
         "description": "cto of acme",
         "url": "tls://nats.acme.example",
-        "inbox_prefix": "_INBOX_cto",
+        "inbox_prefix": "_INBOX.cto",
         "creds": "/etc/creds/cto.creds",
     }
 

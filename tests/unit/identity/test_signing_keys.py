@@ -23,7 +23,7 @@ from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.auth_plan import AuthPlan, Direction, LiveClaims
 from cyborg_infra.model.changes import Action, Cause
 from cyborg_infra.model.claims import MAX_TOKEN_BYTES, Claims, sign
-from cyborg_infra.model.identities import Grant, Identity, IdentityKind, Responses
+from cyborg_infra.model.identities import Grant, Identity, IdentityKind
 from cyborg_infra.model.key_pairs import KeyKind, KeyPair
 from tests.support.draws import draws
 
@@ -35,7 +35,7 @@ def identity(
     name: str, publish: tuple[str, ...] = ("a.b",), deny: tuple[str, ...] = (), **more: Any
 ) -> Identity:
     granted, denied = (tuple(Grant(each, "because") for each in those) for those in (publish, deny))
-    return Identity(name, IdentityKind.ROLE, f"_INBOX_{name}", granted, (), denied, **more)
+    return Identity(name, IdentityKind.ROLE, f"_INBOX.{name}", granted, (), denied, **more)
 
 
 def planned(
@@ -51,7 +51,7 @@ def planned(
 
 
 def test_every_identity_gets_a_key_with_literal_subjects() -> None:
-    found = planned([identity("cto", responses=Responses(1, 5)), identity("ceo")])
+    found = planned([identity("cto"), identity("ceo")])
     assert [(each.action, each.identity) for each in found.changes] == [
         (Action.CREATE, "ceo"),
         (Action.CREATE, "cto"),
@@ -61,10 +61,9 @@ def test_every_identity_gets_a_key_with_literal_subjects() -> None:
     assert key["template"] == {
         "pub": {"allow": ["a.b"]},
         "sub": {"deny": [">"]},
-        "resp": {"max": 1, "ttl": 5},
         **dict.fromkeys(("subs", "data", "payload"), -1),
     }
-    assert not planned([identity("ceo"), identity("cto", responses=Responses(1, 5))], found.desired)
+    assert not planned([identity("ceo"), identity("cto")], found.desired)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +76,6 @@ def test_every_identity_gets_a_key_with_literal_subjects() -> None:
         (identity("x", ("a.>",)), identity("x", ("a.>",), ("a.secret",)), "publish a.secret"),
         (identity("x", ("a.>",), ("a.*",)), identity("x", ("a.>",), ("a.secret",)), None),
         (identity("x", ("a.>",)), identity("x", ("a.>",), ("b",)), None),
-        (identity("x", responses=Responses(1, 5)), identity("x", responses=Responses(1, 9)), None),
-        (identity("x", responses=Responses(1, 5)), identity("x", responses=Responses(1, 4)), "answer"),
-        (identity("x", responses=Responses(1, 5)), identity("x"), "answer"),
     ],
 )
 def test_what_takes_a_right_is_a_hazard(before: Identity, after: Identity, lost: str | None) -> None:
