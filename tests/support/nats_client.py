@@ -71,19 +71,25 @@ class Api:
         self._socket = socket.create_connection((address.hostname, address.port or 4222), timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a second write waits 40 ms
         self._lines = self._socket.makefile("rb")
-        self.info: dict[str, Any] = json.loads(self._lines.readline().removeprefix(b"INFO "))
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self.errors: list[str] = []
         self._ids = itertools.count(1)
         self._subscriptions: dict[str, Subscription] = {}
         self._pongs: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._inbox = f"_INBOX.tests.{id(self)}"
+        try:
+            self._greet(options)
+        except BaseException:  # killed in the middle of it: nobody else has the socket to close
+            self.close()
+            raise
+
+    def _greet(self, options: dict[str, Any]) -> None:
+        self.info: dict[str, Any] = json.loads(self._lines.readline().removeprefix(b"INFO "))
         settings = {"verbose": False, "headers": True, "no_responders": True, "protocol": 1, "name": "tests"}
         self.send(f"CONNECT {json.dumps(settings | options)}\r\n".encode())
         self._socket.settimeout(None)
-        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.flush()
-        self._inbox = f"_INBOX.tests.{id(self)}"
-        self._replies: dict[str, queue.SimpleQueue[Message]] = {}
         self._answers = self.subscribe(f"{self._inbox}.*")
 
     def request(self, subject: str, value: object = None, timeout: float = 10) -> dict[str, Any]:
@@ -146,7 +152,8 @@ class Api:
         """Closed; the reader has ended."""
         with contextlib.suppress(OSError):  # the server may be gone already
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._reader.join()
+        if self._reader.is_alive():
+            self._reader.join()
         self._lines.close()
         self._socket.close()
 

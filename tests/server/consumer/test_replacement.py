@@ -478,7 +478,10 @@ def test_work_that_can_neither_end_nor_stay_open_leaves_the_old_consumer_serving
         assert scene.config(WORKER)["max_waiting"] == 512
         assert work(scene) == [2, 3, 4, 5]
         (hazard,) = scene.plan(wish).hazards
-        assert (hazard.name, hazard.count) == (HazardName.REPEATS_WORK, 6 + 50)
+        assert (hazard.name, hazard.count) == (
+            HazardName.REPEATS_WORK,
+            6,
+        )  # not 50 more: no more than there are
         for _, answer in held:
             answer(b"+ACK")
         assert scene.plan(wish).hazards == ()
