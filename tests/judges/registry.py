@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,10 @@ JUDGES = (
     Judge("twine", Ecosystem.PYPI, "twine", "7.0.0"),
     Judge("uv", Ecosystem.PYPI, "uv", "0.13.9"),
 )
+
+
+_PAUSES = (5, 30)
+"""Seconds after which an install that failed is tried again: a registry may be away for a moment."""
 
 
 class JudgeMissing(Exception):
@@ -207,19 +212,20 @@ def _run(
 ) -> None:
     if not shutil.which(command[0]):
         raise JudgeMissing(f"{command[0]} is not there, which installs what judges: {' '.join(command)}")
-    ended = subprocess.run(
-        command,
-        cwd=cwd,
-        env=os.environ | dict(environment or {}),
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ended.returncode != 0:
-        raise JudgeMissing(
-            f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
+    for pause in (*_PAUSES, 0):
+        ended = subprocess.run(
+            command,
+            cwd=cwd,
+            env=os.environ | dict(environment or {}),
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        if ended.returncode == 0:
+            return
+        time.sleep(pause)
+    raise JudgeMissing(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
 
 
 @contextmanager
