@@ -51,11 +51,12 @@ class Request(NamedTuple):
 class Scenario:
     """A connection of our own to a server, and the way that the command line goes to it."""
 
-    def __init__(self, url: str, directory: Path) -> None:
+    def __init__(self, url: str, directory: Path, *, answers_all: bool = True) -> None:
+        """Open it. `answers_all`: a single server that is silent is only slow; one whose disk is full never answers some requests."""
         self.url = url
         self.api = Api(url)
-        # In a cluster some answers never come, and then others are asked; a single server is only slow.
-        patience = "" if "cluster" in self.api.info else f"{PATIENCE}s"
+        # In a cluster some answers never come, and then others are asked.
+        patience = f"{PATIENCE}s" if answers_all and "cluster" not in self.api.info else ""
         flags = provision.Flags(server=url, no_context=True, timeout=patience)
         self.target = provision.resolve(flags, {})
         self.directory = directory

@@ -65,7 +65,7 @@ def test_every_write_that_fails_on_a_full_disk_is_made_up_for(
     the apply says before it goes on, and stands where it stood.
     """
     told = tuple(map(int, version.split(".")[:2])) >= TELLS_OF_UPDATES
-    with Scenario(disk.url, tmp_path) as scene:
+    with Scenario(disk.url, tmp_path, answers_all=False) as scene:
         scene.converge(manifest())
         published(SUBJECT, 6)(scene)
         acked(WORKER, 2)(scene)
@@ -114,7 +114,7 @@ def moving(tmp_path: Path) -> Iterator[tuple[DiskServer, Scenario]]:
     """Yield a server of the newest version with a filled stream; before 2.14 a full disk loses what the server acknowledged."""
     with (
         DiskServer(tmp_path / "server", port=free_port(), binary=server_binary(NEWEST)) as server,
-        Scenario(server.url, tmp_path) as scene,
+        Scenario(server.url, tmp_path, answers_all=False) as scene,
     ):
         scene.converge(move_manifest("retention: limits"))
         yield server, scene
