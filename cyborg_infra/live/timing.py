@@ -26,6 +26,8 @@ UNKNOWN_STREAM_BACKOFF_SECONDS = (0.1, 0.3, 0.6)
 """Between tries to publish to a stream that may be new, behind a leaf node or another account's API."""
 REMOVAL_BACKOFF_SECONDS = (0.1, 0.4, 1.5, 3.0, 5.0)
 """Between two tries to find what was deleted removed."""
+STORE_BACKOFF_SECONDS = (0.05, 0.2)
+"""Until a stream is created again that had no place for its store: what takes the place away lasts microseconds."""
 PROPAGATION_BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Until a consumer is tried again whose stream the cluster may not have heard of."""
 

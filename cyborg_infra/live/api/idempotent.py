@@ -54,10 +54,20 @@ async def write_once(
 
 
 async def create_stream(server: JetStream, wanted: Resource, doing: str) -> Mapping[str, Any] | None:
-    """Create the stream. Raises as `write_once` does."""
-    return await _put(
-        server, f"STREAM.CREATE.{wanted.ref}", without_server_labels(wanted.config), wanted, doing
-    )
+    """Create the stream. Raises as `write_once` does.
+
+    Behind the deletion of an account's last stream the server removes the account's directory. A stream that is created
+    just then has no place for its store (10049, seen on 2.10.26).
+    """
+    verb, body = f"STREAM.CREATE.{wanted.ref}", without_server_labels(wanted.config)
+    for pause in timing.STORE_BACKOFF_SECONDS:
+        try:
+            return await _put(server, verb, body, wanted, doing)
+        except ApiError as error:
+            if error.err_code != ErrorCode.JSStreamCreateErrF or not error.is_disk_failure:
+                raise
+        await asyncio.sleep(pause)
+    return await _put(server, verb, body, wanted, doing)
 
 
 async def create_empty(

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.interception import ApiRequest
+from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.problems import PlanRefused, PlanStale, Problem
 from cyborg_infra.model.ref import REHEARSAL_PREFIX
 from cyborg_infra.operations import provision
@@ -201,3 +203,25 @@ def test_where_there_is_no_room_to_try_it_is_done_all_the_same(
             full.ask("STREAM.CREATE.OTHER", {"name": "OTHER"} | KEPT)
         full.converge(text % ("150MB", 9))
         assert not full.plan(full.request(text % ("150MB", 9)))
+
+
+def test_a_stream_that_has_no_place_for_its_store_for_a_moment_is_created_again(
+    scenario: Scenario, faults: Faults
+) -> None:
+    """Behind the deletion of the account's last stream, also of a trial, its directory goes (1 of 600 creations on 2.10.26)."""
+    homeless = [2, 2]
+
+    async def call(request: ApiRequest, send: Send) -> dict[str, Any]:
+        if homeless and request.verb.startswith("STREAM.CREATE."):
+            homeless.pop()
+            raise ApiError(
+                request.verb,
+                code=503,
+                err_code=ErrorCode.JSStreamCreateErrF,
+                description="error creating store for stream",
+            )
+        return await send(request)
+
+    faults.intercept(call)
+    scenario.converge(manifest("homeless"))
+    assert not homeless
