@@ -138,12 +138,11 @@ def drift(
     request = operator_mode.load_auth_request(manifest, env, account=_account(account, claims), keys=keys)
     found = operator_mode.plan(request, _store(flags, claims))
     changed = operator_mode.has_changed_rights(found)
-    if output is Format.JSON:
-        from cyborg_infra.render import auth_plan
+    from cyborg_infra.render import auth_plan
 
+    if output is Format.JSON:
         put_json(auth_plan.data(found))
     else:
-        from cyborg_infra.render import auth_plan
         from cyborg_infra.render.terminal import console
 
         console.stdout(no_color=no_color).print(auth_plan.drift(found, changed=changed))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cyborg_infra.core.desired.chart import may_assign
+from cyborg_infra.core.desired.chart import may_publish
 from cyborg_infra.model import channels
 from cyborg_infra.model.buckets import bucket_stream
 from cyborg_infra.model.channels import Channel, Parties, Party, Scope
@@ -79,7 +79,7 @@ def _steps(org: Org, channel: Channel, role: Role) -> _Steps:
             is_asked = channel.name == channels.REQUESTS and others
             yield ("asked", own, others[0].name) if is_asked else ("heard", own, "")
     for other in others if channel.scope is Scope.ROLE else [None]:
-        if _may_publish(org, channel.publishers, role, other):
+        if may_publish(org, channel, role.name, other.name if other else ""):
             yield done, _literal(org.subject(channel.subject_of(other.name if other else ""))), ""
 
 
@@ -189,7 +189,7 @@ def _of_channel(org: Org, channel: Channel, role: Role, others: Sequence[Role]) 
     whose = others if channel.scope is Scope.ROLE else [None]
     for other in whose:
         subject = _literal(org.subject(channel.subject_of(other.name if other else "")))
-        if not _may_publish(org, channel.publishers, role, other):
+        if not may_publish(org, channel, role.name, other.name if other else ""):
             yield _publish(subject)
         if channel.stream is not None or not _may_hear(org, channel.readers, role):
             yield _subscribe(subject)
@@ -198,20 +198,6 @@ def _of_channel(org: Org, channel: Channel, role: Role, others: Sequence[Role]) 
 def _literal(subject: str) -> str:
     """Return a subject with a token in the place of each wildcard."""
     return ".".join("trial" if token in ("*", ">") else token for token in subject.split("."))
-
-
-def _may_publish(org: Org, publishers: Parties, role: Role, other: Role | None) -> bool:
-    for party in publishers:
-        match party:
-            case Party.ANYONE:
-                return True
-            case Party.CHART if other and may_assign(org, role.name, other.name):
-                return True
-            case Party():
-                pass
-            case _ if role.name in org.members([party]):
-                return True
-    return False
 
 
 def _may_hear(org: Org, readers: Parties, role: Role) -> bool:
