@@ -66,6 +66,15 @@ def read_beginning(path: str | os.PathLike[str], length: int) -> bytes:
         os.close(file)
 
 
+def begins_with_member(path: str | os.PathLike[str], member: bytes) -> bool:
+    """Return whether a file is a JSON object whose first member is this, by its first bytes; False if it cannot be read."""
+    try:
+        begun = read_beginning(path, len(member) + 64)
+    except Unreadable:
+        return False  # reading all of it will say what is wrong
+    return begun.lstrip().removeprefix(b"{").lstrip().startswith(member)
+
+
 def require_readable(path: str | os.PathLike[str], *, pipe: bool = True) -> None:
     """Return if it is a file that can be opened, or a `pipe`. Raises Unreadable."""
     file = _open(path)

@@ -19,11 +19,7 @@ _SCHEMA = "saved-auth-plan.schema.json"
 
 def is_saved(path: str | os.PathLike[str]) -> bool:
     """Return whether the file is such a plan and not a manifest, by its first bytes."""
-    try:
-        begun = files.read_beginning(path, len(AUTH_PLAN_MARKER) + 64)
-    except files.Unreadable:
-        return False  # reading it as a manifest will say what is wrong
-    return begun.lstrip().removeprefix(b"{").lstrip().startswith(AUTH_PLAN_MARKER)
+    return files.begins_with_member(path, AUTH_PLAN_MARKER)
 
 
 def load_saved_auth_plan(path: str | os.PathLike[str]) -> AuthPlan:

@@ -84,11 +84,7 @@ _SIDES: Mapping[str, tuple[tuple[bool, bool], ...]] = {
 
 def is_saved(path: str | os.PathLike[str]) -> bool:
     """Return whether the file is a saved plan and not a manifest, by its first bytes."""
-    try:
-        begun = files.read_beginning(path, len(MARKER) + 64)
-    except files.Unreadable:
-        return False  # reading it as a manifest will say what is wrong
-    return begun.lstrip().removeprefix(b"{").lstrip().startswith(MARKER)
+    return files.begins_with_member(path, MARKER)
 
 
 def load_saved(path: str | os.PathLike[str]) -> Plan:
