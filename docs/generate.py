@@ -486,6 +486,17 @@ def permissions_how_to() -> str:
     )
 
 
+def watch_it_how_to() -> str:
+    """docs/how-to/watch-it.md, with what to do about each alarm as its table has it."""
+    rows = "".join(f"| `{row}` | {spoken(row.remedy)} |\n" for row in ALARMS)
+    text = (ROOT / "docs/how-to/watch-it.md").read_text(encoding="utf-8")
+    return re.sub(
+        r"(\| alarm \| what to do \|\n\|---\|---\|\n)(\|.*\n)*",
+        lambda match: match[1] + rows,
+        text,
+    )
+
+
 _STATUS_HEAD = """\
 # States and alarms
 
@@ -609,6 +620,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "docs/reference/problems.md": problems_reference,
     "docs/reference/status.md": status_reference,
     "docs/how-to/permissions.md": permissions_how_to,
+    "docs/how-to/watch-it.md": watch_it_how_to,
 }
 """Each generated file and what it must contain; of pages with a picture, that the picture is true. A further reference is one function and one line here."""
 

@@ -13,7 +13,7 @@ from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Copy, LiveState, Unfinished
 from cyborg_infra.model.server import ServerInfo
-from cyborg_infra.model.wording import worded
+from cyborg_infra.model.wording import Command, Option, worded
 
 NEAR_LIMIT_SHARE = 0.9
 """The share of a limit that is an alarm: there is still time to do something."""
@@ -28,33 +28,34 @@ class Condition(StrEnum):
 
     means: str
     alarm: str  # from when on it is an alarm; empty if it never is
+    remedy: str  # what to do about the alarm; what is typed stands in backticks
     is_state: bool  # of a queue
 
-    def __new__(cls, word: str, means: str, alarm: str = "", is_state: bool = True) -> Self:  # noqa: FBT001, FBT002 - a column
+    def __new__(cls, word: str, means: str, alarm: str = "", remedy: str = "", is_state: bool = True) -> Self:  # noqa: FBT001, FBT002 - a column
         """Return a row. The word is stable: for scripts."""
         self = str.__new__(cls, word)
         self._value_ = word
-        self.means, self.alarm, self.is_state = means, alarm, is_state
+        self.means, self.alarm, self.remedy, self.is_state = means, alarm, remedy, is_state
         return self
 
     # fmt: off
-    NO_LEADER = ("no-leader", "No leader answers for a stream or consumer: nothing is stored, or nothing is delivered.", "at once")
-    MISSING = ("missing", "A stream or consumer of the manifest is not on the server, or is another organisation's.", "at once")
-    UNFINISHED = ("unfinished", "A change of the organisation is under way, or was interrupted: something is parked, paused or on its way.", "at once")
-    PAUSED = ("paused", "A consumer is paused: it delivers nothing until the pause ends.", "at once")
-    AHEAD = ("ahead", "A consumer has got beyond the end of its stream, which has lost messages: what is stored there now is not handed out.", "at once")
-    EXPIRED = ("expired", "All that is in flight is older than `ack_wait`, and nobody pulls: until somebody does there is neither a redelivery nor a dead letter.", "at once")
-    STUCK = ("stuck", "Messages wait, workers wait, and nothing was delivered or acknowledged for longer than `ack_wait`.", "at once")
-    NO_WORKER = ("no-worker", "Messages wait, nothing is in flight, and nobody pulls.", "once the oldest has waited for longer than `ack_wait`")
-    LAG = ("lag", "More messages wait in a queue of a role than `alerts.lag` allows.", "at once")
+    NO_LEADER = ("no-leader", "No leader answers for a stream or consumer: nothing is stored, or nothing is delivered.", "at once", "bring back the servers that hold the stream")
+    MISSING = ("missing", "A stream or consumer of the manifest is not on the server, or is another organisation's.", "at once", worded("`{}` shows what is missing, `{}` makes it", Command("plan"), Command("apply")))
+    UNFINISHED = ("unfinished", "A change of the organisation is under way, or was interrupted: something is parked, paused or on its way.", "at once", worded("it says who applies; if nobody does, `{}` goes on from there. Publishers of a parked stream are refused until then", Command("apply")))
+    PAUSED = ("paused", "A consumer is paused: it delivers nothing until the pause ends.", "at once", "somebody has paused the consumer; `nats consumer resume` ends it")
+    AHEAD = ("ahead", "A consumer has got beyond the end of its stream, which has lost messages: what is stored there now is not handed out.", "at once", worded("`nats consumer rm STREAM CONSUMER`, then `{} {}`: the stream lost messages on its disk, and the consumer waits for numbers that are given out again. The plan says how many messages come again; what was lost is lost. Since nats-server 2.15 the server mends it at its start", Command("apply"), Option("allow", "repeats-work")))
+    EXPIRED = ("expired", "All that is in flight is older than `ack_wait`, and nobody pulls: until somebody does there is neither a redelivery nor a dead letter.", "at once", "start the agent: the server looks for what has expired only when somebody pulls")
+    STUCK = ("stuck", "Messages wait, workers wait, and nothing was delivered or acknowledged for longer than `ack_wait`.", "at once", "the agents ask and get nothing: look at the server")
+    NO_WORKER = ("no-worker", "Messages wait, nothing is in flight, and nobody pulls.", "once the oldest has waited for longer than `ack_wait`", "start the agent")
+    LAG = ("lag", "More messages wait in a queue of a role than `alerts.lag` allows.", "at once", "more agents, less work, or another threshold")
     WORKING = ("working", "Something is in flight, or waits and will be fetched.")
     IDLE = ("idle", "Nothing waits, and nothing is in flight.")
-    REPLICAS = ("replicas", "A server's copies of streams or consumers are offline or not current: another loss may stop them.", "at once", False)
-    BROADCAST_ACK = ("broadcast-ack", "A role has not acknowledged a broadcast.", "once the broadcast is older than `alerts.broadcast_ack`", False)
-    DEAD_LETTERS = ("dead-letters", "A role has dead letters that nobody has replayed or dropped.", "from the number in `alerts.dead_letters` on", False)
-    GIVEN_UP = ("given-up", "Messages of a workqueue used up their deliveries, and keep their place in it.", "at once", False)
-    UNMATCHED_SUBJECT = ("unmatched-subject", "Messages are stored under a subject that no consumer of their stream reads: nobody will be handed them.", "at once", False)
-    NEAR_LIMIT = ("near-limit", "A limit of a stream is nearly used up: messages are about to be refused, or deleted unread.", "from 90% on", False)
+    REPLICAS = ("replicas", "A server's copies of streams or consumers are offline or not current: another loss may stop them.", "at once", 'bring the server back that it names. "At least" stands before the number until every leader has noticed, which takes some ten seconds. With three copies the others go on; one more loss, and they stand still', False)
+    BROADCAST_ACK = ("broadcast-ack", "A role has not acknowledged a broadcast.", "once the broadcast is older than `alerts.broadcast_ack`", "look at the roles that it names", False)
+    DEAD_LETTERS = ("dead-letters", "A role has dead letters that nobody has replayed or dropped.", "from the number in `alerts.dead_letters` on", worded("`{}`; replay or drop them. One that is kept is still to be handled: cron keeps, and so does an `apply`", Command("dlq list")), False)
+    GIVEN_UP = ("given-up", "Messages of a workqueue used up their deliveries, and keep their place in it.", "at once", worded("`{}` too; until then they take places of the workqueue", Command("dlq")), False)
+    UNMATCHED_SUBJECT = ("unmatched-subject", "Messages are stored under a subject that no consumer of their stream reads: nobody will be handed them.", "at once", "read them with a `filter_subjects` of a consumer, or delete them and store no more; `validate` warns of it by the same code, and where the manifest ignores the warning there is no alarm", False)
+    NEAR_LIMIT = ("near-limit", "A limit of a stream is nearly used up: messages are about to be refused, or deleted unread.", "from 90% on", "`discard: old` and `max_age` delete what somebody has still to read, `discard: new` refuses what comes: read it, or raise the limit", False)
     # fmt: on
 
 

@@ -179,6 +179,7 @@ def test_a_state_is_an_alarm_or_none_yet_and_an_alarm_of_a_queue_is_its_state() 
 def test_every_word_has_one_sentence() -> None:
     assert all(each.means.endswith(".") and (each.is_state or each.alarm) for each in Condition)
     assert len({each.means for each in Condition}) == len(Condition)
+    assert [each for each in Condition if bool(each.remedy) != bool(each.alarm)] == []
 
 
 def test_counted_redeliveries_are_in_flight_and_were_delivered_before() -> None:
