@@ -46,6 +46,13 @@ class Role(NamedTuple):
     consumers: Mapping[ConsumerKind, Consumer]
 
 
+class Group(NamedTuple):
+    """Roles that are named together, and what all of them hear it by."""
+
+    members: tuple[RoleName, ...]
+    subjects: Mapping[GroupChannel, str]
+
+
 ORG: Final = "mini"
 
 ROLES: Final[Mapping[RoleName, Role]] = {
@@ -168,7 +175,7 @@ SUBJECTS: Final[Mapping[OrgChannel, str]] = {
     "dead_letters": "mini.org.deadletter",
 }
 
-GROUPS: Final[Mapping[GroupName, Mapping[GroupChannel, str]]] = {
+GROUPS: Final[Mapping[GroupName, Group]] = {
 }
 
 CONSUMERS: Final[Mapping[OrgConsumerKind, Consumer]] = {

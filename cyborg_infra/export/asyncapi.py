@@ -199,14 +199,20 @@ def _of(by_role: Mapping[str, _Places], role: str) -> _Places:
 
 
 def _some_roles(org: Org, role: str, places: Sequence[_Place]) -> dict[str, Any]:
-    """Return the roles that a role sends to, if these are some of the others."""
-    roles = [place.member for place in places if place.scope is Scope.ROLE]
-    return {"x-roles": roles} if roles and roles != [role] and len(roles) < len(org.roles) else {}
+    """Return the roles that a role sends to, if these are some of the others; the places are those of one channel."""
+    if not _are_some(places, Scope.ROLE, len(org.roles)) or [place.member for place in places] == [role]:
+        return {}
+    return {"x-roles": [place.member for place in places]}
 
 
 def _some_groups(org: Org, places: Sequence[_Place]) -> dict[str, Any]:
-    groups = [place.member for place in places if place.scope is Scope.GROUP]
-    return {"x-groups": groups} if groups and len(groups) < len(org.groups) else {}
+    if not _are_some(places, Scope.GROUP, len(org.groups)):
+        return {}
+    return {"x-groups": [place.member for place in places]}
+
+
+def _are_some(places: Sequence[_Place], scope: Scope, everybody: int) -> bool:
+    return 0 < len(places) < everybody and places[0].scope is scope
 
 
 def _keys(org: Org, consumer: Resource, read: _Places) -> Sequence[str]:

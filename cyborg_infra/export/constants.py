@@ -30,17 +30,21 @@ class RoleNames(NamedTuple):
     consumers: Mapping[str, ConsumerNames]
 
 
-class OrgNames(NamedTuple):
-    """All of it. `subjects` and `consumers` are those of no role and no group; `every_role` has a wildcard for the role's name.
+class GroupNames(NamedTuple):
+    """Who is in a group, and what all of them hear it by, by channel."""
 
-    `groups` has the subjects of each, by channel.
-    """
+    members: Sequence[str]
+    subjects: Mapping[str, str]
+
+
+class OrgNames(NamedTuple):
+    """All of it. `subjects` and `consumers` are those of no role and no group; `every_role` has a wildcard for the role's name."""
 
     org: str
     roles: Mapping[str, RoleNames]
     every_role: Mapping[str, str]
     subjects: Mapping[str, str]
-    groups: Mapping[str, Mapping[str, str]]
+    groups: Mapping[str, GroupNames]
     consumers: Mapping[str, ConsumerNames]
     events: Mapping[str, str]
     streams: Sequence[str]
@@ -54,7 +58,7 @@ class OrgNames(NamedTuple):
     @property
     def group_channels(self) -> Sequence[str]:
         """The channels that each group has a subject of."""
-        return list(dict.fromkeys(name for subjects in self.groups.values() for name in subjects))
+        return list(dict.fromkeys(name for group in self.groups.values() for name in group.subjects))
 
     @property
     def role_consumers(self) -> Sequence[str]:
@@ -89,9 +93,13 @@ def org_names(given: ExportInput) -> OrgNames:
         {channel.name: org.subject(channel.subject_of("*")) for channel in channels[Scope.ROLE]},
         {channel.name: org.subject(channel.subject_of()) for channel in channels[Scope.ORG]},
         {
-            group.name: {
-                channel.name: org.subject(channel.subject_of(group.name)) for channel in channels[Scope.GROUP]
-            }
+            group.name: GroupNames(
+                group.members,
+                {
+                    channel.name: org.subject(channel.subject_of(group.name))
+                    for channel in channels[Scope.GROUP]
+                },
+            )
             for group in org.groups
         },
         of_role.get(None, {}),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from keyword import iskeyword
 
-from cyborg_infra.export.constants import ConsumerNames, OrgNames, RoleNames, org_names
+from cyborg_infra.export.constants import ConsumerNames, GroupNames, OrgNames, RoleNames, org_names
 from cyborg_infra.export.exported import Export, ExportInput
 from cyborg_infra.export.message_types import (
     Choice,
@@ -72,6 +72,13 @@ class Role(NamedTuple):
     subjects: Mapping[Channel, str]
     consumers: Mapping[ConsumerKind, Consumer]
 
+
+class Group(NamedTuple):
+    """Roles that are named together, and what all of them hear it by."""
+
+    members: tuple[RoleName, ...]
+    subjects: Mapping[GroupChannel, str]
+
 '''
 
 _FIND = '''
@@ -106,15 +113,15 @@ def _tables(names: OrgNames) -> Iterator[str]:
     yield _table("EVERY_ROLE", "Channel", "str", every)
     subjects = {name: _text(subject) for name, subject in names.subjects.items()}
     yield _table("SUBJECTS", "OrgChannel", "str", subjects)
-    groups = {name: _group(of_group) for name, of_group in names.groups.items()}
-    yield _table("GROUPS", "GroupName", "Mapping[GroupChannel, str]", groups)
+    groups = {name: _group(group) for name, group in names.groups.items()}
+    yield _table("GROUPS", "GroupName", "Group", groups)
     consumers = {kind: _consumer(consumer) for kind, consumer in names.consumers.items()}
     yield _table("CONSUMERS", "OrgConsumerKind", "Consumer", consumers)
     yield _table(
         "EVENTS", "EventName", "str", {name: _text(subject) for name, subject in names.events.items()}
     )
     for name, type_, words in (("STREAMS", "Stream", names.streams), ("BUCKETS", "Bucket", names.buckets)):
-        yield f"{name}: Final[tuple[{type_}, ...]] = ({''.join(f'{_text(word)}, ' for word in words).rstrip()})\n"
+        yield f"{name}: Final[tuple[{type_}, ...]] = {_tuple(words)}\n"
 
 
 def _table(name: str, key: str, value: str, rows: Mapping[str, str]) -> str:
@@ -135,8 +142,13 @@ def _role(name: str, role: RoleNames) -> str:
     )
 
 
-def _group(subjects: Mapping[str, str]) -> str:
-    return f"{{{', '.join(f'{_text(key)}: {_text(subject)}' for key, subject in subjects.items())}}}"
+def _group(group: GroupNames) -> str:
+    subjects = ", ".join(f"{_text(key)}: {_text(subject)}" for key, subject in group.subjects.items())
+    return f"Group({_tuple(group.members)}, {{{subjects}}})"
+
+
+def _tuple(words: Iterable[str]) -> str:
+    return f"({''.join(f'{_text(word)}, ' for word in words).rstrip()})"
 
 
 def _consumer(consumer: ConsumerNames) -> str:

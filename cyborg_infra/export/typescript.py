@@ -53,7 +53,7 @@ export type RoleName = keyof typeof ROLES;
 export type Channel = keyof typeof EVERY_ROLE;
 export type OrgChannel = keyof typeof SUBJECTS;
 export type GroupName = keyof typeof GROUPS;
-export type GroupChannel = keyof (typeof GROUPS)[GroupName];
+export type GroupChannel = [GroupName] extends [never] ? never : keyof (typeof GROUPS)[GroupName]["subjects"];
 export type OrgConsumerKind = keyof typeof CONSUMERS;
 export type EventName = keyof typeof EVENTS;
 export type Stream = (typeof STREAMS)[number];
@@ -75,7 +75,10 @@ def _tables(names: OrgNames) -> Mapping[str, Any]:
         },
         "EVERY_ROLE": names.every_role,
         "SUBJECTS": names.subjects,
-        "GROUPS": names.groups,
+        "GROUPS": {
+            name: {"members": list(group.members), "subjects": group.subjects}
+            for name, group in names.groups.items()
+        },
         "CONSUMERS": _consumers(names.consumers),
         "EVENTS": names.events,
         "STREAMS": list(names.streams),

@@ -27,8 +27,9 @@ roles:
   ceo: {}
   cto: {reports_to: ceo, scaling: {max: 3}, tasks: {admission: {max_pending: 5}}, alerts: {lag: 9}}
   backend: {reports_to: cto, scaling: {min: 1, max: 9}, worker: {backoff: [1m, 5m], max_deliver: 3}}
+groups: {heads: [ceo, cto]}
 events: {deploy.complete: {durable: true, publishers: [cto], subscribers: [backend, cto]}, ci.result: {publishers: [cto]}}
-channels: {control: {of: role, durable: true, publishers: [cto]}, meetings: {of: org, subject: "meetings.*", readers: [ceo]}}
+channels: {group_broadcasts: true, huddle: {of: group}, control: {of: role, durable: true, publishers: [cto]}, meetings: {of: org, subject: "meetings.*", readers: [ceo]}}
 streams: {inboxes: {compression: s2, consumer_limits: {max_ack_pending: 100}, metadata: {team: platform}}}
 alerts: {dead_letters: {count: 2, within: 1h}}
 task_state: true
@@ -251,9 +252,10 @@ def test_tsc_takes_the_module_and_refuses_a_wrong_name(acme: Path, judge: RunJud
     (acme / "messaging.ts").write_text(
         exported("typescript", MANIFEST).files["messaging.ts"], encoding="utf-8"
     )
-    good = 'import { ROLES, EVENTS, type Task } from "./messaging";\n'
+    good = 'import { ROLES, EVENTS, GROUPS, type Task } from "./messaging";\n'
     good += 'const worker: string = ROLES.cto.consumers.worker.name;\nconst event: string = EVENTS["ci.result"];\n'
     good += 'const priority: Task["priority"] = "high";\nexport { worker, event, priority };\n'
+    good += "export const members: readonly (keyof typeof ROLES)[] = GROUPS.heads.members;\n"
     (acme / "agent.ts").write_text(good)
     line = ("--strict", "--noEmit", "--module", "nodenext", "--moduleResolution", "nodenext", "agent.ts")
     ended = judge("tsc", *line, cwd=acme)
@@ -261,11 +263,25 @@ def test_tsc_takes_the_module_and_refuses_a_wrong_name(acme: Path, judge: RunJud
     (acme / "agent.ts").write_text(good.replace("ROLES.cto", "ROLES.ctoo").replace('"high"', '"urgent"'))
     refused = judge("tsc", *line, cwd=acme)
     assert refused.stdout.count("error TS") == 2, refused.stdout
+    # Of an organisation without groups and events no name is right.
+    bare = exported("typescript", "org: acme\nroles: [cto]\n").files["messaging.ts"]
+    (acme / "messaging.ts").write_text(bare, encoding="utf-8")
+    names = ("GroupName", "GroupChannel", "EventName", "Bucket")
+    lines = [f'export const of{name}: {name} = "x";' for name in names]
+    (acme / "agent.ts").write_text(
+        "\n".join([f'import type {{ {", ".join(names)} }} from "./messaging";', *lines])
+    )
+    refused = judge("tsc", *line, cwd=acme)
+    assert refused.stdout.count("error TS") == len(names), refused.stdout
 
 
 def test_mypy_takes_the_module_and_refuses_a_wrong_name(acme: Path) -> None:
     (acme / "messaging.py").write_text(exported("python", MANIFEST).files["messaging.py"], encoding="utf-8")
-    good = 'from messaging import EVENTS, ROLES\nprint(ROLES["cto"].consumers["worker"].name, EVENTS["ci.result"])\n'
+    good = (
+        "from messaging import EVENTS, GROUPS, ROLES\n"
+        'print(ROLES["cto"].consumers["worker"].name, EVENTS["ci.result"])\n'
+        'print([ROLES[name].inbox_prefix for name in GROUPS["heads"].members])\n'
+    )
     for text, errors in ((good, 0), (good.replace('"cto"', '"ctoo"').replace("ci.result", "ci.results"), 2)):
         (acme / "agent.py").write_text(text, encoding="utf-8")
         ended = subprocess.run(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
@@ -12,13 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given
 
 from tests.properties.test_import import manifests
+from tests.support.cli import Cli
 from tests.support.draws import draws
 from tests.support.exports import exported
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 MANIFEST = """
 org: acme
 roles: {cto: {worker: {ack_wait: 1500ms}}, data-eng: {}}
-channels: {class: {of: role, durable: true}, inbox: false}
+groups: {engineers: [data-eng, cto]}
+channels: {class: {of: role, durable: true}, inbox: false, huddle: {of: group}}
 events: {deploy.complete: {durable: true, subscribers: [cto]}, ci.result: {}}
 key_value: {drafts: {}}
 """
@@ -63,6 +69,15 @@ def test_what_is_of_no_role_is_there_by_its_name(module: Any) -> None:
     assert "KV_drafts" in module.STREAMS
     assert module.BUCKETS == ("drafts",)
     assert get_args(module.RoleName) == ("cto", "data-eng")
+    assert module.GROUPS == {"engineers": (("data-eng", "cto"), {"huddle": "acme.groups.engineers.huddle"})}
+
+
+def test_the_example_s_module_is_what_its_manifest_is_exported_as(cli: Cli) -> None:
+    ended = cli("export", "python", str(EXAMPLES / "organisation.yaml"), "--out", str(EXAMPLES), "--check")
+    assert (ended.code, ended.out) == (0, "")
+    index = json.loads((EXAMPLES / ".cyborg-infra-python.json").read_bytes())
+    module = (EXAMPLES / "messaging.py").read_bytes()
+    assert index["files"] == {"messaging.py": [hashlib.sha256(module).hexdigest()]}
 
 
 def test_a_message_has_the_members_of_its_schema(module: Any) -> None:
@@ -86,14 +101,12 @@ def test_both_languages_have_the_same_names() -> None:
     )
     assert subjects["python"] == subjects["typescript"]
     assert consumers["python"] == consumers["typescript"]
-    assert types["python"] - types["typescript"] == {"Role"}
+    assert types["python"] - types["typescript"] == {"Role", "Group"}
 
 
 @given(manifest=manifests())
 @draws(20, ignoring=[HealthCheck.too_slow])
 def test_every_organisation_has_a_module_that_parses(manifest: dict[str, Any]) -> None:
-    import json
-
     text = exported("python", json.dumps(manifest, ensure_ascii=False)).files["messaging.py"]
     strings = {node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)}
     assert set(manifest["roles"]) <= strings
