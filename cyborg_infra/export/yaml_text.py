@@ -33,7 +33,7 @@ def _lines(value: Any, indent: str) -> str:
         case list() | tuple() if value:
             return "\n" + "".join(_items(value, indent))
         case str() if _is_block(value):
-            inner = "".join(f"{indent}{line}\n" if line else "\n" for line in value.splitlines())
+            inner = "".join(f"{indent or '  '}{line}\n" if line else "\n" for line in value.splitlines())
             return f" |\n{inner}"
     return f" {_scalar(value)}\n"
 

@@ -46,6 +46,7 @@ VALUES = st.recursive(
 
 @pytest.mark.parametrize("loader", LOADERS)
 @given(documents=st.lists(VALUES, min_size=1, max_size=3))
+@example(documents=["0\n"])
 @example(documents=[{"a": [[{"b": []}, {}], "x"], "c": "line\n\n  more\n", "d": "kept\n\n"}])
 @draws(300)
 def test_what_is_written_is_read_as_the_same(loader: Any, documents: list[Any]) -> None:
