@@ -94,9 +94,9 @@ build: $(TOOLS) ## Build the wheel and the sdist into dist/
 lock: $(PACKAGE) ## Write requirements-dev.lock and deploy/requirements.lock anew, with the newest versions that pyproject.toml admits
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
-		--extra server --group dev --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
+		--extra server --extra monitor --group dev --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --constraint $(LOCK) \
-		--custom-compile-command 'make lock' --output-file deploy/requirements.lock pyproject.toml
+		--extra monitor --custom-compile-command 'make lock' --output-file deploy/requirements.lock pyproject.toml
 
 lock-judges: $(TOOLS) ## Write the locks of what `make judges` installs anew, from its table
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -33,7 +33,7 @@ _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 COMMANDS = (
     *("init", "import", "validate", "show", "plan", "apply", "drift", "status", "destroy", "unlock"),
-    *("dlq", "auth", "verify", "message", "send", "export", "schema", "dev"),
+    *("dlq", "auth", "verify", "message", "send", "export", "schema", "dev", "monitor"),
 )
 """What can be typed; each is a module with a `command` and its EXAMPLES, or with several in its own COMMANDS.
 

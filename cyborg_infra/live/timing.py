@@ -103,3 +103,6 @@ CHECK_WAIT_SECONDS = 3.0  # for what is expected at once; only a check that fail
 CHECK_POLL_SECONDS = 0.05  # between two looks at what is about to happen
 AGENT_GRACE_SECONDS = 1.0  # for closing; and for the end of a pull request after it has expired
 PUBLISHER_RETRY_SECONDS = 1.0  # after which a publisher without an answer tries again
+
+# The monitor.
+MONITOR_RECONNECT_SECONDS = 1.0  # between two tries to connect, to a server that may be down for long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -115,6 +116,18 @@ class DeadLetter:
         if self.type is DeathType.TERMINATED and self.deletes_finished:
             return f"an agent terminated it, and {self.stream} deletes what is terminated"
         return "its stream has dropped it by its limits, or somebody has deleted it"
+
+
+def task_named_in(letter: DeadLetter) -> tuple[str, str]:
+    """Return the task's id and title, as the message itself says them; empty where it says none, or is gone."""
+    try:
+        content = json.loads(letter.message.data) if letter.message else None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        return "", ""
+    task_id, title = (content.get(name) for name in ("task_id", "title"))
+    return task_id if isinstance(task_id, str) else "", title if isinstance(title, str) else ""
 
 
 @dataclass(frozen=True, slots=True)

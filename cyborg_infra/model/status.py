@@ -30,12 +30,27 @@ class Condition(StrEnum):
     alarm: str  # from when on it is an alarm; empty if it never is
     remedy: str  # what to do about the alarm; what is typed stands in backticks
     is_state: bool  # of a queue
+    is_monitors: bool  # no status tells it: it takes a plan, or somebody who goes on looking
 
-    def __new__(cls, word: str, means: str, alarm: str = "", remedy: str = "", is_state: bool = True) -> Self:  # noqa: FBT001, FBT002 - a column
+    def __new__(
+        cls,
+        word: str,
+        means: str,
+        alarm: str = "",
+        remedy: str = "",
+        is_state: bool = True,  # noqa: FBT001, FBT002 - a column
+        is_monitors: bool = False,  # noqa: FBT001, FBT002 - a column
+    ) -> Self:
         """Return a row. The word is stable: for scripts."""
         self = str.__new__(cls, word)
         self._value_ = word
-        self.means, self.alarm, self.remedy, self.is_state = means, alarm, remedy, is_state
+        self.means, self.alarm, self.remedy, self.is_state, self.is_monitors = (
+            means,
+            alarm,
+            remedy,
+            is_state,
+            is_monitors,
+        )
         return self
 
     # fmt: off
@@ -56,11 +71,17 @@ class Condition(StrEnum):
     GIVEN_UP = ("given-up", "Messages of a workqueue used up their deliveries, and keep their place in it.", "at once", worded("`{}` too; until then they take places of the workqueue", Command("dlq")), False)
     UNMATCHED_SUBJECT = ("unmatched-subject", "Messages are stored under a subject that no consumer of their stream reads: nobody will be handed them.", "at once", "read them with a `filter_subjects` of a consumer, or delete them and store no more; `validate` warns of it by the same code, and where the manifest ignores the warning there is no alarm", False)
     NEAR_LIMIT = ("near-limit", "A limit of a stream is nearly used up: messages are about to be refused, or deleted unread.", "from 90% on", "`discard: old` and `max_age` delete what somebody has still to read, `discard: new` refuses what comes: read it, or raise the limit", False)
+    UNREADABLE = ("unreadable", "The monitor cannot read the account: nothing is known of the organisation.", "once two intervals have passed without a reading", "it says why: bring the server back, or give the monitor its rights back", False, True)
+    DRIFT = ("drift", "The server is no longer as it was applied: somebody has changed it.", "at once", worded("`{}` shows what was changed; `{}` undoes it, or the manifest takes it over", Command("drift"), Command("apply")), False, True)
+    NOTIFICATION = ("notification", "A channel of notifications does not take what it is told.", "after the retries", "it says which channel, and what it answered; nothing is lost meanwhile", False, True)
     # fmt: on
 
 
 STATES = tuple(each for each in Condition if each.is_state)
-ALARMS = tuple(each for each in Condition if each.alarm)
+ALARMS = tuple(each for each in Condition if each.alarm and not each.is_monitors)
+"""What a status tells of."""
+MONITOR_ALARMS = tuple(each for each in Condition if each.is_monitors)
+"""What only the monitor tells of, besides those of a status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +173,7 @@ class DeadLetterSummary:
     count: int | None
     newest: DeadLetter | None = None
     newest_age: int | None = None
+    recent: tuple[DeadLetter, ...] = ()  # the newest ones, newest first, each entry without its message
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -182,10 +204,21 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One threshold exceeded or condition found, with its stable code."""
+    """One threshold exceeded or condition found, with its stable code.
+
+    `message` has numbers in it that change while it lasts. `role` and `about` do not: two readings tell of the same alarm
+    if code, role and `about` are the same.
+    """
 
     code: Condition
     message: str
+    role: str = ""  # empty where it is no role's, or several roles'
+    about: str = ""  # the queue, stream, consumer, server or broadcast; empty where the code says it all
+
+    @property
+    def key(self) -> tuple[Condition, str, str]:
+        """What tells it from others for as long as it lasts."""
+        return self.code, self.role, self.about
 
     def __str__(self) -> str:
         return worded("{}: {}", self.code, self.message)

@@ -64,14 +64,14 @@ class DeadLetterStore:
 
     async def read_all(self) -> list[DeadLetter]:
         """Return every one, by number. Raises ServerFault where there is no DEAD_LETTERS."""
-        return await self._with_messages(await self._entries())
+        return await self.with_messages(await self._entries())
 
     async def read_of_stream(self, stream: Ref, becomes: Ref) -> list[DeadLetter]:
         """Return those whose messages the living `stream` has or had, which is on its way to be what it `becomes`."""
         theirs = {stream.stream, becomes.stream}
         entries = await self._entries()
         mine = [entry for entry in entries if theirs & {entry.stream, core.current_stream(entry, self.org)}]
-        return await self._with_messages(mine, here=stream.stream)
+        return await self.with_messages(mine, here=stream.stream)
 
     async def _entries(self) -> list[DeadLetter]:
         """Return what the entries say, each read once; whether the originals are there is not known."""
@@ -83,7 +83,7 @@ class DeadLetterStore:
         known |= {entry.sequence: core.decode_entry(entry, self.org) for entry in entries if entry}
         return [known[number] for number in numbers if number in known]
 
-    async def _with_messages(self, letters: Sequence[DeadLetter], here: str = "") -> list[DeadLetter]:
+    async def with_messages(self, letters: Sequence[DeadLetter], here: str = "") -> list[DeadLetter]:
         """Return each message once, with its original as it is stored now: `here`, or where its notice or its new name says."""
         places = [
             (letter, place)

@@ -14,6 +14,7 @@ from cyborg_infra.model.dead_letters import (
     DeadLetterResult,
     MessageLocation,
     StoredMessage,
+    task_named_in,
 )
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.json_format import SCHEMA_VERSION, dead_letter, problem_row
@@ -130,8 +131,8 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
         "deliveries": letter.deliveries or None,
         "original": letter.original.value,
         "replaying": letter.replaying or None,
-        "task_id": _task(letter)[0] or None,
-        "title": _task(letter)[1] or None,
+        "task_id": task_named_in(letter)[0] or None,
+        "title": task_named_in(letter)[1] or None,
         "message": _message(letter.message) if letter.message else None,
     }
 
@@ -168,22 +169,10 @@ def _pretty(payload: bytes) -> str:
         return text
 
 
-def _task(letter: DeadLetter) -> tuple[str, str]:
-    """Return the task's id and title, as the message itself says them; empty where it says none, or is gone."""
-    try:
-        content = json.loads(letter.message.data) if letter.message else None
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        return "", ""
-    task_id, title = (content.get(name) for name in ("task_id", "title"))
-    return task_id if isinstance(task_id, str) else "", title if isinstance(title, str) else ""
-
-
 def _why(letter: DeadLetter) -> str:
     """Return how it failed, what was said about it, and which task it is."""
     why = f"{letter.type}: {letter.reason}" if letter.reason else letter.type.value
-    task_id, title = _task(letter)
+    task_id, title = task_named_in(letter)
     return f"{why}; task {': '.join(filter(None, (task_id, title)))}" if task_id or title else why
 
 

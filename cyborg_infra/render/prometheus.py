@@ -1,28 +1,125 @@
-"""A status in Prometheus' text exposition format, for a textfile collector. Ages in seconds; what is not known is left out."""
+"""The metrics of a status and of the monitor, one table each; and a status in Prometheus' text exposition format, for a textfile collector.
+
+Ages in seconds; what is not known is left out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
+from cyborg_infra.model.changes import Action
+from cyborg_infra.model.monitor import Observation
 from cyborg_infra.model.resources import Unfinished
-from cyborg_infra.model.status import ALARMS, STATES, BroadcastReceipt, Condition, OrgStatus
+from cyborg_infra.model.status import (
+    ALARMS,
+    MONITOR_ALARMS,
+    STATES,
+    Alarm,
+    BroadcastReceipt,
+    Condition,
+    OrgStatus,
+)
 from cyborg_infra.model.units import SECOND
 
 Samples = Iterator[tuple[Mapping[str, str], float | None]]
+"""The labels of each sample, besides that of the organisation, and its value."""
+
+PREFIX = "cyborg_infra_"
+"""What the name of every metric begins with."""
+
+
+class Metric(NamedTuple):
+    """What it means, and its samples."""
+
+    meaning: str
+    samples: Samples
 
 
 def status(status: OrgStatus) -> str:
     """Return all metrics, each with its HELP and TYPE; every sample has the label org."""
     rows: list[str] = []
-    for name, (meaning, samples) in _metrics(status).items():
-        rows += [f"# HELP cyborg_infra_{name} {meaning}", f"# TYPE cyborg_infra_{name} gauge"]
+    for name, (meaning, samples) in status_metrics(status).items():
+        rows += [f"# HELP {PREFIX}{name} {meaning}", f"# TYPE {PREFIX}{name} gauge"]
         for labels, value in samples:
             if value is not None:
-                rows.append(f"cyborg_infra_{name}{{{_labels({'org': status.org, **labels})}}} {value!r}")
+                rows.append(f"{PREFIX}{name}{{{_labels({'org': status.org, **labels})}}} {value!r}")
     return "\n".join(rows) + "\n"
 
 
-def _metrics(status: OrgStatus) -> dict[str, tuple[str, Samples]]:
+def status_metrics(status: OrgStatus) -> dict[str, Metric]:
+    """Return the metrics of a status by their names, which have no prefix here."""
+    rows = _of_status(status) | {"alarms": (_ALARMS_MEAN, _alarms(status.alarms, ALARMS))}
+    return {name: Metric(meaning, samples) for name, (meaning, samples) in rows.items()}
+
+
+def observation_metrics(observation: Observation, now: float) -> dict[str, Metric]:
+    """Return the metrics of the monitor, and those of its status as long as it has one; `now` in unix seconds."""
+    rows = _of_monitor(observation, now) | (_of_status(observation.status) if observation.status else {})
+    rows["alarms"] = (
+        f"{_ALARMS_MEAN} {_meanings(MONITOR_ALARMS)}",
+        _alarms(observation.alarms, (*ALARMS, *MONITOR_ALARMS), observation.told),
+    )
+    return {name: Metric(meaning, samples) for name, (meaning, samples) in rows.items()}
+
+
+def _of_monitor(seen: Observation, now: float) -> dict[str, tuple[str, Samples]]:
+    drift = seen.drift
+    return {
+        "up": (
+            "1 if the newest reading of the account succeeded; 0 before the first one, and if it failed.",
+            iter([({}, int(seen.status is not None))]),
+        ),
+        "reading_age_seconds": (
+            "Time since the last reading that succeeded.",
+            iter([({}, None if seen.read_at is None else max(0.0, now - seen.read_at))]),
+        ),
+        "reading_duration_seconds": (
+            "How long the last reading that succeeded took.",
+            iter([({}, seen.read_seconds)]),
+        ),
+        "plan_age_seconds": (
+            "Time since the plan that drift and pending changes are of.",
+            iter([({}, max(0.0, now - drift.checked_at) if drift else None)]),
+        ),
+        "drift_changes": (
+            "Changes that it takes to undo what somebody has changed on the server, by action.",
+            _by_action(drift.drifted if drift else {}),
+        ),
+        "pending_changes": (
+            "Changes that the manifest wants and nobody has applied, by action.",
+            _by_action(drift.pending if drift else {}),
+        ),
+        "plan_orphans": (
+            "Streams and consumers that the organisation owns and its manifest no longer has.",
+            iter([({}, drift.orphans if drift else None)]),
+        ),
+        "plan_hazards": (
+            "What the changes of the plan may cost, counted by hazard and change.",
+            iter([({}, drift.hazards if drift else None)]),
+        ),
+        "last_applied_timestamp_seconds": (
+            "When the organisation was last applied, by the server's clock.",
+            iter([({}, drift.applied_at if drift else None)]),
+        ),
+    }
+
+
+def _by_action(counts: Mapping[Action, int]) -> Samples:
+    return (({"action": action.value}, number) for action, number in counts.items())
+
+
+def _alarms(
+    alarms: Iterable[Alarm], codes: Iterable[Condition], told: frozenset[Condition] | None = None
+) -> Samples:
+    """Yield a number for each code; none for one that nobody can tell of."""
+    found = list(alarms)
+    for code in codes:
+        known = told is None or code in told
+        yield {"code": code.value}, sum(alarm.code is code for alarm in found) if known else None
+
+
+def _of_status(status: OrgStatus) -> dict[str, tuple[str, Samples]]:
     return {
         "queue_waiting": ("Messages stored and not delivered yet.", _queues(status, "waiting")),
         "queue_lag_threshold": (
@@ -97,15 +194,14 @@ def _metrics(status: OrgStatus) -> dict[str, tuple[str, Samples]]:
                 for what in Unfinished
             ),
         ),
-        "alarms": (
-            f"How many alarms there are, by code. {_meanings(ALARMS)}",
-            (({"code": code.value}, sum(alarm.code is code for alarm in status.alarms)) for code in ALARMS),
-        ),
     }
 
 
 def _meanings(conditions: Iterable[Condition]) -> str:
     return " ".join(f"{each}: {each.means}" for each in conditions)
+
+
+_ALARMS_MEAN = f"How many alarms there are, by code. {_meanings(ALARMS)}"
 
 
 def _queues(status: OrgStatus, field: str, unit: int = 1) -> Samples:

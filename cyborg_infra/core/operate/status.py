@@ -239,21 +239,24 @@ def _queue_alarms(role: RoleStatus, readings: StatusReadings) -> Iterator[Alarm]
         if queue.waiting is None or live is None:
             continue
         what, ack_wait = f"{role.name}: {queue.channel}", max_ack_wait_ns(live)
+        whose = (role.name, queue.channel)
         if queue.waiting > queue.lag_threshold:
-            yield Alarm(
-                Condition.LAG, f"{what}: {queue.waiting:,} waiting, more than {queue.lag_threshold:,}"
-            )
+            waiting = f"{queue.waiting:,} waiting, more than {queue.lag_threshold:,}"
+            yield Alarm(Condition.LAG, f"{what}: {waiting}", *whose)
         if queue.expired:
-            yield Alarm(Condition.EXPIRED, f"{what}: {_expired(queue, live)}")
+            yield Alarm(Condition.EXPIRED, f"{what}: {_expired(queue, live)}", *whose)
         elif _stalled(queue, ack_wait) and not queue.paused:
             passed = f" for {format_age(queue.last_activity or 0)}" if queue.last_activity is not None else ""
             yield Alarm(
-                Condition.STUCK, f"{what}: {queue.waiting:,} waiting, workers too, and nothing moved{passed}"
+                Condition.STUCK,
+                f"{what}: {queue.waiting:,} waiting, workers too, and nothing moved{passed}",
+                *whose,
             )
         elif queue.state is Condition.NO_WORKER and (queue.oldest_waiting or 0) > ack_wait:
             yield Alarm(
                 Condition.NO_WORKER,
                 f"{what}: {queue.waiting:,} waiting for {format_age(queue.oldest_waiting or 0)}, and no worker is connected",
+                *whose,
             )
 
 
@@ -360,6 +363,7 @@ def _broadcast_alarms(
             yield Alarm(
                 Condition.BROADCAST_ACK,
                 f"broadcast {found}, {format_age(found.age)} old, is not acknowledged by {_first_names(wanting)}",
+                about=f"{found.stream} {found.seq}",
             )
     for reader in organisation.consumers():
         role = reader.role or ""
@@ -379,6 +383,8 @@ def _broadcast_alarms(
             yield Alarm(
                 Condition.BROADCAST_ACK,
                 f"{live.counts.num_ack_pending:,} of the broadcasts up to {max(found.seq for found in unknown)} not acknowledged by {role}",
+                role,
+                str(reader.ref),
             )
 
 
@@ -389,8 +395,9 @@ def _dead_letters(org: Org, readings: StatusReadings) -> DeadLetterSummary:
     stream = readings.live.resources.get(Ref(naming.template_name(org, channel.stream)))
     if stream is None or not isinstance(stream.counts, StreamCounts):
         return DeadLetterSummary(None)
-    newest = dead_letters.decode_entry(readings.letters[0], org) if readings.letters else None
-    return DeadLetterSummary(stream.counts.messages, newest, age(stream.counts.last_ts, readings.now))
+    recent = tuple(dead_letters.decode_entry(entry, org) for entry in readings.letters)
+    newest = recent[0] if recent else None
+    return DeadLetterSummary(stream.counts.messages, newest, age(stream.counts.last_ts, readings.now), recent)
 
 
 def _dead_letter_alarms(
@@ -422,6 +429,7 @@ def _dead_letter_alarms(
             yield Alarm(
                 Condition.DEAD_LETTERS,
                 worded("{}: {}; see {}", role or "no role", newest, see),
+                role,
             )
 
 
@@ -453,6 +461,7 @@ def _stream_alarms(stream: StreamStatus, readings: StatusReadings) -> Iterator[A
     live = readings.live.resources.get(stream.ref)
     if live is None:
         return
+    whose = (live.role or "", str(stream.ref))
     refuses = live.get("discard") == "new"
     fill = fill_level.fullest_limit(live, besides="max_msgs" if enforces_admission(live) else "")
     if stream.given_up:
@@ -461,11 +470,13 @@ def _stream_alarms(stream: StreamStatus, readings: StatusReadings) -> Iterator[A
         yield Alarm(
             Condition.GIVEN_UP,
             f"{stream.ref}: {stream.given_up:,}{of} messages used up their deliveries and keep their place in the workqueue",
+            *whose,
         )
     if refuses and fill and fill.share >= NEAR_LIMIT_SHARE:
         yield Alarm(
             Condition.NEAR_LIMIT,
             f"{stream.ref}: {_percent(fill.share)} of {fill.limit} is used; at 100% new messages are refused",
+            *whose,
         )
     unread = stream.unread
     if unread and unread.share >= NEAR_LIMIT_SHARE and (unread.limit == "max_age" or not refuses):
@@ -473,6 +484,8 @@ def _stream_alarms(stream: StreamStatus, readings: StatusReadings) -> Iterator[A
             Condition.NEAR_LIMIT,
             f"{stream.ref}: what {unread.reader} has not read is at {_percent(unread.share)} of {unread.limit}; "
             "at 100% it is deleted unread",
+            live.role or "",
+            f"{stream.ref} {unread.reader}",
         )
 
 
@@ -500,6 +513,8 @@ def _unmatched(org: Org, organisation: DesiredState, readings: StatusReadings) -
             yield Alarm(
                 Condition.UNMATCHED_SUBJECT,
                 f"{stream.ref}: {sum(left.values()):,} messages that none of its consumers reads, under {_first_names(sorted(left))}",
+                stream.role or "",
+                str(stream.ref),
             )
 
 
@@ -510,7 +525,7 @@ def _unreadable(organisation: DesiredState, readings: StatusReadings) -> Iterato
         if ref in organisation.resources:
             found.setdefault(problem.message.partition(": ")[2], []).append(str(ref))
     for reason, names in found.items():
-        yield Alarm(Condition.NO_LEADER, f"{_first_names(names)}: {reason}")
+        yield Alarm(Condition.NO_LEADER, f"{_first_names(names)}: {reason}", about=reason)
 
 
 def _missing(org: Org, organisation: DesiredState, readings: StatusReadings) -> Iterator[Alarm]:
@@ -520,7 +535,11 @@ def _missing(org: Org, organisation: DesiredState, readings: StatusReadings) -> 
             gone.setdefault(readings.others.get(ref, ""), []).append(str(ref))
     for whose, names in sorted(gone.items()):
         where = f"of organisation {whose}, and not of {org.name}" if whose else "not on the server"
-        yield Alarm(Condition.MISSING, worded("{}: {}; see {}", where, _first_names(names), Command("plan")))
+        yield Alarm(
+            Condition.MISSING,
+            worded("{}: {}; see {}", where, _first_names(names), Command("plan")),
+            about=whose,
+        )
 
 
 def _paused(organisation: DesiredState, readings: StatusReadings) -> Iterator[Alarm]:
@@ -529,7 +548,10 @@ def _paused(organisation: DesiredState, readings: StatusReadings) -> Iterator[Al
         if live and live.activity.paused and live.unfinished is None:
             until = live.get("pause_until")
             yield Alarm(
-                Condition.PAUSED, f"{reader.ref}: nothing is delivered{f' until {until}' if until else ''}"
+                Condition.PAUSED,
+                f"{reader.ref}: nothing is delivered{f' until {until}' if until else ''}",
+                reader.role or "",
+                str(reader.ref),
             )
 
 
@@ -556,6 +578,8 @@ def _ahead(
                     reader.ref.consumer,
                     Command("apply"),
                 ),
+                reader.role or "",
+                str(reader.ref),
             )
 
 
@@ -589,7 +613,9 @@ def _replicas(organisation: DesiredState, readings: StatusReadings) -> Iterator[
             if server
             else "no server has all"
         )
-        yield Alarm(Condition.REPLICAS, f"{who} copies of {whose}: {_first_names(streams or consumers)}")
+        yield Alarm(
+            Condition.REPLICAS, f"{who} copies of {whose}: {_first_names(streams or consumers)}", about=server
+        )
 
 
 def _have_all_noticed(copies: Sequence[Copy]) -> bool:

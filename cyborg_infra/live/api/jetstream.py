@@ -105,6 +105,11 @@ class JetStream:
         return self.api_prefix != DEFAULT_PREFIX
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the connection was lost; as `ReconnectingConnection.is_lost`."""
+        return self._connection.is_lost
+
+    @property
     def api_prefix(self) -> str:
         """What stands before every request to it."""
         return self._target.api_prefix

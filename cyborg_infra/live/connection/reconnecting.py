@@ -63,6 +63,11 @@ class ReconnectingConnection:
         return self._link.url
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the connection was lost, and no server has taken us since."""
+        return isinstance(self._link.broken, ConnectionLost)
+
+    @property
     def server_name(self) -> str:
         """The name of the server that we are connected to at the moment."""
         return self._link.server_name
@@ -139,7 +144,7 @@ class ReconnectingConnection:
 
     async def ensure_connected(self) -> None:
         """Connect anew if the connection was lost, so that the next request does not have to."""
-        if isinstance(self._link.broken, ConnectionLost):
+        if self.is_lost:
             await self._reconnect()
 
     async def permissions(self) -> Permissions | None:

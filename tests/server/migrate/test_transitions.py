@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 
 import pytest
 
-from cyborg_infra.live.execute.migrate.stages import MigrationStage, Observation
+from cyborg_infra.live.execute.migrate.stages import MigrationStage, StreamPair
 from cyborg_infra.live.execute.migrate.steps import Migration
 from cyborg_infra.live.execute.migrate.transitions import TRANSITIONS, ConsumersAt, MigratedStream, Transition
 from cyborg_infra.model.metadata_keys import JOURNAL_KEY
@@ -182,7 +182,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, way: Way, *stages: MigrationStage
     for stage in stages:
         row = TRANSITIONS[stage]
 
-        async def die(migration: Migration, seen: Observation, row: Transition = row) -> None:
+        async def die(migration: Migration, seen: StreamPair, row: Transition = row) -> None:
             if migration.ref.stream == way.streams[MigratedStream.STREAM]:
                 found.append(seen.stage)
                 raise Killed
@@ -255,7 +255,7 @@ def test_a_fault_goes_back_where_the_table_has_a_way_back_and_stays_elsewhere(
     migrated = reach(scenario, stage)
     row, way = migrated.row, migrated.way
 
-    async def refuse(_migration: Migration, _seen: Observation) -> NoReturn:
+    async def refuse(_migration: Migration, _seen: StreamPair) -> NoReturn:
         raise ServerFault(Problem("api-error", "the server would not"))
 
     with pytest.MonkeyPatch.context() as patched:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from cyborg_infra.live.execute.migrate.stages import MigrationStage, Observation
+from cyborg_infra.live.execute.migrate.stages import MigrationStage, StreamPair
 from cyborg_infra.live.execute.migrate.transitions import TRANSITIONS, ConsumersAt, MigratedStream
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import JOURNAL_KEY
@@ -17,7 +17,7 @@ BEGINNINGS = (MigrationStage.NOT_STARTED, MigrationStage.NOT_ADOPTED)
 S, OLD = Ref("S"), Ref("OLD")
 
 
-def observations() -> list[Observation]:
+def observations() -> list[StreamPair]:
     """Return every combination of what tells a stage."""
     kinds: tuple[Config, ...] = ({}, {"mirror": {"name": "x"}}, {"subjects": [fence_subject(S)]})
     streams: list[LiveResource | None] = [None, *(LiveResource(S, fields) for fields in kinds)]
@@ -28,7 +28,7 @@ def observations() -> list[Observation]:
         subjects = [fence_subject(ref)] if kind == "fenced" else ["a"]
         copy = {"mirror": {"name": "S"}} if kind == "mirror" else {}
         temporaries.append(LiveResource(ref, {"metadata": metadata, "subjects": subjects, **copy}))
-    return [Observation(stream, temporary) for stream in streams for temporary in temporaries]
+    return [StreamPair(stream, temporary) for stream in streams for temporary in temporaries]
 
 
 def test_every_stage_has_a_row_and_no_row_is_of_no_stage() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.execute.advisories import Notices
 from cyborg_infra.live.execute.consumer.options import ApplyOptions
-from cyborg_infra.live.execute.migrate.stages import Observation
+from cyborg_infra.live.execute.migrate.stages import StreamPair
 from cyborg_infra.live.execute.migrate.steps import Migration
 from cyborg_infra.live.execute.migrate.transitions import TRANSITIONS
 from cyborg_infra.model.problems import ServerFault
@@ -66,7 +66,7 @@ async def _run(migration: Migration) -> None:
             return
 
 
-async def _advance(migration: Migration, seen: Observation) -> None:
+async def _advance(migration: Migration, seen: StreamPair) -> None:
     row = TRANSITIONS[seen.stage]
     if row.unneeded is not None and not migration.required and not seen.is_copy_ahead:
         await row.unneeded(migration, seen)

@@ -36,7 +36,7 @@ class MigrationStage(Enum):
     RENAME_TARGET_LOST = auto()  # T takes nothing in; there is no S
 
 
-class Observation(NamedTuple):
+class StreamPair(NamedTuple):
     """S and T as they are now, or None where there is none."""
 
     stream: LiveResource | None

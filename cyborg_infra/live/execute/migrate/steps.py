@@ -36,7 +36,7 @@ from cyborg_infra.live.execute.migrate.catch_up import (
     wait_until_nearly_complete,
     wait_until_still,
 )
-from cyborg_infra.live.execute.migrate.stages import Observation
+from cyborg_infra.live.execute.migrate.stages import StreamPair
 from cyborg_infra.live.records.journal import INGEST_FIELDS, LIMIT_FIELDS, Journal
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.consumer_position import ConsumerPositions, max_open
@@ -89,14 +89,14 @@ class Migration:
         """Whether T is the old stream under its old name."""
         return self.temporary != temporary_stream(self.ref)
 
-    async def observe(self) -> Observation:
+    async def observe(self) -> StreamPair:
         """Read S and T; what a killed server has forgotten in the middle of an update is restored before."""
         stream, temporary = await asyncio.gather(
             *(self.options.stream_backups.read_or_restore(self.server, ref) for ref in self._both_streams)
         )
-        return Observation(stream, temporary)
+        return StreamPair(stream, temporary)
 
-    def is_over(self, seen: Observation) -> bool:
+    def is_over(self, seen: StreamPair) -> bool:
         """Return whether there is nothing to migrate: S is as desired, or both are gone."""
         stream = seen.stream
         return seen.temporary is None and (stream is None or stream.normalised() == self.desired.normalised())
@@ -107,7 +107,7 @@ class Migration:
 
     # What a run does that finds the stage, before it goes on.
 
-    async def discard_temporary_if_unusable(self, seen: Observation) -> bool:
+    async def discard_temporary_if_unusable(self, seen: StreamPair) -> bool:
         """Delete T if it was begun by another run and may hold what S, which still has everything, does not.
 
         That is what workers have acknowledged since, where the copy could not wait until nobody worked any more. Returns
@@ -130,7 +130,7 @@ class Migration:
         outdated = journal.deletes_on_ack and not journal.copy_method.can_defer
         return outdated or not journal.copy_method.holds_only_copies(stream, temporary)
 
-    async def discard_target_if_unusable(self, seen: Observation) -> bool:
+    async def discard_target_if_unusable(self, seen: StreamPair) -> bool:
         """Delete S if it was begun by another run and may hold what T, which has everything, does not. Returns whether it is deleted."""
         stream, temporary = seen.existing_stream, seen.existing_temporary
         if not _is_copy_refused(temporary, stream) and seen.journal.copy_method.holds_only_copies(
@@ -142,20 +142,20 @@ class Migration:
 
     # Back.
 
-    async def restore_source(self, seen: Observation) -> None:
+    async def restore_source(self, seen: StreamPair) -> None:
         """Open S again, resume its consumers, and delete T."""
         if seen.stream is not None:
             await self._restore(seen.stream, seen.journal if seen.temporary else None)
             await self._delete(self.temporary)
 
-    async def restore_old_name(self, seen: Observation) -> None:
+    async def restore_old_name(self, seen: StreamPair) -> None:
         """Delete S, if it was created; open the stream under its old name again and resume its consumers."""
         temporary, journal = seen.existing_temporary, seen.journal
         if seen.stream is not None:
             await self._delete(self.ref)
         await self._restore(temporary, journal)
 
-    async def restore_and_update_source(self, seen: Observation) -> None:
+    async def restore_and_update_source(self, seen: StreamPair) -> None:
         """Undo a migration that has only begun, and update S in its place: it need not be replaced any more."""
         await self.restore_source(seen)
         await self._update(self.ref, self.desired.config, "updating it")
@@ -177,7 +177,7 @@ class Migration:
 
     # Forward.
 
-    async def adopt_old_stream(self, seen: Observation) -> None:
+    async def adopt_old_stream(self, seen: StreamPair) -> None:
         """Make the old stream T: write the journal into its metadata."""
         temporary = seen.existing_temporary
         if await self.server.info(self.ref) is not None:
@@ -186,7 +186,7 @@ class Migration:
         config = {**temporary.config, "metadata": journal.metadata(self.desired, self.temporary)}
         await self._update(self.temporary, config, "noting what it was")
 
-    async def create_temporary(self, seen: Observation) -> None:
+    async def create_temporary(self, seen: StreamPair) -> None:
         """Create T as a copy of S. Where acknowledging deletes, messages acknowledged meanwhile would come again: there, drain first.
 
         That is before T is created, or at least before it copies, where it can wait.
@@ -215,7 +215,7 @@ class Migration:
             is_empty if journal.deletes_on_ack else partial(journal.copy_method.holds_only_copies, stream),
         )
 
-    async def drain_and_fence_source(self, seen: Observation) -> None:
+    async def drain_and_fence_source(self, seen: StreamPair) -> None:
         """Stop the consumers of S, record their positions and fence S; T is so near that this lasts milliseconds."""
         stream = seen.existing_stream
         noted = await self._save_pauses(stream.ref, seen.journal)
@@ -240,34 +240,34 @@ class Migration:
         temporary = require_stream(await self.server.info(self.temporary))
         await self._fence_or_hand_over(stream, temporary, Journal.from_stream(temporary).ingest)
 
-    async def open_temporary(self, seen: Observation) -> None:
+    async def open_temporary(self, seen: StreamPair) -> None:
         """Open T, once it has all that S has: it takes in what S did."""
         await wait_until_complete(self.server, self.ref, self.temporary, seen.journal.copy_method)
         await self._accept_publishes(seen.existing_temporary)
 
-    async def continue_without_source(self, seen: Observation) -> None:
+    async def continue_without_source(self, seen: StreamPair) -> None:
         """Open T after S has died with its server. A mirror has the sequences of S, and may have less than S had."""
         temporary, journal = seen.existing_temporary, seen.journal
         if journal.copy_method.keeps_numbers and journal.consumer_positions.positions:
             await self._save_journal(journal.capped_at(stream_counts(temporary).last_seq))
-        await self.reopen_temporary(Observation(None, await self.server.info(self.temporary)))
+        await self.reopen_temporary(StreamPair(None, await self.server.info(self.temporary)))
 
-    async def reopen_temporary(self, seen: Observation) -> None:
+    async def reopen_temporary(self, seen: StreamPair) -> None:
         """Let T take in again what S did: it has everything, and there is no S."""
         await self._accept_publishes(seen.existing_temporary)
 
-    async def delete_source(self, seen: Observation) -> None:
+    async def delete_source(self, seen: StreamPair) -> None:
         """Delete S. T is updated once more before: promoted on a full disk, it is still a mirror there (2.15.1)."""
         await self._carry_rest(seen.existing_stream, seen.existing_temporary, seen.journal)
         await self._update(self.temporary, seen.existing_temporary.config, "making sure of it")
         await self._delete(self.ref)
 
-    async def create_target(self, seen: Observation) -> None:
+    async def create_target(self, seen: StreamPair) -> None:
         """Create the new S as a copy of T, as desired in all that cannot be changed later; purge from T what is acknowledged."""
         await self._lift_limits(seen.existing_temporary)
         await self._create_target(seen.existing_temporary, seen.journal)
 
-    async def stop_consumers_and_create_target(self, seen: Observation) -> None:
+    async def stop_consumers_and_create_target(self, seen: StreamPair) -> None:
         """Stop the consumers of the old stream, record their positions, and create S as a copy of it."""
         await self._lift_limits(seen.existing_temporary)
         journal = await self._stop_consumers(seen.existing_temporary, seen.journal)
@@ -292,7 +292,7 @@ class Migration:
             partial(journal.copy_method.holds_only_copies, temporary),
         )
 
-    async def fence_temporary(self, seen: Observation) -> None:
+    async def fence_temporary(self, seen: StreamPair) -> None:
         """Fence T, once S has nearly all of it. An S that the manifest no longer wants is deleted, and created anew."""
         method = seen.journal.copy_method
         if not self._is_compatible(seen.existing_stream, method):
@@ -301,7 +301,7 @@ class Migration:
         await wait_until_nearly_complete(self.server, self.temporary, self.ref, method)
         await self._fence_or_hand_over(seen.existing_temporary, seen.existing_stream, self._target_ingest)
 
-    async def open_target(self, seen: Observation) -> None:
+    async def open_target(self, seen: StreamPair) -> None:
         """Let S take messages in, still without limits, once it has all that T has. One that the manifest no longer wants is created anew."""
         stream, method = seen.existing_stream, seen.journal.copy_method
         if not self._is_compatible(stream, method):
@@ -310,7 +310,7 @@ class Migration:
         await wait_until_complete(self.server, self.temporary, self.ref, method)
         await self._accept_with_message_ids(stream, self._target_ingest)
 
-    async def finish(self, seen: Observation) -> None:
+    async def finish(self, seen: StreamPair) -> None:
         """Finish: create the placeholders, then set the limits of S, which deletes what nobody waits for."""
         stream, journal = seen.existing_stream, seen.journal
         if not self._is_compatible(stream, journal.copy_method):

@@ -16,11 +16,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from cyborg_infra.live.execute.migrate.stages import MigrationStage, Observation
+from cyborg_infra.live.execute.migrate.stages import MigrationStage, StreamPair
 from cyborg_infra.live.execute.migrate.steps import Migration
 
-Step = Callable[[Migration, Observation], Awaitable[None]]
-Recheck = Callable[[Migration, Observation], Awaitable[bool]]
+Step = Callable[[Migration, StreamPair], Awaitable[None]]
+Recheck = Callable[[Migration, StreamPair], Awaitable[bool]]
 
 
 class MigratedStream(Enum):

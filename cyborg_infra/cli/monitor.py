@@ -1,0 +1,156 @@
+"""`monitor`: watch an organisation for as long as it runs, and show it: metrics, health, and a page. Writes nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cyborg_infra.cli.options import MANIFEST, Env, Manifest, connected, seconds
+from cyborg_infra.cli.output import warn
+from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid
+from cyborg_infra.operations import targets
+
+EXAMPLES = "Example: cyborg-infra monitor org.yaml --listen 127.0.0.1:9464"
+
+SHORTEST_INTERVAL = 1.0
+"""Seconds between two readings: a server has other things to do."""
+
+TOKEN_VARIABLE = "CYBORG_INFRA_MONITOR_TOKEN"
+
+Interval = Annotated[
+    str, typer.Option("--interval", help="How often it reads the account.", metavar="DURATION")
+]
+DriftInterval = Annotated[
+    str,
+    typer.Option(
+        "--drift-interval",
+        help="How often it plans, to see whether somebody changed the server.",
+        metavar="DURATION",
+    ),
+]
+Listen = Annotated[
+    str,
+    typer.Option(
+        "--listen", help="Where it serves /metrics, /healthz, /readyz and the page.", metavar="HOST:PORT"
+    ),
+]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert", help="Certificate chain that it serves with, PEM.", metavar="FILE", show_default=False
+    ),
+]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option("--tls-key", help="Key of the certificate, PEM.", metavar="FILE", show_default=False),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help=f"File with the token that readers have to send, as a bearer or as a password [{TOKEN_VARIABLE} is the token itself].",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+Anonymous = Annotated[
+    bool, typer.Option("--anonymous", help="Let everybody read who can reach the address, without a token.")
+]
+
+
+@connected
+def command(
+    manifest: Manifest = MANIFEST,
+    *,
+    env: Env = None,
+    interval: Interval = "15s",
+    drift_interval: DriftInterval = "5m",
+    listen: Listen = "127.0.0.1:9464",
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    token_file: TokenFile = None,
+    anonymous: Anonymous = False,
+    flags: targets.Flags,
+) -> None:
+    """Watch an organisation, and serve what is seen.
+
+    Metrics, alarms and drift, until Ctrl-C. Needs cyborg-infra[monitor]. Writes nothing to the server. A server that is down, or an account that cannot be read, is an alarm and no end.
+    """
+    import gc
+
+    from cyborg_infra.operations import status
+
+    try:
+        from cyborg_infra.operations import monitor as operation
+    except ModuleNotFoundError as error:
+        raise _not_installed(error) from None
+
+    every = _at_least("--interval", interval)
+    drift_every = _at_least("--drift-interval", drift_interval)
+    host, port = _address(listen)
+    if bool(tls_cert) != bool(tls_key):
+        raise UsageInvalid(Problem("usage", "--tls-cert and --tls-key go together"))
+    http = operation.HttpSettings(host, port, tls_cert, tls_key, _token(token_file), anonymous)
+    server = targets.resolve(flags, os.environ)
+    warn(*server.warnings)
+    request = operation.MonitorRequest(
+        status.load_status_request(manifest, env), interval=every, drift_interval=drift_every, http=http
+    )
+    gc.enable()  # see __main__: this runs for days
+    operation.run(request, server, lambda url: _say(f"Watching {request.subject.org.name}: {url}\n"))
+    _say("Stopped.\n")
+
+
+def _not_installed(error: ModuleNotFoundError) -> CyborgError:
+    """Return what to say where the extra is not installed. Raises the error itself where something of ours is missing."""
+    if (error.name or "").startswith("cyborg_infra"):
+        raise error
+    return CyborgError(
+        Problem(
+            "not-installed",
+            f"the monitor needs {error.name}, which is not installed",
+            None,
+            "pip install 'cyborg-infra[monitor]'",
+        )
+    )
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line)
+    sys.stderr.flush()
+
+
+def _at_least(option: str, text: str) -> float:
+    if (found := seconds(option, text)) < SHORTEST_INTERVAL:
+        raise UsageInvalid(Problem("usage", f"{option}: at least {SHORTEST_INTERVAL:g}s"))
+    return found
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`, `[::1]:PORT` or `:PORT`. Raises UsageInvalid."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the highest port
+        raise UsageInvalid(
+            Problem(
+                "usage", f"--listen: {text!r} is no address", None, "write HOST:PORT, such as 127.0.0.1:9464"
+            )
+        )
+    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - what was asked for
+
+
+def _token(file: Path | None) -> str:
+    """Return the token, or nothing. Raises UsageInvalid for a file that cannot be read, or has none in it."""
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE, "").strip()
+    try:
+        found = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise UsageInvalid(Problem("usage", f"--token-file: {file}: {reason}")) from None
+    if not found:
+        raise UsageInvalid(Problem("usage", f"--token-file: {file} is empty"))
+    return found

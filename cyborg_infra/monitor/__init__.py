@@ -1,0 +1,1 @@
+"""What the monitor serves over HTTP: metrics, health, and the page; the one place that knows a web framework."""

@@ -1,0 +1,42 @@
+"""Write an observation for Prometheus, in the format that the scraper asks for: its text format, or OpenMetrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from cyborg_infra.model.monitor import Observation
+from cyborg_infra.render.prometheus import PREFIX, observation_metrics
+
+
+def exposition(observation: Observation, accept: str) -> tuple[bytes, str]:
+    """Return the metrics and their content type, which is one that the header `accept` names."""
+    encode, content_type = choose_encoder(accept)
+    return encode(_Once(observation)), content_type
+
+
+class _Once(CollectorRegistry):
+    """The metrics of one observation."""
+
+    def __init__(self, observation: Observation) -> None:
+        super().__init__()
+        self._observation = observation
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each metric with its samples; every sample has the label org."""
+        seen = self._observation
+        for name, (meaning, samples) in observation_metrics(seen, time.time()).items():
+            family = GaugeMetricFamily(f"{PREFIX}{name}", meaning)
+            for labels, value in samples:
+                if value is not None:
+                    _add(family, {"org": seen.org, **labels}, value)
+            yield family
+
+
+def _add(family: GaugeMetricFamily, labels: Mapping[str, str], value: float) -> None:
+    """Add a sample; not by the family's own way, which takes the names of the labels once for all."""
+    family.add_sample(family.name, dict(labels), value)

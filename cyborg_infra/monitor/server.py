@@ -1,0 +1,151 @@
+"""The HTTP server of the monitor: where it listens, which paths there are, and who may read them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from cyborg_infra.model.problems import Problem, UsageInvalid
+from cyborg_infra.model.wording import Option, worded
+from cyborg_infra.monitor.access import TokenRequired
+from cyborg_infra.monitor.exposition import exposition
+from cyborg_infra.monitor.feed import Feed
+
+OPEN_PATHS = ("/healthz", "/readyz")
+"""What probes ask, who have no token; nothing is told there but yes or no."""
+
+_GRACE_SECONDS = 2  # for answers that are under way when the monitor ends
+
+
+class HttpSettings(NamedTuple):
+    """Where to listen, and who may read."""
+
+    host: str = "127.0.0.1"
+    port: int = 9464
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    token: str = ""
+    anonymous: bool = False  # no token, though others than this machine can reach it
+
+
+def app(feed: Feed, token: str = "") -> Starlette:
+    """Return all that is served: of what the feed tells."""
+
+    def metrics(request: Request) -> Response:
+        body, content_type = exposition(feed.observation, request.headers.get("accept", ""))
+        return Response(body, media_type=content_type)
+
+    def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    def readyz(_: Request) -> Response:
+        problem = "" if feed.observation.status else "the newest reading of the account did not succeed\n"
+        return PlainTextResponse(problem or "ok\n", 503 if problem else 200)
+
+    routes = [
+        Route("/metrics", metrics),
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        # The page, "/" and "/events", comes here.
+    ]
+    guard = [Middleware(TokenRequired, token=token, open_paths=OPEN_PATHS)] if token else []
+    return Starlette(routes=routes, middleware=guard)
+
+
+@contextlib.asynccontextmanager
+async def serve(feed: Feed, settings: HttpSettings) -> AsyncIterator[str]:
+    """Serve for the time of the block, and return the URL. Raises UsageInvalid for an address or a certificate that cannot be used."""
+    refuse_unless_guarded(settings)
+    config = uvicorn.Config(
+        app(feed, settings.token),
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise UsageInvalid(
+            Problem("bad-certificate", f"the certificate and its key cannot be used: {_reason(error)}")
+        ) from None
+    with _listening_socket(settings) as listening:
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+        try:
+            yield _url(settings, listening)
+        finally:
+            server.should_exit = True
+            await task
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, which leaves signals to whoever runs the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def refuse_unless_guarded(settings: HttpSettings) -> None:
+    """Return if only this machine can reach the address, or if there is a token. Raises UsageInvalid."""
+    if settings.token or settings.anonymous or _is_loopback(settings.host):
+        return
+    raise UsageInvalid(
+        Problem(
+            "no-token",
+            f"others than this machine can reach {settings.host}, and there is no token",
+            None,
+            worded("give one by {}, or let everybody read by {}", Option("token_file"), Option("anonymous")),
+        )
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listening_socket(settings: HttpSettings) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise UsageInvalid(
+            Problem(
+                "cannot-listen", f"cannot listen on {settings.host}, port {settings.port}: {_reason(error)}"
+            )
+        ) from None
+
+
+def _url(settings: HttpSettings, listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"{'https' if settings.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

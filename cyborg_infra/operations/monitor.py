@@ -1,0 +1,233 @@
+"""Watch an organisation: read its status and plan it, again and again, and hand what is seen to whoever shows it or tells people.
+
+Nothing here writes to the server. Readings come one after the other on one connection, so that none piles up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any
+
+from cyborg_infra.core.operate.monitor import drift_alarms, drift_reading, unreadable_alarms
+from cyborg_infra.live import timing
+from cyborg_infra.live.api.jetstream import JetStream, connect_account
+from cyborg_infra.live.connection.errors import PermissionDenied
+from cyborg_infra.live.connection.target import Target
+from cyborg_infra.model.dead_letters import DeadLetter, task_named_in
+from cyborg_infra.model.monitor import Observation, WatchedLetter
+from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.plan import PlanRequest
+from cyborg_infra.model.problems import ConnectFailed, CyborgError
+from cyborg_infra.model.status import Alarm, OrgStatus
+from cyborg_infra.monitor.server import HttpSettings, serve
+from cyborg_infra.operations.dead_letter_store import DeadLetterStore
+from cyborg_infra.operations.event_loop import run_coroutine
+from cyborg_infra.operations.provision import has_drift, plan_on
+from cyborg_infra.operations.status import StatusRequest, status_on
+
+__all__ = ["HttpSettings", "Monitor", "MonitorRequest", "run"]
+
+MAX_LETTERS = 20
+"""So many dead letters, the newest, have their messages read."""
+
+Companion = Callable[[JetStream], Coroutine[Any, Any, None]]
+"""What runs beside the readings on the same connection. It is cancelled when that is lost, and called again with the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorRequest:
+    """What to watch, how often, and where to show it; intervals in seconds."""
+
+    subject: StatusRequest
+    _: KW_ONLY
+    interval: float = 15.0
+    drift_interval: float = 300.0
+    http: HttpSettings = field(default_factory=HttpSettings)
+
+
+def run(
+    request: MonitorRequest, target: Target, on_listening: Callable[[str], None] = lambda _: None
+) -> None:
+    """Watch the organisation until Ctrl-C, SIGTERM or SIGHUP, and serve what is seen; `on_listening` hears the URL.
+
+    A server that is down ends nothing: that is an alarm. Raises UsageInvalid where the address cannot be listened on.
+    """
+    end = asyncio.Event()
+
+    def ask_to_end() -> bool:
+        end.set()
+        return True
+
+    async def running() -> None:
+        monitor = Monitor(request, target)
+        async with serve(monitor, request.http) as url:
+            on_listening(url)
+            reading = asyncio.create_task(monitor.run())
+            ended = asyncio.create_task(end.wait())
+            await asyncio.wait([reading, ended], return_when=asyncio.FIRST_COMPLETED)
+            await _cancel([reading, ended])
+
+    run_coroutine(running(), ask_to_end)
+
+
+class Monitor:
+    """Reads one organisation for as long as `run` runs. `observation` is what is known now."""
+
+    def __init__(self, request: MonitorRequest, target: Target, companions: Sequence[Companion] = ()) -> None:
+        self._request = request
+        self._target = target
+        self._companions = companions
+        org = request.subject.org
+        self._observation = Observation(org.name, org.environment)
+        self._reported: dict[str, tuple[Alarm, ...]] = {}
+        self._next_plan = 0.0  # by the loop's clock
+        self._started = time.time()
+        self._changed = asyncio.Condition()
+
+    @property
+    def observation(self) -> Observation:
+        """What is known now."""
+        return self._observation
+
+    async def changes(self) -> AsyncIterator[Observation]:
+        """Yield what is known now, and then each time that it changes. Who is slow misses what was in between, and holds nobody up."""
+        seen = None
+        while True:
+            async with self._changed:
+                while self._observation is seen:
+                    await self._changed.wait()
+                seen = self._observation
+            yield seen
+
+    async def report_alarms(self, source: str, alarms: Iterable[Alarm]) -> None:
+        """Let these alarms be active, in the place of those that the same source reported before."""
+        found = tuple(alarms)
+        if self._reported.get(source, ()) != found:
+            self._reported[source] = found
+            await self._publish(self._observation)
+
+    async def run(self) -> None:
+        """Read until cancelled. What keeps a reading from succeeding is in the observation, and the next one is tried."""
+        while True:
+            try:
+                async with connect_account(self._target) as server:
+                    await self._watch(server)
+            except ConnectFailed as error:
+                await self._failed(error)
+            await asyncio.sleep(timing.MONITOR_RECONNECT_SECONDS)
+
+    async def _watch(self, server: JetStream) -> None:
+        """Read by way of a connection until it is lost."""
+        async with asyncio.TaskGroup() as group:
+            beside = [group.create_task(companion(server)) for companion in self._companions]
+            letters = _Letters(server, self._request.subject.org)
+            while await self._look(server, letters):
+                pass
+            for task in beside:
+                task.cancel()
+
+    async def _look(self, server: JetStream, letters: _Letters) -> bool:
+        """Read once, and wait until the next reading is due. Returns whether the connection can still be used."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            status = await status_on(server, self._request.subject)
+            found = await letters.newest(status)
+        except CyborgError as error:
+            await self._failed(error)
+            if server.is_lost:
+                return False
+        else:
+            await self._publish(
+                replace(
+                    self._observation,
+                    status=status,
+                    read_at=time.time(),
+                    read_seconds=loop.time() - began,
+                    problem=None,
+                    dead_letters=found,
+                )
+            )
+            await self._plan(server)
+        took = loop.time() - began
+        # What takes longer than its interval has the server to itself for half of the time at most.
+        await asyncio.sleep(max(self._request.interval - took, min(took, self._request.interval)))
+        return True
+
+    async def _plan(self, server: JetStream) -> None:
+        """Plan if that is due, after a reading that succeeded."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._next_plan:
+            return
+        subject = self._request.subject
+        try:
+            plan = await plan_on(server, PlanRequest(subject.org.name, subject.desired, subject.org))
+        except CyborgError as error:
+            await self._publish(replace(self._observation, drift=None, drift_problem=error.problems[0]))
+        else:
+            self._next_plan = loop.time() + self._request.drift_interval
+            drift = drift_reading(plan, time.time(), has_drift=has_drift(plan))
+            await self._publish(replace(self._observation, drift=drift, drift_problem=None))
+
+    async def _failed(self, error: CyborgError) -> None:
+        """Forget what is not known any more; of drift as well, which is read again as soon as anything is."""
+        self._next_plan = 0.0
+        await self._publish(
+            replace(
+                self._observation,
+                status=None,
+                problem=error.problems[0],
+                drift=None,
+                drift_problem=None,
+                dead_letters=(),
+            )
+        )
+
+    async def _publish(self, observation: Observation) -> None:
+        """Let everybody see it, with the alarms that are active now."""
+        unread = time.time() - (observation.read_at or self._started)
+        alarms = (
+            *unreadable_alarms(observation.problem, unread, self._request.interval),
+            *(observation.status.alarms if observation.status else ()),
+            *drift_alarms(observation.drift),
+            *(alarm for reported in self._reported.values() for alarm in reported),
+        )
+        self._observation = replace(observation, alarms=alarms)
+        async with self._changed:
+            self._changed.notify_all()
+
+
+class _Letters:
+    """Reads the messages of the newest dead letters: again only where others are the newest."""
+
+    def __init__(self, server: JetStream, org: Org) -> None:
+        self._store = DeadLetterStore(server, org)
+        self._read: tuple[DeadLetter, ...] = ()
+        self._found: tuple[WatchedLetter, ...] = ()
+
+    async def newest(self, status: OrgStatus) -> tuple[WatchedLetter, ...]:
+        """Return them, newest first. Raises ServerFault."""
+        entries = status.dead_letters.recent[:MAX_LETTERS]
+        if entries != self._read:
+            try:
+                read: Sequence[DeadLetter] = await self._store.with_messages(entries)
+            except PermissionDenied:
+                read = entries
+            read = sorted(read, key=lambda letter: -letter.number)
+            self._found = tuple(
+                WatchedLetter(replace(letter, message=None), *task_named_in(letter)) for letter in read
+            )
+            self._read = entries
+        return self._found
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel them, and wait for their ends. Raises what one of them raised."""
+    for task in tasks:
+        task.cancel()
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, BaseException) and not isinstance(ended, asyncio.CancelledError):
+            raise ended
