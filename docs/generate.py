@@ -87,11 +87,13 @@ _REQUIRED_PARTS = ("name", "src", "dest")
 
 
 def org_schema() -> str:
-    """schemas/org.schema.json, with streams, consumers, buckets and lint.ignore as the tables have them."""
+    """schemas/org.schema.json, with streams, consumers, buckets, alarms and lint.ignore as the tables have them."""
     schema = json.loads((ROOT / "schemas/org.schema.json").read_text(encoding="utf-8"))
     parts = schema["$defs"]
     for kind, fields in FIELDS.items():
         parts[kind.value]["properties"] = {field.name: _property(field) for field in fields.values()}
+    quiet = parts["organisation_alerts"]["properties"]["quiet"]["properties"]
+    quiet["urgent"]["items"]["enum"] = [str(alarm) for alarm in ALARMS]
     parts["lint"]["properties"]["ignore"]["properties"] = {lint.code: _ignored(lint) for lint in EVERY_LINT}
     parts["tasks"]["properties"] = {ADMISSION: {"$ref": f"#/$defs/{ADMISSION}"}} | _same_as("stream", parts)
     users = {name: parts["bucket"]["properties"][name] for name in ("readers", "writers")}

@@ -10,6 +10,7 @@ from typing import Any
 
 from cyborg_infra.manifest.channels import read_channels, unfold_settings, with_names
 from cyborg_infra.manifest.field_values import to_wire
+from cyborg_infra.manifest.notifications import read_notifications
 from cyborg_infra.manifest.schema import value_text as spoken
 from cyborg_infra.manifest.yaml_source import Source
 from cyborg_infra.model.buckets import FIELD_OF, task_state_bucket
@@ -230,6 +231,7 @@ def _overrides(
             if (said := _fields(source, Kind.STREAM, _settings(body), place, problems, FIELD_OF))
         },
         alerts=_alerts(source, path, data, roles, channels, problems),
+        notifications=read_notifications(source, (*path, "alerts"), _section(data, "alerts"), problems),
     )
 
 

@@ -38,7 +38,7 @@ def channels_have_names_of_their_own(org: Org) -> Iterator[Problem]:
         return
     parts = read_schema(ORG_SCHEMA)["$defs"]
     taken = {
-        **dict.fromkeys(parts["alerts"]["properties"], "a key of alerts"),
+        **dict.fromkeys(parts["organisation_alerts"]["properties"], "a key of alerts"),
         **dict.fromkeys(("name", *parts["role"]["properties"]), "a key of a role"),
         **dict.fromkeys((*stream_kinds(KNOWN), StreamKind.KEY_VALUE), "a built-in kind of stream"),
         **dict.fromkeys((*consumer_kinds(org.channels), *consumer_kinds(KNOWN)), "a kind of consumer"),

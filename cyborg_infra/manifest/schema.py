@@ -211,7 +211,7 @@ def _held_to(schema: str, own: OwnKeys) -> dict[str, Any]:
         "streams": [parts["streams"], parts["naming"]["properties"]["streams"]],
         "consumers": [parts["consumers"], parts["naming"]["properties"]["consumers"]],
         "roles": [parts["role"], parts["role_overrides"], found["properties"]["roles"]["items"]],
-        "alerts": [parts["alerts"]],
+        "alerts": [parts["alerts"], parts["organisation_alerts"]],
     }
     added = dict(own)
     for section, nodes in places.items():

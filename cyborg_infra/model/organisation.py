@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from cyborg_infra.model.channels import BUILT_IN, Channel, ConsumerKind, Scope, StreamKind
 from cyborg_infra.model.identities import AuthSettings
+from cyborg_infra.model.notification_settings import NotificationOverrides, NotificationSettings
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.units import MINUTE
 from cyborg_infra.model.valueclass import valueclass
@@ -154,6 +155,7 @@ class Overrides(NamedTuple):
     ignored: tuple[IgnoredWarning, ...] = ()
     buckets: Mapping[str, FieldValues] = _NONE
     alerts: Thresholds = _NONE
+    notifications: NotificationOverrides = _NONE
 
 
 class ExpectedServer(NamedTuple):
@@ -216,6 +218,12 @@ class Org:
     def alerts(self) -> Alerts:
         """The thresholds of all layers."""
         return Alerts(tuple(layer.alerts for layer in self.layers))
+
+    @property
+    def notifications(self) -> NotificationSettings:
+        """Who is told of alarms, and when, by all layers."""
+        said = {name: value for layer in self.layers for name, value in layer.notifications.items()}
+        return NotificationSettings(**said)
 
     def role(self, name: str | None) -> Role | None:
         """Return the role of this name, the first if there are several, or None."""

@@ -84,6 +84,7 @@ LATE_IMPORTS = {
     "__init__.py": "the library is imported name by name",
     "__main__.py": "the garbage collector is told before anything is loaded",
     "live/connection/login.py": "ssl and nkeys: most logins need neither",
+    "manifest/notifications.py": "zoneinfo: most manifests have no quiet hours",
     "manifest/other_tools/nack.py": "yaml: no other tool's files need it",
     "manifest/saved_plan.py": "jsonschema: it says what is wrong with a damaged plan",
     "manifest/schema.py": "jsonschema: it says what is wrong with an invalid manifest",
