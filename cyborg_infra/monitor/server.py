@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,10 +66,25 @@ def app(feed: Feed, token: str = "") -> Starlette:
     return Starlette(routes=routes, middleware=guard)
 
 
-@contextlib.asynccontextmanager
-async def serve(feed: Feed, settings: HttpSettings) -> AsyncIterator[str]:
-    """Serve for the time of the block, and return the URL. Raises UsageInvalid for an address or a certificate that cannot be used."""
+async def serve(feed: Feed, settings: HttpSettings, on_listening: Callable[[str], None]) -> None:
+    """Serve until cancelled; `on_listening` hears the URL. Raises UsageInvalid for an address or a certificate that cannot be used.
+
+    In a thread with an event loop of its own: to judge a reading of a large organisation takes seconds, in which probes
+    and pages are answered all the same.
+    """
     refuse_unless_guarded(settings)
+    server = _Server(_config(feed, settings))
+    with _listening_socket(settings) as listening:
+        on_listening(_url(settings, listening))
+        serving = asyncio.create_task(asyncio.to_thread(server.run, [listening]))
+        try:
+            await asyncio.shield(serving)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def _config(feed: Feed, settings: HttpSettings) -> uvicorn.Config:
     config = uvicorn.Config(
         app(feed, settings.token),
         ssl_certfile=settings.tls_cert,
@@ -86,14 +102,7 @@ async def serve(feed: Feed, settings: HttpSettings) -> AsyncIterator[str]:
         raise UsageInvalid(
             Problem("bad-certificate", f"the certificate and its key cannot be used: {_reason(error)}")
         ) from None
-    with _listening_socket(settings) as listening:
-        server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        try:
-            yield _url(settings, listening)
-        finally:
-            server.should_exit = True
-            await task
+    return config
 
 
 class _Server(uvicorn.Server):
@@ -148,4 +157,6 @@ def _url(settings: HttpSettings, listening: socket.socket) -> str:
 
 
 def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "it is no certificate"
+    return os.strerror(error.errno) if error.errno else str(error)

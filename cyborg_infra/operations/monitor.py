@@ -6,6 +6,7 @@ Nothing here writes to the server. Readings come one after the other on one conn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -63,12 +64,7 @@ def run(
 
     async def running() -> None:
         monitor = Monitor(request, target)
-        async with serve(monitor, request.http) as url:
-            on_listening(url)
-            reading = asyncio.create_task(monitor.run())
-            ended = asyncio.create_task(end.wait())
-            await asyncio.wait([reading, ended], return_when=asyncio.FIRST_COMPLETED)
-            await _cancel([reading, ended])
+        await _until_first_ends(monitor.run(), serve(monitor, request.http, on_listening), end.wait())
 
     run_coroutine(running(), ask_to_end)
 
@@ -85,7 +81,7 @@ class Monitor:
         self._reported: dict[str, tuple[Alarm, ...]] = {}
         self._next_plan = 0.0  # by the loop's clock
         self._started = time.time()
-        self._changed = asyncio.Condition()
+        self._wake_ups = set[Callable[[], object]]()
 
     @property
     def observation(self) -> Observation:
@@ -93,21 +89,35 @@ class Monitor:
         return self._observation
 
     async def changes(self) -> AsyncIterator[Observation]:
-        """Yield what is known now, and then each time that it changes. Who is slow misses what was in between, and holds nobody up."""
-        seen = None
-        while True:
-            async with self._changed:
-                while self._observation is seen:
-                    await self._changed.wait()
-                seen = self._observation
-            yield seen
+        """Yield what is known now, and then each time that it changes. Who is slow misses what was in between, and holds nobody up.
 
-    async def report_alarms(self, source: str, alarms: Iterable[Alarm]) -> None:
+        In any event loop, of any thread.
+        """
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake_up() -> None:
+            with contextlib.suppress(RuntimeError):  # that loop has ended
+                loop.call_soon_threadsafe(changed.set)
+
+        self._wake_ups.add(wake_up)
+        try:
+            seen = None
+            while True:
+                changed.clear()
+                if (now := self._observation) is not seen:
+                    seen = now
+                    yield now
+                else:
+                    await changed.wait()
+        finally:
+            self._wake_ups.discard(wake_up)
+
+    def report_alarms(self, source: str, alarms: Iterable[Alarm]) -> None:
         """Let these alarms be active, in the place of those that the same source reported before."""
         found = tuple(alarms)
         if self._reported.get(source, ()) != found:
             self._reported[source] = found
-            await self._publish(self._observation)
+            self._publish(self._observation)
 
     async def run(self) -> None:
         """Read until cancelled. What keeps a reading from succeeding is in the observation, and the next one is tried."""
@@ -116,7 +126,7 @@ class Monitor:
                 async with connect_account(self._target) as server:
                     await self._watch(server)
             except ConnectFailed as error:
-                await self._failed(error)
+                self._failed(error)
             await asyncio.sleep(timing.MONITOR_RECONNECT_SECONDS)
 
     async def _watch(self, server: JetStream) -> None:
@@ -137,11 +147,11 @@ class Monitor:
             status = await status_on(server, self._request.subject)
             found = await letters.newest(status)
         except CyborgError as error:
-            await self._failed(error)
+            self._failed(error)
             if server.is_lost:
                 return False
         else:
-            await self._publish(
+            self._publish(
                 replace(
                     self._observation,
                     status=status,
@@ -166,16 +176,16 @@ class Monitor:
         try:
             plan = await plan_on(server, PlanRequest(subject.org.name, subject.desired, subject.org))
         except CyborgError as error:
-            await self._publish(replace(self._observation, drift=None, drift_problem=error.problems[0]))
+            self._publish(replace(self._observation, drift=None, drift_problem=error.problems[0]))
         else:
             self._next_plan = loop.time() + self._request.drift_interval
             drift = drift_reading(plan, time.time(), has_drift=has_drift(plan))
-            await self._publish(replace(self._observation, drift=drift, drift_problem=None))
+            self._publish(replace(self._observation, drift=drift, drift_problem=None))
 
-    async def _failed(self, error: CyborgError) -> None:
+    def _failed(self, error: CyborgError) -> None:
         """Forget what is not known any more; of drift as well, which is read again as soon as anything is."""
         self._next_plan = 0.0
-        await self._publish(
+        self._publish(
             replace(
                 self._observation,
                 status=None,
@@ -186,7 +196,7 @@ class Monitor:
             )
         )
 
-    async def _publish(self, observation: Observation) -> None:
+    def _publish(self, observation: Observation) -> None:
         """Let everybody see it, with the alarms that are active now."""
         unread = time.time() - (observation.read_at or self._started)
         alarms = (
@@ -196,8 +206,8 @@ class Monitor:
             *(alarm for reported in self._reported.values() for alarm in reported),
         )
         self._observation = replace(observation, alarms=alarms)
-        async with self._changed:
-            self._changed.notify_all()
+        for wake_up in tuple(self._wake_ups):
+            wake_up()
 
 
 class _Letters:
@@ -224,10 +234,15 @@ class _Letters:
         return self._found
 
 
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel them, and wait for their ends. Raises what one of them raised."""
-    for task in tasks:
-        task.cancel()
-    for ended in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(ended, BaseException) and not isinstance(ended, asyncio.CancelledError):
-            raise ended
+async def _until_first_ends(*works: Coroutine[Any, Any, object]) -> None:
+    """Run all of them until one ends, and then cancel the others. Raises what one of them raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
+            raise end
