@@ -63,6 +63,7 @@ JUDGES = (
     Judge("kustomize", Ecosystem.GO, "sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1"),
     Judge("kacl-cli", Ecosystem.PYPI, "python-kacl", "0.7.7"),
     Judge("nats-jwt", Ecosystem.GO, "./nats-jwt"),
+    Judge("nsc", Ecosystem.GO, "./nsc"),
     Judge("mermaid", Ecosystem.NPM, "mermaid", "12.3.0"),
     Judge("mkdocs", Ecosystem.PYPI, "mkdocs-material", "9.8.2"),
     Judge("pipx", Ecosystem.PYPI, "pipx", "1.18.4"),
