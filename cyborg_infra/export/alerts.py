@@ -119,28 +119,27 @@ _BEYOND_EXPORTERS = (
 
 
 class _Metrics(NamedTuple):
-    """How an exporter calls what rules ask."""
+    """How an exporter calls what rules ask.
+
+    Each replica may have told it, and the leader changes: so the greatest is taken, whichever server said it. What no more
+    than a leader knows, such as who pulls, is 0 of the others.
+    """
 
     prefix: str
     stream: str  # the label with the stream's name
-    consumer_leader: str  # the matcher that takes one replica's word
-    stream_leader: str
 
     def consumer(self, metric: str, streams: Iterable[str], consumers: Iterable[str]) -> str:
         named = f"{self.stream}=~{_any_of(streams)},consumer_name=~{_any_of(consumers)}"
-        return f"{self.prefix}_consumer_{metric}{{{named}{self.consumer_leader}}}"
+        return f"max by (account, {self.stream}, consumer_name) ({self.prefix}_consumer_{metric}{{{named}}})"
 
-    def of_stream(self, metric: str, streams: Iterable[str]) -> str:
-        return f"{self.prefix}_stream_{metric}{{{self.stream}=~{_any_of(streams)}{self.stream_leader}}}"
+    def of_stream(self, metric: str, streams: Iterable[str], behind: str = "") -> str:
+        named = f"{self.prefix}_stream_{metric}{{{self.stream}=~{_any_of(streams)}}}"
+        return f"max by (account, {self.stream}) ({named}{behind})"
 
 
 def _exporter_rules(given: ExportInput) -> Iterator[Rule]:
-    if given.settings["metrics"] == SURVEYOR:  # which asks leaders alone, with its --jsz-leaders-only
-        metrics = _Metrics("nats", "stream", "", "")
-    else:
-        metrics = _Metrics(
-            given.settings["prefix"], "stream_name", ',is_consumer_leader="true"', ',is_stream_leader="true"'
-        )
+    surveyor = given.settings["metrics"] == SURVEYOR
+    metrics = _Metrics("nats", "stream") if surveyor else _Metrics(given.settings["prefix"], "stream_name")
     consumers = given.state.consumers()
     yield _missing(metrics, consumers)
     kinds = queues(given.org.channels)
@@ -179,10 +178,9 @@ def _exporter_rules(given: ExportInput) -> Iterator[Rule]:
 def _missing(metrics: _Metrics, consumers: Sequence[Resource]) -> Rule:
     """Return one rule for all: how many of the manifest's consumers there are."""
     every = metrics.consumer("num_pending", *_names(consumers))
-    found = f"count(count by ({metrics.stream}, consumer_name) ({every}))"
     return Rule(
         Condition.MISSING.value,
-        f"({found} or vector(0)) < {len(consumers)}",
+        f"(count({every}) or vector(0)) < {len(consumers)}",
         "5m",
         f"of its {len(consumers)} consumers some are not there, or are not watched.",
     )
@@ -200,7 +198,7 @@ def _dead_letters(given: ExportInput, metrics: _Metrics) -> Iterator[Rule]:
     now = metrics.of_stream("total_messages", letters)
     if within:
         last = metrics.of_stream("last_seq", letters)
-        now = f"{last} - {last} offset {within}s"
+        now = f"{last} - {metrics.of_stream('last_seq', letters, f' offset {within}s')}"
     yield Rule(Condition.DEAD_LETTERS.value, f"{now} >= {count}", "0s", "there are dead letters.")
 
 

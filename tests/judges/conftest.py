@@ -17,6 +17,19 @@ from tests.judges import registry
 NOTHING = MappingProxyType[str, str]({})
 
 
+PROGRAMS_VARIABLE = "BENCH_PROVIDER_DIR"
+"""Names a directory with programs that no registry of packages has; their own projects publish them."""
+
+
+def built(name: str) -> Path:
+    """Return a program from that directory or from PATH; where it is in neither, the test is skipped, and says so."""
+    path = os.pathsep.join(filter(None, (os.environ.get(PROGRAMS_VARIABLE), os.environ.get("PATH"))))
+    found = shutil.which(name, path=path)
+    if found is None:
+        pytest.skip(f"{name} is not on PATH nor in {PROGRAMS_VARIABLE}, and no registry has it")
+    return Path(found)
+
+
 class RunJudge(Protocol):
     """Runs a judge and returns how it ended."""
 
