@@ -16,7 +16,7 @@ from cyborg_infra.model.channels import ConsumerKind, StreamKind, queues
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import LAG, LETTERS, LETTERS_WITHIN
 from cyborg_infra.model.resources import Resource
-from cyborg_infra.model.status import ALARMS, NEAR_LIMIT_SHARE, Condition
+from cyborg_infra.model.status import ALARMS, CRITICAL, NEAR_LIMIT_SHARE, Condition
 from cyborg_infra.model.units import SECOND
 
 OURS, EXPORTER, SURVEYOR = "cyborg-infra", "nats-exporter", "surveyor"
@@ -34,7 +34,6 @@ SETTINGS: Mapping[str, Setting] = {
 FILE = "alerts.yaml"
 RUNBOOK = "how-to/watch-it.md#from-cron"
 
-_CRITICAL = {Condition.NO_LEADER, Condition.MISSING, Condition.AHEAD, Condition.EXPIRED, Condition.STUCK}
 _SETTLED = "1m"
 """How long it has to last: a look in the middle of a change is no alarm."""
 _STALE_SECONDS = 600
@@ -70,7 +69,7 @@ def write(given: ExportInput) -> Export:
 
 
 def _rule(given: ExportInput, rule: Rule) -> dict[str, Any]:
-    critical = rule.condition in {condition.value for condition in _CRITICAL}
+    critical = rule.condition in {condition.value for condition in CRITICAL}
     return {
         "alert": "CyborgInfra" + "".join(word.title() for word in rule.condition.split("-")),
         "expr": rule.expr,

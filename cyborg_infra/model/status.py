@@ -82,6 +82,17 @@ ALARMS = tuple(each for each in Condition if each.alarm and not each.is_monitors
 """What a status tells of."""
 MONITOR_ALARMS = tuple(each for each in Condition if each.is_monitors)
 """What only the monitor tells of, besides those of a status."""
+CRITICAL = frozenset(
+    {
+        Condition.NO_LEADER,
+        Condition.MISSING,
+        Condition.AHEAD,
+        Condition.EXPIRED,
+        Condition.STUCK,
+        Condition.UNREADABLE,
+    }
+)
+"""The alarms at which work stands still; the others are warnings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,21 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from cyborg_infra.model.monitor import Observation
+from cyborg_infra.model.organisation import Org
 
 
 class Feed(Protocol):
     """Whoever observes."""
+
+    @property
+    def org(self) -> Org:
+        """What is observed."""
+        ...
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two readings."""
+        ...
 
     @property
     def observation(self) -> Observation:

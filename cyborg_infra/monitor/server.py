@@ -24,6 +24,7 @@ from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.monitor.access import TokenRequired
 from cyborg_infra.monitor.exposition import exposition
 from cyborg_infra.monitor.feed import Feed
+from cyborg_infra.monitor.page.routes import page_routes
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """What probes ask, who have no token; nothing is told there but yes or no."""
@@ -60,7 +61,7 @@ def app(feed: Feed, token: str = "") -> Starlette:
         Route("/metrics", metrics),
         Route("/healthz", healthz),
         Route("/readyz", readyz),
-        # The page, "/" and "/events", comes here.
+        *page_routes(feed),
     ]
     guard = [Middleware(TokenRequired, token=token, open_paths=OPEN_PATHS)] if token else []
     return Starlette(routes=routes, middleware=guard)

@@ -84,6 +84,16 @@ class Monitor:
         self._wake_ups = set[Callable[[], object]]()
 
     @property
+    def org(self) -> Org:
+        """What is observed."""
+        return self._request.subject.org
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two readings."""
+        return self._request.interval
+
+    @property
     def observation(self) -> Observation:
         """What is known now."""
         return self._observation

@@ -297,6 +297,9 @@ PATCHED = {
     "paging.PAGE_ROWS",
     "perform.wait_until_replicated",
     "placeholder.UNLIMITED",
+    "routes.KEEPALIVE_SECONDS",
+    "routes.MAX_LISTENERS",
+    "routes.render_page",  # counted
     "rehearsal.plan_rehearsals",  # what no rehearsal has found
     "steps.copy_max_bytes",
     "steps.wait_until_nearly_complete",

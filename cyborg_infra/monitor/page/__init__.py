@@ -1,0 +1,1 @@
+"""The page of the monitor: values, drawing, template and routes."""

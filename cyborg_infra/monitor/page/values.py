@@ -1,0 +1,661 @@
+"""What the page says, as values: a pure function of an observation, the organisation, and which part of it is asked for.
+
+Every text is as it is shown, but not escaped: that is the template's business. Its size is bounded, whatever the number of roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from urllib.parse import urlencode
+
+from cyborg_infra.model.changes import Action
+from cyborg_infra.model.channels import TASKS
+from cyborg_infra.model.dead_letters import MessageLocation
+from cyborg_infra.model.monitor import DriftReading, Observation, WatchedLetter
+from cyborg_infra.model.organisation import Org, Role
+from cyborg_infra.model.status import (
+    CRITICAL,
+    NEAR_LIMIT_SHARE,
+    STATES,
+    Alarm,
+    BroadcastReceipt,
+    BroadcastStatus,
+    Condition,
+    LimitUsage,
+    OrgStatus,
+    QueueStatus,
+    RoleStatus,
+    StreamStatus,
+)
+from cyborg_infra.model.units import age, format_age, format_size
+from cyborg_infra.model.wording import Command, Option, Wording, worded
+from cyborg_infra.monitor.page import chart
+from cyborg_infra.render.command_line import spoken
+from cyborg_infra.render.values import in_short, plural
+
+FEW_ROLES = 20
+"""So many roles are shown all; of more, those where something is going on."""
+MAX_ROLES, MAX_ALARMS, MAX_LETTERS, MAX_STREAMS, MAX_NAMES = 50, 50, 20, 10, 20
+PART = 100
+"""So many roles are in one part of a list of those in a state."""
+
+_NEARING = 0.5
+"""A stream is shown from this share of a limit on."""
+_MAX_TEXT = 300
+_UNKNOWN = "?"
+_RANK = {state: rank for rank, state in enumerate(STATES)}
+_ALARM_RANK = {code: (code not in CRITICAL, rank) for rank, code in enumerate(Condition)}
+
+
+class Severity(StrEnum):
+    """How bad something is: each has a colour and a shape of its own."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    WORKING = "working"
+    IDLE = "idle"
+    GOOD = "good"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which part of the organisation is asked for: all that matters, one role, or the roles in a state, a part at a time."""
+
+    role: str = ""
+    state: Condition | None = None
+    part: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a text; `typed` if it is what one types."""
+
+    text: str
+    typed: bool = False
+
+
+Text = Sequence[Piece]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A place on this page, or on another part of it."""
+
+    text: str
+    address: str
+    severity: Severity = Severity.IDLE
+    is_here: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRow:
+    """An alarm, and what to do about it."""
+
+    key: str
+    severity: Severity
+    code: str
+    message: Text
+    remedy: Text
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A queue as it is shown. `heads` if it is the first of its role."""
+
+    role: str
+    address: str
+    heads: bool
+    channel: str
+    state: Condition
+    severity: Severity
+    waiting: str
+    above: bool  # more wait than `lag` allows
+    oldest: str
+    in_flight: str
+    expired: bool
+    again: str
+    workers: str
+    active: str
+
+    @property
+    def key(self) -> str:
+        """What tells it from other rows."""
+        return f"queue-{self.role}-{self.channel}"
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastRow:
+    """A broadcast, and who has not acknowledged it."""
+
+    key: str
+    name: str
+    severity: Severity
+    age: str
+    done: str
+    wanting: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LetterRow:
+    """A dead letter, and what one types to have it handled."""
+
+    key: str
+    number: int
+    role: str
+    address: str
+    at: str
+    age: str
+    task_id: str
+    title: str
+    why: str
+    place: str
+    deliveries: str
+    command: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRow:
+    """A stream and the limit of it that is nearest."""
+
+    name: str
+    severity: Severity
+    percent: int
+    limit: str
+    holds: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriftRow:
+    """What a plan said, and when it was applied."""
+
+    severity: Severity
+    said: Text
+    checked_at: str
+    applied: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageValues:
+    """All of it."""
+
+    org: str
+    environment: str
+    title: str
+    severity: Severity
+    headline: str
+    said: Text
+    server: str
+    read_at: str
+    view: View
+    alarms: Sequence[AlarmRow]
+    alarms_hidden: int
+    known: bool  # something was read: there are queues to show
+    states: Sequence[Link]
+    queues: Sequence[QueueRow]
+    queues_note: str
+    parts: Sequence[Link]
+    role: Sequence[tuple[str, str, Sequence[Link]]]
+    broadcasts: Sequence[BroadcastRow]
+    letters: Sequence[LetterRow]
+    letters_count: str
+    letters_note: Text
+    streams: Sequence[StreamRow]
+    streams_note: str
+    chart: chart.Chart | None
+    chart_severities: Mapping[str, Severity]
+    chart_says: Sequence[str]
+    drift: DriftRow | None
+    notes: Sequence[Text]
+
+
+def severity_of(condition: Condition) -> Severity:
+    """Return how bad a state or an alarm is."""
+    if condition is Condition.WORKING:
+        return Severity.WORKING
+    if condition is Condition.IDLE:
+        return Severity.IDLE
+    return Severity.CRITICAL if condition in CRITICAL else Severity.WARNING
+
+
+def page_values(observation: Observation, org: Org, view: View) -> PageValues:
+    """Return what the page says of an observation."""
+    status, role = observation.status, view.role
+    alarms = sorted(
+        (each for each in observation.alarms if not role or each.role in ("", role)),
+        key=lambda each: _ALARM_RANK[each.code],
+    )
+    severity, headline, said = _verdict(observation)
+    letters = [each for each in observation.dead_letters if not role or each.letter.role == role]
+    roles, note, parts = _chosen(status, view) if status else ((), "", ())
+    drawn, severities, chart_says = (
+        _chart(org, status) if status and not role and not view.state else (None, {}, ())
+    )
+    overview = not role and not view.state
+    streams, streams_note = _streams(status) if status and overview else ((), "")
+    return PageValues(
+        org=observation.org,
+        environment=observation.environment or "",
+        title=_title(observation),
+        severity=severity,
+        headline=headline,
+        said=said,
+        server=_server(status),
+        read_at=_utc(observation.read_at),
+        view=view,
+        alarms=tuple(_alarm(each) for each in alarms[:MAX_ALARMS]),
+        alarms_hidden=max(0, len(alarms) - MAX_ALARMS),
+        known=status is not None,
+        states=_states(status, view) if status else (),
+        queues=tuple(row for each in roles for row in _queues(each, whole=bool(role))),
+        queues_note=note,
+        parts=parts,
+        role=_of_role(org, role) if role else (),
+        broadcasts=_broadcasts(status, role) if status and not view.state else (),
+        letters=tuple(
+            _letter(each, observation.environment, status.now if status else "")
+            for each in letters[:MAX_LETTERS]
+        )
+        if not view.state
+        else (),
+        letters_count=_letters_count(status, letters if role else None),
+        letters_note=_letters_note(
+            min(len(letters), MAX_LETTERS),
+            len(letters) if role else status.dead_letters.count if status else None,
+            observation.environment,
+        ),
+        streams=streams,
+        streams_note=streams_note,
+        chart=drawn,
+        chart_severities=severities,
+        chart_says=chart_says,
+        drift=_drift(observation) if overview else None,
+        notes=tuple(pieces(note) for note in status.notes) if status and overview else (),
+    )
+
+
+# What is said first
+
+
+def _verdict(observation: Observation) -> tuple[Severity, str, Text]:
+    alarms = len(observation.alarms)
+    if observation.status is None:
+        why = pieces(observation.problem.message) if observation.problem else ()
+        if observation.read_at is None and observation.problem is None:
+            return Severity.UNKNOWN, "Nothing has been read yet", ()
+        return Severity.CRITICAL, "The server cannot be read", why
+    if not alarms:
+        return Severity.GOOD, "Nothing is above a threshold", ()
+    worst = min((each.code for each in observation.alarms), key=_ALARM_RANK.__getitem__)
+    return severity_of(worst), f"{plural(alarms, 'alarm')}", ()
+
+
+def _title(observation: Observation) -> str:
+    where = " ".join(filter(None, (observation.org, observation.environment)))
+    if observation.status is None:
+        return f"? {where}"
+    return f"({len(observation.alarms)}) {where}" if observation.alarms else where
+
+
+def _server(status: OrgStatus | None) -> str:
+    info = status.server_info if status else None
+    if info is None:
+        return ""
+    return ", ".join(
+        filter(None, (f"nats-server {info.version}", info.cluster and f"cluster {info.cluster}"))
+    )
+
+
+def _alarm(alarm: Alarm) -> AlarmRow:
+    return AlarmRow(
+        "-".join(("alarm", *filter(None, alarm.key))),
+        severity_of(alarm.code),
+        alarm.code.value,
+        pieces(_clipped(alarm.message)),
+        _remedy(alarm.code),
+    )
+
+
+def _remedy(code: Condition) -> Text:
+    """Return what to do about it; what is typed stands in backticks there."""
+    said = spoken(code.remedy)
+    said = said[:1].upper() + said[1:] + ("" if said.endswith(".") else ".")
+    return tuple(Piece(text, typed=bool(odd % 2)) for odd, text in enumerate(said.split("`")) if text)
+
+
+def pieces(text: str) -> Text:
+    """Return a text with the commands that it names as they are typed, set apart."""
+    found: list[Piece] = []
+    for part in text.parts if isinstance(text, Wording) else (text,):
+        if isinstance(part, str):
+            found.append(Piece(part))
+        else:
+            typed = spoken(Wording(part))
+            if len(found) > 1 and found[-1] == Piece(" ") and found[-2].typed:  # an option of that command
+                found[-2:] = [Piece(f"{found[-2].text} {typed}", typed=True)]
+            else:
+                found.append(Piece(typed, typed=True))
+    return tuple(piece for piece in found if piece.text)
+
+
+# Queues
+
+
+def _chosen(status: OrgStatus, view: View) -> tuple[Sequence[RoleStatus], str, Sequence[Link]]:
+    """Return the roles that are shown, what is said of the others, and the parts of the list."""
+    if view.role:
+        return [each for each in status.roles if each.name == view.role], "", ()
+    if view.state:
+        found = [each for each in status.roles if any(queue.state is view.state for queue in each.queues)]
+        begin = (view.part - 1) * PART
+        shown = found[begin : begin + PART]
+        last = max(1, -(-len(found) // PART))
+        near = [each for each in (1, view.part - 1, view.part, view.part + 1, last) if 1 <= each <= last]
+        parts = [
+            Link(
+                f"{each:,}",
+                address(state=view.state.value, part=str(each)),
+                is_here=each == view.part,
+            )
+            for each in dict.fromkeys(near)
+        ]
+        note = f"{plural(len(found), 'role')} with a queue that is {view.state}"
+        return shown, note, tuple(parts) if last > 1 else ()
+    worst = sorted(status.roles, key=_how_bad)
+    if len(worst) <= FEW_ROLES:
+        return worst, "", ()
+    going_on = [each for each in worst if each.state is not Condition.IDLE]
+    shown = going_on[:MAX_ROLES]
+    rest = [
+        f"{plural(len(going_on) - len(shown), 'more role')} with something going on"
+        if going_on[MAX_ROLES:]
+        else "",
+        f"{plural(len(worst) - len(going_on), 'role')} idle" if worst[len(going_on) :] else "",
+    ]
+    return shown, " and ".join(filter(None, rest)), ()
+
+
+def _how_bad(role: RoleStatus) -> int:
+    """Return what to sort by: alarms first; whether the others work changes all the time, and they keep their place."""
+    return min(_RANK[role.state], _RANK[Condition.WORKING])
+
+
+def _states(status: OrgStatus, view: View) -> Sequence[Link]:
+    counts: dict[Condition, int] = {}
+    for role in status.roles:
+        for state in {queue.state for queue in role.queues}:
+            counts[state] = counts.get(state, 0) + 1
+    return tuple(
+        Link(
+            f"{state} {counts[state]:,}",
+            address(state=state.value),
+            severity_of(state),
+            state is view.state,
+        )
+        for state in STATES
+        if state in counts
+    )
+
+
+def _queues(role: RoleStatus, *, whole: bool) -> Iterator[QueueRow]:
+    """Yield the tasks, and the other queues where something is going on."""
+    heads = True
+    for queue in role.queues:
+        if whole or heads or queue.state is not Condition.IDLE:
+            yield _queue(role.name, queue, heads=heads)
+            heads = False
+
+
+def _queue(role: str, queue: QueueStatus, *, heads: bool) -> QueueRow:
+    return QueueRow(
+        role=role,
+        address=address(role=role),
+        heads=heads,
+        channel=queue.channel,
+        state=queue.state,
+        severity=severity_of(queue.state),
+        waiting=_count(queue.waiting),
+        above=(queue.waiting or 0) > queue.lag_threshold,
+        oldest=_age(queue.oldest_waiting),
+        in_flight=_count(queue.in_flight),
+        expired=bool(queue.expired),
+        again=_count(queue.redelivered),
+        workers=_count(queue.workers),
+        active=f"{_age(queue.last_activity)} ago" if queue.last_activity is not None else "-",
+    )
+
+
+def _of_role(org: Org, name: str) -> Sequence[tuple[str, str, Sequence[Link]]]:
+    """Return what the manifest says of a role: a word, a text, and roles."""
+    role = org.role(name)
+    if role is None:
+        return ()
+    below = [each.name for each in org.roles if each.reports_to == name]
+    givers = [each.name for each in org.roles if each.assigns and name in org.members(each.assigns)]
+    rows = (
+        ("reports to", [role.reports_to] if role.reports_to else []),
+        ("assigned by", givers),
+        ("gives tasks to", below),
+        ("assigns to", [each for each in org.members(role.assigns) if each != name]),
+    )
+    said = [(word, _and_more(names), _links(names)) for word, names in rows if names]
+    return ([("is", _clipped(role.description), ())] if role.description else []) + said
+
+
+def _links(names: Sequence[str]) -> Sequence[Link]:
+    return tuple(Link(name, address(role=name)) for name in names[:MAX_NAMES])
+
+
+def _and_more(names: Sequence[str]) -> str:
+    return f"and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+
+
+# Broadcasts, dead letters, streams
+
+
+def _broadcasts(status: OrgStatus, role: str) -> Sequence[BroadcastRow]:
+    found = [each for each in status.broadcasts if not role or role in each.answers]
+    return tuple(_broadcast(each, status, role) for each in found)
+
+
+def _broadcast(found: BroadcastStatus, status: OrgStatus, role: str) -> BroadcastRow:
+    late = found.late(status.alerts)
+    wanting = [
+        f"{note}{in_short(roles)}"
+        for answer, note in (
+            (BroadcastReceipt.OPEN, ""),
+            (BroadcastReceipt.GIVEN_UP, "given up by "),
+            (BroadcastReceipt.UNKNOWN, "not known of "),
+        )
+        if (roles := [each for each in found.roles(answer) if not role or each == role])
+    ]
+    open_ = {*found.roles(BroadcastReceipt.OPEN), *found.roles(BroadcastReceipt.GIVEN_UP)}
+    done = len(found.roles(BroadcastReceipt.ACKNOWLEDGED))
+    severity = Severity.WARNING if open_ & late else Severity.WORKING if open_ else Severity.GOOD
+    if severity is Severity.GOOD and done < len(found.answers):
+        severity = Severity.UNKNOWN
+    return BroadcastRow(
+        f"broadcast-{found.stream}-{found.seq}",
+        f"{found.seq:,}{f' to {found.group}' if found.group else ''}",
+        severity,
+        f"{format_age(found.age)} ago",
+        f"{done:,} of {len(found.answers):,}",
+        wanting,
+    )
+
+
+def _letter(found: WatchedLetter, environment: str | None, now: str) -> LetterRow:
+    letter = found.letter
+    verb, note = "replay", ""
+    if letter.original is MessageLocation.GONE:
+        verb, note = "drop", f"The message is gone: {letter.why_gone}."
+    elif letter.replaying:
+        verb, note = "show", "Perhaps it was replayed: look whether the work was done."
+    return LetterRow(
+        key=f"letter-{letter.number}",
+        number=letter.number,
+        role=letter.role,
+        address=address(role=letter.role) if letter.role else "",
+        at=letter.time,
+        age=_age(age(letter.time, now)),
+        task_id=_clipped(found.task_id),
+        title=_clipped(found.title),
+        why=_clipped(f"{letter.type}{f': {letter.reason}' if letter.reason else ''}"),
+        place=f"{letter.stream}/{letter.sequence}" if letter.stream else "",
+        deliveries=f"delivered {letter.deliveries:,} times" if letter.deliveries > 1 else "",
+        command=_command(f"dlq {verb} {letter.number}", environment),
+        note=note,
+    )
+
+
+def _command(words: str, environment: str | None) -> str:
+    """Return what is typed, in the environment that is watched."""
+    if environment is None:
+        return spoken(Wording(Command(words)))
+    return spoken(worded("{} {}", Command(words), Option("env", environment)))
+
+
+def _letters_count(status: OrgStatus | None, of_role: Sequence[WatchedLetter] | None) -> str:
+    if of_role is not None:
+        return f"{len(of_role):,}"
+    return _count(status.dead_letters.count if status else None)
+
+
+def _letters_note(page_has: int, count: int | None, environment: str | None) -> Text:
+    """Return where the others are, if these are not all."""
+    if count is None or count <= page_has:
+        return ()
+    return (Piece("The newest ones; all: "), Piece(_command("dlq list", environment), typed=True))
+
+
+def _streams(status: OrgStatus) -> tuple[Sequence[StreamRow], str]:
+    found = sorted(
+        (
+            (usage, stream)
+            for stream in status.streams
+            for usage in [_usage(stream)]
+            if usage and usage.share >= _NEARING
+        ),
+        key=lambda pair: -pair[0].share,
+    )
+    rows = tuple(_stream(stream, usage) for usage, stream in found[:MAX_STREAMS])
+    rest = (
+        f"{plural(len(found) - MAX_STREAMS, 'more stream')} above half of a limit"
+        if found[MAX_STREAMS:]
+        else ""
+    )
+    return rows, rest
+
+
+def _usage(stream: StreamStatus) -> LimitUsage | None:
+    """Return what is nearest to a limit: of all that is stored, or of what somebody has still to read."""
+    return max(
+        (each for each in (stream.fill, stream.unread) if each), key=lambda each: each.share, default=None
+    )
+
+
+def _stream(stream: StreamStatus, usage: LimitUsage) -> StreamRow:
+    held = [
+        plural(stream.messages, "message") if stream.messages is not None else "",
+        format_size(stream.bytes) if stream.bytes is not None else "",
+    ]
+    unread = f", not read by {usage.reader}" if usage.reader else ""
+    return StreamRow(
+        str(stream.ref),
+        Severity.WARNING if usage.share >= NEAR_LIMIT_SHARE else Severity.WORKING,
+        int(usage.share * 100),
+        f"{usage.limit}{unread}",
+        ", ".join(filter(None, held)),
+    )
+
+
+# The chart, and what was applied
+
+
+def _chart(org: Org, status: OrgStatus) -> tuple[chart.Chart | None, Mapping[str, Severity], Sequence[str]]:
+    if not org.has_chart:
+        return None, {}, ()
+    waiting = {
+        role.name: queue.waiting or 0
+        for role in status.roles
+        for queue in role.queues
+        if queue.channel == TASKS
+    }
+    order = [role.name for role in sorted(status.roles, key=_how_bad) if org.role(role.name)]
+    drawn = chart.draw_chart(org, order, waiting)
+    severities = {role.name: severity_of(role.state) for role in status.roles}
+    shown = {node.name for node in drawn.nodes}
+    said = tuple(_relation(role, waiting) for role in org.roles if role.name in shown)
+    return drawn, {name: severity for name, severity in severities.items() if name in shown}, said
+
+
+def _relation(role: Role, waiting: Mapping[str, int]) -> str:
+    parts = [
+        f"reports to {role.reports_to}" if role.reports_to else "reports to nobody",
+        f"assigns to {in_short(role.assigns)}" if role.assigns else "",
+        f"{plural(waiting.get(role.name, 0), 'task')} waiting",
+    ]
+    return f"{role.name}: {', '.join(filter(None, parts))}"
+
+
+def _drift(observation: Observation) -> DriftRow | None:
+    drift = observation.drift
+    if drift is None:
+        if observation.drift_problem is None:
+            return None
+        said = (Piece("No plan can be made: "), *pieces(_clipped(observation.drift_problem.message)))
+        return DriftRow(Severity.UNKNOWN, said, "", "")
+    return DriftRow(*_planned(drift, observation.environment), _utc(drift.checked_at), _applied(drift))
+
+
+def _planned(drift: DriftReading, environment: str | None) -> tuple[Severity, Text]:
+    drifted, pending = (_actions(each) for each in (drift.drifted, drift.pending))
+    if drift.has_drift:
+        said = f"Somebody has changed the server{f': {drifted}' if drifted else ''}. "
+        more = f"Not applied yet besides: {pending}. " if pending else ""
+        return Severity.WARNING, (Piece(said + more), Piece(_command("drift", environment), typed=True))
+    if pending:
+        return Severity.WORKING, (
+            Piece(f"Not applied yet: {pending}. "),
+            Piece(_command("plan", environment), typed=True),
+        )
+    return Severity.GOOD, (Piece("The server is as the manifest says."),)
+
+
+def _actions(counts: Mapping[Action, int]) -> str:
+    return ", ".join(f"{number:,} to {action}" for action, number in counts.items() if number)
+
+
+def _applied(drift: DriftReading) -> str:
+    if drift.applied_at is None:
+        return ""
+    by = f" with cyborg-infra {drift.applied_by}" if drift.applied_by else ""
+    return f"{_utc(drift.applied_at)}{by}{', and not to its end' if drift.complete is False else ''}"
+
+
+# Words
+
+
+def address(**query: str) -> str:
+    """Return the address of a part of the page."""
+    return f"?{urlencode(query)}"
+
+
+def _count(number: int | None) -> str:
+    return _UNKNOWN if number is None else f"{number:,}"
+
+
+def _age(nanoseconds: int | None) -> str:
+    return "" if nanoseconds is None else format_age(nanoseconds)
+
+
+def _utc(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
