@@ -152,5 +152,5 @@ def _token(file: Path | None) -> str:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise UsageInvalid(Problem("usage", f"--token-file: {file}: {reason}")) from None
     if not found:
-        raise UsageInvalid(Problem("usage", f"--token-file: {file} is empty"))
+        raise UsageInvalid(Problem("usage", f"--token-file: {file} has no token in it"))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cyborg_infra.model.changes import Action
 from cyborg_infra.model.dead_letters import DeadLetter
@@ -40,6 +41,16 @@ class WatchedLetter:
     title: str = ""
 
 
+class Attempts(NamedTuple):
+    """How many succeeded and failed since the monitor began."""
+
+    done: int = 0
+    failed: int = 0
+
+
+NO_ATTEMPTS = Attempts()
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """The newest readings. What could not be read is None, and never what was read before."""
@@ -53,6 +64,8 @@ class Observation:
     drift: DriftReading | None = None  # None before the first plan, and once the newest one failed
     drift_problem: Problem | None = None  # why the newest plan failed
     alarms: tuple[Alarm, ...] = ()  # all that are active now, as far as `told` goes
+    readings: Attempts = NO_ATTEMPTS
+    plans: Attempts = NO_ATTEMPTS
     dead_letters: tuple[WatchedLetter, ...] = ()  # the newest ones, newest first
 
     @property

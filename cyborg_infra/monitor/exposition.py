@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from cyborg_infra.model.monitor import Observation
 from cyborg_infra.render.prometheus import PREFIX, observation_metrics
@@ -30,13 +30,10 @@ class _Once(CollectorRegistry):
         """Yield each metric with its samples; every sample has the label org."""
         seen = self._observation
         for name, (meaning, samples) in observation_metrics(seen, time.time()).items():
-            family = GaugeMetricFamily(f"{PREFIX}{name}", meaning)
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            family = kind(f"{PREFIX}{name}", meaning)
             for labels, value in samples:
                 if value is not None:
-                    _add(family, {"org": seen.org, **labels}, value)
+                    # Not by the family's own way, which takes the names of the labels once for all.
+                    family.add_sample(f"{PREFIX}{name}", {"org": seen.org, **labels}, value)
             yield family
-
-
-def _add(family: GaugeMetricFamily, labels: Mapping[str, str], value: float) -> None:
-    """Add a sample; not by the family's own way, which takes the names of the labels once for all."""
-    family.add_sample(family.name, dict(labels), value)

@@ -18,7 +18,7 @@ from cyborg_infra.live.api.jetstream import JetStream, connect_account
 from cyborg_infra.live.connection.errors import PermissionDenied
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.model.dead_letters import DeadLetter, task_named_in
-from cyborg_infra.model.monitor import Observation, WatchedLetter
+from cyborg_infra.model.monitor import Attempts, Observation, WatchedLetter
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.plan import PlanRequest
 from cyborg_infra.model.problems import ConnectFailed, CyborgError
@@ -168,6 +168,7 @@ class Monitor:
                     read_at=time.time(),
                     read_seconds=loop.time() - began,
                     problem=None,
+                    readings=_one_more(self._observation.readings, done=True),
                     dead_letters=found,
                 )
             )
@@ -186,11 +187,25 @@ class Monitor:
         try:
             plan = await plan_on(server, PlanRequest(subject.org.name, subject.desired, subject.org))
         except CyborgError as error:
-            self._publish(replace(self._observation, drift=None, drift_problem=error.problems[0]))
+            self._publish(
+                replace(
+                    self._observation,
+                    drift=None,
+                    drift_problem=error.problems[0],
+                    plans=_one_more(self._observation.plans, done=False),
+                )
+            )
         else:
             self._next_plan = loop.time() + self._request.drift_interval
             drift = drift_reading(plan, time.time(), has_drift=has_drift(plan))
-            self._publish(replace(self._observation, drift=drift, drift_problem=None))
+            self._publish(
+                replace(
+                    self._observation,
+                    drift=drift,
+                    drift_problem=None,
+                    plans=_one_more(self._observation.plans, done=True),
+                )
+            )
 
     def _failed(self, error: CyborgError) -> None:
         """Forget what is not known any more; of drift as well, which is read again as soon as anything is."""
@@ -202,6 +217,7 @@ class Monitor:
                 problem=error.problems[0],
                 drift=None,
                 drift_problem=None,
+                readings=_one_more(self._observation.readings, done=False),
                 dead_letters=(),
             )
         )
@@ -242,6 +258,10 @@ class _Letters:
             )
             self._read = entries
         return self._found
+
+
+def _one_more(attempts: Attempts, *, done: bool) -> Attempts:
+    return Attempts(attempts.done + done, attempts.failed + (not done))
 
 
 async def _until_first_ends(*works: Coroutine[Any, Any, object]) -> None:

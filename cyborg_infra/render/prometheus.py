@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from cyborg_infra.model.changes import Action
-from cyborg_infra.model.monitor import Observation
+from cyborg_infra.model.monitor import Attempts, Observation
 from cyborg_infra.model.resources import Unfinished
 from cyborg_infra.model.status import (
     ALARMS,
@@ -30,7 +30,7 @@ PREFIX = "cyborg_infra_"
 
 
 class Metric(NamedTuple):
-    """What it means, and its samples."""
+    """What it means, and its samples; a counter if its name ends with `_total`, else a gauge."""
 
     meaning: str
     samples: Samples
@@ -78,6 +78,8 @@ def _of_monitor(seen: Observation, now: float) -> dict[str, tuple[str, Samples]]
             "How long the last reading that succeeded took.",
             iter([({}, seen.read_seconds)]),
         ),
+        "readings_total": ("Readings of the account since the monitor began.", _attempts(seen.readings)),
+        "plans_total": ("Plans since the monitor began.", _attempts(seen.plans)),
         "plan_age_seconds": (
             "Time since the plan that drift and pending changes are of.",
             iter([({}, max(0.0, now - drift.checked_at) if drift else None)]),
@@ -103,6 +105,10 @@ def _of_monitor(seen: Observation, now: float) -> dict[str, tuple[str, Samples]]
             iter([({}, drift.applied_at if drift else None)]),
         ),
     }
+
+
+def _attempts(attempts: Attempts) -> Samples:
+    return iter([({"result": "done"}, attempts.done), ({"result": "failed"}, attempts.failed)])
 
 
 def _by_action(counts: Mapping[Action, int]) -> Samples:

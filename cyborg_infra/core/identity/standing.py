@@ -55,6 +55,12 @@ _WRITE: _Rows = (
     (bucket_subject(LEASE_BUCKET), "the lease, which keeps two applies apart"),
     (bucket_subject(APPLIED_BUCKET), "what the account remembers of the last apply"),
 )
+_WATCH: _Rows = (
+    (
+        f"{API}.STREAM.MSG.GET.*",
+        "how long the oldest has waited, who acknowledged a broadcast, which task failed, what was applied",
+    ),
+)
 _HANDLE: _Rows = (
     (f"{API}.STREAM.MSG.GET.*", "the messages of dead letters, tasks and receipts"),
     (f"{API}.STREAM.MSG.DELETE.*", "dead letters that are handled"),
@@ -87,7 +93,7 @@ MEANINGS = {
     Standing.READER: "plan and drift",
     Standing.WRITER: "apply",
     Standing.OPERATOR: "status, send and dlq",
-    Standing.MONITOR: "look at statuses, events, advisories and the state of queues",
+    Standing.MONITOR: "monitor: look at all there is, and tell of dead letters",
     Standing.ALERTS: "hear of dead letters",
     Standing.VERIFIER: "verify, on a copy",
 }
@@ -139,17 +145,14 @@ def _stored_subjects(org: Org, channel: Channel) -> Iterator[str]:
 
 
 def _monitor(org: Org, state: DesiredState) -> Permissions:
-    looks = _grants(_LOOK, "status")
-    for stream in state.streams():
-        if stream.metadata.get(KIND_KEY) == channels.StreamKind.DEAD_LETTERS:
-            looks += (Grant(f"{API}.STREAM.MSG.GET.{stream.ref}", "status: the dead letters"),)
+    looks = _grants(_LOOK + _WATCH, "status, monitor")
     heard = [Grant("$JS.EVENT.ADVISORY.>", "advisories of JetStream")]
     for channel in org.channels:
         if channel.scope is Scope.EVENT:
             heard += [Grant(subject, f"channel {channel.name}") for subject in _events(org, channel)]
         elif channel.stream is None and Party.OPERATOR in channel.readers:
             heard.append(Grant(org.subject(channel.subject_of("*")), f"channel {channel.name}"))
-    read = _reading(state, lambda kind: kind != ConsumerKind.DEAD_LETTER_ALERTS)
+    read = _reading(state, lambda _: True)
     return Permissions(looks + read.publish, tuple(heard) + read.subscribe)
 
 

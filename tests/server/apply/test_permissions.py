@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -11,35 +10,9 @@ import pytest
 from tests.support.agents import publish, term, until
 from tests.support.cli import SMALL, Cli
 from tests.support.nats_client import Api
+from tests.support.permissions import READER, WRITER, config, user
 from tests.support.scenario import Scenario, acked, published
 from tests.support.servers import NEWEST, OLDEST, StartServer
-from tests.support.transcript import BLOCK
-
-DOCUMENT = Path(__file__).parents[3] / "docs/how-to/permissions.md"
-BLOCKS = {
-    named[1]: text
-    for language, text in BLOCK.findall(DOCUMENT.read_text(encoding="utf-8"))
-    if language == "text" and (named := re.match(r"# (\w+)\n", text))
-}
-READER, WRITER = BLOCKS["reader"], BLOCKS["writer"]
-
-
-def config(reader: str = READER, writer: str = WRITER) -> str:
-    return f"""
-      authorization {{ users: [
-        {{ user: reader, password: reader, {reader} }}
-        {{ user: writer, password: writer, {writer} }}
-        {{ user: operator, password: operator, {BLOCKS["operator"]} }}
-        {{ user: monitor, password: monitor, {BLOCKS["monitor"]} }}
-        {{ user: verifier, password: verifier, {BLOCKS["verifier"]} }}
-        {{ user: admin, password: admin }}
-      ] }}
-    """
-
-
-def user(url: str, name: str) -> tuple[str, ...]:
-    """Return the options of one of these users, who hears what is for it alone."""
-    return ("--server", url, "--user", name, "--password", name, "--inbox-prefix", f"_INBOX.{name}")
 
 
 def test_a_reader_plans_and_a_writer_applies(cli: Cli, start_server: StartServer, project: Path) -> None:
