@@ -13,6 +13,7 @@ from urllib.request import HTTPSHandler, build_opener
 import pytest
 import trustme
 
+from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.changes import Action
 from cyborg_infra.model.monitor import Attempts, DriftReading, Observation
 from cyborg_infra.model.organisation import Alerts
@@ -26,7 +27,7 @@ from cyborg_infra.model.status import (
     OrgStatus,
 )
 from cyborg_infra.monitor.server import HttpSettings, refuse_unless_guarded, serve
-from tests.support.cli import Cli, run_process
+from tests.support.cli import SMALL, Cli, run_process
 from tests.support.monitor import OPEN_METRICS, Answer, alarm, basic, get, samples, value
 
 TOKEN = "correct-horse"
@@ -48,6 +49,9 @@ NOTHING = Observation("acme", None)
 
 class Fixed:
     """Observes one thing for ever."""
+
+    org = loads(SMALL)
+    interval = 15.0
 
     def __init__(self, observation: Observation) -> None:
         self.observation = observation
