@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,11 @@ _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _IN_MARKDOWN = ("plan", "drift")
 _SEE_WHAT_IS_LEFT = "`cyborg-infra plan` shows what is left to do"
+_SEED = re.compile(r"S[ACNOUX][A-Z2-7]{56}|s[acnoux][a-z2-7]{56}")
+"""What opens an account: the seed of an nkey; in small letters too, as names of hosts are told."""
+_OPTION = re.compile("--[a-z-]+")
+_TAKES_A_SECRET = ("--seed", "--password", "--token", "--jwt")
+
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 COMMANDS = (
@@ -119,7 +125,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
                 ),
                 (),  # in JSON it could not be written either
             )
-        traceback.print_exc()
+        sys.stderr.write(_without_seeds(traceback.format_exc()))
         sys.stderr.write("This is a bug in cyborg-infra. Please report it with the lines above.\n")
         return EXIT_ERROR
     return code
@@ -129,6 +135,7 @@ def _run(arguments: Sequence[str]) -> int:
     command = next((word for word in arguments if not word.startswith("-")), None)
     others = () if "--version" in arguments else COMMANDS
     try:
+        _refuse_seeds(arguments)
         app = typer_app([command] if command in COMMANDS else others)
         code = app(args=list(arguments) or ["--help"], standalone_mode=False, prog_name="cyborg-infra")
         if code == _INTERRUPTED:
@@ -146,7 +153,34 @@ def _run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else EXIT_OK
 
 
+def _refuse_seeds(arguments: Sequence[str]) -> None:
+    """Raise UsageInvalid for a seed where none belongs: it would be the name of a file, in errors and on the disk."""
+    for before, word in pairwise(("", *arguments)):
+        option, equals, _ = word.partition("=")
+        option = option if equals and _OPTION.fullmatch(option) else before
+        if _SEED.search(word) and option not in _TAKES_A_SECRET:
+            what = f"{option} was given" if _OPTION.fullmatch(option) else "the command line has"
+            hint = (
+                "write it to a file for its owner alone; and make a new key, as others may have seen this one"
+            )
+            raise UsageInvalid(Problem("seed", f"{what} a seed itself, where none belongs", None, hint))
+
+
+def _without_seeds(text: str) -> str:
+    return _SEED.sub("(a seed)", text)
+
+
+def _told(problem: Problem) -> Problem:
+    """Return a problem as it may be printed: what came from a variable or a file may have been a seed."""
+    if not _SEED.search(str(problem)):
+        return problem
+    where = problem.where and problem.where._replace(file=_without_seeds(problem.where.file))
+    hint = problem.hint and _without_seeds(problem.hint)
+    return problem._replace(message=_without_seeds(problem.message), where=where, hint=hint)
+
+
 def _report(error: CyborgError, arguments: Sequence[str]) -> int:
+    error.problems = tuple(map(_told, error.problems))
     from cyborg_infra.render.terminal import console, problems
 
     if _wants(arguments, "json"):
