@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from cyborg_infra.model.changes import Action, Cause, FieldChange
-from cyborg_infra.model.claims import Claims
+from cyborg_infra.model.claims import MAX_TOKEN_BYTES, Claims
 from cyborg_infra.model.problems import Problem
 
 
@@ -65,7 +65,7 @@ class LiveClaims(NamedTuple):
 
     `servers` answered, of `expected` ones, and `behind` of them have older claims; all 0 for a file. `connections` are
     counted by the public key of whoever signed the user; None where nobody could be asked. `most_bytes` is the longest
-    token that can be pushed; 0 for a file. `operators` are the claims of the operators that the servers trust.
+    token that can be pushed, and in a file the longest that a server reads. `operators` are the claims of the operators that the servers trust.
     """
 
     claims: Claims
@@ -74,7 +74,7 @@ class LiveClaims(NamedTuple):
     expected: int = 0
     behind: int = 0
     connections: Mapping[str, int] | None = None
-    most_bytes: int = 0
+    most_bytes: int = MAX_TOKEN_BYTES
     operators: tuple[Claims, ...] = ()
 
 

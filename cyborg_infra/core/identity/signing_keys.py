@@ -412,13 +412,13 @@ def _unscoped(claims: Claims, wanted: Wanted) -> Iterator[Problem]:
 
 def _too_long(live: LiveClaims, desired: Claims) -> Iterator[Problem]:
     length = len(orjson.dumps(desired)) * 4 // 3 + _SIGNATURE_BYTES * 4 // 3
-    if live.most_bytes and length > live.most_bytes:
+    if length > live.most_bytes:
         larger = "raise max_payload in the server's configuration to 1MB, or " * (
             live.most_bytes < MAX_TOKEN_BYTES
         )
         yield Problem(
             "claims-too-long",
-            f"the claims would take {length:,} bytes, and this server takes {live.most_bytes:,}",
+            f"the claims would take {length:,} bytes, and a server takes {live.most_bytes:,}",
             None,
             f"{larger}give each division a manifest and an account of its own: one account has room for some 600 roles",
         )
