@@ -66,6 +66,7 @@ async def _stream(
 ) -> Sequence[LiveResource]:
     """Return the stream and its consumers with their answers; nothing where it cannot be read."""
     refs = [Ref(name), *(reader.ref for reader in live.consumers(name))]
+    needs_all_readers = any(query.kind.of_stream for query in queries)  # what all of them have finished
     closer: Sequence[LiveResource] = ()
     for _ in range(_MAX_ATTEMPTS):
         try:
@@ -83,7 +84,7 @@ async def _stream(
         steady = (
             after is not None
             and _unchanging_part(before) == _unchanging_part(after)
-            and _consumer_count(before[0]) == len(refs) - 1
+            and (not needs_all_readers or _consumer_count(before[0]) == len(refs) - 1)
         )
         if not steady:
             answers = {question: _while_moving(amount) for question, amount in answers.items()}

@@ -31,7 +31,7 @@ from tests.support.cli import run_process
 from tests.support.cluster import running_cluster
 from tests.support.faults import Faults, Send
 from tests.support.nats_client import Api, Message
-from tests.support.scenario import DRAIN, Scenario
+from tests.support.scenario import DRAIN, Scenario, acked, fetched, published
 from tests.support.servers import NEWEST, OLDEST, StartServer
 
 BETWEEN = "2.11.11"
@@ -614,6 +614,31 @@ def test_before_2_11_a_message_that_stays_open_costs_what_the_plan_says(
         assert (hazard.name, hazard.count) == (HazardName.REPEATS_WORK, 200)  # not 197 + 20
         assert "up to 200 messages could be handed out again" in hazard.reason
         assert role.come_again() == Counter(range(3, 200))
+
+
+@pytest.mark.parametrize("name", ["CONSUMER", "STREAM"])
+def test_before_2_11_what_others_read_in_the_same_stream_is_not_counted(
+    start_server: StartServer, tmp_path: Path, name: str
+) -> None:
+    """The apply counts what the plan has announced: the same messages, those of this consumer alone."""
+    other_name = {
+        "CONSUMER": "consumers: {inbox_reader: 'post-{role}'}",
+        "STREAM": "streams: {inboxes: POST}",
+    }
+    before = "org: open\nroles: [ceo, cto]\n"
+    with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(before)
+        published("open.agents.cto.inbox", 1)(scene)
+        published("open.agents.ceo.inbox", 20)(scene)
+        published("open.agents.cto.inbox", 1)(scene)
+        fetched("AGENT_INBOXES/cto-inbox-reader", 1)(scene)
+        acked("AGENT_INBOXES/cto-inbox-reader", 1)(scene)
+        wish = scene.request(f"{before}naming: {{{other_name[name]}}}\n")
+        plan = scene.plan(wish)
+        assert [hazard.count for hazard in plan.hazards if hazard.name == HazardName.REPEATS_WORK] == [2]
+        assert_done(scene.apply(wish, plan))
+        ref = {"CONSUMER": "AGENT_INBOXES/post-cto", "STREAM": "POST/cto-inbox-reader"}[name]
+        assert scene.info(ref)["num_pending"] == 2
 
 
 @pytest.mark.parametrize("what", ["consumer", "stream"])
