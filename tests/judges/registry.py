@@ -69,6 +69,7 @@ JUDGES = (
     Judge("pipx", Ecosystem.PYPI, "pipx", "1.18.4"),
     Judge("pre-commit", Ecosystem.PYPI, "pre-commit", "4.7.0"),
     Judge("puppeteer-core", Ecosystem.NPM, "puppeteer-core", "25.16.0"),
+    Judge("axe-core", Ecosystem.NPM, "axe-core", "4.14.1"),
     Judge("@asyncapi/parser", Ecosystem.NPM, "@asyncapi/parser", "3.6.6"),
     Judge("@backstage/catalog-model", Ecosystem.NPM, "@backstage/catalog-model", "1.10.3"),
     Judge("dot", Ecosystem.DEBIAN, "graphviz"),

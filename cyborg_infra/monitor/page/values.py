@@ -6,14 +6,14 @@ Every text is as it is shown, but not escaped: that is the template's business. 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from urllib.parse import urlencode
 
 from cyborg_infra.model.changes import Action
 from cyborg_infra.model.channels import TASKS
-from cyborg_infra.model.dead_letters import MessageLocation
+from cyborg_infra.model.dead_letters import DeathType, MessageLocation
 from cyborg_infra.model.monitor import DriftReading, Observation, WatchedLetter
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.status import (
@@ -38,7 +38,7 @@ from cyborg_infra.render.values import in_short, plural
 
 FEW_ROLES = 20
 """So many roles are shown all; of more, those where something is going on."""
-MAX_ROLES, MAX_ALARMS, MAX_LETTERS, MAX_STREAMS, MAX_NAMES = 50, 50, 20, 10, 20
+MAX_ROLES, MAX_ALARMS, MAX_LETTERS, MAX_STREAMS, MAX_NAMES = 50, 10, 20, 10, 20
 PART = 100
 """So many roles are in one part of a list of those in a state."""
 
@@ -46,6 +46,17 @@ _NEARING = 0.5
 """A stream is shown from this share of a limit on."""
 _MAX_TEXT = 300
 _UNKNOWN = "?"
+_RECEIPTS: Mapping[BroadcastReceipt, str] = {
+    BroadcastReceipt.ACKNOWLEDGED: "acknowledged",
+    BroadcastReceipt.OPEN: "not acknowledged yet",
+    BroadcastReceipt.GIVEN_UP: "given up",
+    BroadcastReceipt.UNKNOWN: "not known",
+}
+_DEATHS: Mapping[DeathType, str] = {
+    DeathType.MAX_DELIVER: "handed out {} times, and never acknowledged",
+    DeathType.TERMINATED: "terminated by an agent",
+    DeathType.GIVEN_UP: "handed in by an agent",
+}
 _RANK = {state: rank for rank, state in enumerate(STATES)}
 _ALARM_RANK = {code: (code not in CRITICAL, rank) for rank, code in enumerate(Condition)}
 
@@ -68,6 +79,9 @@ class View:
     role: str = ""
     state: Condition | None = None
     part: int = 1
+
+
+OVERVIEW = View()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +107,21 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class AlarmRow:
-    """An alarm, and what to do about it."""
+    """One alarm."""
 
     key: str
-    severity: Severity
-    code: str
     message: Text
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmGroup:
+    """The alarms with one code, the first ones of them in words, and what to do about them."""
+
+    code: str
+    severity: Severity
+    rows: Sequence[AlarmRow]
+    hidden: int
+    address: str  # of the roles in this state; empty where it is no state
     remedy: Text
 
 
@@ -135,8 +158,8 @@ class BroadcastRow:
     name: str
     severity: Severity
     age: str
-    done: str
-    wanting: Sequence[str]
+    said: str
+    is_late: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +176,6 @@ class LetterRow:
     title: str
     why: str
     place: str
-    deliveries: str
     command: str
     note: str
 
@@ -175,8 +197,9 @@ class DriftRow:
 
     severity: Severity
     said: Text
-    checked_at: str
-    applied: str
+    checked_at: str = ""
+    applied_at: str = ""
+    applied: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +211,11 @@ class PageValues:
     title: str
     severity: Severity
     headline: str
-    said: Text
+    why: Text  # the server cannot be read
     server: str
     read_at: str
     view: View
-    alarms: Sequence[AlarmRow]
-    alarms_hidden: int
+    alarms: Sequence[AlarmGroup]
     known: bool  # something was read: there are queues to show
     states: Sequence[Link]
     queues: Sequence[QueueRow]
@@ -225,32 +247,28 @@ def severity_of(condition: Condition) -> Severity:
 def page_values(observation: Observation, org: Org, view: View) -> PageValues:
     """Return what the page says of an observation."""
     status, role = observation.status, view.role
-    alarms = sorted(
-        (each for each in observation.alarms if not role or each.role in ("", role)),
-        key=lambda each: _ALARM_RANK[each.code],
-    )
-    severity, headline, said = _verdict(observation)
+    is_overview = view == OVERVIEW
+    alarms = [each for each in observation.alarms if not role or each.role == role]
     letters = [each for each in observation.dead_letters if not role or each.letter.role == role]
+    count = len(letters) if role else status.dead_letters.count if status else None
+    severity, headline, why = _verdict(observation, alarms, role)
     roles, note, parts = _chosen(status, view) if status else ((), "", ())
-    drawn, severities, chart_says = (
-        _chart(org, status) if status and not role and not view.state else (None, {}, ())
-    )
-    overview = not role and not view.state
-    streams, streams_note = _streams(status) if status and overview else ((), "")
+    streams, streams_note = _streams(status) if status and is_overview else ((), "")
+    drawn = _chart(org, status) if status and is_overview and org.has_chart else None
+    shown = {node.name for node in drawn.nodes} if drawn else set[str]()
     return PageValues(
         org=observation.org,
         environment=observation.environment or "",
         title=_title(observation),
         severity=severity,
         headline=headline,
-        said=said,
+        why=why,
         server=_server(status),
         read_at=_utc(observation.read_at),
         view=view,
-        alarms=tuple(_alarm(each) for each in alarms[:MAX_ALARMS]),
-        alarms_hidden=max(0, len(alarms) - MAX_ALARMS),
+        alarms=tuple(_alarms(alarms)) if not view.state else (),
         known=status is not None,
-        states=_states(status, view) if status else (),
+        states=_states(status, view) if status and not role else (),
         queues=tuple(row for each in roles for row in _queues(each, whole=bool(role))),
         queues_note=note,
         parts=parts,
@@ -258,40 +276,45 @@ def page_values(observation: Observation, org: Org, view: View) -> PageValues:
         broadcasts=_broadcasts(status, role) if status and not view.state else (),
         letters=tuple(
             _letter(each, observation.environment, status.now if status else "")
-            for each in letters[:MAX_LETTERS]
-        )
-        if not view.state
-        else (),
-        letters_count=_letters_count(status, letters if role else None),
-        letters_note=_letters_note(
-            min(len(letters), MAX_LETTERS),
-            len(letters) if role else status.dead_letters.count if status else None,
-            observation.environment,
+            for each in (letters[:MAX_LETTERS] if not view.state else ())
         ),
+        letters_count=_count(count),
+        letters_note=_letters_note(min(len(letters), MAX_LETTERS), count, observation.environment),
         streams=streams,
         streams_note=streams_note,
         chart=drawn,
-        chart_severities=severities,
-        chart_says=chart_says,
-        drift=_drift(observation) if overview else None,
-        notes=tuple(pieces(note) for note in status.notes) if status and overview else (),
+        chart_severities={
+            each.name: severity_of(each.state)
+            for each in (status.roles if status else ())
+            if each.name in shown
+        },
+        chart_says=tuple(_relation(each, status) for each in org.roles if each.name in shown)
+        if status
+        else (),
+        drift=_drift(observation) if is_overview else None,
+        notes=tuple(pieces(note) for note in status.notes) if status and is_overview else (),
     )
 
 
 # What is said first
 
 
-def _verdict(observation: Observation) -> tuple[Severity, str, Text]:
-    alarms = len(observation.alarms)
+def _verdict(observation: Observation, alarms: Sequence[Alarm], role: str) -> tuple[Severity, str, Text]:
+    of = f"{role}: " if role else ""
     if observation.status is None:
-        why = pieces(observation.problem.message) if observation.problem else ()
-        if observation.read_at is None and observation.problem is None:
+        if observation.problem is None:
             return Severity.UNKNOWN, "Nothing has been read yet", ()
+        is_told = any(alarm.code is Condition.UNREADABLE for alarm in alarms)
+        why = () if is_told else pieces(_clipped(observation.problem.message))
         return Severity.CRITICAL, "The server cannot be read", why
     if not alarms:
-        return Severity.GOOD, "Nothing is above a threshold", ()
-    worst = min((each.code for each in observation.alarms), key=_ALARM_RANK.__getitem__)
-    return severity_of(worst), f"{plural(alarms, 'alarm')}", ()
+        return (
+            Severity.GOOD,
+            f"{of}nothing is above a threshold" if of else "Nothing is above a threshold",
+            (),
+        )
+    worst = min((each.code for each in alarms), key=_ALARM_RANK.__getitem__)
+    return severity_of(worst), f"{of}{plural(len(alarms), 'alarm')}", ()
 
 
 def _title(observation: Observation) -> str:
@@ -310,14 +333,21 @@ def _server(status: OrgStatus | None) -> str:
     )
 
 
-def _alarm(alarm: Alarm) -> AlarmRow:
-    return AlarmRow(
-        "-".join(("alarm", *filter(None, alarm.key))),
-        severity_of(alarm.code),
-        alarm.code.value,
-        pieces(_clipped(alarm.message)),
-        _remedy(alarm.code),
-    )
+def _alarms(alarms: Sequence[Alarm]) -> Iterator[AlarmGroup]:
+    """Yield them by code, the worst first."""
+    for code in sorted({alarm.code for alarm in alarms}, key=_ALARM_RANK.__getitem__):
+        found = [alarm for alarm in alarms if alarm.code is code]
+        yield AlarmGroup(
+            code.value,
+            severity_of(code),
+            tuple(
+                AlarmRow("-".join(("alarm", *filter(None, alarm.key))), pieces(_clipped(alarm.message)))
+                for alarm in found[:MAX_ALARMS]
+            ),
+            max(0, len(found) - MAX_ALARMS),
+            address(state=code.value) if code.is_state else "",
+            _remedy(code),
+        )
 
 
 def _remedy(code: Condition) -> Text:
@@ -350,7 +380,7 @@ def _chosen(status: OrgStatus, view: View) -> tuple[Sequence[RoleStatus], str, S
     if view.role:
         return [each for each in status.roles if each.name == view.role], "", ()
     if view.state:
-        found = [each for each in status.roles if any(queue.state is view.state for queue in each.queues)]
+        found = [each for each in status.roles if view.state in _states_of(each)]
         begin = (view.part - 1) * PART
         shown = found[begin : begin + PART]
         last = max(1, -(-len(found) // PART))
@@ -363,7 +393,8 @@ def _chosen(status: OrgStatus, view: View) -> tuple[Sequence[RoleStatus], str, S
             )
             for each in dict.fromkeys(near)
         ]
-        note = f"{plural(len(found), 'role')} with a queue that is {view.state}"
+        which = "idle" if view.state is Condition.IDLE else f"with a queue that is {view.state}"
+        note = f"{plural(len(found), 'role')} {which}"
         return shown, note, tuple(parts) if last > 1 else ()
     worst = sorted(status.roles, key=_how_bad)
     if len(worst) <= FEW_ROLES:
@@ -387,7 +418,7 @@ def _how_bad(role: RoleStatus) -> int:
 def _states(status: OrgStatus, view: View) -> Sequence[Link]:
     counts: dict[Condition, int] = {}
     for role in status.roles:
-        for state in {queue.state for queue in role.queues}:
+        for state in _states_of(role):
             counts[state] = counts.get(state, 0) + 1
     return tuple(
         Link(
@@ -399,6 +430,11 @@ def _states(status: OrgStatus, view: View) -> Sequence[Link]:
         for state in STATES
         if state in counts
     )
+
+
+def _states_of(role: RoleStatus) -> set[Condition]:
+    """Return those that one of its queues is in; idle is a role of which all are."""
+    return {queue.state for queue in role.queues} - ({Condition.IDLE} - {role.state})
 
 
 def _queues(role: RoleStatus, *, whole: bool) -> Iterator[QueueRow]:
@@ -458,33 +494,48 @@ def _and_more(names: Sequence[str]) -> str:
 
 
 def _broadcasts(status: OrgStatus, role: str) -> Sequence[BroadcastRow]:
-    found = [each for each in status.broadcasts if not role or role in each.answers]
-    return tuple(_broadcast(each, status, role) for each in found)
+    """Return them as all roles have answered, or as one has."""
+    if not role:
+        return tuple(_broadcast(each, status) for each in status.broadcasts)
+    return tuple(
+        replace(_broadcast(replace(each, answers={role: answer}), status), said=_RECEIPTS[answer])
+        for each in status.broadcasts
+        if (answer := each.answers.get(role))
+    )
 
 
-def _broadcast(found: BroadcastStatus, status: OrgStatus, role: str) -> BroadcastRow:
-    late = found.late(status.alerts)
-    wanting = [
-        f"{note}{in_short(roles)}"
-        for answer, note in (
-            (BroadcastReceipt.OPEN, ""),
-            (BroadcastReceipt.GIVEN_UP, "given up by "),
-            (BroadcastReceipt.UNKNOWN, "not known of "),
+def _broadcast(found: BroadcastStatus, status: OrgStatus) -> BroadcastRow:
+    open_, given_up, unknown, done = (
+        found.roles(answer)
+        for answer in (
+            BroadcastReceipt.OPEN,
+            BroadcastReceipt.GIVEN_UP,
+            BroadcastReceipt.UNKNOWN,
+            BroadcastReceipt.ACKNOWLEDGED,
         )
-        if (roles := [each for each in found.roles(answer) if not role or each == role])
+    )
+    is_late = not found.late(status.alerts).isdisjoint((*open_, *given_up))
+    severity = (
+        Severity.WARNING
+        if is_late
+        else Severity.WORKING
+        if open_ or given_up
+        else Severity.UNKNOWN
+        if unknown
+        else Severity.GOOD
+    )
+    wanting = [
+        f"{note} {in_short(roles)}"
+        for note, roles in (("not by", open_), ("given up by", given_up), ("not known of", unknown))
+        if roles
     ]
-    open_ = {*found.roles(BroadcastReceipt.OPEN), *found.roles(BroadcastReceipt.GIVEN_UP)}
-    done = len(found.roles(BroadcastReceipt.ACKNOWLEDGED))
-    severity = Severity.WARNING if open_ & late else Severity.WORKING if open_ else Severity.GOOD
-    if severity is Severity.GOOD and done < len(found.answers):
-        severity = Severity.UNKNOWN
     return BroadcastRow(
         f"broadcast-{found.stream}-{found.seq}",
         f"{found.seq:,}{f' to {found.group}' if found.group else ''}",
         severity,
         f"{format_age(found.age)} ago",
-        f"{done:,} of {len(found.answers):,}",
-        wanting,
+        f"acknowledged by {len(done):,} of {len(found.answers):,}{''.join(f'; {each}' for each in wanting)}",
+        is_late,
     )
 
 
@@ -504,9 +555,11 @@ def _letter(found: WatchedLetter, environment: str | None, now: str) -> LetterRo
         age=_age(age(letter.time, now)),
         task_id=_clipped(found.task_id),
         title=_clipped(found.title),
-        why=_clipped(f"{letter.type}{f': {letter.reason}' if letter.reason else ''}"),
+        why=_clipped(
+            _DEATHS[letter.type].format(f"{letter.deliveries:,}")
+            + (f": {letter.reason}" if letter.reason else "")
+        ),
         place=f"{letter.stream}/{letter.sequence}" if letter.stream else "",
-        deliveries=f"delivered {letter.deliveries:,} times" if letter.deliveries > 1 else "",
         command=_command(f"dlq {verb} {letter.number}", environment),
         note=note,
     )
@@ -576,28 +629,25 @@ def _stream(stream: StreamStatus, usage: LimitUsage) -> StreamRow:
 # The chart, and what was applied
 
 
-def _chart(org: Org, status: OrgStatus) -> tuple[chart.Chart | None, Mapping[str, Severity], Sequence[str]]:
-    if not org.has_chart:
-        return None, {}, ()
-    waiting = {
-        role.name: queue.waiting or 0
-        for role in status.roles
-        for queue in role.queues
-        if queue.channel == TASKS
-    }
-    order = [role.name for role in sorted(status.roles, key=_how_bad) if org.role(role.name)]
-    drawn = chart.draw_chart(org, order, waiting)
-    severities = {role.name: severity_of(role.state) for role in status.roles}
-    shown = {node.name for node in drawn.nodes}
-    said = tuple(_relation(role, waiting) for role in org.roles if role.name in shown)
-    return drawn, {name: severity for name, severity in severities.items() if name in shown}, said
+def _chart(org: Org, status: OrgStatus) -> chart.Chart:
+    matters = [each.name for each in sorted(status.roles, key=_how_bad) if each.state is not Condition.IDLE]
+    return chart.draw_chart(
+        org, [name for name in matters if org.role(name)], {each.name: _tasks(each) for each in status.roles}
+    )
 
 
-def _relation(role: Role, waiting: Mapping[str, int]) -> str:
+def _tasks(role: RoleStatus) -> int:
+    """Return how many tasks wait for it."""
+    return sum(queue.waiting or 0 for queue in role.queues if queue.channel == TASKS)
+
+
+def _relation(role: Role, status: OrgStatus) -> str:
+    """Return what the drawing says of a role, for whoever does not see it."""
+    waiting = next((_tasks(each) for each in status.roles if each.name == role.name), 0)
     parts = [
         f"reports to {role.reports_to}" if role.reports_to else "reports to nobody",
         f"assigns to {in_short(role.assigns)}" if role.assigns else "",
-        f"{plural(waiting.get(role.name, 0), 'task')} waiting",
+        f"{plural(waiting, 'task')} waiting",
     ]
     return f"{role.name}: {', '.join(filter(None, parts))}"
 
@@ -608,8 +658,14 @@ def _drift(observation: Observation) -> DriftRow | None:
         if observation.drift_problem is None:
             return None
         said = (Piece("No plan can be made: "), *pieces(_clipped(observation.drift_problem.message)))
-        return DriftRow(Severity.UNKNOWN, said, "", "")
-    return DriftRow(*_planned(drift, observation.environment), _utc(drift.checked_at), _applied(drift))
+        return DriftRow(Severity.UNKNOWN, said)
+    by = f"with cyborg-infra {drift.applied_by}" if drift.applied_by else ""
+    return DriftRow(
+        *_planned(drift, observation.environment),
+        _utc(drift.checked_at),
+        _utc(drift.applied_at),
+        f"{by}{', and not to its end' if drift.complete is False else ''}",
+    )
 
 
 def _planned(drift: DriftReading, environment: str | None) -> tuple[Severity, Text]:
@@ -628,13 +684,6 @@ def _planned(drift: DriftReading, environment: str | None) -> tuple[Severity, Te
 
 def _actions(counts: Mapping[Action, int]) -> str:
     return ", ".join(f"{number:,} to {action}" for action, number in counts.items() if number)
-
-
-def _applied(drift: DriftReading) -> str:
-    if drift.applied_at is None:
-        return ""
-    by = f" with cyborg-infra {drift.applied_by}" if drift.applied_by else ""
-    return f"{_utc(drift.applied_at)}{by}{', and not to its end' if drift.complete is False else ''}"
 
 
 # Words
