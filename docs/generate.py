@@ -34,7 +34,7 @@ from cyborg_infra.model.fields import FIELDS, Field, Kind, Unit
 from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.organisation import ADMISSION
 from cyborg_infra.model.server_versions import LEVELS
-from cyborg_infra.model.status import ALARMS, STATES, Condition
+from cyborg_infra.model.status import ALARMS, MONITOR_ALARMS, STATES, Condition
 from cyborg_infra.model.task_lifecycle import INITIAL_STATUS, STATUS_CHANGES, TaskStatus, next_statuses
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.render import diagram
@@ -93,7 +93,7 @@ def org_schema() -> str:
     for kind, fields in FIELDS.items():
         parts[kind.value]["properties"] = {field.name: _property(field) for field in fields.values()}
     quiet = parts["organisation_alerts"]["properties"]["quiet"]["properties"]
-    quiet["urgent"]["items"]["enum"] = [str(alarm) for alarm in ALARMS]
+    quiet["urgent"]["items"]["enum"] = [str(alarm) for alarm in (*ALARMS, *MONITOR_ALARMS)]
     parts["lint"]["properties"]["ignore"]["properties"] = {lint.code: _ignored(lint) for lint in EVERY_LINT}
     parts["tasks"]["properties"] = {ADMISSION: {"$ref": f"#/$defs/{ADMISSION}"}} | _same_as("stream", parts)
     users = {name: parts["bucket"]["properties"][name] for name in ("readers", "writers")}

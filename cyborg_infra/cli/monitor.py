@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, connected, seconds
 from cyborg_infra.cli.output import warn
+from cyborg_infra.model.notification_settings import ReceiverSource
 from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid
 from cyborg_infra.operations import targets
 
@@ -60,6 +62,24 @@ TokenFile = Annotated[
 Anonymous = Annotated[
     bool, typer.Option("--anonymous", help="Let everybody read who can reach the address, without a token.")
 ]
+Notify = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--notify",
+        help="Who is told of alarms and dead letters, in the place of the manifest's receivers: an Apprise URL, or env:VARIABLE or file:FILE that has it; NAME= before it names it. May be repeated.",
+        metavar="[NAME=]URL",
+        show_default=False,
+    ),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        help="File in which it remembers what was told, so that a restart tells nothing twice [memory].",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
 
 
 @connected
@@ -74,11 +94,13 @@ def command(
     tls_key: TlsKey = None,
     token_file: TokenFile = None,
     anonymous: Anonymous = False,
+    notify: Notify = None,
+    state: State = None,
     flags: targets.Flags,
 ) -> None:
     """Watch an organisation, and serve what is seen.
 
-    Metrics, alarms and drift, until Ctrl-C. Needs cyborg-infra[monitor]. Writes nothing to the server. A server that is down, or an account that cannot be read, is an alarm and no end.
+    Metrics, alarms and drift, until Ctrl-C; and tell people. Needs cyborg-infra[monitor]. Writes nothing to the server, but that a dead letter was told. A server that is down, or an account that cannot be read, is an alarm and no end.
     """
     import gc
 
@@ -97,8 +119,14 @@ def command(
     http = operation.HttpSettings(host, port, tls_cert, tls_key, _token(token_file), anonymous)
     server = targets.resolve(flags, os.environ)
     warn(*server.warnings)
+    subject = status.load_status_request(manifest, env)
+    settings = subject.org.notifications
+    sources = _receivers(notify) if notify else settings.receivers
+    notifications = operation.NotificationRequest(
+        settings, operation.load_receivers(sources, os.environ), str(state or ""), manifest
+    )
     request = operation.MonitorRequest(
-        status.load_status_request(manifest, env), interval=every, drift_interval=drift_every, http=http
+        subject, interval=every, drift_interval=drift_every, http=http, notifications=notifications
     )
     gc.enable()  # see __main__: this runs for days
     operation.run(request, server, lambda url: _say(f"Watching {request.subject.org.name}: {url}\n"))
@@ -122,6 +150,26 @@ def _not_installed(error: ModuleNotFoundError) -> CyborgError:
 def _say(line: str) -> None:
     sys.stderr.write(line)
     sys.stderr.flush()
+
+
+def _receivers(given: list[str]) -> list[ReceiverSource]:
+    """Return the receivers that are given by hand, which are never quoted: there may be a secret in them."""
+    found = []
+    for number, text in enumerate(given, 1):
+        named = re.fullmatch(
+            r"(?:([A-Za-z0-9][A-Za-z0-9_.-]{0,63})=)?(env:|file:(?!//))?(.+)", text, re.DOTALL
+        )
+        if named is None:
+            raise UsageInvalid(Problem("usage", "--notify: an empty receiver"))
+        name, where, place = named.groups()
+        match where:
+            case "env:":
+                found.append(ReceiverSource(name or place, env=place))
+            case "file:":
+                found.append(ReceiverSource(name or Path(place).name, file=place))
+            case _:
+                found.append(ReceiverSource(name or f"notify-{number}", url=place))
+    return found
 
 
 def _at_least(option: str, text: str) -> float:

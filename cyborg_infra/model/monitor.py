@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from cyborg_infra.model.changes import Action
 from cyborg_infra.model.dead_letters import DeadLetter
+from cyborg_infra.model.notifications import ReceiverStatus
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.status import ALARMS, Alarm, Condition, OrgStatus
 
@@ -67,6 +68,7 @@ class Observation:
     readings: Attempts = NO_ATTEMPTS
     plans: Attempts = NO_ATTEMPTS
     dead_letters: tuple[WatchedLetter, ...] = ()  # the newest ones, newest first
+    receivers: tuple[ReceiverStatus, ...] = ()  # those who are told
 
     @property
     def told(self) -> frozenset[Condition]:

@@ -73,7 +73,7 @@ class Condition(StrEnum):
     NEAR_LIMIT = ("near-limit", "A limit of a stream is nearly used up: messages are about to be refused, or deleted unread.", "from 90% on", "`discard: old` and `max_age` delete what somebody has still to read, `discard: new` refuses what comes: read it, or raise the limit", False)
     UNREADABLE = ("unreadable", "The monitor cannot read the account: nothing is known of the organisation.", "once two intervals have passed without a reading", "it says why: bring the server back, or give the monitor its rights back", False, True)
     DRIFT = ("drift", "The server is no longer as it was applied: somebody has changed it.", "at once", worded("`{}` shows what was changed; `{}` undoes it, or the manifest takes it over", Command("drift"), Command("apply")), False, True)
-    NOTIFICATION = ("notification", "A channel of notifications does not take what it is told.", "after the retries", "it says which channel, and what it answered; nothing is lost meanwhile", False, True)
+    NOTIFICATION = ("notification", "A receiver of notifications does not take what it is told, or dead letters cannot be read to be told.", "after the retries", "it says which receiver, and what it answered; the others are told, and dead letters that nobody took are kept", False, True)
     # fmt: on
 
 

@@ -1,6 +1,6 @@
 """Watch an organisation: read its status and plan it, again and again, and hand what is seen to whoever shows it or tells people.
 
-Nothing here writes to the server. Readings come one after the other on one connection, so that none piles up.
+Nothing is written to the server but, where people are told of dead letters, the position of their consumer. Readings come one after the other on one connection, so that none piles up.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cyborg_infra.live.connection.errors import PermissionDenied
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.model.dead_letters import DeadLetter, task_named_in
 from cyborg_infra.model.monitor import Attempts, Observation, WatchedLetter
+from cyborg_infra.model.notifications import ReceiverStatus
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.plan import PlanRequest
 from cyborg_infra.model.problems import ConnectFailed, CyborgError
@@ -26,10 +27,11 @@ from cyborg_infra.model.status import Alarm, OrgStatus
 from cyborg_infra.monitor.server import HttpSettings, serve
 from cyborg_infra.operations.dead_letter_store import DeadLetterStore
 from cyborg_infra.operations.event_loop import run_coroutine
+from cyborg_infra.operations.notifications import NotificationRequest, Notifier, load_receivers
 from cyborg_infra.operations.provision import has_drift, plan_on
 from cyborg_infra.operations.status import StatusRequest, status_on
 
-__all__ = ["HttpSettings", "Monitor", "MonitorRequest", "run"]
+__all__ = ["HttpSettings", "Monitor", "MonitorRequest", "NotificationRequest", "load_receivers", "run"]
 
 MAX_LETTERS = 20
 """So many dead letters, the newest, have their messages read."""
@@ -47,6 +49,7 @@ class MonitorRequest:
     interval: float = 15.0
     drift_interval: float = 300.0
     http: HttpSettings = field(default_factory=HttpSettings)
+    notifications: NotificationRequest = field(default_factory=NotificationRequest)
 
 
 def run(
@@ -54,7 +57,7 @@ def run(
 ) -> None:
     """Watch the organisation until Ctrl-C, SIGTERM or SIGHUP, and serve what is seen; `on_listening` hears the URL.
 
-    A server that is down ends nothing: that is an alarm. Raises UsageInvalid where the address cannot be listened on.
+    A server that is down ends nothing: that is an alarm. Raises UsageInvalid where the address cannot be listened on, or the file of what was told not be used.
     """
     end = asyncio.Event()
 
@@ -63,8 +66,12 @@ def run(
         return True
 
     async def running() -> None:
-        monitor = Monitor(request, target)
-        await _until_first_ends(monitor.run(), serve(monitor, request.http, on_listening), end.wait())
+        subject = request.subject
+        with contextlib.closing(Notifier(subject.org, subject.desired, request.notifications)) as notifier:
+            monitor = Monitor(request, target, [notifier.tell_letters])
+            await _until_first_ends(
+                monitor.run(), serve(monitor, request.http, on_listening), end.wait(), notifier.run(monitor)
+            )
 
     run_coroutine(running(), ask_to_end)
 
@@ -128,6 +135,11 @@ class Monitor:
         if self._reported.get(source, ()) != found:
             self._reported[source] = found
             self._publish(self._observation)
+
+    def report_receivers(self, receivers: Iterable[ReceiverStatus]) -> None:
+        """Show how it goes with the receivers of notifications."""
+        if (found := tuple(receivers)) != self._observation.receivers:
+            self._publish(replace(self._observation, receivers=found))
 
     async def run(self) -> None:
         """Read until cancelled. What keeps a reading from succeeding is in the observation, and the next one is tried."""

@@ -112,6 +112,11 @@ class RunningMonitor:
         out, err = self._process.communicate(timeout=60)
         return CommandResult(self._process.returncode, out, err)
 
+    def kill(self) -> None:
+        """Kill it: it does nothing any more."""
+        self._process.kill()
+        self._process.communicate(timeout=60)
+
 
 def alarm(found: Samples, code: str) -> float | None:
     """Return how many alarms of this code there are; None where nobody can tell."""

@@ -139,7 +139,7 @@ def decode_message(found: Mapping[str, Any]) -> StoredMessage:
         found["seq"],
         found["time"],
         base64.b64decode(found.get("data", "")),
-        _headers(base64.b64decode(found.get("hdrs", ""))),
+        decode_headers(base64.b64decode(found.get("hdrs", ""))),
     )
 
 
@@ -153,8 +153,8 @@ async def delete_message(server: JetStream, stream: str, sequence: int) -> None:
             raise
 
 
-def _headers(block: bytes) -> Headers:
-    """Return the lines after the first, which names the protocol."""
+def decode_headers(block: bytes) -> Headers:
+    """Return the headers of a message as the server sends them: the lines after the first, which names the protocol."""
     lines = block.decode("utf-8", "replace").split("\r\n")[1:]
     pairs = (line.partition(":") for line in lines if ":" in line)
     return tuple((name.strip(), value.strip()) for name, _, value in pairs)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from cyborg_infra.live.api.jetstream import JetStream
-from cyborg_infra.live.execute.consumer.unacknowledged import IN_PROGRESS
+from cyborg_infra.live.api.pulling import IN_PROGRESS, decode_ack_subject
 from cyborg_infra.model.ref import Ref
 
 NEXT = b"+NXT"  # done, and asks for another one
@@ -64,25 +64,12 @@ class AckListener:
                 await server.send(deliveries[number], said.payload, said.reply)
 
     def _on_message(self, subject: str, reply: str, payload: bytes, _headers: bytes) -> None:
-        delivery = delivery_of(subject)
-        if delivery is None or payload.startswith(IN_PROGRESS):
+        answered = decode_ack_subject(subject)
+        if answered is None or payload.startswith(IN_PROGRESS):
             return
-        ref, number = delivery
-        said = self._said.setdefault(ref, {})
+        number, said = answered.sequence, self._said.setdefault(answered.consumer, {})
         before = said.get(number)
         if before is None or before.payload.startswith(NOT_DONE):  # what is done stays done
             if len(said) >= MAX_REMEMBERED:
                 del said[next(iter(said))]
             said[number] = HeardAck(DONE if payload.startswith(NEXT) else payload, reply)
-
-
-def delivery_of(subject: str) -> tuple[Ref, int] | None:
-    """Return the consumer and the message's number in the stream that the subject of an acknowledgement names.
-
-    `$JS.ACK.<stream>.<consumer>.<deliveries>.<number>...`, or with domain and account in front of the stream.
-    """
-    parts = subject.split(".")
-    names = parts[2:] if len(parts) == 9 else parts[4:]  # noqa: PLR2004 - the server's two forms
-    if len(names) < 4 or not names[3].isdigit():  # noqa: PLR2004
-        return None
-    return Ref(names[0], names[1]), int(names[3])

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cyborg_infra.live.api.jetstream import JetStream
+from cyborg_infra.live.api.pulling import decode_ack_subject
 from cyborg_infra.live.connection.errors import NoReply
-from cyborg_infra.live.execute.consumer.ack_listener import DONE, delivery_of
+from cyborg_infra.live.execute.consumer.ack_listener import DONE
 from cyborg_infra.live.execute.consumer.pausing import require_consumer
 from cyborg_infra.model.consumer_position import Position
 from cyborg_infra.model.problems import Problem, ServerFault
@@ -143,5 +144,5 @@ class PositionRestore:
         return found
 
     def _on_message(self, _subject: str, reply: str, _payload: bytes, headers: bytes) -> None:
-        delivery = delivery_of(reply) if reply else None
-        self._arrived.put_nowait(Delivery(delivery[1], reply) if delivery else headers.partition(b"\r\n")[0])
+        ack = decode_ack_subject(reply) if reply else None
+        self._arrived.put_nowait(Delivery(ack.sequence, reply) if ack else headers.partition(b"\r\n")[0])

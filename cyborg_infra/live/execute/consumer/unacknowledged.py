@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.api.jetstream import JetStream
+from cyborg_infra.live.api.pulling import IN_PROGRESS
 from cyborg_infra.live.execute.consumer.pausing import require_consumer
 from cyborg_infra.model.consumer_position import finished_up_to
 from cyborg_infra.model.error_codes import ErrorCode
@@ -21,7 +22,6 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, consumer_counts
 
 _MAX_ATTEMPTS = 5  # agents that finish, or say themselves that they are at work, while it is looked
-IN_PROGRESS = b"+WPI"
 
 
 async def find_unacknowledged(server: JetStream, consumer: LiveResource) -> tuple[int, ...] | None:
