@@ -77,7 +77,8 @@ def make_status(
     roles: Collection[str] | None = None,
 ) -> OrgStatus:
     """Return the status of the organisation, or of some of its roles alone and what all of them share."""
-    chosen = [role.name for role in org.roles if roles is None or role.name in roles]
+    named = None if roles is None else frozenset(roles)
+    chosen = {role.name: None for role in org.roles if named is None or role.name in named}  # in their order
     ours = DesiredState(
         {ref: found for ref, found in desired.resources.items() if found.role is None or found.role in chosen}
     )
