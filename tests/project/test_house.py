@@ -83,6 +83,7 @@ def test_a_setting_of_a_resource_is_read_by_its_get(path: Path) -> None:
 LATE_IMPORTS = {
     "__init__.py": "the library is imported name by name",
     "__main__.py": "the garbage collector is told before anything is loaded",
+    "export/yaml_text.py": "yaml: no other format needs it",
     "live/connection/login.py": "ssl and nkeys: most logins need neither",
     "manifest/notifications.py": "zoneinfo: most manifests have no quiet hours",
     "manifest/other_tools/nack.py": "yaml: no other tool's files need it",
