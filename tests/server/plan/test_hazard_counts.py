@@ -608,6 +608,29 @@ def test_messages_that_a_narrower_filter_lets_out(scenario: Scenario) -> None:
     assert len(waiting) - len(beyond) == hazard.count > 0
 
 
+def test_a_narrower_filter_of_a_consumer_that_is_replaced_lets_out_what_is_worked_on(
+    scenario: Scenario,
+) -> None:
+    """In place, what was handed out comes again whatever the filter has become; a new consumer never reads it."""
+    prepared(scenario, after_apply(READS_ALL), mixed, acked(INBOX_READER, 6), fetched(INBOX_READER, 4))
+    subjects = list(stored(scenario, INBOXES).values())
+    open_ones, waiting = subjects[6:10], subjects[10:]
+    hazards, apply = planned(scenario, READS_CEO.replace("{filter", "{max_waiting: 64, filter"), drain=0.2)
+    apply()
+    held = scenario.info(INBOX_READER)
+    assert held["num_pending"] + held["num_ack_pending"] == (open_ones + waiting).count(CEO_INBOX)
+    let_out, hazard = (
+        [len(each) - each.count(CEO_INBOX) for each in (waiting, open_ones)],
+        only(hazards, RESETS),
+    )
+    assert (hazard.count, hazard.exact) == (sum(let_out), False)
+    assert hazard.reason == (
+        f"up to {hazard.count} unfinished messages would no longer match the filter:"
+        f" {let_out[0]} waiting, {let_out[1]} being worked on"
+    )
+    assert let_out[1] > 1
+
+
 def test_messages_that_a_wider_filter_comes_too_late_for(scenario: Scenario) -> None:
     prepared(scenario, *LIVE, acked(INBOX_READER, 3))
     hazards, apply = planned(scenario, READS_ALL)

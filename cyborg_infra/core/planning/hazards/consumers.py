@@ -60,7 +60,7 @@ def consumer_replace_hazards(
         yield from abandoned.given_up_redelivered_hazards(live, live_state)
     yield from _later_start_hazards(live, desired, version)
     if not live.is_stopped:  # its filter is not its own
-        yield from _filter_change_hazards(live, desired, live_state, starts_over=workqueue)
+        yield from _filter_change_hazards(live, desired, live_state, replaced=True, starts_over=workqueue)
 
 
 def open_work_hazards(
@@ -202,25 +202,38 @@ def consumer_delete_hazards(
     partly = any(overlap(wide, subject) for wide in taken_over for subject in filter_patterns(live))
     yield from abandoned.given_up_forgotten_hazards(live, live_state, partly=partly)
     left = tuple(taken_over) if partly else ()
-    pending, unacknowledged = _all_pending(live, left), _all_unacknowledged(live, left)
-    waiting, working, questions = _pending(live, left), consumer_counts(live).num_ack_pending, [pending]
-    if partly and working:  # which of what it was handed are open, nobody tells
+    undelivered = list(_undelivered_hazards(live, left, "no longer be delivered"))
+    yield from undelivered
+    if undelivered:
+        yield from _lost_interest_hazards(live, left, live_state)
+
+
+def _undelivered_hazards(
+    live: LiveResource, kept: tuple[str, ...], fate: str, *, keeps_open: bool = False
+) -> Iterator[Hazard]:
+    """Yield what is unfinished in a consumer and matches no filter that is `kept`; `fate` is what becomes of what waits.
+
+    `keeps_open`: what is being worked on comes again all the same. Which of what it was handed that is, nobody tells.
+    """
+    pending, unacknowledged = _all_pending(live, kept), _all_unacknowledged(live, kept)
+    waiting, questions = _pending(live, kept), [pending]
+    working = 0 if keeps_open else consumer_counts(live).num_ack_pending
+    if kept and working:
         found = live.counts_by_query.get(unacknowledged)
         working = min(working, found.messages) if found else working
         questions.append(unacknowledged)
     if not waiting and not working:
         return
     if not working:
-        reason = f"{format_count(waiting, 'waiting message')} would no longer be delivered"
+        reason = f"{format_count(waiting, 'waiting message')} would {fate}"
     elif not waiting:
         reason = f"{format_count(working, 'message')} being worked on would not be delivered again"
     else:
-        reason = f"{format_count(waiting + working, 'unfinished message')} would no longer be delivered: {waiting:,} waiting, {working:,} being worked on"
-    exact = not partly or (not working and pending in live.counts_by_query)
+        reason = f"{format_count(waiting + working, 'unfinished message')} would {fate}: {waiting:,} waiting, {working:,} being worked on"
+    exact = not kept or (not working and pending in live.counts_by_query)
     yield hazard_of_amount(
         HazardName.RESETS_PROGRESS, reason, MessageCount(waiting + working), *questions, exact=exact
     )
-    yield from _lost_interest_hazards(live, left, live_state)
 
 
 def _all_pending(consumer: LiveResource, left: tuple[str, ...] = ()) -> CountQuery:
@@ -313,26 +326,28 @@ def _lowered_max_deliver_hazards(live: LiveResource, desired: DesiredResource) -
 
 
 def _filter_change_hazards(
-    live: LiveResource, desired: DesiredResource, live_state: LiveState, *, starts_over: bool = False
+    live: LiveResource,
+    desired: DesiredResource,
+    live_state: LiveState,
+    *,
+    replaced: bool = False,
+    starts_over: bool = False,
 ) -> Iterator[Hazard]:
-    """Yield the cursor stays where it is: what matches only the new filter below it is skipped (measured 2.10 to 2.15)."""
+    """Yield the cursor stays where it is: what matches only the new filter below it is skipped (measured 2.10 to 2.15).
+
+    What was handed out comes again whatever the filter has become, but not through a consumer that has `replaced` it.
+    """
     counts, old, new = consumer_counts(live), filter_patterns(live), filter_patterns(desired)
     if set(old) == set(new):
         return
-    name = HazardName.RESETS_PROGRESS
     if any(not any(covers(wide, subject) for wide in new) for subject in old):
-        yield from hazard_of_query(
-            name,
-            live,
-            CountQuery(live.ref, CountKind.WAITING, subjects=old, excluded_subjects=new),
-            MessageCount(counts.num_pending),
-            lambda gone: f"{format_count(gone.messages, 'waiting message')} would no longer match the filter",
-        )
+        kept = new if any(overlap(wide, subject) for wide in new for subject in old) else ()
+        yield from _undelivered_hazards(live, kept, "no longer match the filter", keeps_open=not replaced)
         yield from _lost_interest_hazards(live, new, live_state)
         yield from abandoned.given_up_forgotten_hazards(live, live_state, partly=True)
     if not starts_over and any(not any(covers(wide, subject) for wide in old) for subject in new):
         yield from hazard_of_query(
-            name,
+            HazardName.RESETS_PROGRESS,
             live,
             CountQuery(live.ref, CountKind.PASSED, subjects=new, excluded_subjects=old),
             MessageCount(counts.delivered_stream_seq),
