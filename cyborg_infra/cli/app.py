@@ -19,6 +19,7 @@ from typing import Any
 import typer
 
 from cyborg_infra import __version__
+from cyborg_infra.cli import complete
 from cyborg_infra.cli.command import CommandWithConnection
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_OK, CyborgError, Problem, UsageInvalid
 
@@ -63,6 +64,7 @@ def typer_app(wanted: Iterable[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(main)
+    complete.at_the_first_tab()
     for name in wanted:
         module = command_module(name)
         if hasattr(module, "COMMANDS"):

@@ -8,10 +8,28 @@ from __future__ import annotations
 import os
 
 import typer
+from typer import _completion_shared
 
 from cyborg_infra.model.problems import CyborgError
 
 _MANIFEST = "org.yaml"
+
+_WHEN_LOADED = """
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+  %(complete_func)s "$@"
+fi
+"""
+
+
+def at_the_first_tab() -> None:
+    """Let zsh complete at the first Tab of a shell.
+
+    It loads the file of a completion then, and takes what that does for the answer. The one that typer installs defines its
+    function and does not call it (0.28.0): the first Tab completes nothing. `make judges` asks a real shell.
+    """
+    scripts = _completion_shared._completion_scripts  # noqa: SLF001 - typer has no other way
+    if not scripts["zsh"].endswith(_WHEN_LOADED):
+        scripts["zsh"] += _WHEN_LOADED
 
 
 def roles(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -80,6 +80,7 @@ JUDGES = (
     Judge("tsc", Ecosystem.NPM, "typescript", "7.0.2"),
     Judge("twine", Ecosystem.PYPI, "twine", "7.0.0"),
     Judge("uv", Ecosystem.PYPI, "uv", "0.13.9"),
+    Judge("zsh", Ecosystem.DEBIAN, "zsh"),
 )
 
 

@@ -15,8 +15,10 @@ from cyborg_infra.render.findings import PROJECT
 from tests.judges import registry
 from tests.judges.conftest import RunJudge
 from tests.judges.registry import ROOT
+from tests.support.cli import Terminal
 
 # What each offers for a word that has not begun. Bash completes for a terminal only: its function is called as it would be.
+# zsh has no such function: it is asked on a terminal, below.
 ASKED = {
     "bash": """
         source "$HOME/.bashrc"
@@ -28,8 +30,7 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("shell", ["bash", "fish"])
-@pytest.mark.parametrize(
+OFFERED = pytest.mark.parametrize(
     ("words", "wanted"),
     [
         ("cyborg-infra", "validate"),
@@ -37,29 +38,14 @@ ASKED = {
         ("cyborg-infra schema", "saved-plan"),
     ],
 )
+
+
+@OFFERED
+@pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_a_shell_completes_commands_and_values(tmp_path: Path, shell: str, words: str, wanted: str) -> None:
-    registry.install(registry.named(shell))
-    (tmp_path / "org.yaml").write_text(
-        "org: acme\nroles: [cto]\nenvironments: {production: {}}\n", encoding="utf-8"
-    )
-    environment = {
-        "HOME": str(tmp_path),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "SHELL": shell,
-        "TERM": "xterm",
-    }
-    installed = subprocess.run(
-        [Path(sys.executable).parent / "cyborg-infra", "--install-completion", shell],
-        cwd=tmp_path,
-        env=environment | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert installed.returncode == 0, installed.stderr
-    asked = ASKED[shell].format(words=words, wanted=wanted)
+    environment = installed(shell, tmp_path)
     ended = subprocess.run(
-        [shell, "-c", asked],
+        [shell, "-c", ASKED[shell].format(words=words)],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -68,6 +54,45 @@ def test_a_shell_completes_commands_and_values(tmp_path: Path, shell: str, words
         timeout=120,
     )
     assert wanted in ended.stdout, ended.stdout + ended.stderr
+
+
+@OFFERED
+def test_zsh_completes_at_the_first_tab(tmp_path: Path, words: str, wanted: str) -> None:
+    """In a new shell, on a terminal. A function that is loaded at the first Tab has to be called then as well."""
+    environment = installed("zsh", tmp_path) | {"PS1": "ready> "}
+    terminal = Terminal("-i", cwd=tmp_path, env=environment, command=("zsh",))
+    try:
+        terminal.until("ready> ")
+        terminal.type(f"{words} \t")
+        terminal.until(wanted)
+    finally:
+        terminal.process.kill()
+        terminal.ended()
+
+
+def installed(shell: str, home: Path) -> dict[str, str]:
+    """Return the environment of a user for whom `--install-completion` was run in this shell; with a manifest."""
+    registry.install(registry.named(shell))
+    (home / "org.yaml").write_text(
+        "org: acme\nroles: [cto]\nenvironments: {production: {}}\n", encoding="utf-8"
+    )
+    program = Path(sys.executable).parent / "cyborg-infra"
+    environment = {
+        "HOME": str(home),
+        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+        "SHELL": shell,
+        "TERM": "xterm",
+    }
+    ended = subprocess.run(
+        [program, "--install-completion", shell],
+        cwd=home,
+        env=environment | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return environment
 
 
 def test_the_schema_is_at_its_url_in_the_package_and_in_the_catalogue(

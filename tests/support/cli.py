@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,11 +63,17 @@ def run_process(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None
 class Terminal:
     """A command on a terminal of its own, 80 columns wide; stdin, stdout and stderr are all the terminal."""
 
-    def __init__(self, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
         self._ours, theirs = pty.openpty()
         size = {"COLUMNS": "80", "LINES": "40", "TERM": "xterm-256color"}
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*command, *arguments],
             cwd=cwd,
             env={**os.environ, **size, **(env or {})},
             stdin=theirs,
