@@ -1,9 +1,8 @@
 # The command line, and nothing else: no compiler, no installer's cache, no user with rights. Runs with a read-only root.
 FROM python:3.13-slim AS build
 WORKDIR /src
-COPY requirements-dev.lock ./
-RUN python -m venv /opt/build && /opt/build/bin/pip install --quiet --require-hashes --requirement requirements-dev.lock
-COPY deploy/requirements.lock deploy/
+COPY deploy/build.lock deploy/requirements.lock deploy/
+RUN python -m venv /opt/build && /opt/build/bin/pip install --quiet --require-hashes --requirement deploy/build.lock
 RUN python -m venv /opt/cyborg-infra && /opt/cyborg-infra/bin/pip install --quiet --require-hashes --requirement deploy/requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY schemas/ schemas/

@@ -91,12 +91,14 @@ docs: $(TOOLS) ## Write the generated references and schemas
 build: $(TOOLS) ## Build the wheel and the sdist into dist/
 	$(BIN)/python -m build --no-isolation
 
-lock: $(PACKAGE) ## Write requirements-dev.lock and deploy/requirements.lock anew, with the newest versions that pyproject.toml admits
+lock: $(PACKAGE) ## Write requirements-dev.lock and those of deploy/ anew, with the newest versions that pyproject.toml admits
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra server --extra monitor --group dev --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --constraint $(LOCK) \
 		--extra monitor --custom-compile-command 'make lock' --output-file deploy/requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --constraint $(LOCK) \
+		--custom-compile-command 'make lock' --output-file deploy/build.lock --group build
 
 lock-judges: $(TOOLS) ## Write the locks of what `make judges` installs anew, from its table
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -741,3 +744,24 @@ def test_a_shell_is_offered_what_can_be_typed(
     ended = run_process(cwd=project, env=asked)
     assert sorted(ended.out.split()) == offered
     assert ended.err == ""
+
+
+def test_a_user_without_a_name_or_a_home_applies(project: Path, server: EmbeddedServer) -> None:
+    """As in a container: the system knows nothing of user 65532."""
+    nameless = (
+        "import pwd\n"
+        "def unknown(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = unknown\n"
+        "from cyborg_infra.__main__ import main\n"
+        "main()\n"
+    )
+    for words in (["apply", "--yes"], ["drift"]):
+        ended = subprocess.run(
+            [sys.executable, "-c", nameless, *words, "--server", server.url],
+            cwd=project,
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr

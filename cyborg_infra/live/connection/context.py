@@ -67,7 +67,12 @@ def expand_path(text: str, environ: Mapping[str, str]) -> Path:
 
 
 def _home(environ: Mapping[str, str]) -> Path:
-    return Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    if environ.get("HOME"):
+        return Path(environ["HOME"])
+    try:
+        return Path.home()
+    except RuntimeError:  # a user of whom the system knows nothing, as in a container
+        return Path("/")
 
 
 def _folder(environ: Mapping[str, str]) -> Path:

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from getpass import getuser
-from os import getpid
+from os import getpid, getuid
 from typing import NamedTuple
 
 from cyborg_infra.live import timing
@@ -390,7 +390,11 @@ async def _release(server: JetStream, org: str, sequence: int) -> None:
 
 
 def _own_name() -> str:
-    return f"{getuser()}@{socket.gethostname()} (process {getpid()})"
+    try:
+        user = getuser()
+    except (KeyError, OSError):  # the user of a container has a number alone; KeyError until Python 3.12
+        user = str(getuid())
+    return f"{user}@{socket.gethostname()} (process {getpid()})"
 
 
 def _holder(name: str, since: datetime) -> Holder:
