@@ -347,22 +347,24 @@ def test_make_alone_lists_every_target() -> None:
     ] == []
 
 
-def test_the_lock_pins_every_dependency_within_its_range() -> None:
-    """Otherwise `make setup` would bring another version than `pyproject.toml` admits: `make lock` writes it anew."""
+def test_the_locks_pin_every_dependency_within_its_range() -> None:
+    """Otherwise `make setup` would bring another version than `pyproject.toml` admits: `make lock` writes them anew."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = [
-        *settings["project"]["dependencies"],
-        *settings["project"]["optional-dependencies"]["server"],
-        *settings["dependency-groups"]["dev"],
-    ]
-    lock = (ROOT / "requirements-dev.lock").read_text(encoding="utf-8")
-    pinned = dict(re.findall(r"^([\w.-]+)==([\w.]+)", lock, re.MULTILINE))
-    requirements = [Requirement(line) for line in wanted]
-    assert [
-        str(needed)
-        for needed in requirements
-        if needed.name not in pinned or pinned[needed.name] not in needed.specifier
-    ] == []
+    needed = settings["project"]["dependencies"]
+    extras, groups = settings["project"]["optional-dependencies"], settings["dependency-groups"]
+    for file, wanted in (
+        ("requirements-dev.lock", [*needed, *extras["server"], *groups["build"], *groups["dev"]]),
+        ("deploy/requirements.lock", [*needed, *extras["monitor"]]),
+        ("deploy/build.lock", groups["build"]),
+    ):
+        lock = (ROOT / file).read_text(encoding="utf-8")
+        pinned = dict(re.findall(r"^([\w.-]+)(?:\[.*\])?==([\w.]+)", lock, re.MULTILINE))
+        requirements = [Requirement(line) for line in wanted if isinstance(line, str)]
+        assert [
+            f"{file}: {each}"
+            for each in requirements
+            if each.name not in pinned or pinned[each.name] not in each.specifier
+        ] == []
 
 
 def test_the_version_stands_in_one_place() -> None:
