@@ -106,5 +106,5 @@ def _config(loaded: identities.Identities, keys: Path) -> str:
 
     identities.make_keys(loaded.found, keys)
     public = identities.public_keys(loaded.found, keys)
-    account = loaded.org.server.account or loaded.org.name
-    return server_config.accounts(loaded.org, loaded.found, public, account)
+    names = identities.account_names(loaded.org)
+    return server_config.accounts(loaded.org, loaded.found, public, names, loaded.crossings)

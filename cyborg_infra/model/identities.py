@@ -48,6 +48,35 @@ class Grant(NamedTuple):
     reason: str
 
 
+class CrossingKind(StrEnum):
+    """What the server calls an export and its import."""
+
+    SERVICE = "service"
+    """From the roles' account to the one that has JetStream; what answers comes back."""
+    STREAM = "stream"
+    """From the account that has JetStream to the roles'."""
+
+
+class Crossing(NamedTuple):
+    """One pattern of subjects that the account with JetStream exports, and the roles' account imports, and what it is for."""
+
+    kind: CrossingKind
+    subject: str
+    reason: str
+
+    @property
+    def has_many_answers(self) -> bool:
+        """Whether one request may be answered more than once, and late: a pull."""
+        return ".CONSUMER.MSG.NEXT." in self.subject
+
+
+class Accounts(NamedTuple):
+    """The names of an organisation's two accounts on a server: where JetStream is, and where its roles are."""
+
+    jetstream: str
+    agents: str
+
+
 class Rules(NamedTuple):
     """What the server is told of one direction. `allow` or `deny` is never both empty."""
 

@@ -7,6 +7,9 @@ from typing import NamedTuple
 INBOX_ROOT = "_INBOX"
 """What every inbox is below: nobody may hear all of it, and who answers may publish to any."""
 
+ANSWERS = f"{INBOX_ROOT}.>"
+"""Where whoever is asked publishes."""
+
 
 class Subject(NamedTuple):
     """A row of the namespace. `stream` is what stores a durable subject; an ephemeral one has none."""

@@ -40,12 +40,17 @@ class CheckName(StrEnum):
     RESTART = "restart-loses-nothing"
 
 
+USER_INFO = "$SYS.REQ.USER.INFO"
+"""Whoever asks this is told his account and his permissions."""
+
+
 class AuthCheckName(StrEnum):
     """What is tried of identities."""
 
     PERMISSIONS = "server-has-the-permissions"
     WORK = "identity-does-its-work"
     REFUSED = "identity-is-refused-the-rest"
+    ANSWERS = "answers-lead-nowhere"
 
 
 class Verdict(StrEnum):
@@ -116,3 +121,16 @@ class IdentityWork:
     asked: Sequence[tuple[str, str]] = ()  # subjects of requests, and an identity that asks
     read: Sequence[str] = ()  # buckets
     written: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Misuse:
+    """Requests that an identity may make, and where it wants the answers to go: nowhere that it may publish."""
+
+    consumers: Sequence[
+        tuple[Ref, str]
+    ]  # its own, to pull from and to acknowledge, each with a subject that it reads
+    requests: Sequence[str]
+    replies: Sequence[str]
+    victims: Sequence[tuple[Ref, str]]  # consumers of others, each with a subject that it reads
+    streams: Sequence[str]  # which store nothing that the identity may publish

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cyborg_infra.core.identity.accounts import crossings
 from cyborg_infra.core.identity.explain import explain, find_identity
 from cyborg_infra.core.identity.permissions import identities
-from cyborg_infra.model.identities import Explanation, Identity, Operation
+from cyborg_infra.model.identities import Accounts, Crossing, Explanation, Identity, Operation
 from cyborg_infra.model.key_pairs import KeyKind
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
@@ -20,8 +21,10 @@ from cyborg_infra.operations.manifest import expand_manifest
 __all__ = [
     "Identities",
     "Keys",
+    "account_names",
     "explain_identity",
     "find_identity",
+    "identities_of",
     "key_file",
     "load_identities",
     "make_keys",
@@ -37,6 +40,7 @@ class Identities(NamedTuple):
     org: Org
     state: DesiredState
     found: tuple[Identity, ...]
+    crossings: tuple[Crossing, ...]
 
 
 class Keys(NamedTuple):
@@ -48,15 +52,26 @@ class Keys(NamedTuple):
 
 def load_identities(path: str, env: str | None = None, domain: str | None = None) -> Identities:
     """Return the identities of the manifest at `path`. Needs no server. Raises ManifestInvalid."""
-    org, state = expand_manifest(path, env)
-    return Identities(org, state, identities(org, state, domain))
+    return identities_of(*expand_manifest(path, env), domain)
+
+
+def identities_of(org: Org, state: DesiredState, domain: str | None = None) -> Identities:
+    """Return the identities of an organisation that expands to `state`. Raises ManifestInvalid."""
+    found = identities(org, state, domain)
+    return Identities(org, state, found, crossings(org, state, found, domain))
+
+
+def account_names(org: Org, jetstream: str | None = None, agents: str | None = None) -> Accounts:
+    """Return what the organisation's two accounts are called, where nobody says otherwise."""
+    name = jetstream or org.server.account or org.name
+    return Accounts(name, agents or f"{name}-agents")
 
 
 def explain_identity(
     path: str, env: str | None, name: str, operation: Operation, what: str, domain: str | None = None
 ) -> Explanation:
     """Return whether an identity may do something, and by which row. Raises ManifestInvalid; UsageInvalid."""
-    org, state, found = load_identities(path, env, domain)
+    org, state, found, _ = load_identities(path, env, domain)
     return explain(org, state, found, name, operation, what, domain)
 
 

@@ -17,6 +17,7 @@ from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.desired.sandbox import org_alone, supported_by
 from cyborg_infra.core.identity.permissions import identities
 from cyborg_infra.core.identity.trials import (
+    misuse_of,
     own_question,
     permission_differences,
     refused_attempts,
@@ -36,7 +37,7 @@ from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.verification import AuthCheckName, CheckResult, Verdict, Verification, VerifyStage
 from cyborg_infra.model.wording import Command, worded
 from cyborg_infra.operations.event_loop import run_coroutine
-from cyborg_infra.operations.identities import key_file, make_keys, public_keys
+from cyborg_infra.operations.identities import account_names, identities_of, key_file, make_keys, public_keys
 from cyborg_infra.operations.verify import OnProgress, carry_out
 from cyborg_infra.render import server_config
 
@@ -50,13 +51,13 @@ def verify_identities_embedded(
 ) -> Verification:
     """Return what became of every identity on a nats-server of our own, with keys that are gone with it. Raises CyborgError."""
     org = org_alone(load(path, env))
-    found = identities(org, expand(org))
+    _, _, found, crossings = identities_of(org, expand(org))
     end_in_order()
     with ExitStack() as stack:
         store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cyborg-infra-verify-")))
         keys = store / "keys"
         make_keys(found, keys)
-        config = server_config.accounts(org, found, public_keys(found, keys), org.name)
+        config = server_config.accounts(org, found, public_keys(found, keys), account_names(org), crossings)
         server = stack.enter_context(EmbeddedServer(store, config=config + more_config))
         return try_identities(org, server.url, keys, on_progress)
 
@@ -83,7 +84,10 @@ def verify_identities(
                     await trial.check_permissions(identity.name, partial(permission_differences, identity))
                 )
                 on_progress(results[-1])
-        return Verification(org.name, org.name, facts.url, str(facts.version), tuple(results))
+                if identity.kind is IdentityKind.ROLE:
+                    results.append(await trial.check_account(identity.name))
+                    on_progress(results[-1])
+        return Verification(org.name, org.name, facts.url, str(facts.version), _by_check(results))
 
     return run_coroutine(run())
 
@@ -152,13 +156,19 @@ def try_identities(org: Org, url: str, keys: Path, on_progress: OnProgress = lam
                     attempts = refused_attempts(org, desired, found, role)
                     own = own_question(org, identity)
                     results.append(await trial.check_refused(identity.name, attempts, own))
+            for role in org.roles:  # last: where an answer does something, the others' queues are gone
+                misuse = misuse_of(org, desired, found, role)
+                results.append(await trial.check_answers(role.name, misuse))
         for result in results:
             on_progress(result)
-        order = list(AuthCheckName)
-        results.sort(key=lambda result: order.index(AuthCheckName(result.check)))
-        return Verification(org.name, org.name, url, str(facts.version), tuple(results))
+        return Verification(org.name, org.name, url, str(facts.version), _by_check(results))
 
     return run_coroutine(run())
+
+
+def _by_check(results: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
+    order = list(AuthCheckName)
+    return tuple(sorted(results, key=lambda result: order.index(AuthCheckName(result.check))))
 
 
 async def _reads_all(org: Org, desired: DesiredState, targets: dict[str, Target]) -> CheckResult:

@@ -7,10 +7,10 @@ something is never read as configuration.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cyborg_infra.model.identities import Identity, Rules
+from cyborg_infra.model.identities import Accounts, Crossing, Identity, IdentityKind, Rules
 from cyborg_infra.model.organisation import Org
 
 FIRST_LINE = (
@@ -44,25 +44,66 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def accounts(org: Org, found: Sequence[Identity], keys: Mapping[str, str], account: str) -> str:
-    """Return an accounts block with a user for each identity, by its public key. It has no secret in it."""
+def accounts(
+    org: Org,
+    found: Sequence[Identity],
+    keys: Mapping[str, str],
+    names: Accounts,
+    crossings: Sequence[Crossing],
+) -> str:
+    """Return an accounts block with a user for each identity, by its public key. It has no secret in it.
+
+    Roles are in an account without JetStream, and everybody else in the one that has it.
+    """
+    standing, roles = (
+        [identity for identity in found if identity.kind is kind]
+        for kind in (IdentityKind.STANDING, IdentityKind.ROLE)
+    )
     lines = [
         FIRST_LINE,
         f"# Organisation {org.name}: in nats-server's configuration, include this file at the top level.",
         "accounts {",
-        f"  {_quoted(account)}: {{",
+        f"  {_quoted(names.jetstream)}: {{",
         "    jetstream: enabled",
-        "    users: [",
+        "    exports: [",
+        *(f"      {_export(each, names.agents)} # {each.reason}" for each in crossings),
+        "    ]",
+        *_users(standing, keys),
+        "  }",
+        f"  {_quoted(names.agents)}: {{ # no JetStream here: what answers an agent stays in this account",
+        "    imports: [",
+        *(f"      {_import(each, names.jetstream)}" for each in crossings),
+        "    ]",
+        *_users(roles, keys),
+        "  }",
+        "}",
+        "",
     ]
+    return "\n".join(lines)
+
+
+_LONGEST_PULL = "1h"
+"""So long may a pull wait. Then the server forgets whom to answer: by itself after 2 minutes, and a task that comes later would be lost until `ack_wait` is over (measured on 2.10.26 and 2.15.1)."""
+
+
+def _export(crossing: Crossing, importer: str) -> str:
+    answers = f', response_type: stream, response_threshold: "{_LONGEST_PULL}"' * crossing.has_many_answers
+    return f"{{{crossing.kind}: {_quoted(crossing.subject)}, accounts: [{_quoted(importer)}]{answers}}}"
+
+
+def _import(crossing: Crossing, exporter: str) -> str:
+    return f"{{{crossing.kind}: {{account: {_quoted(exporter)}, subject: {_quoted(crossing.subject)}}}}}"
+
+
+def _users(found: Sequence[Identity], keys: Mapping[str, str]) -> Iterator[str]:
+    yield "    users: ["
     for identity in found:
-        lines += [
-            f"      # {identity.name}",
-            "      {",
-            f"        nkey: {keys[identity.name]}",
-            permissions(identity, " " * 8),
-            "      }",
-        ]
-    return "\n".join([*lines, "    ]", "  }", "}", ""])
+        yield f"      # {identity.name}"
+        yield "      {"
+        yield f"        nkey: {keys[identity.name]}"
+        yield permissions(identity, " " * 8)
+        yield "      }"
+    yield "    ]"
 
 
 def context(org: Org, identity: Identity, url: str, key: str) -> dict[str, Any]:

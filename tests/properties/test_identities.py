@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 from hypothesis import HealthCheck, assume, given
@@ -11,13 +12,15 @@ from hypothesis import strategies as st
 from cyborg_infra.core.desired import expand as expansion
 from cyborg_infra.core.desired.chart import may_assign
 from cyborg_infra.core.desired.naming import channel_subject
+from cyborg_infra.core.identity.accounts import crossings
 from cyborg_infra.core.identity.permissions import identities
 from cyborg_infra.model.channels import REQUESTS, STATUS, TASKS, Party
-from cyborg_infra.model.identities import Identity, IdentityKind
+from cyborg_infra.model.identities import CrossingKind, Identity, IdentityKind
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import ManifestInvalid
+from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Resource
-from cyborg_infra.model.subjects import overlap
+from cyborg_infra.model.subjects import covers, overlap
 from tests.properties.test_channels import loaded, manifests, own
 from tests.support.draws import draws
 
@@ -67,6 +70,12 @@ def requests(consumer: Resource) -> Iterator[str]:
 
 def derived(manifest: dict[str, Any]) -> tuple[Org, list[Identity]]:
     """Return an organisation, and the identities of its roles."""
+    org, found = all_identities(manifest)
+    return org, [each for each in found if each.kind is IdentityKind.ROLE]
+
+
+def all_identities(manifest: dict[str, Any]) -> tuple[Org, tuple[Identity, ...]]:
+    """Return an organisation, and all of its identities."""
     org = loaded(manifest)
     assume(org is not None)
     assert org is not None
@@ -75,7 +84,7 @@ def derived(manifest: dict[str, Any]) -> tuple[Org, list[Identity]]:
     except ManifestInvalid:  # a channel's subject takes in the server's own
         found = ()
     assume(bool(found))
-    return org, [each for each in found if each.kind is IdentityKind.ROLE]
+    return org, found
 
 
 @draws(60, ignoring=[HealthCheck.filter_too_much])  # many organisations are none
@@ -137,3 +146,36 @@ def test_a_role_gives_tasks_to_those_whom_the_chart_puts_below_it(manifest: dict
         for other in roles:
             subject = channel_subject(org, TASKS, other.name)
             assert identity.publish_rules.cover(subject) == may_assign(org, identity.name, other.name)
+
+
+@draws(60, ignoring=[HealthCheck.filter_too_much])  # many organisations are none
+@given(organisations())
+def test_the_roles_account_reaches_what_roles_may_send_once_and_none_of_the_api_that_changes_anything(
+    manifest: dict[str, Any],
+) -> None:
+    org, found = all_identities(manifest)
+    state = expansion.expand_unchecked(org)
+    sent = [each.subject for each in crossings(org, state, found) if each.kind is CrossingKind.SERVICE]
+    roles = [each for each in found if each.kind is IdentityKind.ROLE]
+    stored = [subject for stream in state.streams() for subject in stream.get("subjects")]
+    for subject in {grant.subject for role in roles for grant in role.publish} - {"_INBOX.>"}:
+        if subject.startswith("$JS.") or any(overlap(subject, each) for each in stored):
+            assert len([each for each in sent if covers(each, subject)]) == 1, subject
+    for one, other in combinations(sent, 2):
+        assert not overlap(one, other), "it would be sent twice"
+    assert not [
+        each for each in sent if "*" not in each and ">" not in each
+    ]  # an answer would be taken for a request
+    for stream in state.streams():
+        for verb in ("CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE", "SNAPSHOT"):
+            assert not any(overlap(each, f"$JS.API.STREAM.{verb}.{stream.ref}") for each in sent)
+        any_consumer = Resource(Ref(stream.ref.stream, "any"), {})
+        for request in () if is_bucket(stream) else requests(any_consumer):
+            is_used = request.startswith("$JS.ACK.") or ".INFO." in request or ".MSG.NEXT." in request
+            assert any(covers(each, request) for each in sent) <= is_used, request
+    assert not any(overlap(each, "_INBOX.*.>") for each in sent)
+
+
+def is_bucket(stream: Resource) -> bool:
+    """Return whether a stream is a bucket's."""
+    return stream.ref.stream.startswith("KV_")

@@ -71,7 +71,7 @@ def show(
     from cyborg_infra.render import identities as render
     from cyborg_infra.render.terminal import console
 
-    org, _, found = operation.load_identities(manifest, env, domain)
+    org, _, found, _ = operation.load_identities(manifest, env, domain)
     if identity is not None:
         found = (operation.find_identity(found, identity),)
     match output:

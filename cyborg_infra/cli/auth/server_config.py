@@ -28,7 +28,16 @@ Account = Annotated[
     str | None,
     typer.Option(
         "--account",
-        help="Name of the account [default: the manifest's server.account, else the organisation's name].",
+        help="Name of the account with JetStream [default: the manifest's server.account, else the organisation's name].",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+AgentsAccount = Annotated[
+    str | None,
+    typer.Option(
+        "--agents-account",
+        help="Name of the roles' account, which has no JetStream [default: that of the other account with -agents].",
         metavar="NAME",
         show_default=False,
     ),
@@ -42,7 +51,7 @@ CONTEXTS = Path("nats", "context")
 
 def keys(manifest: Manifest = MANIFEST, *, directory: Directory, env: Env = None) -> None:
     """Make an nkey for every identity that has none. Seeds are for their owner's eyes (0600), never printed, never overwritten."""
-    _, _, found = operation.load_identities(manifest, env)
+    found = operation.load_identities(manifest, env).found
     made = operation.make_keys(found, directory)
     there = f"; {len(made.kept)} were there and stay" if made.kept else ""
     typer.echo(f"Made {len(made.made)} keys in {directory}{there}.")
@@ -54,23 +63,24 @@ def config(
     key_directory: Keys,
     out: Out,
     account: Account = None,
+    agents_account: AgentsAccount = None,
     url: Url = "nats://127.0.0.1:4222",
     env: Env = None,
     domain: Domain = None,
 ) -> None:
     """Write the users of a nats-server, and a context for each.
 
-    An accounts block with each identity's public key and permissions. The contexts are for the nats CLI and for cyborg-infra, with XDG_CONFIG_HOME set to the directory of the keys.
+    Two accounts, with each identity's public key and permissions: roles are in the one without JetStream. The contexts are for the nats CLI and for cyborg-infra, with XDG_CONFIG_HOME set to the directory of the keys.
     """
     from cyborg_infra.render import server_config as render
 
-    org, _, found = operation.load_identities(manifest, env, domain)
+    org, _, found, crossings = operation.load_identities(manifest, env, domain)
     public = operation.public_keys(found, key_directory)
-    named = account or org.server.account or org.name
-    replace_generated(out, render.accounts(org, found, public, named), render.FIRST_LINE)
+    names = operation.account_names(org, account, agents_account)
+    replace_generated(out, render.accounts(org, found, public, names, crossings), render.FIRST_LINE)
     contexts = write_contexts(org, found, key_directory, url)
     typer.echo(
-        f"Wrote {out} with {len(found)} users of account {named}, and a context for each in {contexts}.\n"
+        f"Wrote {out} with {len(found)} users of accounts {names.jetstream} and {names.agents}, and a context for each in {contexts}.\n"
         f"Next: put `include {out}` into nats-server's configuration, at its top level, and reload it.\n"
         f"Then connect as one of them: cyborg-infra plan --context {contexts / org.auth.name_of(Standing.READER)}.json"
     )

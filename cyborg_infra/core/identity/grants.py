@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from cyborg_infra.model.buckets import bucket_stream, bucket_subject
 from cyborg_infra.model.identities import Grant
+from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Resource
 
 _COUNTS = ".*" * 5
@@ -44,6 +45,16 @@ def acknowledge(stream: str, consumer: str) -> Iterator[Grant]:
     reason = f"consumer {stream}/{consumer}: ack, nak, term, in progress"
     yield Grant(f"$JS.ACK.{stream}.{consumer}{_COUNTS}", reason)
     yield Grant(f"$JS.ACK.*.*.{stream}.{consumer}{_COUNTS}", f"{reason}, by js_ack_fc_v2")
+
+
+def use_any_consumer(domain: str | None = None) -> tuple[Grant, ...]:
+    """Return patterns of what reading an existing pull consumer takes, whichever it is."""
+    any_consumer = Resource(Ref("*", "*"), {"ack_policy": "explicit"})
+    publish, _ = use_consumer(any_consumer)
+    return in_domain(
+        [grant._replace(reason=grant.reason.replace("consumer */*", "a consumer")) for grant in publish],
+        domain,
+    )
 
 
 def flow_control(stream: str, reason: str) -> Iterator[Grant]:

@@ -20,7 +20,7 @@ from cyborg_infra.model.identities import (
     IdentityKind,
     Standing,
 )
-from cyborg_infra.model.naming import INBOX_ROOT, inbox_prefix
+from cyborg_infra.model.naming import ANSWERS, INBOX_ROOT, inbox_prefix
 from cyborg_infra.model.organisation import Bucket, Org, Role
 from cyborg_infra.model.problems import ManifestInvalid, Problem
 from cyborg_infra.model.ref import Ref
@@ -142,7 +142,7 @@ class _Roles:
                 publish += self._published(channel, role)
                 subscribe += self._heard(channel, role)
         if len(subscribe) > 1:
-            publish.append(Grant(f"{INBOX_ROOT}.>", "answers to whom it hears: who asks has an inbox there"))
+            publish.append(Grant(ANSWERS, "answers to whom it hears: who asks has an inbox there"))
         for consumer in self._consumers.get(role.name, ()):
             out, pushed = grants.use_consumer(consumer)
             publish += out

@@ -11,16 +11,21 @@ from typing import Any, NamedTuple
 
 from cyborg_infra.core.desired.chart import may_publish
 from cyborg_infra.model import channels
-from cyborg_infra.model.buckets import bucket_stream
+from cyborg_infra.model.buckets import bucket_stream, bucket_subject
 from cyborg_infra.model.channels import Channel, Parties, Party, Scope
 from cyborg_infra.model.identities import Identity, Operation, Standing
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredResource, DesiredState
-from cyborg_infra.model.verification import IdentityWork
+from cyborg_infra.model.subjects import covers
+from cyborg_infra.model.verification import USER_INFO, IdentityWork, Misuse
 
 MOST_OTHERS = 24
 """Of so many other roles is tried what belongs to each; in a larger organisation that is those beside it in the manifest."""
+
+
+MOST_VICTIMS = 3
+"""At the queues of so many of them an answer is aimed."""
 
 
 def work_of(org: Org, state: DesiredState, name: str) -> IdentityWork:
@@ -137,6 +142,54 @@ def own_question(org: Org, identity: Identity) -> str:
     subject = org.subject(requests.subject_of(identity.name)) if requests else ""
     mine = subject and identity.publish_rules.cover(subject) and identity.subscribe_rules.cover(subject)
     return subject if mine else ""
+
+
+def misuse_of(org: Org, state: DesiredState, found: Sequence[Identity], role: Role) -> Misuse:
+    """Return what a role might do by naming a reply subject: the server publishes its answer there, whoever may."""
+    work = work_of(org, state, role.name)
+    others = {other.name for other in other_roles(org, role)[:MOST_VICTIMS]}
+    victims = [
+        (ref, subject)
+        for ref, subject, _ in _reads(state, [each for each in state.consumers() if each.role in others])
+        if ref.stream not in {own.stream for own, _, _ in work.consumers}
+    ]
+    refused = [
+        attempt.subject
+        for attempt in refused_attempts(org, state, found, role)
+        if attempt.direction is Operation.PUBLISH and not attempt.subject.startswith("$JS.")
+    ]
+    storing = {
+        subject: stream.ref.stream
+        for subject in refused
+        for stream in state.streams()
+        if any(covers(each, subject) for each in stream.get("subjects") or ())
+    }
+    written = {*work.stored, *(f"{bucket_subject(each).removesuffix('>')}trial" for each in work.written)}
+    own_streams = {
+        stream.ref.stream
+        for stream in state.streams()
+        if any(covers(each, subject) for each in stream.get("subjects") or () for subject in written)
+    }
+    return Misuse(
+        tuple((ref, subject) for ref, subject, _ in work.consumers),
+        (
+            *(f"$JS.API.CONSUMER.INFO.{ref.stream}.{ref.consumer}" for ref, _, _ in work.consumers),
+            *(f"$JS.API.STREAM.INFO.{bucket_stream(each)}" for each in (*work.read, *work.written)),
+            *sorted(written),
+            USER_INFO,
+        ),
+        (
+            *(
+                f"$JS.API.CONSUMER.{verb}.{ref.stream}.{ref.consumer}"
+                for ref, _ in victims
+                for verb in ("MSG.NEXT", "DELETE")
+            ),
+            *(f"$JS.API.STREAM.{verb}.{ref.stream}" for ref, _ in victims for verb in ("PURGE", "DELETE")),
+            *storing,
+        ),
+        tuple(victims),
+        tuple(sorted({*storing.values(), *(ref.stream for ref, _ in victims)} - own_streams)),
+    )
 
 
 def _publish(subject: str) -> Attempt:

@@ -38,6 +38,8 @@ from cyborg_infra.model.wording import worded
 
 _EMPTY_STATUSES = ("404", "408")  # statuses: nothing is waiting; the request has expired
 
+_HEARTBEAT_NANOSECONDS = 100_000_000  # the shortest that servers take
+
 Body = Mapping[str, Any]
 
 
@@ -104,6 +106,11 @@ class Agent:
         await self._client.publish(subject, _encoded(body), reply=reply)
         await self.flush_both_ways()
 
+    async def send(self, subject: str, data: bytes, reply: str) -> None:
+        """Publish on core NATS, as it is, and wait for nothing."""
+        self._asks(subject)
+        await self._client.publish(subject, data, reply=reply)
+
     async def flush_both_ways(self) -> None:
         """Flush in both directions: the server has seen all that we sent, and we all that it sent before."""
         await self._client.flush_both_ways(self._target.timeout)
@@ -134,11 +141,18 @@ class Agent:
             await (await self._stream.key_value(bucket)).get(key)
         stream, api = bucket_stream(bucket), f"{self._target.api_prefix}.CONSUMER"
         values = await self.subscribe()
-        config = {"deliver_subject": values.subject, "ack_policy": "none", "mem_storage": True}
+        config = {
+            "deliver_subject": values.subject,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "idle_heartbeat": _HEARTBEAT_NANOSECONDS,
+        }
         wanted = _encoded({"stream_name": stream, "config": config})
         made = json.loads((await self.ask(f"{api}.CREATE.{stream}", wanted)).data)
         if "name" not in made:
             raise PullRefused(f"no watch of {bucket}: {made.get('error', {}).get('description', '')}")
+        if await next_message(values, self._target.timeout) is None:  # a value, or that there is none
+            raise PullRefused(f"a watch of {bucket} is told nothing")
         await self.ask(f"{api}.INFO.{stream}.{made['name']}")
         await self.ask(f"{api}.DELETE.{stream}.{made['name']}")
         await values.unsubscribe()
@@ -160,9 +174,13 @@ class Agent:
             found.append(message)
         return found
 
+    def pull_subject(self, consumer: Ref) -> str:
+        """Return where a consumer's messages are asked for."""
+        return f"{self._target.api_prefix}.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.consumer}"
+
     async def _pull(self, consumer: Ref, how: Body, patience: float) -> Msg | None:
         inbox = await self._client.subscribe(self._client.new_inbox())
-        verb = f"{self._target.api_prefix}.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.consumer}"
+        verb = self.pull_subject(consumer)
         self._asks(verb)
         try:
             await self._client.publish(verb, _encoded({"batch": 1, **how}), reply=inbox.subject)

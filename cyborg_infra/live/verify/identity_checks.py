@@ -24,9 +24,15 @@ from cyborg_infra.live.verify.sandbox import CheckFailed
 from cyborg_infra.model.identities import Operation
 from cyborg_infra.model.problems import ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.verification import AuthCheckName, CheckResult, IdentityWork, Verdict
+from cyborg_infra.model.verification import (
+    USER_INFO,
+    AuthCheckName,
+    CheckResult,
+    IdentityWork,
+    Misuse,
+    Verdict,
+)
 
-USER_INFO = "$SYS.REQ.USER.INFO"
 _PATIENCE_SECONDS = 10.0  # until what was published has to have come
 
 _NOWHERE = "cyborg-infra.trial"
@@ -34,6 +40,7 @@ _NOWHERE = "cyborg-infra.trial"
 
 _WORK_LAW = "an identity does all of its work without one violation"
 _REFUSED_LAW = "an identity is refused whatever belongs to another"
+_ANSWERS_LAW = "what the server answers an identity does nothing, wherever the answer is to go"
 _PERMISSIONS_LAW = "the server lets an identity do what the manifest wants, subject by subject"
 
 
@@ -64,6 +71,16 @@ class Prober(Agent):
             for direction, subject in attempts
             if (direction, subject.lower()) not in self.refused
         ]
+
+    async def send_all(self, misuse: Misuse, held: Sequence[Msg], reply: str) -> None:
+        """Send whatever it may that is answered, and want the answer at `reply`."""
+        for message in held:
+            for word in (b"+WPI", b'+NXT {"no_wait": true}'):
+                await self.send(message.reply, word, reply)
+        for consumer, _ in misuse.consumers:
+            await self.send(self.pull_subject(consumer), b'{"no_wait": true}', reply)
+        for subject in misuse.requests:
+            await self.send(subject, b"", reply)
 
     async def may_answer_anywhere(self, subject: str) -> bool:
         """Return whether it may publish where nothing lets it, once it has asked itself with that as the reply subject."""
@@ -138,19 +155,66 @@ class IdentityTrial:
 
         return await _checked(AuthCheckName.REFUSED, _REFUSED_LAW, name, run)
 
+    async def check_answers(self, name: str, misuse: Misuse) -> CheckResult:
+        """Return whether the server's answers to an identity's own requests do nothing, wherever it wants them to go."""
+
+        async def run() -> None:
+            operator = await self.agent(self.operator)
+            for consumer, subject in misuse.victims:
+                await operator.publish(subject, {"trial": "waits"}, f"trial-{consumer}-{time.monotonic_ns()}")
+            async with Prober(self.targets[name], self.url) as prober:
+                held = [
+                    await self._held(prober, operator, consumer, subject)
+                    for consumer, subject in misuse.consumers
+                ]
+                before = await _seen(operator, misuse)
+                for reply in misuse.replies:
+                    await prober.send_all(misuse, held, reply)
+                for message in held:
+                    await message.ack_sync(_PATIENCE_SECONDS)  # answered after all that was sent before
+                await prober.ask(USER_INFO)
+                if prober.refused:
+                    direction, subject = min(prober.refused)
+                    raise CheckFailed(f"{name} may not {direction} {subject}")
+            after = await _seen(operator, misuse)
+            if changed := [what for what, was in before.items() if after.get(what) != was]:
+                raise CheckFailed(f"an answer to {name} went further: {changed[0]} is no longer as it was")
+
+        return await _checked(AuthCheckName.ANSWERS, _ANSWERS_LAW, name, run)
+
+    async def _held(self, agent: Agent, operator: Agent, consumer: Ref, subject: str) -> Msg:
+        """Return a message that an identity works on, from a queue that is empty now."""
+        await agent.pull_all(consumer)
+        ident = f"trial-{consumer}-held-{time.monotonic_ns()}"
+        await operator.publish(subject, {"trial": ident}, ident)
+        return await _own_message(agent, consumer, ident)
+
     async def check_permissions(
         self, name: str, compare: Callable[[Mapping[str, Any]], Sequence[str]]
     ) -> CheckResult:
-        """Return whether the server says of an identity what `compare` wants; nothing is tried."""
+        """Return whether the server says of an identity's permissions what `compare` wants; nothing is tried."""
 
         async def run() -> None:
             agent = await self.agent(name)
-            answer = json.loads((await agent.ask(USER_INFO)).data)
-            if found := compare(answer.get("data", {}).get("permissions") or {}):
+            if found := compare((await _told(agent)).get("permissions") or {}):
                 more = f", and {len(found) - 1:,} more" if len(found) > 1 else ""
                 raise CheckFailed(f"{found[0]}{more}")
 
         return await _checked(AuthCheckName.PERMISSIONS, _PERMISSIONS_LAW, name, run)
+
+    async def check_account(self, name: str) -> CheckResult:
+        """Return whether an identity is in another account than the operator, who is where JetStream is; nothing is tried."""
+
+        async def run() -> None:
+            account, jetstream = [
+                (await _told(await self.agent(each))).get("account") for each in (name, self.operator)
+            ]
+            if account == jetstream:
+                raise CheckFailed(
+                    f"it is in account {account}, which has JetStream: the server's answers to it go to the API as well, if it says so"
+                )
+
+        return await _checked(AuthCheckName.ANSWERS, _ANSWERS_LAW, name, run)
 
     async def _do(self, agent: Agent, name: str, work: IdentityWork) -> None:
         """Do all of an identity's work, until the server has told of whatever it denies."""
@@ -223,6 +287,27 @@ class IdentityTrial:
             await question
         finally:
             await asked.unsubscribe()
+
+
+async def _told(agent: Agent) -> Mapping[str, Any]:
+    """Return what the server says of a user."""
+    found: Mapping[str, Any] = json.loads((await agent.ask(USER_INFO)).data).get("data", {})
+    return found
+
+
+async def _seen(operator: Agent, misuse: Misuse) -> dict[str, Any]:
+    """Return what a misuse must leave as it is: how far consumers are, and what streams hold."""
+    seen: dict[str, Any] = {}
+    for stream in misuse.streams:
+        info = json.loads((await operator.ask(f"$JS.API.STREAM.INFO.{stream}")).data)
+        seen[f"stream {stream}"] = (
+            info.get("state", {}).get("last_seq"),
+            info.get("state", {}).get("messages"),
+        )
+    for (stream, consumer), _ in misuse.victims:
+        info = json.loads((await operator.ask(f"$JS.API.CONSUMER.INFO.{stream}.{consumer}")).data)
+        seen[f"consumer {stream}/{consumer}"] = info.get("delivered", {}).get("consumer_seq")
+    return seen
 
 
 async def _own_message(agent: Agent, consumer: Ref, ident: str) -> Msg:

@@ -41,7 +41,12 @@ ACK_FORM_2 = "feature_flags { js_ack_fc_v2: true }\n"
 @pytest.fixture
 def generated(cli: Cli, project: Path) -> str:
     """Return the accounts block; the keys are in `keys`."""
-    (project / "org.yaml").write_text(MANIFEST, encoding="utf-8")
+    return configured(cli, project, MANIFEST)
+
+
+def configured(cli: Cli, project: Path, manifest: str) -> str:
+    """Return the accounts block of a manifest; the keys are in `keys`."""
+    (project / "org.yaml").write_text(manifest, encoding="utf-8")
     assert cli("auth", "keys", "--dir", "keys").code == 0
     assert cli("auth", "config", "--keys", "keys", "--out", "agents.conf").code == 0
     return (project / "agents.conf").read_text(encoding="utf-8")
@@ -64,10 +69,10 @@ def test_every_identity_does_its_work_and_is_refused_the_rest(
     server = start_server(config=generated + flags, version=version)
     found = try_identities(loads(MANIFEST), server.url, project / "keys")
     assert failed(found) == {}
-    assert len(found.results) == 1 + 10 + 5 + 4
+    assert len(found.results) == 1 + 10 + 5 + 4 + 4
     told = cli("verify", "--auth", "--keys", "keys", "--server", server.url, "--format", "json")
     assert_fits("verify", told.json)
-    assert (told.code, told.json["passed"], len(told.json["results"])) == (0, True, 10)
+    assert (told.code, told.json["passed"], len(told.json["results"])) == (0, True, 14)
 
 
 @pytest.mark.server
@@ -96,6 +101,57 @@ MUTATIONS = [
     ('"_INBOX.>"', "", "identity-does-its-work", "ceo", r".+"),
     ("permissions: {", 'permissions: { allow_responses: { max: 1, expires: "30m" }', "identity-is-refused-the-rest", "ceo", r"ceo may publish anywhere, as an answer to itself on acme\.agents\.ceo\.requests"),
 ]  # fmt: skip
+
+
+ACCOUNT_MUTATIONS = {
+    # what is written instead of what, the check that fails and of whom (or of somebody: two answers race), and what it says
+    "an import without a wildcard": (
+        '{service: {account: "acme", subject: "acme.agents.*.tasks"}}',
+        "\n".join(f'{{service: {{account: "acme", subject: "acme.agents.{role}.tasks"}}}}' for role in ("ceo", "cto", "cso", "backend")),
+        "answers-lead-nowhere", "backend", r"an answer to backend went further: (stream|consumer) AGENT_C\w+_TASKS",
+    ),
+    "an import of what nobody may do": (
+        '{service: {account: "acme", subject: "$JS.*.INFO"}}',
+        '{service: {account: "acme", subject: "$JS.*.INFO"}}, {service: {account: "acme", subject: "$JS.API.STREAM.PURGE.AGENT_CEO_TASKS"}}',
+        "answers-lead-nowhere", "backend", "an answer to backend went further: stream AGENT_CEO_TASKS",
+    ),
+    "no import that silences the server's own": ('{service: {account: "acme", subject: "$JS.*.INFO"}}', "", "identity-does-its-work", "", "JetStream not enabled for account"),
+    "no way back for a watch": ('{stream: {account: "acme", subject: "_INBOX.cto.>"}}', "", "identity-does-its-work", "cto", "a watch of drafts is told nothing"),
+}  # fmt: skip
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("fault", ACCOUNT_MUTATIONS)
+def test_what_crosses_between_the_accounts_is_needed_and_no_more(
+    fault: str, generated: str, start_server: StartServer, project: Path
+) -> None:
+    right, wrong, check, whose, says = ACCOUNT_MUTATIONS[fault]
+    assert right in generated
+    imported = wrong.rpartition("subject: ")[2].removesuffix("}}") if "PURGE" in wrong else ""
+    exports = f'exports: [ {{service: {imported}, accounts: ["acme-agents"]}},' if imported else "exports: ["
+    config = generated.replace(right, wrong).replace("exports: [", exports, 1)
+    server = start_server(config=config + ACK_FORM_2)
+    seen = failed(try_identities(loads(MANIFEST), server.url, project / "keys"))
+    of_it = [said for (failing, who), said in seen.items() if failing == check and whose in ("", who)]
+    assert any(re.search(says, said) for said in of_it), seen
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("version", [NEWEST, OLDEST])
+def test_a_role_in_the_account_that_has_jetstream_is_told(
+    version: str, start_server: StartServer, project: Path, cli: Cli
+) -> None:
+    """Permissions are as they should be, and yet a role deletes a stream, by naming that as the reply of a pull."""
+    manifest = "org: acme\nroles: {ceo: , cto: {reports_to: ceo}, cso: {reports_to: ceo}}\n"
+    generated = configured(cli, project, manifest)
+    begin = generated.index("      # ceo\n")
+    end = generated.index("    ]\n  }\n", begin)
+    config = (generated[:begin] + generated[end:]).replace("users: [", "users: [\n" + generated[begin:end], 1)
+    server = start_server(config=config, version=version)
+    seen = failed(try_identities(loads(manifest), server.url, project / "keys"))
+    assert re.search("an answer to ceo went further: (stream|consumer) ", seen["answers-lead-nowhere", "ceo"])
+    told = cli("verify", "--auth", "--keys", "keys", "--server", server.url)
+    assert (told.code, "it is in account acme, which has JetStream" in told.out) == (1, True)
 
 
 @pytest.mark.server
