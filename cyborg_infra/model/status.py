@@ -174,7 +174,11 @@ class BroadcastStatus:
 
     def late(self, alerts: Alerts) -> set[str]:
         """Return the roles that should have acknowledged it by now."""
-        return {role for role in self.answers if self.age > alerts.of(BROADCAST_ACK, role)}
+        return {role for role in self.answers if self.is_late(role, alerts)}
+
+    def is_late(self, role: str, alerts: Alerts) -> bool:
+        """Return whether this role should have acknowledged it by now."""
+        return self.age > alerts.of(BROADCAST_ACK, role)
 
 
 @dataclass(frozen=True, slots=True)

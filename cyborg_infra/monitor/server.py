@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
 import ssl
@@ -21,7 +20,7 @@ from starlette.routing import Route
 
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.wording import Option, worded
-from cyborg_infra.monitor.access import TokenRequired
+from cyborg_infra.monitor.access import OnlyThisMachine, TokenRequired, is_loopback
 from cyborg_infra.monitor.exposition import exposition
 from cyborg_infra.monitor.feed import Feed
 from cyborg_infra.monitor.page.routes import page_routes
@@ -43,7 +42,7 @@ class HttpSettings(NamedTuple):
     anonymous: bool = False  # no token, though others than this machine can reach it
 
 
-def app(feed: Feed, token: str = "") -> Starlette:
+def app(feed: Feed, settings: HttpSettings) -> Starlette:
     """Return all that is served: of what the feed tells."""
 
     def metrics(request: Request) -> Response:
@@ -63,8 +62,13 @@ def app(feed: Feed, token: str = "") -> Starlette:
         Route("/readyz", readyz),
         *page_routes(feed),
     ]
-    guard = [Middleware(TokenRequired, token=token, open_paths=OPEN_PATHS)] if token else []
-    return Starlette(routes=routes, middleware=guard)
+    return Starlette(routes=routes, middleware=_guards(settings))
+
+
+def _guards(settings: HttpSettings) -> list[Middleware]:
+    if settings.token:
+        return [Middleware(TokenRequired, token=settings.token, open_paths=OPEN_PATHS)]
+    return [] if settings.anonymous else [Middleware(OnlyThisMachine)]
 
 
 async def serve(feed: Feed, settings: HttpSettings, on_listening: Callable[[str], None]) -> None:
@@ -87,7 +91,7 @@ async def serve(feed: Feed, settings: HttpSettings, on_listening: Callable[[str]
 
 def _config(feed: Feed, settings: HttpSettings) -> uvicorn.Config:
     config = uvicorn.Config(
-        app(feed, settings.token),
+        app(feed, settings),
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
         log_config=None,
@@ -117,7 +121,7 @@ class _Server(uvicorn.Server):
 
 def refuse_unless_guarded(settings: HttpSettings) -> None:
     """Return if only this machine can reach the address, or if there is a token. Raises UsageInvalid."""
-    if settings.token or settings.anonymous or _is_loopback(settings.host):
+    if settings.token or settings.anonymous or is_loopback(settings.host):
         return
     raise UsageInvalid(
         Problem(
@@ -127,15 +131,6 @@ def refuse_unless_guarded(settings: HttpSettings) -> None:
             worded("give one by {}, or let everybody read by {}", Option("token_file"), Option("anonymous")),
         )
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listening_socket(settings: HttpSettings) -> socket.socket:

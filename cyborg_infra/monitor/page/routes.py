@@ -108,7 +108,7 @@ class _Pages:
         query = request.query_params
         role, state, part = query.get("role", ""), query.get("state", ""), query.get("part", "1")
         if role:
-            return View(role) if self._feed.org.role(role) else "there is no such role"
+            return View(role) if self._is_known(role) else "there is no such role"
         if not state:
             return View()
         if state not in list(STATES):
@@ -116,6 +116,11 @@ class _Pages:
         if not (part.isascii() and part.isdecimal() and 0 < int(part) <= len(self._feed.org.roles)):
             return "there is no such part"
         return View(state=next(each for each in STATES if each == state), part=int(part))
+
+    def _is_known(self, role: str) -> bool:
+        """Return whether the manifest has this role, or a status: the operator reads queues, and is no role."""
+        status = self._feed.observation.status
+        return bool(self._feed.org.role(role) or (status and any(each.name == role for each in status.roles)))
 
     def _body(self, view: View) -> _Body:
         reading = self._look()

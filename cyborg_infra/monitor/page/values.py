@@ -256,6 +256,7 @@ def page_values(observation: Observation, org: Org, view: View) -> PageValues:
     streams, streams_note = _streams(status) if status and is_overview else ((), "")
     drawn = _chart(org, status) if status and is_overview and org.has_chart else None
     shown = {node.name for node in drawn.nodes} if drawn else set[str]()
+    in_chart = {each.name: each for each in status.roles if each.name in shown} if status else {}
     return PageValues(
         org=observation.org,
         environment=observation.environment or "",
@@ -275,7 +276,7 @@ def page_values(observation: Observation, org: Org, view: View) -> PageValues:
         role=_of_role(org, role) if role else (),
         broadcasts=_broadcasts(status, role) if status and not view.state else (),
         letters=tuple(
-            _letter(each, observation.environment, status.now if status else "")
+            _letter(each, org, observation.environment, status.now if status else "")
             for each in (letters[:MAX_LETTERS] if not view.state else ())
         ),
         letters_count=_count(count),
@@ -283,14 +284,8 @@ def page_values(observation: Observation, org: Org, view: View) -> PageValues:
         streams=streams,
         streams_note=streams_note,
         chart=drawn,
-        chart_severities={
-            each.name: severity_of(each.state)
-            for each in (status.roles if status else ())
-            if each.name in shown
-        },
-        chart_says=tuple(_relation(each, status) for each in org.roles if each.name in shown)
-        if status
-        else (),
+        chart_severities={name: severity_of(each.state) for name, each in in_chart.items()},
+        chart_says=tuple(_relation(each, in_chart[each.name]) for each in org.roles if each.name in in_chart),
         drift=_drift(observation) if is_overview else None,
         notes=tuple(pieces(note) for note in status.notes) if status and is_overview else (),
     )
@@ -514,7 +509,7 @@ def _broadcast(found: BroadcastStatus, status: OrgStatus) -> BroadcastRow:
             BroadcastReceipt.ACKNOWLEDGED,
         )
     )
-    is_late = not found.late(status.alerts).isdisjoint((*open_, *given_up))
+    is_late = any(found.is_late(each, status.alerts) for each in (*open_, *given_up))
     severity = (
         Severity.WARNING
         if is_late
@@ -539,7 +534,7 @@ def _broadcast(found: BroadcastStatus, status: OrgStatus) -> BroadcastRow:
     )
 
 
-def _letter(found: WatchedLetter, environment: str | None, now: str) -> LetterRow:
+def _letter(found: WatchedLetter, org: Org, environment: str | None, now: str) -> LetterRow:
     letter = found.letter
     verb, note = "replay", ""
     if letter.original is MessageLocation.GONE:
@@ -550,7 +545,7 @@ def _letter(found: WatchedLetter, environment: str | None, now: str) -> LetterRo
         key=f"letter-{letter.number}",
         number=letter.number,
         role=letter.role,
-        address=address(role=letter.role) if letter.role else "",
+        address=address(role=letter.role) if org.role(letter.role) else "",
         at=letter.time,
         age=_age(age(letter.time, now)),
         task_id=_clipped(found.task_id),
@@ -641,13 +636,12 @@ def _tasks(role: RoleStatus) -> int:
     return sum(queue.waiting or 0 for queue in role.queues if queue.channel == TASKS)
 
 
-def _relation(role: Role, status: OrgStatus) -> str:
+def _relation(role: Role, status: RoleStatus) -> str:
     """Return what the drawing says of a role, for whoever does not see it."""
-    waiting = next((_tasks(each) for each in status.roles if each.name == role.name), 0)
     parts = [
         f"reports to {role.reports_to}" if role.reports_to else "reports to nobody",
         f"assigns to {in_short(role.assigns)}" if role.assigns else "",
-        f"{plural(waiting, 'task')} waiting",
+        f"{plural(_tasks(status), 'task')} waiting",
     ]
     return f"{role.name}: {', '.join(filter(None, parts))}"
 

@@ -95,6 +95,12 @@ def guarded() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def open_to_this_machine() -> Iterator[str]:
+    with served(SEEN, HttpSettings(port=0)) as url:
+        yield url
+
+
 @pytest.mark.parametrize(
     ("headers", "code"),
     [
@@ -121,6 +127,33 @@ def test_metrics_take_the_token(guarded: str, headers: dict[str, str], code: int
 def test_whatever_is_not_a_probe_takes_the_token(guarded: str, path: str) -> None:
     """Also what is not there: nobody learns which paths there are."""
     assert get(guarded + path).code == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("127.0.0.1:9464", 200),
+        ("localhost", 200),
+        ("[::1]:80", 200),
+        ("127.0.0.2", 200),
+        ("evil.example.org:9464", 421),
+        ("localhost.evil.example.org", 421),
+        ("127.0.0.1.evil.example.org", 421),
+        ("evil@127.0.0.1", 200),  # no browser sends one with a user
+        ("[", 421),
+        ("10.0.0.1", 421),
+    ],
+)
+def test_without_a_token_this_machine_is_asked_by_its_own_name(
+    open_to_this_machine: str, host: str, code: int
+) -> None:
+    """A page of somebody else, whose name comes to mean 127.0.0.1 while it is open, reads nothing."""
+    assert get(f"{open_to_this_machine}/metrics", {"Host": host}).code == code
+
+
+def test_everybody_reads_by_any_name_if_that_was_asked_for() -> None:
+    with served(SEEN, HttpSettings(port=0, anonymous=True)) as url:
+        assert get(url, {"Host": "monitor.example.org"}).code == 200
 
 
 def test_probes_take_none_and_tell_no_more_than_yes_or_no(guarded: str) -> None:
