@@ -39,7 +39,7 @@ from cyborg_infra.monitor.receivers import Receiver
 from cyborg_infra.operations.dead_letter_store import DeadLetterStore
 from cyborg_infra.render import notifications as render
 
-BATCH = 500
+BATCH = 1000
 """Dead letters that are read at once."""
 
 

@@ -8,7 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from cyborg_infra.model.dead_letters import DeadLetter, DeathType, task_named_in
+from cyborg_infra.model.dead_letters import (
+    SUBJECT_HEADER,
+    DeadLetter,
+    DeathType,
+    MessageLocation,
+    task_named_in,
+)
 from cyborg_infra.model.notifications import AlarmTurn, Message, Notification, NotificationKind, Turn
 from cyborg_infra.model.status import Condition
 from cyborg_infra.model.units import SECOND, format_age
@@ -125,12 +131,19 @@ def _letter_lines(letter: DeadLetter, sender: Sender) -> Iterator[str]:
         "title": _visible(title),
         "reason": _reason(letter),
         "message": f"{letter.stream}/{letter.sequence}" if letter.stream else "",
-        "replay": sender.typed("dlq", "replay", number)
-        if letter.message
-        else f"its message is gone: {letter.why_gone}",
+        "replay": _replay(letter, sender),
         "show": sender.typed("dlq", "show", number),
     }
     yield from (f"{name}: {text}" for name, text in facts.items() if text)
+
+
+def _replay(letter: DeadLetter, sender: Sender) -> str:
+    """Return what to type, or why it cannot be replayed."""
+    if letter.message is None:
+        return f"its message is gone: {letter.why_gone}"
+    if letter.original is MessageLocation.KEPT and not letter.message.header(SUBJECT_HEADER):
+        return f"not possible: its {SUBJECT_HEADER} does not say where it was published; send it anew"
+    return sender.typed("dlq", "replay", str(letter.number))
 
 
 def _short(letter: DeadLetter) -> str:

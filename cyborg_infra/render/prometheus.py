@@ -104,7 +104,21 @@ def _of_monitor(seen: Observation, now: float) -> dict[str, tuple[str, Samples]]
             "When the organisation was last applied, by the server's clock.",
             iter([({}, drift.applied_at if drift else None)]),
         ),
+        "notifications_total": (
+            "Tries to deliver a message to a receiver since the monitor began; one that failed is tried again.",
+            _deliveries(seen),
+        ),
+        "notifications_waiting": (
+            "Messages that wait for a receiver.",
+            (({"receiver": each.name}, each.waiting) for each in seen.receivers),
+        ),
     }
+
+
+def _deliveries(seen: Observation) -> Samples:
+    for each in seen.receivers:
+        yield {"receiver": each.name, "result": "done"}, each.delivered
+        yield {"receiver": each.name, "result": "failed"}, each.failed
 
 
 def _attempts(attempts: Attempts) -> Samples:

@@ -12,15 +12,20 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.support.ports import free_port
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+\.py)\n")
 END = "--- end of block {} ---"
 TIMES = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|(?<=for )\d[\dhms]*|\d[\dhms]*(?= old)")
 """What no run prints again: a date, `2 for 4s`, `4s old`."""
+MORE_PORTS = ("8099", "9464")
+"""What documents say of a webhook's port and the monitor's."""
 PATIENCE = 240  # seconds; the longest document takes some twenty
 COLUMNS = re.compile(r"(?<=\S) {2,}")
 
@@ -50,9 +55,10 @@ def _as_shell(kind: str, text: str) -> tuple[str, str]:
 
 
 def run(found: list[Step], directory: Path, port: int) -> list[str]:
-    """Return what each step printed, in one shell; the port 4222 is `port`. Whatever the shell started has ended."""
+    """Return what each step printed, in one shell; the port 4222 is `port`, those of MORE_PORTS are free ones. Whatever the shell started has ended."""
+    ports = {"4222": str(port)} | {each: str(free_port()) for each in MORE_PORTS}
     script = "exec 2>&1\n" + "".join(
-        f"{step.commands.replace('4222', str(port))}\necho '{END.format(number)}'\n"
+        f"{_replaced(step.commands, ports)}\necho '{END.format(number)}'\n"
         for number, step in enumerate(found)
     )
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -72,11 +78,17 @@ def run(found: list[Step], directory: Path, port: int) -> list[str]:
             with contextlib.suppress(ProcessLookupError):  # nobody is left
                 os.killpg(shell.pid, signal.SIGTERM)  # `dev` stops its server then
             shell.wait()
-    printed, outputs = output.read_text().replace(str(port), "4222"), []
+    printed, outputs = _replaced(output.read_text(), {free: shown for shown, free in ports.items()}), []
     for number in range(len(found)):
         text, _, printed = printed.partition(END.format(number) + "\n")
         outputs.append(text)
     return outputs
+
+
+def _replaced(text: str, by: Mapping[str, str]) -> str:
+    for old, new in by.items():
+        text = text.replace(old, new)
+    return text
 
 
 def matches(shown: str, printed: str) -> bool:

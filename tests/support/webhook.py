@@ -10,6 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 HANG = "hang"
+Behaviour = tuple[float, int] | str
+"""What becomes of a request: answered after so many seconds with this status, or HANG."""
+
+MAX_HANG_SECONDS = 600.0
 
 
 class Taken(NamedTuple):
@@ -22,12 +26,14 @@ class Taken(NamedTuple):
 
 
 class Webhook:
-    """`behaves` is asked of each request what becomes of it: a status, after so many seconds, or HANG. What is accepted is in `taken`."""
+    """`behaves` is asked of each request what becomes of it. What is accepted is in `taken`; `open` are those that are not answered yet."""
 
     def __init__(self) -> None:
         self.taken: list[Taken] = []
         self.requests = 0
-        self.behaves: Callable[[], tuple[float, int] | str] = lambda: (0, 200)
+        self.open = 0
+        self._lock = threading.Lock()
+        self.behaves: Callable[[], Behaviour] = lambda: (0, 200)
         self.released = threading.Event()
         hook = self
 
@@ -50,10 +56,21 @@ class Webhook:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Accept the message, or do not. It is accepted before the answer is sent, as by any receiver."""
         body: dict[str, Any] = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
-        self.requests += 1
-        outcome = self.behaves()
+        with self._lock:
+            self.requests += 1
+            self.open += 1
+            outcome = self.behaves()
+        try:
+            self._answer(request, body, outcome)
+        finally:
+            with self._lock:
+                self.open -= 1
+
+    def _answer(self, request: BaseHTTPRequestHandler, body: dict[str, Any], outcome: Behaviour) -> None:
         if isinstance(outcome, str):
-            self.released.wait()
+            request.connection.settimeout(MAX_HANG_SECONDS)
+            with contextlib.suppress(OSError):
+                request.rfile.read(1)  # until who asked gives up
             return
         late, status = outcome
         if status < 300:
