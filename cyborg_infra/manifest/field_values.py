@@ -11,7 +11,7 @@ from typing import Any
 from cyborg_infra.model import subjects, units
 from cyborg_infra.model.fields import Field, Unit
 
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_TIME = r"(?a)(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)"
 
 
 def to_wire(field: Field, value: Any) -> Any:
@@ -51,7 +51,7 @@ def _subject(text: str) -> str:
 
 def _time(text: str) -> str:
     """Return the same moment in UTC, as the server writes it back."""
-    match = _TIME.fullmatch(text)
+    match = re.fullmatch(_TIME, text)
     if match:
         fraction = (match[2] or "").rstrip("0")
         with suppress(ValueError, OverflowError):  # a 30th of February; before the year 1

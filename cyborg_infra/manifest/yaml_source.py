@@ -23,8 +23,8 @@ MAX_VALUES = 300_000  # with all that aliases stand for; 10,000 roles with twent
 _SMALLEST = "the smallest manifest has two keys, org and roles"
 
 _PRINTABLE = r"\t\n\r\x20-\x7e"
-_BEYOND_ASCII = r"\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"  # compiling it takes 5 ms
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_BEYOND_ASCII = r"\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
 
 _CONSTANTS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -32,37 +32,32 @@ _CONSTANTS = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
-_DOUBTFUL_WORDS = ("yes", "no", "on", "off", "y", "n")
-_LONGEST_WORD = max(map(len, (*_CONSTANTS, *_DOUBTFUL_WORDS)))
 _TRUTH, _NUMBER = "true or false", "a whole decimal number"
-# What YAML 1.1 and 1.2 read differently, or what no field takes: (pattern, what it is, what to write instead).
-_SURPRISES = (
-    (
-        re.compile("|".join(_DOUBTFUL_WORDS), re.IGNORECASE),
-        "true or false to some YAML readers and text to others",
-        _TRUTH,
+# What YAML 1.1 and 1.2 read differently, or what no field takes: what it is, and what to write instead.
+_SURPRISING_WORDS = {
+    **dict.fromkeys(
+        ("yes", "no", "on", "off", "y", "n"),
+        ("true or false to some YAML readers and text to others", _TRUTH),
     ),
-    (re.compile(r"[-+]?0[0-9_]+|0o[0-7]+"), "octal to some YAML readers and decimal to others", _NUMBER),
+    **dict.fromkeys(("<<", "="), ("a special key to some YAML readers", "another one")),
+}
+_SURPRISING_NUMBERS = (
+    (r"[-+]?0[0-9_]+|0o[0-7]+", "octal to some YAML readers and decimal to others", _NUMBER),
+    (r"[-+]?0x[0-9a-fA-F_]+|[-+]?0b[01_]+", "a number in another base to some YAML readers", _NUMBER),
+    (r"[-+]?[1-9][0-9]*(?:_[0-9_]*)", "a number to some YAML readers and text to others", _NUMBER),
+    (r"[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+", "a number of base 60 to some YAML readers", _NUMBER),
+    (r"[-+]?[0-9]{20,}", "too large a number", "a smaller one"),
+    (r"(?i:[-+]?(?:\.inf|\.nan))", "no finite number", _NUMBER),
     (
-        re.compile(r"[-+]?0x[0-9a-fA-F_]+|[-+]?0b[01_]+"),
-        "a number in another base to some YAML readers",
-        _NUMBER,
-    ),
-    (
-        re.compile(r"[-+]?[1-9][0-9]*(?:_[0-9_]*)"),
-        "a number to some YAML readers and text to others",
-        _NUMBER,
-    ),
-    (re.compile(r"[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+"), "a number of base 60 to some YAML readers", _NUMBER),
-    (re.compile(r"[-+]?[0-9]{20,}"), "too large a number", "a smaller one"),
-    (re.compile(r"[-+]?(?:\.inf|\.nan)", re.IGNORECASE), "no finite number", _NUMBER),
-    (
-        re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"),
+        r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?",
         "a fraction, which no field takes",
         _NUMBER,
     ),
-    (re.compile(r"<<|="), "a special key to some YAML readers", "another one"),
 )
+_SURPRISING_NUMBER = "|".join(f"({pattern})" for pattern, *_ in _SURPRISING_NUMBERS)
+_IN_NUMBERS = frozenset("0123456789abcdefABCDEFxoinIN.:_+-")
+"""What those are made of: a duration such as 45m is not."""
+_LONGEST_WORD = max(map(len, (*_CONSTANTS, *_SURPRISING_WORDS)))
 
 
 class Source:
@@ -131,9 +126,10 @@ def is_plain(text: str) -> bool:
 
 def _surprise(text: str) -> tuple[str, str] | None:
     """Return what is in doubt about the plain scalar `text`, and what to write instead."""
-    if text[:1].isalpha() and text.lower() not in _DOUBTFUL_WORDS:
-        return None  # all others begin with a sign or a digit
-    return next(((what, instead) for pattern, what, instead in _SURPRISES if pattern.fullmatch(text)), None)
+    if word := _SURPRISING_WORDS.get(text.lower()):
+        return word
+    found = re.fullmatch(_SURPRISING_NUMBER, text) if _IN_NUMBERS.issuperset(text) else None
+    return _SURPRISING_NUMBERS[found.lastindex - 1][1:] if found and found.lastindex else None
 
 
 def _refusal(
@@ -217,7 +213,7 @@ class _Reader:
     def scalar(self, event: Any) -> str | int | bool | None:
         """Return what a scalar means; text where that is in doubt, with a complaint."""
         text: str = event.value
-        if not text.isprintable() and _CONTROL.search(text):
+        if not text.isprintable() and re.search(_CONTROL, text):
             self.complain(
                 event, "manifest-control-character", f"{text!r} holds a control character", "remove it"
             )

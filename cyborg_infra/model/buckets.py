@@ -19,12 +19,12 @@ TOOL_BUCKETS = (LEASE_BUCKET, APPLIED_BUCKET)
 """The buckets of the tool itself."""
 
 STREAM_PREFIX = "KV_"
-_NAME = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
+_NAME = r"[a-zA-Z0-9_-]+"
 
 
 def is_bucket(name: str) -> bool:
     """Return whether every client takes `name` as the name of a bucket."""
-    return bool(_NAME.fullmatch(name))
+    return bool(re.fullmatch(_NAME, name))
 
 
 def bucket_stream(name: str) -> str:

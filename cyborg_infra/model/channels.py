@@ -193,12 +193,12 @@ def own_channel(name: str, scope: Scope, *, durable: bool) -> Channel:
 _OWN_STREAM: Mapping[str, Any] = {"max_age": 168 * HOUR, "max_bytes": 500 * _MIB_BYTES, "allow_direct": True}
 _OWN_READER: Mapping[str, Any] = {"ack_policy": "explicit", "ack_wait": 10 * MINUTE, "max_deliver": 3}
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_NAME = r"[a-z][a-z0-9_]*"
 
 
 def is_channel_name(name: str) -> bool:
     """Return whether a channel may be called so: it is part of subjects, of names of streams and consumers, and a key."""
-    return bool(_NAME.fullmatch(name))
+    return bool(re.fullmatch(_NAME, name))
 
 
 def is_kind(name: str, *, consumer: bool) -> bool:

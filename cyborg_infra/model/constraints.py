@@ -462,7 +462,7 @@ def _start(asked: Asked) -> bool | str:
 
 def _sampled(text: str) -> bool:
     share = text.removesuffix("%")
-    return bool(_NUMBER.fullmatch(share)) and 0 <= int(share) < 2**63
+    return bool(re.fullmatch(_NUMBER, share)) and 0 <= int(share) < 2**63
 
 
 def _unacknowledged(asked: Asked) -> bool:
@@ -475,7 +475,7 @@ def _unacknowledged(asked: Asked) -> bool:
 def _groups(asked: Asked) -> bool | str:
     policy = asked.config["priority_policy"]
     names = asked.config["priority_groups"] or ()
-    return policy != "none" and _first(repr(name) for name in names if not _GROUP.fullmatch(name))
+    return policy != "none" and _first(repr(name) for name in names if not re.fullmatch(_GROUP, name))
 
 
 _DEFAULTS: Mapping[Kind, Mapping[str, Any]] = {
@@ -483,8 +483,8 @@ _DEFAULTS: Mapping[Kind, Mapping[str, Any]] = {
 }
 _MAX_WAITING = _DEFAULTS[Kind.CONSUMER]["max_waiting"]
 _MAX_ACK_PENDING = _DEFAULTS[Kind.CONSUMER]["max_ack_pending"]
-_NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_GROUP = re.compile(r"[a-zA-Z0-9/_=-]{1,16}")
+_NUMBER = r"[+-]?[0-9]+"
+_GROUP = r"[a-zA-Z0-9/_=-]{1,16}"
 _MAX_DESCRIPTION = 4096
 _MAX_METADATA = 128 * 1024
 _MAX_INT32 = 2**31 - 1

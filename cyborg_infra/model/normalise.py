@@ -58,12 +58,12 @@ SPELLINGS: Mapping[str, Callable[[Any], Any]] = {
 }
 """Fields of which the server keeps several spellings that mean the same: other tools write another than we do."""
 
-_TIME = re.compile(r"(.{19})(?:\.(\d+?)0*)?([Z+-].*)", re.ASCII)
+_TIME = r"(?a)(.{19})(?:\.(\d+?)0*)?([Z+-].*)"
 
 
 def _in_utc(text: str) -> str:
     """Return the moment as the server writes it in UTC; it keeps the offset that it was given."""
-    if match := _TIME.fullmatch(text):
+    if match := re.fullmatch(_TIME, text):
         with suppress(ValueError, OverflowError):  # no such day; before the year 1
             moment = datetime.fromisoformat(match[1] + match[3]).astimezone(UTC)
             fraction = "" if match[2] in (None, "0") else f".{match[2]}"

@@ -6,7 +6,7 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
-_VERSION = re.compile(r"v?([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})(?:[-+].*)?")
+_VERSION = r"v?([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})(?:[-+].*)?"
 
 
 class Version(NamedTuple):
@@ -22,7 +22,7 @@ class Version(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Version:
         """Return `2.15.1`, also with a leading v or a pre-release suffix. Raises ValueError for anything else."""
-        found = _VERSION.fullmatch(text)
+        found = re.fullmatch(_VERSION, text)
         if found is None:
             raise ValueError(f"{text[:40]!r} is no version of a server, such as 2.15.1")
         return cls(int(found[1]), int(found[2]), int(found[3]))

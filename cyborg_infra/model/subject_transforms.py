@@ -17,9 +17,9 @@ BEHAVIOUR_CHANGES = (
 )
 """Where the grammar changes."""
 
-_BLANK = re.compile(r"[\t\n\f\r ]")
-_NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_ARGUMENTS = re.compile(r",[\t\n\f\r ]*")
+_BLANK = r"[\t\n\f\r ]"
+_NUMBER = r"[+-]?[0-9]+"
+_ARGUMENTS = r",[\t\n\f\r ]*"
 _INT32, _INT64 = 2**31, 2**63
 _FIRST_LETTERS = {
     "wildcard": "[wW]ildcard",
@@ -33,10 +33,7 @@ _FIRST_LETTERS = {
     "split": "[sS]plit",
     "random": "[rR]andom",
 }
-_FUNCTIONS = {
-    name: re.compile(rf"\{{\{{\s*{spelt}\s*\((.*)\)\s*\}}\}}", re.ASCII)
-    for name, spelt in _FIRST_LETTERS.items()
-}
+_FUNCTIONS = {name: rf"(?a)\{{\{{\s*{spelt}\s*\((.*)\)\s*\}}\}}" for name, spelt in _FIRST_LETTERS.items()}
 _UNLISTED = ("left", "right")
 _ONE_TOKEN = ("partition", "random", "left", "right")
 """The functions that make one token; those that split or slice make one or more."""
@@ -96,7 +93,7 @@ def _is_subject(tokens: list[str]) -> bool:
 def _fault_of_token(token: str, source: list[str], version: Version, *, listed: bool) -> str | None:
     wildcards = source.count("*")
     name, positions = _parsed(token, version)
-    if name is None and listed and _BLANK.search(token):
+    if name is None and listed and re.search(_BLANK, token):
         return f"{token!r} has white space"
     if positions is None:
         return f"{token} is no function of the server, or has wrong arguments"
@@ -122,10 +119,10 @@ def _parsed(token: str, version: Version) -> tuple[str | None, list[int] | None]
     if not (len(token) > 4 and token.startswith("{{") and token.endswith("}}")):  # noqa: PLR2004 - with one letter between
         return None, []
     for name, pattern in _FUNCTIONS.items():
-        if (match := pattern.search(token)) and (
+        if (match := re.search(pattern, token)) and (
             name != "random" or version >= Capability.SHORT_PARTITION.since
         ):
-            return name, _positions(name, _ARGUMENTS.split(match[1]), version)
+            return name, _positions(name, re.split(_ARGUMENTS, match[1]), version)
     return "unknown", None
 
 
@@ -156,7 +153,7 @@ def _positions(name: str, arguments: list[str], version: Version) -> list[int] |
 def _number(text: str, bound: int, blanks: str = " ") -> int | None:
     """Return a number as the server reads it, below `bound` and at least minus it; None if it is none."""
     text = text.strip(blanks) if blanks else text
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(_NUMBER, text):
         return None
     number = int(text)
     return number if -bound <= number < bound else None

@@ -37,8 +37,8 @@ _DURATION_UNITS = {
 }
 _FRACTION_DIGITS = 20
 _WHOLE: int = 10**_FRACTION_DIGITS
-_DURATION_PART = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?(ns|us|ms|[smhdDwWMyY])")
-_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
+_DURATION_PART = r"([0-9]{1,20})(?:\.([0-9]{1,20}))?(ns|us|ms|[smhdDwWMyY])"
+_DURATION = f"(?:{_DURATION_PART})+"
 _FORMAT_UNITS = (
     ("h", HOUR),
     ("m", MINUTE),
@@ -48,7 +48,7 @@ _FORMAT_UNITS = (
     ("ns", 1),
 )
 
-_SIZE = re.compile(r"([0-9]{1,20})(?:(B)|([KMGT])(?:I?B)?)?", re.IGNORECASE)
+_SIZE = r"(?i)([0-9]{1,20})(?:(B)|([KMGT])(?:I?B)?)?"
 _SIZE_EXPONENT = {"K": 1, "M": 2, "G": 3, "T": 4}
 _SIZE_NAMES = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -67,7 +67,7 @@ def parse_duration(text: str) -> int:
     """
     if text == "0":
         return 0
-    if not _DURATION.fullmatch(text):
+    if not re.fullmatch(_DURATION, text):
         if text.startswith("-"):
             raise ValueError(
                 f"{text!r} is no duration, which cannot be negative; write 0 for none or no limit"
@@ -79,7 +79,7 @@ def parse_duration(text: str) -> int:
         )
     parts = sum(
         int(whole + fraction.ljust(_FRACTION_DIGITS, "0")) * _DURATION_UNITS[unit]
-        for whole, fraction, unit in _DURATION_PART.findall(text)
+        for whole, fraction, unit in re.findall(_DURATION_PART, text)
     )
     total, rest = divmod(parts, _WHOLE)
     if rest:
@@ -132,7 +132,7 @@ def parse_size(text: str) -> int:
     """
     if text == "-1":
         return -1
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text)
     if not match:
         raise ValueError(
             f"{text!r} is no size; write a whole number with B, KB, MB, GB or TB (1024-based), such as 100MB, or -1 for unlimited"
