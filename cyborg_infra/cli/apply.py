@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cyborg_infra.cli.connection_options import connected
 from cyborg_infra.cli.options import (
     MANIFESTS,
     Drain,
@@ -20,7 +21,6 @@ from cyborg_infra.cli.options import (
     Prune,
     Targets,
     Yes,
-    connected,
     seconds,
 )
 from cyborg_infra.cli.output import confirm, put_plans, warn

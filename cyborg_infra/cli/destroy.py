@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cyborg_infra.cli.connection_options import connected
 from cyborg_infra.cli.options import (
     MANIFEST,
     Env,
@@ -17,7 +18,6 @@ from cyborg_infra.cli.options import (
     NoLock,
     Output,
     PlanFormat,
-    connected,
     seconds,
 )
 from cyborg_infra.cli.output import confirm, put_plan, warn

@@ -15,9 +15,9 @@ from cyborg_infra.cli.auth.server_config import write_contexts
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor
 from cyborg_infra.interrupts import end_in_order
 from cyborg_infra.model.changes import HazardName
-from cyborg_infra.model.identities import Standing
 from cyborg_infra.model.plan import ResultStatus
 from cyborg_infra.model.problems import EXIT_ERROR
+from cyborg_infra.model.standing import Standing
 from cyborg_infra.operations import identities, targets
 
 EXAMPLES = "Example: cyborg-infra dev org.yaml --port 4222 --store ./nats-data"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cyborg_infra.cli import complete
-from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, NoColor, Output, Yes, connected
+from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, NoColor, Output, Yes
 from cyborg_infra.cli.output import confirm, put_json, say_where, warn
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.dead_letters import DeadLetter, DeadLetterAction, DeadLetterResult, DeathType

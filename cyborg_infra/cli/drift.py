@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cyborg_infra.cli.connection_options import connected
 from cyborg_infra.cli.options import (
     MANIFESTS,
     MOST_CHARS,
@@ -17,7 +18,6 @@ from cyborg_infra.cli.options import (
     PlanFormat,
     PlanOutput,
     Targets,
-    connected,
 )
 from cyborg_infra.cli.output import put_drift, warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.options import MANIFEST, Env, Manifest, connected
+from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.options import MANIFEST, Env, Manifest
 from cyborg_infra.cli.output import warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, ExportRefused, Problem, UsageInvalid
 from cyborg_infra.operations import exports, targets

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from cyborg_infra.cli.connection_options import connected
 from cyborg_infra.cli.files import create_manifest
-from cyborg_infra.cli.options import connected
 from cyborg_infra.cli.output import warn
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.operations import manifest, targets

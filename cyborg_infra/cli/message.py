@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.options import Env, Format, MessageType, Output
+from cyborg_infra.cli.message_options import MessageType
+from cyborg_infra.cli.options import Env, Format, Output
 from cyborg_infra.cli.output import put_json
 from cyborg_infra.operations import manifest as operation
 

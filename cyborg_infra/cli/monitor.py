@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.options import MANIFEST, Env, Manifest, connected, seconds
+from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.options import MANIFEST, Env, Manifest, seconds
 from cyborg_infra.cli.output import warn
 from cyborg_infra.model.notification_settings import ReceiverSource
 from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cyborg_infra.cli.connection_options import connected
 from cyborg_infra.cli.files import save
 from cyborg_infra.cli.options import (
     MANIFESTS,
@@ -20,7 +21,6 @@ from cyborg_infra.cli.options import (
     PlanOutput,
     Prune,
     Targets,
-    connected,
 )
 from cyborg_infra.cli.output import put_plans, warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, EXIT_REFUSED, Problem, UsageInvalid

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyborg_infra.cli import complete
-from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, MessageType, NoColor, Output, connected
+from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.message_options import MessageType
+from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, NoColor, Output
 from cyborg_infra.cli.output import put_json, say_where, warn
 from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.outgoing import Destination, NewTask

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
 
 from cyborg_infra.cli.options import (
     MANIFEST,
@@ -10,14 +14,27 @@ from cyborg_infra.cli.options import (
     ManifestOrPlan,
     NoColor,
     PlanFormat,
-    ShowFormat,
-    ShowOutput,
 )
 from cyborg_infra.cli.output import put_json, put_plan
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.operations import manifest
 
 EXAMPLES = "Example: cyborg-infra show org.yaml --format json"
+
+
+class ShowFormat(StrEnum):
+    """How `show` prints; mermaid and dot are a picture."""
+
+    TEXT = "text"
+    JSON = "json"
+    MERMAID = "mermaid"
+    DOT = "dot"
+
+
+ShowOutput = Annotated[
+    ShowFormat,
+    typer.Option("--format", help="How to print it; mermaid and dot draw who talks to whom."),
+]
 
 
 def command(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cyborg_infra.cli import complete
-from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor, connected, seconds
+from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor, seconds
 from cyborg_infra.cli.output import put_json, warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, Problem, UsageInvalid
 from cyborg_infra.model.status import OrgStatus

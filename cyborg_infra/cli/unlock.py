@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from cyborg_infra.cli.options import MANIFEST, Env, Manifest, Yes, connected
+from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.options import MANIFEST, Env, Manifest, Yes
 from cyborg_infra.cli.output import confirm, warn
 from cyborg_infra.operations import targets
 

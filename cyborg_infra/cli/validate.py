@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from cyborg_infra import __version__
-from cyborg_infra.cli.options import MANIFEST, Env, Manifest, ValidateFormat, ValidateOutput
+from cyborg_infra.cli.options import MANIFEST, Env, Manifest
 from cyborg_infra.cli.output import put_json
 from cyborg_infra.model.problems import EXIT_ERROR, CyborgError, Problem
 from cyborg_infra.operations import manifest as offline
 
 EXAMPLES = "Example: cyborg-infra validate org.yaml --env production --strict"
 
+
+class ValidateFormat(StrEnum):
+    """How `validate` prints; github, gitlab and sarif are shown beside the line by who hosts the repository."""
+
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    SARIF = "sarif"
+
+
+ValidateOutput = Annotated[
+    ValidateFormat,
+    typer.Option("--format", help="How to print it; github, gitlab and sarif are shown beside the line."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if there is a warning.")]
 
 

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor, connected
+from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor
 from cyborg_infra.cli.output import put_json, say_where, warn
 from cyborg_infra.model.problems import EXIT_ERROR, Problem, UsageInvalid
 from cyborg_infra.model.verification import CheckName, CheckResult, VerifyStage

@@ -11,18 +11,9 @@ from typing import Annotated
 import typer
 
 from cyborg_infra.cli.auth.operator_options import KEYS, Account, ClaimsFile, IdentityName, Keys, OperatorKey
+from cyborg_infra.cli.connection_options import connected
 from cyborg_infra.cli.files import save_text
-from cyborg_infra.cli.options import (
-    MANIFEST,
-    Env,
-    Format,
-    Manifest,
-    ManifestOrPlan,
-    NoColor,
-    Output,
-    Yes,
-    connected,
-)
+from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, ManifestOrPlan, NoColor, Output, Yes
 from cyborg_infra.cli.output import confirm, json_text, put_json, warn
 from cyborg_infra.model.auth_plan import AuthHazardName, AuthPlan
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, EXIT_REFUSED, PlanRefused, Problem

@@ -12,8 +12,9 @@ from cyborg_infra.cli.auth.permissions import Domain
 from cyborg_infra.cli.files import replace_generated
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest
 from cyborg_infra.cli.output import json_text
-from cyborg_infra.model.identities import Identity, Standing
+from cyborg_infra.model.identities import Identity
 from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.standing import Standing
 from cyborg_infra.operations import identities as operation
 
 Directory = Annotated[
