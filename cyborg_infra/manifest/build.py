@@ -24,7 +24,6 @@ from cyborg_infra.model.channels import (
     stream_kinds,
 )
 from cyborg_infra.model.fields import FIELDS, Config, Kind
-from cyborg_infra.model.identities import AuthSettings, Standing
 from cyborg_infra.model.organisation import (
     ADMISSION,
     THRESHOLDS,
@@ -41,6 +40,7 @@ from cyborg_infra.model.organisation import (
     Thresholds,
 )
 from cyborg_infra.model.problems import Problem, SourcePosition
+from cyborg_infra.model.standing import AuthSettings, Standing
 from cyborg_infra.model.units import parse_duration
 
 _OF_DEFAULTS = {"replicas": "num_replicas"}

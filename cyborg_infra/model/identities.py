@@ -7,7 +7,6 @@ publish on whatever reply subject that names, and who may ask himself names any 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -22,23 +21,6 @@ class IdentityKind(StrEnum):
     ROLE = "role"
     STANDING = "standing"
     """Of somebody who is no role: who plans, applies, looks."""
-
-
-class Standing(StrEnum):
-    """The identities that every organisation has beside its roles. The manifest may call one otherwise: `auth.names`."""
-
-    READER = "reader"
-    """Plans, and looks for drift."""
-    WRITER = "writer"
-    """Applies."""
-    OPERATOR = "operator"
-    """Looks at the status, sends, and handles dead letters."""
-    MONITOR = "monitor"
-    """Looks, and touches nothing."""
-    ALERTS = "alerts"
-    """Hears of dead letters."""
-    VERIFIER = "verifier"
-    """Tries a copy of the organisation."""
 
 
 class Grant(NamedTuple):
@@ -124,16 +106,6 @@ def _rules(allow: tuple[Grant, ...], deny: tuple[Grant, ...]) -> Rules:
         tuple(grant.subject for grant in allow),
         refused if allow else tuple(dict.fromkeys((*refused, EVERYTHING))),
     )
-
-
-class AuthSettings(NamedTuple):
-    """What the manifest says of identities: other names for standing ones."""
-
-    names: Mapping[Standing, str] = {}
-
-    def name_of(self, standing: Standing) -> str:
-        """Return the name of a standing identity."""
-        return self.names.get(standing, str(standing))
 
 
 class Operation(StrEnum):

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cyborg_infra.model.channels import BUILT_IN, Channel, ConsumerKind, Scope, StreamKind
-from cyborg_infra.model.identities import AuthSettings
 from cyborg_infra.model.notification_settings import NotificationOverrides, NotificationSettings
 from cyborg_infra.model.problems import SourcePosition
+from cyborg_infra.model.standing import AuthSettings
 from cyborg_infra.model.units import MINUTE
 from cyborg_infra.model.valueclass import valueclass
 

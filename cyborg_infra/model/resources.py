@@ -7,20 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
 import orjson
 
-from cyborg_infra.model.counting import CountQuery, MessageCount
-from cyborg_infra.model.field_names import (
-    FlagField,
-    NumberField,
-    NumbersField,
-    ObjectField,
-    ObjectsField,
-    TextField,
-    TextsField,
-)
 from cyborg_infra.model.fields import ABSENT, Config, Kind
 from cyborg_infra.model.metadata_keys import (
     BECOMES_KEY,
@@ -36,10 +26,22 @@ from cyborg_infra.model.metadata_keys import (
 from cyborg_infra.model.normalise import normalise_without_labels, user_labels
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.ref import Ref, fence_subject, stop_subject
-from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_values import as_requested, noted_values, with_server_values
 from cyborg_infra.model.units import SECOND, whole_number
 from cyborg_infra.model.valueclass import valueclass
+
+if TYPE_CHECKING:  # `validate` needs none of them
+    from cyborg_infra.model.counting import CountQuery, MessageCount
+    from cyborg_infra.model.field_names import (
+        FlagField,
+        NumberField,
+        NumbersField,
+        ObjectField,
+        ObjectsField,
+        TextField,
+        TextsField,
+    )
+    from cyborg_infra.model.server import ServerInfo
 
 REFILL_GROUP = "cyborg-infra"
 """The one priority group of a consumer that is not yet where the old one stood: it hands out to the tool alone."""

@@ -30,10 +30,11 @@ from cyborg_infra.live.connection.target import Target
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.live.verify.identity_checks import IdentityTrial
 from cyborg_infra.manifest.load import load
-from cyborg_infra.model.identities import Identity, IdentityKind, Standing
+from cyborg_infra.model.identities import Identity, IdentityKind
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid
 from cyborg_infra.model.resources import DesiredState
+from cyborg_infra.model.standing import Standing
 from cyborg_infra.model.verification import AuthCheckName, CheckResult, Verdict, Verification, VerifyStage
 from cyborg_infra.model.wording import Command, worded
 from cyborg_infra.operations.event_loop import run_coroutine

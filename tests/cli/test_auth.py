@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cyborg_infra.model.identities import Standing
+from cyborg_infra.model.standing import Standing
 from tests.support.cli import SMALL, Cli, assert_fits
 from tests.support.servers import NEWEST, OLDEST, server_binary
 

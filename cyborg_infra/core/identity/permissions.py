@@ -14,17 +14,13 @@ from cyborg_infra.core.identity import grants
 from cyborg_infra.core.identity.standing import MEANINGS, OWN_PERMISSIONS, standing_permissions
 from cyborg_infra.model.buckets import bucket_stream
 from cyborg_infra.model.channels import Channel, Party, Scope
-from cyborg_infra.model.identities import (
-    Grant,
-    Identity,
-    IdentityKind,
-    Standing,
-)
+from cyborg_infra.model.identities import Grant, Identity, IdentityKind
 from cyborg_infra.model.naming import ANSWERS, INBOX_ROOT, inbox_prefix
 from cyborg_infra.model.organisation import Bucket, Org, Role
 from cyborg_infra.model.problems import ManifestInvalid, Problem
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, Resource
+from cyborg_infra.model.standing import Standing
 
 
 def identities(org: Org, state: DesiredState, domain: str | None = None) -> tuple[Identity, ...]:

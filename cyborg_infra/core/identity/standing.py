@@ -13,11 +13,12 @@ from cyborg_infra.core.identity.grants import API, use_consumer
 from cyborg_infra.model import channels
 from cyborg_infra.model.buckets import APPLIED_BUCKET, LEASE_BUCKET, bucket_stream, bucket_subject
 from cyborg_infra.model.channels import Channel, ConsumerKind, Party, Scope
-from cyborg_infra.model.identities import Grant, Standing
+from cyborg_infra.model.identities import Grant
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.ref import Ref, fence_subject
 from cyborg_infra.model.resources import DesiredState
+from cyborg_infra.model.standing import Standing
 from cyborg_infra.model.subjects import is_pattern
 
 _Rows = tuple[tuple[str, str], ...]

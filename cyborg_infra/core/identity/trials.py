@@ -13,10 +13,11 @@ from cyborg_infra.core.desired.chart import may_publish
 from cyborg_infra.model import channels
 from cyborg_infra.model.buckets import bucket_stream, bucket_subject
 from cyborg_infra.model.channels import Channel, Parties, Party, Scope
-from cyborg_infra.model.identities import Identity, Operation, Standing
+from cyborg_infra.model.identities import Identity, Operation
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredResource, DesiredState
+from cyborg_infra.model.standing import Standing
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.model.verification import USER_INFO, IdentityWork, Misuse
 
