@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+
 from cyborg_infra.manifest.channels import own_keys
 from cyborg_infra.manifest.field_values import is_utc
 from cyborg_infra.manifest.suggest import NameIndex, nearest
@@ -143,7 +145,7 @@ def read_schema(name: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError: neither has it.
     """
-    found: dict[str, Any] = json.loads((_directory() / name).read_text(encoding="utf-8"))
+    found: dict[str, Any] = orjson.loads((_directory() / name).read_bytes())
     return found
 
 
