@@ -490,7 +490,7 @@ def permissions_how_to() -> str:
 
 def watch_it_how_to() -> str:
     """docs/how-to/watch-it.md, with what to do about each alarm as its table has it."""
-    rows = "".join(f"| `{row}` | {spoken(row.remedy)} |\n" for row in ALARMS)
+    rows = "".join(f"| `{row}` | {spoken(row.remedy)} |\n" for row in (*ALARMS, *MONITOR_ALARMS))
     text = (ROOT / "docs/how-to/watch-it.md").read_text(encoding="utf-8")
     return re.sub(
         r"(\| alarm \| what to do \|\n\|---\|---\|\n)(\|.*\n)*",
