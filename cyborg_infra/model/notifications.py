@@ -63,7 +63,7 @@ class Message:
     id: str
     title: str
     body: str
-    severity: NotificationKind = NotificationKind.FAILURE
+    kind: NotificationKind = NotificationKind.FAILURE
     letters: tuple[str, ...] = ()  # the dead letters that it tells of, by what tells them from others
     about: str = ""  # the one receiver that it does not go to: it is about that
 

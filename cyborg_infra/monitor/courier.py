@@ -38,6 +38,7 @@ class Courier:
         self._progress = {receiver.name: _Progress() for receiver in receivers}
         self._added = {receiver.name: asyncio.Event() for receiver in receivers}
         self._moved = asyncio.Event()
+        self.moves = 0  # tries that have ended
 
     @property
     def statuses(self) -> tuple[ReceiverStatus, ...]:
@@ -59,12 +60,17 @@ class Courier:
         for added in self._added.values():
             added.set()
 
-    async def wait_for_move(self, seconds: float) -> None:
-        """Wait until a delivery has succeeded or failed, or for so long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._moved.wait()
-        self._moved.clear()
+    async def wait_for_move(self, since: int, seconds: float) -> None:
+        """Wait until a delivery has succeeded or failed `since` so many had, or for so long."""
+        if self.moves == since:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._moved.wait()
+
+    def _move(self) -> None:
+        self.moves += 1
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     async def run(self, on_change: Callable[[], object]) -> None:
         """Deliver until cancelled; `on_change` hears of each try."""
@@ -80,7 +86,7 @@ class Courier:
                 await added.wait()
                 continue
             await self._try(receiver, *found)
-            self._moved.set()
+            self._move()
             on_change()
             if progress.in_a_row:
                 wait = FIRST_RETRY_SECONDS * 2 ** min(progress.in_a_row - 1, 20)
@@ -96,13 +102,14 @@ class Courier:
             progress.failed += 1
             progress.in_a_row += 1
             progress.reason = str(refused)
-            self._outbox.settle(self._failing())
+            self._outbox.refused(receiver.name, number, self._failing())
             return
         except asyncio.CancelledError:
             with contextlib.suppress(NotTaken, TimeoutError):
                 async with asyncio.timeout(GRACE_SECONDS):
                     await under_way
                 self._outbox.taken(receiver.name, number, self._failing())
+                self._move()
             raise
         progress.delivered += 1
         progress.in_a_row, progress.reason = 0, ""

@@ -99,7 +99,7 @@ class Receiver:
                 headers[ID_HEADER] = message.id
             with _Listener() as said:
                 taken = service.notify(
-                    body=message.body, title=message.title, notify_type=_TYPES[message.severity]
+                    body=message.body, title=message.title, notify_type=_TYPES[message.kind]
                 )
         except Exception as error:  # noqa: BLE001 - a service of a hundred may raise anything
             return f"Apprise failed ({type(error).__name__})"

@@ -41,6 +41,8 @@ from cyborg_infra.render import notifications as render
 
 BATCH = 1000
 """Dead letters that are read at once."""
+MAX_BATCHES = 10
+"""So many times dead letters are read while what was read first has not been told yet: a receiver may refuse one message, or be slow."""
 
 
 class Reports(Feed, Protocol):
@@ -151,6 +153,8 @@ class Notifier:
 
     def _alarms(self) -> Iterator[Alarm]:
         yield from core.receiver_alarms(self._courier.statuses)
+        if self._outbox.problem:
+            yield Alarm(Condition.NOTIFICATION, self._outbox.problem, about="state")
         if self._unread is not None:
             yield Alarm(
                 Condition.NOTIFICATION,
@@ -167,10 +171,10 @@ class Notifier:
                 async with pulling(server, self._consumer) as puller:
                     self._note_unread(None)
                     await self._tell_letters(server, self._consumer, puller)
-            except Unanswered:
+            except* Unanswered:
                 pass  # the readings say so
-            except CyborgError as fault:
-                self._note_unread(fault.problems[0])
+            except* CyborgError as faults:
+                self._note_unread(_first(faults).problems[0])
             await asyncio.sleep(timing.MONITOR_RECONNECT_SECONDS)
 
     def _note_unread(self, problem: Problem | None) -> None:
@@ -179,11 +183,22 @@ class Notifier:
             self._report()
 
     async def _tell_letters(self, server: JetStream, consumer: Ref, puller: Puller) -> None:
-        store = DeadLetterStore(server, self._org)
-        while True:
-            await self._wait_until_allowed()
-            if found := await puller.batch(BATCH, timing.DEAD_LETTERS_PULL_SECONDS):
+        store, room = DeadLetterStore(server, self._org), asyncio.Semaphore(MAX_BATCHES)
+
+        async def tell(found: Sequence[PulledMessage]) -> None:
+            try:
                 await self._tell_batch(server, consumer, store, found)
+            finally:
+                room.release()
+
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await room.acquire()
+                await self._wait_until_allowed()
+                if found := await puller.batch(BATCH, timing.DEAD_LETTERS_PULL_SECONDS):
+                    group.create_task(tell(found))
+                else:
+                    room.release()
 
     async def _wait_until_allowed(self) -> None:
         """Wait until the quiet hours are over, and until there may be another message."""
@@ -206,12 +221,15 @@ class Notifier:
         working = await _work_seconds(server, consumer)
         untold = {each.reply: keys[each.message.sequence] for each in found}
         try:
+            moves = self._courier.moves
             while untold := await self._acknowledge_told(server, untold):
                 await server.acknowledge(list(untold), IN_PROGRESS)
-                await self._courier.wait_for_move(working)
+                await self._courier.wait_for_move(moves, working)
+                moves = self._courier.moves
         except asyncio.CancelledError:
             with contextlib.suppress(ServerFault):
-                await self._courier.wait_for_move(GRACE_SECONDS)
+                if not server.is_lost:
+                    await self._courier.wait_for_move(moves, GRACE_SECONDS)
                 if untold := await self._acknowledge_told(server, untold):
                     await server.acknowledge(list(untold), NAK)  # whoever comes next need not wait
             raise
@@ -235,6 +253,12 @@ class Notifier:
         now = time.time()
         self._outbox.put(render.message(each, self._sender, _keys(each, keys), now) for each in notifications)
         self._courier.wake()
+
+
+def _first(faults: BaseExceptionGroup[CyborgError]) -> CyborgError:
+    """Return one of them, however deep it is in groups."""
+    found = faults.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 def _keys(notification: Notification, keys: Mapping[int, str]) -> list[str]:

@@ -64,7 +64,7 @@ def message(notification: Notification, sender: Sender, keys: Sequence[str], mom
         identity,
         title,
         f"{body}\nid: {identity}",
-        _severity(notification),
+        _kind(notification),
         tuple(keys),
         _receiver(notification.turns),
     )
@@ -164,7 +164,7 @@ def _visible(text: str, limit: int = MAX_TEXT) -> str:
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 
-def _severity(notification: Notification) -> NotificationKind:
+def _kind(notification: Notification) -> NotificationKind:
     turns = {each.turn for each in notification.turns}
     if turns == {Turn.OVER}:
         return NotificationKind.SUCCESS

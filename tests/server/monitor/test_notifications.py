@@ -197,6 +197,31 @@ def test_who_is_killed_while_a_receiver_takes_a_message_tells_it_again_with_its_
         assert len([title for title in hook.titles if "dead letter" in title]) == 2
 
 
+def test_who_ends_in_order_waits_a_moment_for_what_is_under_way_and_gives_back_the_rest(
+    scenario: Scenario, project: Path
+) -> None:
+    with webhook() as hook:
+        hook.behaves = lambda: (1, 200)
+        words = ("--server", scenario.url, "--notify", f"oncall={hook.url}")
+        with RunningMonitor(*words, cwd=project) as running:
+            hand_in(scenario, "t1")
+            until(lambda: hook.taken)
+            assert running.end().code == 0
+        assert acknowledged(scenario) == 1
+        hook.behaves = lambda: (0, 503)
+        with RunningMonitor(*words, cwd=project) as running:
+            hand_in(scenario, "t2")
+            until(lambda: hook.requests > 2)
+            assert running.end().code == 0
+        hook.behaves = lambda: (0, 200)
+        with RunningMonitor(*words, cwd=project):
+            until(lambda: acknowledged(scenario) == 2)
+        assert [title for title in hook.titles if "dead letter" in title] == [
+            "acme: cto: dead letter 1: Do t1",
+            "acme: cto: dead letter 2: Do t2",
+        ]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_over_kills_no_dead_letter_is_lost_and_none_is_told_twice_but_by_the_same_id(
     start_server: StartServer, project: Path, version: str
