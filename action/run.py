@@ -48,6 +48,7 @@ def run(command: str, *options: str) -> tuple[int, str]:
         ("SERVER", "NATS_URL"),
         ("CONTEXT", "NATS_CONTEXT"),
         ("ENVIRONMENT", "CYBORG_INFRA_ENV"),
+        ("INBOX_PREFIX", "CYBORG_INFRA_INBOX_PREFIX"),
     ):
         if environment.get(ours):
             environment[theirs] = environment[ours]

@@ -176,5 +176,5 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("URL", "USER", "PASSWORD", "TOKEN", "CREDS", "NKEY", "JWT", "SEED", "CERT", "KEY", "CA"):
         monkeypatch.delenv(f"NATS_{name}", raising=False)
-    for name in ("NATS_TIMEOUT", "NATS_CONTEXT", "CYBORG_INFRA_ENV"):
+    for name in ("NATS_TIMEOUT", "NATS_CONTEXT", "CYBORG_INFRA_ENV", "CYBORG_INFRA_INBOX_PREFIX"):
         monkeypatch.delenv(name, raising=False)

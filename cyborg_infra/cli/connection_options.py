@@ -71,7 +71,10 @@ _FLAGS: dict[str, tuple[Any, Any]] = {
         str,
         _connection("js-api-prefix", "Subject prefix of the JetStream API.", metavar="PREFIX"),
     ),
-    "inbox_prefix": (str, _connection("inbox-prefix", "Subject prefix of replies.", metavar="PREFIX")),
+    "inbox_prefix": (
+        str,
+        _connection("inbox-prefix", "Subject prefix of replies.", "CYBORG_INFRA_INBOX_PREFIX", "PREFIX"),
+    ),
     "timeout": (
         str,
         _connection("timeout", "How long to wait for one answer, such as 5s.", "NATS_TIMEOUT", "DURATION"),

@@ -109,7 +109,6 @@ def show(org: Org, subjects: Sequence[Subject], state: DesiredState) -> dict[str
                 "task_state": bucket.task_state,
                 "readers": list(org.members(bucket.readers)),
                 "writers": list(org.members(bucket.writers)),
-                "watchers": list(org.members(bucket.watchers)),
             }
             for bucket in org.buckets
         ],

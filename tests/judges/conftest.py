@@ -31,7 +31,7 @@ def built(name: str) -> Path:
 
 
 class RunJudge(Protocol):
-    """Runs a judge and returns how it ended; `text` is what it can read on standard input."""
+    """Runs a judge and returns how it ended."""
 
     def __call__(
         self,
@@ -39,7 +39,6 @@ class RunJudge(Protocol):
         *arguments: str | Path,
         cwd: Path = registry.ROOT,
         environment: Mapping[str, str] = NOTHING,
-        text: str = "",
     ) -> subprocess.CompletedProcess[str]: ...
 
 
@@ -48,16 +47,10 @@ def judge() -> RunJudge:
     """Return a function that runs a judge, with standard output and standard error in one text."""
 
     def run(
-        name: str,
-        *arguments: str | Path,
-        cwd: Path = registry.ROOT,
-        environment: Mapping[str, str] = NOTHING,
-        text: str = "",
+        name: str, *arguments: str | Path, cwd: Path = registry.ROOT, environment: Mapping[str, str] = NOTHING
     ) -> subprocess.CompletedProcess[str]:
         programs = registry.install(registry.named(name))
-        return _run(
-            programs / name, *arguments, cwd=cwd, programs=programs, environment=environment, text=text
-        )
+        return _run(programs / name, *arguments, cwd=cwd, programs=programs, environment=environment)
 
     return run
 
@@ -67,35 +60,23 @@ def node() -> RunJudge:
     """Return a function that runs a script of `programs/` with node, where it can import the libraries from npm."""
 
     def run(
-        name: str,
-        *arguments: str | Path,
-        cwd: Path = registry.ROOT,
-        environment: Mapping[str, str] = NOTHING,
-        text: str = "",
+        name: str, *arguments: str | Path, cwd: Path = registry.ROOT, environment: Mapping[str, str] = NOTHING
     ) -> subprocess.CompletedProcess[str]:
         programs = registry.install(registry.of(registry.Ecosystem.NPM)[0])
         script = programs.parents[1] / name  # node looks for modules from where a script is
         shutil.copy(registry.PROGRAMS / name, script)
-        return _run(
-            Path("node"), script, *arguments, cwd=cwd, programs=programs, environment=environment, text=text
-        )
+        return _run(Path("node"), script, *arguments, cwd=cwd, programs=programs, environment=environment)
 
     return run
 
 
 def _run(
-    program: Path,
-    *arguments: str | Path,
-    cwd: Path,
-    programs: Path,
-    environment: Mapping[str, str],
-    text: str,
+    program: Path, *arguments: str | Path, cwd: Path, programs: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [program, *arguments],
         cwd=cwd,
         env=os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"} | dict(environment),
-        input=text,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,10 +1,13 @@
-"""Stands in for `gh api` in the tests of the action: a repository in a file, and every request that was made of it."""
+"""Stands in for `gh` in the tests of the action and of the workflows: a repository in a file, and every request made of it."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,16 +53,67 @@ def page(those: list[dict[str, Any]], asked: dict[str, str]) -> list[dict[str, A
     return those[(number - 1) * size : number * size]
 
 
+def command_line() -> argparse.ArgumentParser:
+    """Return what of gh's own command line is here; anything else is refused."""
+    parser = argparse.ArgumentParser("gh", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    api = commands.add_parser("api")
+    api.add_argument("--method", default="GET")
+    api.add_argument("path")
+    api.add_argument("--input", choices=["-"])
+    runs = commands.add_parser("run").add_subparsers(dest="what", required=True)
+    listed = runs.add_parser("list")
+    for option in ("--workflow", "--commit", "--status", "--limit"):
+        listed.add_argument(option, required=True)
+    download = runs.add_parser("download")
+    download.add_argument("run")
+    download.add_argument("--name", required=True)
+    view = commands.add_parser("pr").add_subparsers(dest="what", required=True).add_parser("view")
+    view.add_argument("number", type=int)
+    for each in (listed, view):
+        each.add_argument("--json", required=True)
+        each.add_argument("--jq", required=True)
+    return parser
+
+
 def main() -> None:
-    """Answer one request: `gh api --method METHOD PATH [--input -]`."""
+    """Answer one command."""
+    asked = command_line().parse_args()
     file = Path(os.environ["FAKE_GH"])
     state = json.loads(file.read_text(encoding="utf-8"))
-    _, _, method, path, *rest = sys.argv[1:]
-    fields = json.loads(sys.stdin.read()) if rest else {}
-    state["requests"].append([method, path.split("?")[0]])
-    answered = answer(state, method, path, fields)
-    file.write_text(json.dumps(state), encoding="utf-8")
-    sys.stdout.write(json.dumps(answered))
+    match asked.command, getattr(asked, "what", ""):
+        case "api", _:
+            fields = json.loads(sys.stdin.read()) if asked.input else {}
+            state["requests"].append([asked.method, asked.path.split("?")[0]])
+            answered = answer(state, asked.method, asked.path, fields)
+            file.write_text(json.dumps(state), encoding="utf-8")
+            sys.stdout.write(json.dumps(answered))
+        case "run", "list":
+            wanted = (asked.workflow, asked.commit, asked.status)
+            found = [
+                each
+                for each in reversed(state["runs"])
+                if (each["workflow"], each["headSha"], each["conclusion"]) == wanted
+            ]
+            select([chosen(each, asked.json) for each in found[: int(asked.limit)]], asked.jq)
+        case "run", "download":
+            artifact = file.parent / "artifacts" / asked.run / asked.name
+            if not asked.run or not artifact.is_dir():
+                sys.exit("no valid artifacts found to download")
+            shutil.copytree(artifact, Path.cwd(), dirs_exist_ok=True)
+        case "pr", "view":
+            labels = [{"name": name} for name in state["labels"].get(str(asked.number), [])]
+            select(chosen({"labels": labels}, asked.json), asked.jq)
+
+
+def chosen(record: dict[str, Any], names: str) -> dict[str, Any]:
+    """Return the members that were asked for. Raises KeyError."""
+    return {name: record[name] for name in names.split(",")}
+
+
+def select(value: object, expression: str) -> None:
+    """Print what an expression makes of it; gh has the language of jq within itself."""
+    subprocess.run(["jq", "--raw-output", expression], input=json.dumps(value), text=True, check=True)  # noqa: S607
 
 
 if __name__ == "__main__":

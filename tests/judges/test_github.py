@@ -12,6 +12,7 @@ import pytest
 from tests.judges import registry
 from tests.judges.conftest import RunJudge
 from tests.judges.registry import ROOT
+from tests.judges.runner import git
 from tests.support.cli import run_process
 
 WORKFLOWS = [
@@ -40,7 +41,7 @@ def test_the_component_is_a_pipeline_for_gitlab(judge: RunJudge, tmp_path: Path)
     """What is below its inputs, with their defaults put in."""
     _, pipeline = (ROOT / "templates" / "cyborg-infra.yml").read_text(encoding="utf-8").split("\n---\n")
     file = tmp_path / ".gitlab-ci.yml"
-    file.write_text(re.sub(r"\$\[\[ inputs\.(\w+) \]\]", r"\1", pipeline), encoding="utf-8")
+    file.write_text(re.sub(r"\$\[\[ inputs\.([\w-]+) \]\]", r"\1", pipeline), encoding="utf-8")
     ended = judge(
         *("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci"), file
     )
@@ -83,8 +84,3 @@ def test_sarif_is_what_its_own_tool_takes(tmp_path: Path, text: str) -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-
-
-def git(*arguments: str, cwd: Path) -> None:
-    """Run git, as nobody in particular."""
-    subprocess.run(["git", *arguments], cwd=cwd, check=True, capture_output=True)  # noqa: S607

@@ -136,7 +136,7 @@ _SETTINGS = {
     "tlsfirst": _Setting("", "tls_first"),
     "js_domain": _Setting("", "jetstream_domain"),
     "js_api_prefix": _Setting("", "jetstream_api_prefix"),
-    "inbox_prefix": _Setting("", "inbox_prefix"),
+    "inbox_prefix": _Setting("CYBORG_INFRA_INBOX_PREFIX", "inbox_prefix"),
     "timeout": _Setting("NATS_TIMEOUT", ""),
 }
 

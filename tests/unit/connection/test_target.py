@@ -85,8 +85,10 @@ def test_every_option_of_the_environment_is_heard(home: Home) -> None:
             "NATS_KEY": files["key"],
             "NATS_CA": files["ca"],
             "NATS_TIMEOUT": "250ms",
+            "CYBORG_INFRA_INBOX_PREFIX": "_INBOX.reader",
         }
     )
+    assert target.inbox_prefix == "_INBOX.reader"
     assert target.urls == ("tls://a:4222", "nats://b:7777")
     assert (target.tls_cert, target.tls_key, target.tls_ca) == tuple(Path(path) for path in files.values())
     assert target.timeout == 0.25
