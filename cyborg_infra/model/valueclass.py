@@ -1,36 +1,20 @@
 """`valueclass`: a frozen dataclass, but that only type checkers keep it from changing.
 
-Python's own freezing sets each field by a call, so that one takes four times as long to make, and its class twice. And
-it writes and compiles functions to compare, print and hash for each class; here all have the same two, and no hash. It is
-for what there are tens of thousands of, and for what every command imports.
+Python's own freezing sets each field by a call, so that one takes four times as long to make, and its class twice. It
+is for what there are tens of thousands of, and for what every command imports.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __all__ = ["valueclass"]
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as valueclass
 else:
-    from dataclasses import dataclass, fields
+    from dataclasses import dataclass
 
-    def valueclass(*, frozen: bool, slots: bool) -> object:  # noqa: ARG001 - type checkers read it
-        """Return as dataclass, but that its instances have no hash: most hold a mapping."""
-
-        def made(cls: type) -> type:
-            cls.__eq__, cls.__repr__ = _is_equal, _shown
-            return dataclass(slots=slots, eq=False, repr=False)(cls)
-
-        return made
-
-    def _is_equal(self: Any, other: object) -> bool:
-        if other.__class__ is not self.__class__:
-            return NotImplemented
-        compared = (each.name for each in fields(self) if each.compare)
-        return all(getattr(self, name) == getattr(other, name) for name in compared)
-
-    def _shown(self: Any) -> str:
-        shown = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.repr)
-        return f"{self.__class__.__qualname__}({', '.join(shown)})"
+    def valueclass(*, frozen: bool, slots: bool) -> object:
+        """Return as dataclass, hashed as one that is frozen."""
+        return dataclass(slots=slots, unsafe_hash=frozen)
