@@ -20,6 +20,7 @@ from tests.support.agents import fetch, nack, nothing_comes, publish, term, unti
 from tests.support.cli import Cli
 from tests.support.faults import Faults
 from tests.support.scenario import Scenario
+from tests.support.servers import NEWEST, StartServer
 
 SEED = 11
 LIMITS, INTEREST, QUEUE = (f"retention: {name}" for name in ("limits", "interest", "workqueue"))
@@ -175,6 +176,26 @@ def test_a_dead_letter_keeps_its_message_through_every_change(
         assert replayed.code == 0, replayed.err
     if "filter" not in name:
         assert sorted(tasks.handed_out(worker)) == sorted(kept)
+
+
+@pytest.mark.parametrize("name", ["workqueue to limits", "workqueue to interest", "storage of a workqueue"])
+def test_what_a_workqueue_has_given_up_is_not_taken_for_open_when_it_moves(
+    start_server: StartServer, project: Path, cli: Cli, name: str
+) -> None:
+    """There all that is stored is open, but for what dead letters tell of."""
+    case = CASES[name]
+    with Scenario(start_server(version=NEWEST).url, project) as scenario:
+        scenario.converge(manifest(case.tasks[0], ""))
+        tasks = Failing(scenario, cli, 2)
+        failed = tasks.end(["failed", "done", "failed"])
+        publish(scenario.api, "acme.agents.cto.tasks", b"open")
+        held = fetch(scenario.api, tasks.worker)
+        scenario.converge(manifest(case.tasks[1], ""))
+        assert sorted(tasks.listed()) == failed
+        state = scenario.info(tasks.worker)
+        assert (state["num_pending"], state["num_ack_pending"]) == (0, 1)
+        scenario.api.ask(held.reply, b"+ACK")
+        assert tasks.handed_out(tasks.worker) == []
 
 
 INTERRUPTED = ("admission", "storage of interest", "another name")

@@ -466,7 +466,8 @@ class Migration:
             renumbered=not journal.copy_method.keeps_numbers,
             room=max_open(self.desired.config),
         )
-        stays = self.desired.get("retention") == "limits" and self._copy_method.keeps_numbers
+        is_told = journal.retention != "workqueue" and self.desired.get("retention") == "limits"
+        stays = is_told and self._copy_method.keeps_numbers
         if self.is_rename or not stays:
             await self.options.archive_dead_letters(stream, self.ref)
         return found
