@@ -27,7 +27,7 @@ from cyborg_infra.manifest.load import loads
 from cyborg_infra.manifest.messages import IDENTIFYING_MEMBERS, STORED_KINDS, WEAK_MEMBERS, schema_of
 from cyborg_infra.manifest.schema import read_schema
 from cyborg_infra.model import units
-from cyborg_infra.model.buckets import BUCKET_SETTINGS, DEFAULTS, BucketSetting
+from cyborg_infra.model.buckets import BUCKET_SETTINGS, BUCKET_USERS, DEFAULTS, BucketSetting
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.constraints import CONSTRAINTS
 from cyborg_infra.model.fields import FIELDS, Field, Kind, Unit
@@ -96,7 +96,7 @@ def org_schema() -> str:
     quiet["urgent"]["items"]["enum"] = [str(alarm) for alarm in (*ALARMS, *MONITOR_ALARMS)]
     parts["lint"]["properties"]["ignore"]["properties"] = {lint.code: _ignored(lint) for lint in EVERY_LINT}
     parts["tasks"]["properties"] = {ADMISSION: {"$ref": f"#/$defs/{ADMISSION}"}} | _same_as("stream", parts)
-    users = {name: parts["bucket"]["properties"][name] for name in ("readers", "writers")}
+    users = {name: parts["bucket"]["properties"][name] for name in BUCKET_USERS}
     parts["bucket"]["properties"] = users | {
         word: _property(_narrowed(setting)) for word, setting in BUCKET_SETTINGS.items()
     }
@@ -490,7 +490,7 @@ def permissions_how_to() -> str:
 
 def watch_it_how_to() -> str:
     """docs/how-to/watch-it.md, with what to do about each alarm as its table has it."""
-    rows = "".join(f"| `{row}` | {spoken(row.remedy)} |\n" for row in ALARMS)
+    rows = "".join(f"| `{row}` | {spoken(row.remedy)} |\n" for row in (*ALARMS, *MONITOR_ALARMS))
     text = (ROOT / "docs/how-to/watch-it.md").read_text(encoding="utf-8")
     return re.sub(
         r"(\| alarm \| what to do \|\n\|---\|---\|\n)(\|.*\n)*",

@@ -16,7 +16,7 @@ from cyborg_infra.model.channels import ConsumerKind, StreamKind, queues
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import LAG, LETTERS, LETTERS_WITHIN
 from cyborg_infra.model.resources import Resource
-from cyborg_infra.model.status import ALARMS, CRITICAL, NEAR_LIMIT_SHARE, Condition
+from cyborg_infra.model.status import ALARMS, CRITICAL, MONITOR_ALARMS, NEAR_LIMIT_SHARE, Condition
 from cyborg_infra.model.units import SECOND
 
 OURS, EXPORTER, SURVEYOR = "cyborg-infra", "nats-exporter", "surveyor"
@@ -87,8 +87,11 @@ def _rule(given: ExportInput, rule: Rule) -> dict[str, Any]:
 
 
 def _own_rules(org: str) -> Iterator[Rule]:
-    """Yield one for each alarm of `status`, which has applied the thresholds, and one for a status that is old."""
-    for alarm in ALARMS:
+    """Yield one for each alarm of `status` and of the monitor, which have applied the thresholds; and what tells that nobody looks any more.
+
+    They are the same for a textfile and for a monitor: what only the other one has never fires.
+    """
+    for alarm in (*ALARMS, *MONITOR_ALARMS):
         matchers = f"org={_quoted(org)},code={_quoted(alarm.value)}"
         yield Rule(
             alarm.value, f"cyborg_infra_alarms{{{matchers}}} > 0", _SETTLED, alarm.means.replace("`", "")
@@ -104,7 +107,13 @@ def _own_rules(org: str) -> Iterator[Rule]:
         "status-missing",
         f"absent(cyborg_infra_alarms{{org={_quoted(org)}}})",
         f"{_STALE_SECONDS}s",
-        "there is no status of it.",
+        "there is no status of it: neither a file nor a monitor that answers.",
+    )
+    yield Rule(
+        "monitor-stale",
+        f"cyborg_infra_reading_age_seconds{{org={_quoted(org)}}} > {_STALE_SECONDS}",
+        _SETTLED,
+        "the monitor answers, and has not read the account for ten minutes.",
     )
 
 

@@ -1,4 +1,4 @@
-"""A dashboard for Grafana: queues, in flight, oldest waiting, dead letters, alarms; from the metrics of `status`."""
+"""A dashboard for Grafana: queues, in flight, oldest waiting, dead letters, alarms; from the metrics of `status` and of the monitor."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ _QUEUE = "{{role}} {{queue}}"
 PANELS: Sequence[Panel] = (
     Panel("Alarms", "stat", {"cyborg_infra_alarms": "{{code}}"}),
     Panel("Dead letters", "timeseries", {"cyborg_infra_dead_letters": "dead letters"}),
+    Panel(
+        "Changed on the server, and changes that nobody has applied",
+        "timeseries",
+        {
+            "cyborg_infra_drift_changes": "{{action}}: changed on the server",
+            "cyborg_infra_pending_changes": "{{action}}: not applied",
+        },
+    ),
+    Panel("Age of the newest reading", "timeseries", {"cyborg_infra_reading_age_seconds": "reading"}, "s"),
     Panel(
         "Waiting, and what is too much",
         "timeseries",

@@ -13,7 +13,7 @@ from cyborg_infra.manifest.field_values import to_wire
 from cyborg_infra.manifest.notifications import read_notifications
 from cyborg_infra.manifest.schema import value_text as spoken
 from cyborg_infra.manifest.yaml_source import Source
-from cyborg_infra.model.buckets import FIELD_OF, task_state_bucket
+from cyborg_infra.model.buckets import BUCKET_USERS, FIELD_OF, task_state_bucket
 from cyborg_infra.model.channels import (
     Channel,
     ConsumerKind,
@@ -128,6 +128,7 @@ def _buckets(source: Source, entries: list[Entry]) -> Iterator[Bucket]:
             mark=source.key(path),
             readers=_names(body.get("readers")),
             writers=_names(body.get("writers")),
+            watchers=_names(body.get("watchers")),
         )
     if ours and source.data.get("org") and ours not in [name for _path, name, _body in entries]:
         yield Bucket(ours, task_state=True, mark=source.key(("task_state",)))
@@ -237,7 +238,7 @@ def _overrides(
 
 def _settings(bucket: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is said of a bucket's stream."""
-    return {name: value for name, value in bucket.items() if name not in ("readers", "writers")}
+    return {name: value for name, value in bucket.items() if name not in BUCKET_USERS}
 
 
 def _ignored(

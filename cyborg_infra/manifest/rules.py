@@ -172,8 +172,8 @@ def _named_roles(org: Org) -> Iterator[tuple[str, ManifestPath, Sequence[str], S
         yield f"subscriber {{}} of {event.name}", (*path, "subscribers"), event.subscribers, event.mark
     for bucket in org.buckets:
         path = ("key_value", bucket.name)
-        yield f"reader {{}} of {bucket.name}", (*path, "readers"), bucket.readers, bucket.mark
-        yield f"writer {{}} of {bucket.name}", (*path, "writers"), bucket.writers, bucket.mark
+        for part in buckets.BUCKET_USERS:
+            yield f"{part[:-1]} {{}} of {bucket.name}", (*path, part), getattr(bucket, part), bucket.mark
     for channel in org.channels:
         for part, parties in (("publishers", channel.publishers), ("readers", channel.readers)):
             named = [party for party in parties if not isinstance(party, Party)]

@@ -10,7 +10,7 @@ from typing import Any
 from cyborg_infra.manifest.channels import describe_channels
 from cyborg_infra.manifest.field_values import from_wire
 from cyborg_infra.manifest.yaml_source import is_plain
-from cyborg_infra.model.buckets import WORD_OF
+from cyborg_infra.model.buckets import BUCKET_USERS, WORD_OF
 from cyborg_infra.model.channels import ConsumerKind, StreamKind
 from cyborg_infra.model.fields import FIELDS, Kind
 from cyborg_infra.model.organisation import Bucket, Event, FieldValues, Org, Overrides, Role
@@ -90,7 +90,7 @@ def _buckets(org: Org, layer: Overrides) -> dict[str, Any]:
 
 
 def _users(bucket: Bucket) -> dict[str, tuple[str, ...]]:
-    return {"readers": bucket.readers, "writers": bucket.writers}
+    return {name: getattr(bucket, name) for name in BUCKET_USERS}
 
 
 def _kind(kind: StreamKind | ConsumerKind) -> Kind:

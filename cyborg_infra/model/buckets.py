@@ -18,6 +18,9 @@ APPLIED_BUCKET = "cyborg-infra-applied"
 TOOL_BUCKETS = (LEASE_BUCKET, APPLIED_BUCKET)
 """The buckets of the tool itself."""
 
+BUCKET_USERS = ("readers", "writers", "watchers")
+"""What a manifest says of a bucket beside its settings: lists of roles and groups."""
+
 STREAM_PREFIX = "KV_"
 _NAME = r"[a-zA-Z0-9_-]+"
 

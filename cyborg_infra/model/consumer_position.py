@@ -9,10 +9,10 @@ from typing import NamedTuple, Self
 
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import READ_KEY, START_KEY
-from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.ref import Ref, stop_subject
 from cyborg_infra.model.resources import LiveResource, Resource, consumer_counts
 from cyborg_infra.model.server_versions import Capability, Version
-from cyborg_infra.model.subjects import covers
+from cyborg_infra.model.subjects import covers, overlap
 from cyborg_infra.model.units import whole_number
 
 MAX_NUMBERS = 200_000
@@ -209,16 +209,15 @@ def position_obstacle(
     desired: Resource,
     version: Version,
     *,
+    stream: Config,
     renumbered: bool,
-    room: int = 0,
     fits: bool = True,
 ) -> str | None:
     """Return why a new consumer cannot stand where the old one does while work is open behind it, in one clause; None if it can.
 
     It is made to by handing out to the tool what the old one had handed out: see `live.execute.consumer.position`. `renumbered`: the
     messages get other sequence numbers meanwhile, so that what a worker says of one would be taken for another.
-    `room`: how many may be open in the stream of the new one, 0 for any number. `fits`: where the stream moves, see
-    `fits_journal`.
+    `stream`: the configuration of the new one's. `fits`: where the stream moves, see `fits_journal`.
     """
     if version < Capability.PAUSE_CONSUMER.since:
         return f"nats-server {version} cannot pause a consumer"
@@ -232,8 +231,15 @@ def position_obstacle(
         return "its messages are not acknowledged one by one"
     if desired.get("replay_policy") == "original":
         return "it replays at the pace at which messages came"
+    if stream.get("retention") == "workqueue" and _reads_all_of(desired):
+        return "a workqueue lets nothing stand beside a consumer that reads all of it"
     if not old.is_stopped and not _reads_on(old, desired):
         return "its filter changes"
+    return _room_obstacle(old, stream, fits=fits)
+
+
+def _room_obstacle(old: LiveResource, stream: Config, *, fits: bool) -> str | None:
+    """Return why so much cannot stay open, in one clause; None if it can."""
     counts = consumer_counts(old)
     if (
         counts.num_ack_pending > MAX_UNFINISHED
@@ -242,7 +248,12 @@ def position_obstacle(
         return "there are too many"
     if not fits and counts.num_ack_pending:
         return "there are too many in its stream"
-    return open_limit_obstacle(room, counts.num_ack_pending)
+    return open_limit_obstacle(max_open(stream), counts.num_ack_pending)
+
+
+def _reads_all_of(desired: Resource) -> bool:
+    """Return whether it reads whatever a placeholder waits for as well: a workqueue refuses one beside the other (10099, 10100)."""
+    return any(overlap(wide, stop_subject(desired.ref)) for wide in read_patterns(desired))
 
 
 def _reads_on(old: LiveResource, desired: Resource) -> bool:

@@ -82,7 +82,7 @@ class IgnoredWarning(NamedTuple):
 class Bucket(NamedTuple):
     """A key-value bucket, by the name that clients open it with; `task_state` if it keeps the task documents.
 
-    `readers` and `writers` are roles and groups; without any, all roles are.
+    Its users are roles and groups. Without any `readers` or `writers` all roles are; `watchers` are those that are named.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Bucket(NamedTuple):
     mark: SourcePosition | None = None
     readers: tuple[str, ...] = ()
     writers: tuple[str, ...] = ()
+    watchers: tuple[str, ...] = ()
 
 
 Member = Role | Bucket

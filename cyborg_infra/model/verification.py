@@ -121,6 +121,7 @@ class IdentityWork:
     asked: Sequence[tuple[str, str]] = ()  # subjects of requests, and an identity that asks
     read: Sequence[str] = ()  # buckets
     written: Sequence[str] = ()
+    watched: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

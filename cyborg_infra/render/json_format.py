@@ -109,6 +109,7 @@ def show(org: Org, subjects: Sequence[Subject], state: DesiredState) -> dict[str
                 "task_state": bucket.task_state,
                 "readers": list(org.members(bucket.readers)),
                 "writers": list(org.members(bucket.writers)),
+                "watchers": list(org.members(bucket.watchers)),
             }
             for bucket in org.buckets
         ],

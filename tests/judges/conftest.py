@@ -31,7 +31,7 @@ def built(name: str) -> Path:
 
 
 class RunJudge(Protocol):
-    """Runs a judge and returns how it ended."""
+    """Runs a judge and returns how it ended; `text` is what it can read on standard input."""
 
     def __call__(
         self,
@@ -39,6 +39,7 @@ class RunJudge(Protocol):
         *arguments: str | Path,
         cwd: Path = registry.ROOT,
         environment: Mapping[str, str] = NOTHING,
+        text: str = "",
     ) -> subprocess.CompletedProcess[str]: ...
 
 
@@ -47,10 +48,16 @@ def judge() -> RunJudge:
     """Return a function that runs a judge, with standard output and standard error in one text."""
 
     def run(
-        name: str, *arguments: str | Path, cwd: Path = registry.ROOT, environment: Mapping[str, str] = NOTHING
+        name: str,
+        *arguments: str | Path,
+        cwd: Path = registry.ROOT,
+        environment: Mapping[str, str] = NOTHING,
+        text: str = "",
     ) -> subprocess.CompletedProcess[str]:
         programs = registry.install(registry.named(name))
-        return _run(programs / name, *arguments, cwd=cwd, programs=programs, environment=environment)
+        return _run(
+            programs / name, *arguments, cwd=cwd, programs=programs, environment=environment, text=text
+        )
 
     return run
 
@@ -60,23 +67,35 @@ def node() -> RunJudge:
     """Return a function that runs a script of `programs/` with node, where it can import the libraries from npm."""
 
     def run(
-        name: str, *arguments: str | Path, cwd: Path = registry.ROOT, environment: Mapping[str, str] = NOTHING
+        name: str,
+        *arguments: str | Path,
+        cwd: Path = registry.ROOT,
+        environment: Mapping[str, str] = NOTHING,
+        text: str = "",
     ) -> subprocess.CompletedProcess[str]:
         programs = registry.install(registry.of(registry.Ecosystem.NPM)[0])
         script = programs.parents[1] / name  # node looks for modules from where a script is
         shutil.copy(registry.PROGRAMS / name, script)
-        return _run(Path("node"), script, *arguments, cwd=cwd, programs=programs, environment=environment)
+        return _run(
+            Path("node"), script, *arguments, cwd=cwd, programs=programs, environment=environment, text=text
+        )
 
     return run
 
 
 def _run(
-    program: Path, *arguments: str | Path, cwd: Path, programs: Path, environment: Mapping[str, str]
+    program: Path,
+    *arguments: str | Path,
+    cwd: Path,
+    programs: Path,
+    environment: Mapping[str, str],
+    text: str,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [program, *arguments],
         cwd=cwd,
         env=os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"} | dict(environment),
+        input=text,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -19,6 +19,10 @@ OPTIONS = (
     "environment=production",
     "--set",
     "apply.allow={mass-change}",
+    "--set",
+    "monitor.enabled=true",
+    "--set",
+    "monitor.variables=variables",
 )
 
 
@@ -34,7 +38,7 @@ def documents(text: str) -> dict[str, dict[str, Any]]:
 
 
 def container(resource: dict[str, Any]) -> dict[str, Any]:
-    """Return the one container of a Job or CronJob."""
+    """Return the one container of a Job, a CronJob or a Deployment."""
     spec = resource["spec"].get("jobTemplate", resource)["spec"]["template"]["spec"]
     assert spec["securityContext"]["runAsNonRoot"]
     (found,) = spec["containers"]

@@ -86,6 +86,7 @@ JUDGES = (
     Judge("jsdom", Ecosystem.NPM, "jsdom", "26.1.0"),
     Judge("nats", Ecosystem.GO, "github.com/nats-io/natscli/nats", "v0.5.0"),
     Judge("promtool", Ecosystem.DEBIAN, "prometheus"),
+    Judge("systemd-analyze", Ecosystem.DEBIAN, "systemd"),
     Judge("tsc", Ecosystem.NPM, "typescript", "7.0.2"),
     Judge("twine", Ecosystem.PYPI, "twine", "7.0.0"),
     Judge("uv", Ecosystem.PYPI, "uv", "0.13.9"),

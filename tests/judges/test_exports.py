@@ -234,6 +234,9 @@ RULE_TESTS = {
                 "input_series": [
                     series("cyborg_infra_alarms", "0x5 2x5 0x30", org="acme", code="lag"),
                     series("cyborg_infra_alarms", "1x40", org="another", code="stuck"),
+                    series("cyborg_infra_alarms", "0x5 1x35", org="acme", code="drift"),
+                    series("cyborg_infra_alarms", "0x40", org="acme", code="unreadable"),
+                    series("cyborg_infra_reading_age_seconds", "0+60x40", org="acme"),
                     series("node_textfile_mtime_seconds", "60x40", file="/var/lib/node_exporter/acme.prom"),
                 ],
                 "promql_expr_test": [
@@ -242,8 +245,25 @@ RULE_TESTS = {
                     fires("CyborgInfraStuck", "9m", 0),
                     fires("CyborgInfraStatusStale", "5m", 0),
                     fires("CyborgInfraStatusStale", "20m", 1),
+                    fires("CyborgInfraStatusMissing", "30m", 0),
+                    fires("CyborgInfraDrift", "4m", 0),
+                    fires("CyborgInfraDrift", "9m", 1),
+                    fires("CyborgInfraUnreadable", "30m", 0),
+                    fires("CyborgInfraMonitorStale", "9m", 0),
+                    fires("CyborgInfraMonitorStale", "20m", 1),
                 ],
-            }
+            },
+            {  # a monitor that nobody can reach any more
+                "interval": "1m",
+                "input_series": [
+                    series("cyborg_infra_alarms", "0x5 _x40", org="acme", code="drift"),
+                    series("cyborg_infra_reading_age_seconds", "9x5 _x40", org="acme"),
+                ],
+                "promql_expr_test": [
+                    fires("CyborgInfraStatusMissing", "5m", 0),
+                    fires("CyborgInfraStatusMissing", "30m", 1),
+                ],
+            },
         ],
     },
     EXPORTER: exporter_tests(EXPORTER, "jetstream", "stream_name"),

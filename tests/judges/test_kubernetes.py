@@ -1,13 +1,17 @@
-"""What Kubernetes is given it takes. What its Jobs do is in test_container.py."""
+"""What Kubernetes is given it takes. What the container of its Jobs does is in test_container.py."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from cyborg_infra.live.embedded import EmbeddedServer
 from tests.judges.conftest import RunJudge
 from tests.judges.kubernetes import CHART, KUSTOMIZE, OPTIONS, container, documents, helm_template
+from tests.support.agents import until
+from tests.support.monitor import RunningMonitor
 
 
 @pytest.fixture
@@ -44,6 +48,39 @@ def test_kustomize_makes_what_kubernetes_takes(judge: RunJudge, tmp_path: Path) 
     found = documents(built.stdout)
     assert found["Job"]["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "Sync"
     assert container(found["CronJob"])["image"] == "ghcr.io/genbrain/cyborg-infra:0.1.0"
+
+
+@pytest.mark.server
+def test_the_monitor_answers_its_probes_and_takes_the_token(
+    judge: RunJudge, server: EmbeddedServer, manifest: Path
+) -> None:
+    """Of the chart and of Kustomize: its arguments and paths, as a process on a port that is free here."""
+    built = judge("kustomize", "build", KUSTOMIZE / "example").stdout
+    for found in (documents(helm_template(judge, manifest, *OPTIONS)), documents(built)):
+        monitor, (door,) = container(found["Deployment"]), found["Service"]["spec"]["ports"]
+        (port,) = monitor["ports"]
+        assert door["targetPort"] == port["name"] == "http"
+        arguments = [
+            each.replace("/etc/cyborg-infra/org.yaml", str(manifest))
+            .replace("/var/lib/cyborg-infra", str(manifest.parent))
+            .replace(f"0.0.0.0:{port['containerPort']}", "0.0.0.0:0")
+            for each in monitor["args"]
+        ]
+        environment = {
+            "NATS_URL": server.url,
+            "CYBORG_INFRA_ENV": "production",
+            "CYBORG_INFRA_MONITOR_TOKEN": "token",
+        }
+        with RunningMonitor(*arguments[1:], cwd=manifest.parent, env=environment) as running:
+            for probe in ("livenessProbe", "readinessProbe"):
+                path = monitor[probe]["httpGet"]["path"]
+                until(partial(answers, running, path))
+            assert running.get("/metrics").code == 401
+            assert running.get("/metrics", {"Authorization": "Bearer token"}).code == 200
+
+
+def answers(running: RunningMonitor, path: str) -> bool:
+    return running.get(path).code == 200
 
 
 def assert_taken(judge: RunJudge, text: str, directory: Path) -> None:

@@ -53,7 +53,12 @@ def organisations(draw: st.DrawFn) -> dict[str, Any]:
     manifest["groups"] = {"team": names[-2:]}
     manifest["events"] |= {"x.y": {"publishers": draw(some), "subscribers": draw(some)}}
     manifest["key_value"] = {
-        "drafts": {"readers": draw(some), "writers": draw(some), "allow_direct": draw(st.booleans())}
+        "drafts": {
+            "readers": draw(some),
+            "writers": draw(some),
+            "watchers": draw(some),
+            "allow_direct": draw(st.booleans()),
+        }
     }
     return manifest
 

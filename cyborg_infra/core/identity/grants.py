@@ -84,16 +84,22 @@ def use_consumer(consumer: Resource) -> tuple[list[Grant], list[Grant]]:
 
 
 def read_bucket(name: str, *, direct: bool) -> Iterator[Grant]:
-    """Yield what get, watch, keys and history take.
-
-    A watch makes a consumer of its own. Whoever may do that can read all of the bucket, and could delete another watch of it.
-    """
+    """Yield what get takes."""
     stream, reason = bucket_stream(name), f"bucket {name}"
     if direct:
         yield Grant(f"{API}.DIRECT.GET.{stream}", f"{reason}: get a revision")
         yield Grant(f"{API}.DIRECT.GET.{stream}.>", f"{reason}: get")
     else:
         yield Grant(f"{API}.STREAM.MSG.GET.{stream}", f"{reason}: get")
+
+
+def watch_bucket(name: str) -> Iterator[Grant]:
+    """Yield what watch, keys and history take.
+
+    A watch makes a consumer of its own. Whoever may do that can read all of the bucket, could delete another watch of it, and
+    says where its values are delivered: anywhere in the account, whoever may publish there (measured on 2.10.26 and 2.15.1).
+    """
+    stream, reason = bucket_stream(name), f"bucket {name}"
     yield Grant(f"{API}.CONSUMER.CREATE.{stream}", f"{reason}: watch")
     yield Grant(f"{API}.CONSUMER.CREATE.{stream}.>", f"{reason}: watch, as newer clients ask for it")
     yield Grant(f"{API}.CONSUMER.INFO.{stream}.*", f"{reason}: watch")

@@ -233,10 +233,13 @@ class _Roles:
         reads, writes = (
             not named or role.name in self._org.members(named) for named in (bucket.readers, bucket.writers)
         )
-        if reads or writes:
+        watches = role.name in self._org.members(bucket.watchers)
+        if reads or writes or watches:
             yield grants.open_bucket(bucket.name)
-        if reads:
+        if reads or watches:
             stream = self._state.resources.get(Ref(bucket_stream(bucket.name)))
             yield from grants.read_bucket(bucket.name, direct=bool(stream and stream.get("allow_direct")))
+        if watches:
+            yield from grants.watch_bucket(bucket.name)
         if writes:
             yield grants.write_bucket(bucket.name)

@@ -51,8 +51,13 @@ def work_of(org: Org, state: DesiredState, name: str) -> IdentityWork:
         tuple(of("published")),
         tuple(of("heard")),
         tuple(of("asked")),
-        tuple(each.name for each in org.buckets if not each.readers or name in org.members(each.readers)),
+        tuple(
+            each.name
+            for each in org.buckets
+            if not each.readers or name in org.members((*each.readers, *each.watchers))
+        ),
         tuple(each.name for each in org.buckets if not each.writers or name in org.members(each.writers)),
+        tuple(each.name for each in org.buckets if name in org.members(each.watchers)),
     )
 
 
@@ -226,7 +231,7 @@ def _meddling(consumer: DesiredResource) -> Iterator[str]:
 def _meddling_with_stream(stream: DesiredResource) -> Iterator[str]:
     verbs = ("UPDATE", "DELETE", "PURGE", "MSG.DELETE")
     yield from (f"$JS.API.STREAM.{verb}.{stream.ref}" for verb in verbs)
-    if not stream.ref.stream.startswith(bucket_stream("")):  # who reads a bucket may make a watch
+    if not stream.ref.stream.startswith(bucket_stream("")):  # of a bucket some may read, and watch
         yield f"$JS.API.CONSUMER.CREATE.{stream.ref}"
         yield from (f"$JS.API.{verb}.{stream.ref}" for verb in ("STREAM.MSG.GET", "DIRECT.GET"))
 
@@ -263,10 +268,12 @@ def _may_hear(org: Org, readers: Parties, role: Role) -> bool:
 def _of_buckets(org: Org, role: Role) -> Iterator[Attempt]:
     for bucket in org.buckets:
         stream = bucket_stream(bucket.name)
-        if bucket.readers and role.name not in org.members(bucket.readers):
+        if bucket.readers and role.name not in org.members((*bucket.readers, *bucket.watchers)):
             yield _publish(f"$JS.API.DIRECT.GET.{stream}.$KV.{bucket.name}.trial")
             yield _publish(f"$JS.API.STREAM.MSG.GET.{stream}")
+        if role.name not in org.members(bucket.watchers):
             yield _publish(f"$JS.API.CONSUMER.CREATE.{stream}")
+            yield _publish(f"$JS.API.CONSUMER.CREATE.{stream}.trial")
         if bucket.writers and role.name not in org.members(bucket.writers):
             yield _publish(f"$KV.{bucket.name}.trial")
 

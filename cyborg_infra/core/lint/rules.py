@@ -295,6 +295,14 @@ def trusted_subject(_state: DesiredState, org: Org) -> Iterator[Found]:
             yield Found(None, f"{channel.name} has publishers, and is not stored", where)
 
 
+def watched_bucket(_state: DesiredState, org: Org) -> Iterator[Found]:
+    """Find the buckets that some may watch, who so may publish what is in them anywhere."""
+    for bucket in org.buckets:
+        if bucket.watchers:
+            where = org.marks.get(("key_value", bucket.name, "watchers"), bucket.mark)
+            yield Found(None, f"{bucket.name} has watchers", where)
+
+
 _STORED_BY = ("subject_transform", "mirror", "sources", "subjects")
 
 
@@ -605,6 +613,13 @@ NOTES: tuple[LintOfAll, ...] = (
         "who pulls a message, or is answered, names the subject that it comes on, and no permission closes that",
         "let its readers look at the subject and the content of what they hear, and believe neither for its sender",
         trusted_subject,
+    ),
+    LintOfAll(
+        "watched-bucket",
+        "a bucket with `watchers`",
+        "a watch is a consumer, and whoever makes it says where the values go: to any subject of the account, whoever may publish there",
+        "let those watch whom you would give the account, and the others read values by their keys",
+        watched_bucket,
     ),
 )
 """What is told as a note: right for many, but somebody should have decided it. `--strict` does not mind it."""

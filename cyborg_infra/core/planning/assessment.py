@@ -27,7 +27,7 @@ from cyborg_infra.model.changes import (
     temporary_stream_of,
 )
 from cyborg_infra.model.channels import StreamKind
-from cyborg_infra.model.consumer_position import fits_journal, max_open
+from cyborg_infra.model.consumer_position import fits_journal
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.ref import Ref
@@ -167,7 +167,7 @@ def _resume_hazards(
             live,
             version,
             renumbered=version < Capability.PROMOTE_MIRROR.since,
-            room=max_open(stream.config),
+            stream=stream.config,
             fits=outlook.migrated_streams.get(Ref(before.ref.stream), True),
         )
 

@@ -133,12 +133,15 @@ class Agent:
         await (await self._stream.key_value(bucket)).put(key, value)
 
     async def read(self, bucket: str, key: str) -> None:
-        """Read a bucket in every way that agents do: a value, and a watch. Raises nats-py's errors.
+        """Read a value of a bucket, if there is one. Raises nats-py's errors."""
+        with suppress(KeyNotFoundError):
+            await (await self._stream.key_value(bucket)).get(key)
+
+    async def watch(self, bucket: str) -> None:
+        """Watch a bucket until it tells something, and end the watch. Raises nats-py's errors, and PullRefused.
 
         The watch is made here: with `js_ack_fc_v2` nats-py 2.16 stops reading once the first value comes.
         """
-        with suppress(KeyNotFoundError):
-            await (await self._stream.key_value(bucket)).get(key)
         stream, api = bucket_stream(bucket), f"{self._target.api_prefix}.CONSUMER"
         values = await self.subscribe()
         config = {

@@ -232,6 +232,8 @@ class IdentityTrial:
             await agent.put(bucket, "trial", name.encode())
         for bucket in work.read:
             await agent.read(bucket, "trial")
+        for bucket in work.watched:
+            await agent.watch(bucket)
         await agent.flush_both_ways()
 
     async def _work_on(self, agent: Agent, consumer: Ref, subject: str, *, again: bool) -> None:

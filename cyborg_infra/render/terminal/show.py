@@ -72,7 +72,11 @@ def _groups(org: Org) -> Iterator[Block]:
 def _users(org: Org) -> Iterator[Block]:
     """Yield who reads and writes the buckets of which that is said."""
     for bucket in org.buckets:
-        for verb, names in (("read", bucket.readers), ("written", bucket.writers)):
+        for verb, names in (
+            ("read", bucket.readers),
+            ("written", bucket.writers),
+            ("watched", bucket.watchers),
+        ):
             if names:
                 yield Flow((f"{bucket.name} is {verb} by {names[0]}", *names[1:]), indent=2, hang=2)
 

@@ -592,6 +592,34 @@ def test_a_drain_that_cannot_end_is_not_waited_for_to_its_end(
         assert role.come_again() == {first.name: 1}
 
 
+@pytest.mark.parametrize(
+    "change", ["stream: {retention: workqueue, storage: memory}", "reader: {max_waiting: 64}"]
+)
+def test_what_a_reader_of_a_whole_workqueue_has_open_is_announced_and_comes_again(
+    start_server: StartServer, tmp_path: Path, change: str
+) -> None:
+    """A workqueue refuses a placeholder beside a consumer without a filter: nothing can stay open, and the apply goes through."""
+    jobs = "jobs: {of: org, durable: true, subject: 'jobs.*', send_to: new, readers: operator, stream: {retention: workqueue}"
+    before = f"org: open\nroles: [cto]\nchannels:\n  {jobs}}}\n"
+    after = before.replace("stream: {retention: workqueue}", f"stream: {{retention: workqueue}}, {change}")
+    after = after.replace("stream: {retention: workqueue}, stream:", "stream:")
+    with Scenario(start_server(version=NEWEST).url, tmp_path) as scene:
+        scene.converge(before)
+        published("open.jobs.a", 5)(scene)
+        acked("ORG_JOBS/jobs-reader", 1)(scene)
+        fetched("ORG_JOBS/jobs-reader", 2)(scene)
+        wish = scene.request(after)
+        plan = scene.plan(wish)
+        (hazard,) = plan.hazards
+        assert (hazard.name, hazard.count) == (
+            HazardName.REPEATS_WORK,
+            4,
+        )  # agents may take the others meanwhile
+        assert_done(scene.apply(wish, plan))
+        assert scene.info("ORG_JOBS/jobs-reader")["num_pending"] == 4
+        assert leftovers(scene) == []
+
+
 @pytest.mark.parametrize("what", ["consumer", "stream"])
 def test_before_2_11_a_message_that_stays_open_costs_what_the_plan_says(
     start_server: StartServer, tmp_path: Path, what: str

@@ -28,7 +28,7 @@ groups: {engineers: [cto, backend]}
 events:
   ci.result: {publishers: [backend], subscribers: [cto]}
   deploy.complete: {publishers: [backend], subscribers: [ceo, cso], durable: true}
-key_value: {drafts: {readers: [engineers], writers: [backend]}}
+key_value: {drafts: {readers: [engineers], writers: [backend], watchers: [cto]}}
 task_state: true
 channels:
   control: {of: role, durable: true, publishers: [ceo]}

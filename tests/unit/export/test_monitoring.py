@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from cyborg_infra.export.alerts import EXPORTER, OURS, SURVEYOR
+from cyborg_infra.model.monitor import Observation
 from cyborg_infra.model.organisation import Alerts
-from cyborg_infra.model.status import ALARMS, DeadLetterSummary, OrgStatus
+from cyborg_infra.model.status import ALARMS, MONITOR_ALARMS, DeadLetterSummary, OrgStatus
 from cyborg_infra.render import prometheus
 from tests.support.exports import exported
 
@@ -76,7 +77,7 @@ def test_rules_for_exporters_ask_what_they_emit_with_the_manifest_s_thresholds(
 def test_our_own_rules_are_one_for_each_alarm_and_what_exporters_cannot_tell_is_a_gap() -> None:
     found = rules()
     codes = {code for rule in found for code in re.findall(r'code="([^"]+)"', rule["expr"])}
-    assert codes == {alarm.value for alarm in ALARMS}
+    assert codes == {alarm.value for alarm in (*ALARMS, *MONITOR_ALARMS)}
     assert exported("alerts", MANIFEST).gaps == ()
     made = exported("alerts", MANIFEST, metrics=SURVEYOR)
     assert [gap for gap in made.gaps if gap.startswith("broadcast-ack")]
@@ -98,9 +99,12 @@ def test_the_operator_s_object_has_the_same_rules() -> None:
     assert rules(kind="PrometheusRule") == rules()
 
 
-def test_dashboard_and_rules_ask_for_metrics_that_status_has() -> None:
+def test_dashboard_and_rules_ask_for_metrics_that_the_monitor_has() -> None:
     empty = OrgStatus("acme", None, None, "", Alerts(), (), (), DeadLetterSummary(None), (), {}, {}, ())
-    ours = set(re.findall(r"^# TYPE (\w+)", prometheus.status(empty), re.MULTILINE))
+    ours = {
+        f"{prometheus.PREFIX}{name}"
+        for name in prometheus.observation_metrics(Observation("acme", None, empty), 0.0)
+    }
     board = json.loads(exported("dashboard", MANIFEST).files["dashboard.json"])
     asked = {
         name for panel in board["panels"] for target in panel["targets"] for name in metrics(target["expr"])

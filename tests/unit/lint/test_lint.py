@@ -117,6 +117,12 @@ def test_a_channel_that_relies_on_its_subject_is_noted(channel: str, told: int) 
     assert [each.code for each in notes(org, expand(org))] == ["trusted-subject"] * told
 
 
+@pytest.mark.parametrize(("bucket", "told"), [("{watchers: [cto]}", 1), ("{readers: [cto]}", 0)])
+def test_a_bucket_that_some_may_watch_is_noted(bucket: str, told: int) -> None:
+    org = loads(f"org: gen\nroles: [cto]\nkey_value: {{drafts: {bucket}}}\n")
+    assert [each.code for each in notes(org, expand(org))] == ["watched-bucket"] * told
+
+
 def test_few_roles_are_told_one_by_one() -> None:
     codes = [each.code for each in warnings(case("one-line-for-many-roles", "few"))]
     assert codes == ["drops-unread"] * 3 + ["short-ack-wait"]

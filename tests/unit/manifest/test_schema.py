@@ -65,8 +65,8 @@ def test_every_kind_of_stream_and_consumer_may_be_set() -> None:
 def test_every_setting_of_a_bucket_may_be_set_in_either_form() -> None:
     item = SCHEMA["properties"]["key_value"]["items"]["properties"]
     assert list(DEFINITIONS["bucket_overrides"]["properties"]) == list(BUCKET_SETTINGS)
-    assert list(DEFINITIONS["bucket"]["properties"]) == ["readers", "writers", *BUCKET_SETTINGS]
-    assert list(item) == ["name", "readers", "writers", *BUCKET_SETTINGS]
+    assert list(DEFINITIONS["bucket"]["properties"]) == ["readers", "writers", "watchers", *BUCKET_SETTINGS]
+    assert list(item) == ["name", "readers", "writers", "watchers", *BUCKET_SETTINGS]
 
 
 def test_tasks_take_every_field_of_a_stream_and_admission() -> None:

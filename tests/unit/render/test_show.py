@@ -107,8 +107,22 @@ def test_buckets_have_a_table_of_their_own_in_the_clients_words() -> None:
     value = json_format.show(org, (), state)
     validate("show", value)
     assert value["key_value"] == [
-        {"bucket": "drafts", "stream": "KV_drafts", "task_state": False, "readers": [], "writers": []},
-        {"bucket": "gen-tasks", "stream": "KV_gen-tasks", "task_state": True, "readers": [], "writers": []},
+        {
+            "bucket": "drafts",
+            "stream": "KV_drafts",
+            "task_state": False,
+            "readers": [],
+            "writers": [],
+            "watchers": [],
+        },
+        {
+            "bucket": "gen-tasks",
+            "stream": "KV_gen-tasks",
+            "task_state": True,
+            "readers": [],
+            "writers": [],
+            "watchers": [],
+        },
     ]
 
 

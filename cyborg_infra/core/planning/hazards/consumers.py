@@ -17,13 +17,13 @@ from cyborg_infra.model.changes import FieldChange, Hazard, HazardName
 from cyborg_infra.model.consumer_position import (
     READS_EARLIER,
     finished_up_to,
-    max_open,
     may_have_forgotten,
     position_obstacle,
     read_patterns,
     reads_more,
 )
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
+from cyborg_infra.model.fields import Config
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import (
     DesiredResource,
@@ -52,9 +52,14 @@ def consumer_replace_hazards(
     `renumbered`: its stream is replaced as well, and gives messages other sequence numbers. `fits`: see `fits_journal`.
     """
     workqueue = _retention(live, live_state) == "workqueue"
-    room = max_open(_stream(live, live_state).config)
     yield from open_work_hazards(
-        live, desired, live_state, version, renumbered=renumbered, room=room, fits=fits
+        live,
+        desired,
+        live_state,
+        version,
+        stream=_stream(live, live_state).config,
+        renumbered=renumbered,
+        fits=fits,
     )
     if workqueue:
         yield from abandoned.given_up_redelivered_hazards(live, live_state)
@@ -69,15 +74,15 @@ def open_work_hazards(
     live_state: LiveState,
     version: Version,
     *,
+    stream: Config,
     renumbered: bool,
-    room: int,
     fits: bool,
 ) -> Iterator[Hazard]:
     """Return the hazard of redelivery: messages that cannot stay pending acknowledgement in the new consumer and are not finished in time, with all that was handed out behind them.
 
     While the plan is made and looked at, agents go on: as many more as they may have at once, of what is stored for them.
     """
-    why = position_obstacle(live, desired, version, renumbered=renumbered, room=room, fits=fits)
+    why = position_obstacle(live, desired, version, stream=stream, renumbered=renumbered, fits=fits)
     if why is None:
         if live.ref != desired.ref:
             yield from _late_acknowledgement_hazards(live)

@@ -31,6 +31,7 @@ from cyborg_infra.model.consumer_position import (
     reads_more,
     stands_by_its_note,
 )
+from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import READ_KEY
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import ConsumerCounts, LiveResource, Resource, consumer_counts
@@ -81,24 +82,23 @@ async def drain(
     options: ApplyOptions,
     *,
     renumbered: bool = False,
-    room: int | None = None,
+    target: Config | None = None,
     fits: bool = True,
 ) -> Position:
     """Drain the consumer, and return its position once nobody works on an earlier message, or once it is known on which.
 
     It is held, where it can be, a little longer than the drain takes, or as long as it was paused. A paused consumer
     hands out nothing again, so that what an agent gave up stays open: it is not waited for to the end where it can
-    stay open in the next one. `desired` is that one, or None where there is none; `room` is how many messages may be
-    open in its stream, where that is another one, and `fits` says whether all that is fits in its journal. Raises
-    ServerFault, with the consumer serving again, if work under way did not end in time and more would come again than
-    was announced.
+    stay open in the next one. `desired` is that one, or None where there is none; `target` is the configuration of its
+    stream, where that is another one, and `fits` says whether all that is open fits in its journal. Raises ServerFault,
+    with the consumer serving again, if work under way did not end in time and more would come again than was announced.
     """
-    if room is None:
+    if target is None:
         stream = await server.info(Ref(old.ref.stream))
-        room = max_open(stream.config) if stream else 0
+        target = stream.config if stream else {}
     paused_until = await strategy.hold(server, old, options.drain_timeout + timing.PAUSE_GRACE_SECONDS)
     obstacle = position_obstacle(
-        old, desired or old, options.version, renumbered=renumbered, room=room, fits=fits
+        old, desired or old, options.version, stream=target, renumbered=renumbered, fits=fits
     )
     most_late = _most_late_acks(old, desired, options)
     watch = DrainWatch(options.drain_timeout, strategy.steady_seconds(server))
@@ -112,7 +112,7 @@ async def drain(
                     await require_announced(server, now, options)
                 return Position(_end_of_finished(strategy, now) + 1)
             if (watch.is_stuck or options.is_interrupted()) and obstacle is None and not is_costly:
-                found = await _find_open(server, now, desired or old, options.ack_listener, room)
+                found = await _find_open(server, now, desired or old, options.ack_listener, max_open(target))
                 if not isinstance(found, str):
                     return Position(counts.delivered_stream_seq + 1, found)
                 obstacle = found

@@ -28,6 +28,7 @@ from cyborg_infra.model.consumer_position import (
     finished_up_to,
     fits_journal,
 )
+from cyborg_infra.model.fields import Config
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref
 from cyborg_infra.model.resources import LiveResource, Resource
 
@@ -57,12 +58,12 @@ async def drain_consumers(
     *,
     stay_paused: bool,
     renumbered: bool,
-    room: int,
+    target: Config,
 ) -> ConsumerPositions:
     """Drain the consumers, and return their positions with the earlier messages that somebody works on. `stay_paused`: they wait until resumed.
 
-    `readers` will stand there, by the names of the old ones. `renumbered`: in a stream that gives other numbers;
-    `room`: in one that lets them have so many messages open, 0 for any number.
+    `readers` will stand in the stream with the configuration `target`, by the names of the old ones. `renumbered`: it gives
+    other numbers.
     """
 
     async def position(old: LiveResource) -> Position:
@@ -76,7 +77,7 @@ async def drain_consumers(
             desired,
             options,
             renumbered=renumbered,
-            room=room,
+            target=target,
             fits=fits_journal(found, options.version),
         )
 

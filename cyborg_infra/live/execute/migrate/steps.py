@@ -39,7 +39,7 @@ from cyborg_infra.live.execute.migrate.catch_up import (
 from cyborg_infra.live.execute.migrate.stages import StreamPair
 from cyborg_infra.live.records.journal import INGEST_FIELDS, LIMIT_FIELDS, Journal
 from cyborg_infra.model.channels import StreamKind
-from cyborg_infra.model.consumer_position import ConsumerPositions, max_open
+from cyborg_infra.model.consumer_position import ConsumerPositions
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, KIND_KEY, OWNER_KEY
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
@@ -464,7 +464,7 @@ class Migration:
             options or self.options,
             stay_paused=stay_paused,
             renumbered=not journal.copy_method.keeps_numbers,
-            room=max_open(self.desired.config),
+            target=self.desired.config,
         )
         is_told = journal.retention != "workqueue" and self.desired.get("retention") == "limits"
         stays = is_told and self._copy_method.keeps_numbers

@@ -17,14 +17,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- /* The pod of a job: what differs is its name, its arguments, its credentials and what its exit codes mean. */ -}}
+{{- /* The pod of a job or of the monitor: what differs is its name, its arguments and its credentials; how long it runs, what else it is given, and whom it answers. */ -}}
 {{- define "cyborg-infra.pod" -}}
 metadata:
   labels:
     {{- include "cyborg-infra.labels" .root | nindent 4 }}
     app.kubernetes.io/component: {{ .name }}
+  {{- with .checksum }}
+  annotations: {checksum/manifest: {{ . }}}
+  {{- end }}
 spec:
-  restartPolicy: Never
+  restartPolicy: {{ .restart | default "Never" }}
   automountServiceAccountToken: false
   terminationGracePeriodSeconds: 120
   {{- with .root.Values.imagePullSecrets }}
@@ -43,6 +46,18 @@ spec:
       args: {{ toJson .arguments }}
       env:
         {{- include "cyborg-infra.environment" . | nindent 8 }}
+      {{- with .variables }}
+      envFrom: [{secretRef: {name: {{ . }}}}]
+      {{- end }}
+      {{- if .port }}
+      ports: [{name: http, containerPort: {{ .port }}}]
+      livenessProbe:
+        httpGet: {path: /healthz, port: http}
+        timeoutSeconds: 5
+      readinessProbe:
+        httpGet: {path: /readyz, port: http}
+        timeoutSeconds: 5
+      {{- end }}
       securityContext:
         allowPrivilegeEscalation: false
         readOnlyRootFilesystem: true
@@ -53,6 +68,9 @@ spec:
         {{- if .credentials.secret }}
         - {name: credentials, mountPath: /run/secrets/cyborg-infra, readOnly: true}
         {{- end }}
+        {{- if .state }}
+        - {name: state, mountPath: /var/lib/cyborg-infra}
+        {{- end }}
   volumes:
     - name: manifest
       configMap: {name: {{ .root.Release.Name }}-manifest}
@@ -62,5 +80,8 @@ spec:
         secretName: {{ .credentials.secret }}
         defaultMode: 0440
         items: [{key: {{ .credentials.key }}, path: nats.creds}]
+    {{- end }}
+    {{- with .state }}
+    - {name: state, {{ . }}}
     {{- end }}
 {{- end }}
