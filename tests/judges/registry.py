@@ -81,6 +81,7 @@ JUDGES = (
     Judge("axe-core", Ecosystem.NPM, "axe-core", "4.14.1"),
     Judge("@asyncapi/parser", Ecosystem.NPM, "@asyncapi/parser", "3.6.6"),
     Judge("@backstage/catalog-model", Ecosystem.NPM, "@backstage/catalog-model", "1.10.3"),
+    Judge("@grafana/schema", Ecosystem.NPM, "@grafana/schema", "13.2.3"),
     Judge("dot", Ecosystem.DEBIAN, "graphviz"),
     Judge("hclfmt", Ecosystem.GO, "github.com/hashicorp/hcl/v2/cmd/hclfmt", "v2.24.0"),
     Judge("jsdom", Ecosystem.NPM, "jsdom", "26.1.0"),

@@ -271,6 +271,32 @@ RULE_TESTS = {
 }
 
 
+def test_grafana_s_own_types_take_the_dashboard_and_prometheus_its_expressions(
+    acme: Path, judge: RunJudge
+) -> None:
+    text = exported("dashboard", MANIFEST).files["dashboard.json"]
+    place = registry.install(registry.named("@grafana/schema")).parents[1]  # where its types are found
+    begin = 'import type { Dashboard } from "@grafana/schema";\nexport const board: Dashboard = '
+    line = (
+        "--strict",
+        "--noEmit",
+        "--skipLibCheck",
+        "--module",
+        "nodenext",
+        "--moduleResolution",
+        "nodenext",
+    )
+    for written, errors in ((text, 0), (text.replace('"gridPos"', '"gridpos"', 1), 1)):
+        (place / "dashboard.ts").write_text(f"{begin}{written};\n", encoding="utf-8")
+        ended = judge("tsc", *line, "dashboard.ts", cwd=place)
+        assert ended.stdout.count("error TS") == errors, ended.stdout
+    asked = [target["expr"] for panel in json.loads(text)["panels"] for target in panel["targets"]]
+    recorded = [{"record": f"asked:{n}", "expr": expr.replace("$role", ".*")} for n, expr in enumerate(asked)]
+    (acme / "asked.yaml").write_text(json.dumps({"groups": [{"name": "asked", "rules": recorded}]}))
+    checked = judge("promtool", "check", "rules", acme / "asked.yaml")
+    assert (checked.returncode, f"{len(asked)} rules found" in checked.stdout) == (0, True), checked.stdout
+
+
 def test_asyncapi_s_own_parser_has_neither_errors_nor_warnings(acme: Path, node: RunJudge) -> None:
     file = acme / "asyncapi.yaml"
     file.write_text(exported("asyncapi", MANIFEST).files["asyncapi.yaml"], encoding="utf-8")
