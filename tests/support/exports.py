@@ -11,11 +11,11 @@ from cyborg_infra.manifest import schema
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.manifest.messages import schema_of
 from cyborg_infra.model.messages import MessageKind
+from cyborg_infra.model.organisation import Org
 
 
-def export_input(name: str, manifest: str, **settings: str) -> ExportInput:
+def input_of(name: str, org: Org, **settings: str) -> ExportInput:
     """Return what the format of this name is given."""
-    org = loads(manifest, offline=True)
     state = expand_unchecked(org)
     schemas = {kind.value: schema.read_schema(schema_of(kind)) for kind in MessageKind}
     defaults = {word: setting.default for word, setting in FORMATS[name].settings.items()}
@@ -25,4 +25,4 @@ def export_input(name: str, manifest: str, **settings: str) -> ExportInput:
 
 def exported(name: str, manifest: str, **settings: str) -> Export:
     """Return the files of the format."""
-    return FORMATS[name].write(export_input(name, manifest, **settings))
+    return FORMATS[name].write(input_of(name, loads(manifest, offline=True), **settings))
