@@ -1,7 +1,9 @@
 """For NACK, the JetStream controller of Kubernetes (0.23): Stream, Consumer and KeyValue of jetstream.nats.io/v1beta2.
 
 Every field is written, as NACK's defaults are not the server's: memory, `ackPolicy: none`, `ackWait: 1ns`. With
-`--control-loop` it writes its own configuration over each within a minute; the labels are in it, so that they stay.
+`--control-loop` it writes its own configuration over each within a minute; the labels are in it, so that they stay
+(tried with 0.23.0 on a real API server). It also writes each object anew, without what is empty and has no default: so
+that is not written, else whoever compares, such as Argo CD, would find a difference for ever.
 """
 
 from __future__ import annotations
@@ -85,7 +87,12 @@ def _spec(resource: Resource, gaps: list[str]) -> dict[str, Any]:
             spec |= shape(resource.ref, value, gaps)
         else:
             spec[nack_name(kind, name)] = _value(field, value)
-    return spec
+    return {name: value for name, value in spec.items() if not _is_dropped(kind, value)}
+
+
+def _is_dropped(kind: Kind, value: Any) -> bool:
+    """Return whether NACK drops this of an object: what is empty, and of a consumer 0, for which it has no other default."""
+    return value in ("", [], {}) or (kind is Kind.CONSUMER and value == 0 and not isinstance(value, bool))
 
 
 def _value(field: Field, value: Any) -> Any:
@@ -182,9 +189,10 @@ def _key_value(bucket: Resource, gaps: list[str]) -> dict[str, Any]:
     spec: dict[str, Any] = {"bucket": bucket.ref.stream.removeprefix(STREAM_PREFIX)}
     config = written_config(bucket)
     for name, word in _BUCKET_FIELDS.items():
-        if name in config:
+        if config.get(name) not in (None, ""):
             spec[word] = _value(FIELDS[Kind.STREAM][name], config[name])
-    spec["compression"] = config.get("compression") == "s2"
+    if config.get("compression") == "s2":
+        spec["compression"] = True
     for name in ("placement", "republish"):
         if config.get(name):
             spec |= _SHAPES[Kind.STREAM, name](bucket.ref, config[name], gaps)

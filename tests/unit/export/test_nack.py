@@ -50,6 +50,18 @@ def test_every_field_is_written_as_nack_s_defaults_are_others() -> None:
     assert worker["description"] == "on"
 
 
+def test_what_nack_takes_out_of_an_object_is_not_written() -> None:
+    """NACK 0.23.0 writes its objects anew, as Go does with omitempty: what has no default in the CRD is gone if it is empty."""
+    for buckets in ("Stream", "KeyValue"):
+        for (kind, _), each in objects(exported("nack", MANIFEST, buckets=buckets)).items():
+            found = [name for name, value in each["spec"].items() if value in ("", [], {})]
+            if kind != "Stream":
+                found += [name for name, value in each["spec"].items() if value == 0 and value is not False]
+            assert found == [], each
+    consumer = objects(exported("nack", MANIFEST))["Consumer", "agent-cto-tasks-cto-worker"]["spec"]
+    assert consumer["headersOnly"] is consumer["flowControl"] is False  # which have one
+
+
 def test_every_object_has_a_name_that_kubernetes_takes_and_each_its_own() -> None:
     made = exported("nack", MANIFEST)
     names = [name for _, name in objects(made)]
