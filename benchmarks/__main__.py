@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmarks import alternatives, commands, growth, machine, peers, report, tools
+from benchmarks import alternatives, commands, growth, machine, monitoring, peers, report, tools
 from benchmarks.figures import Figure
 from benchmarks.measure import CommandFailed, say
 from benchmarks.nodes import Workplace, workplace
@@ -34,6 +34,7 @@ class Sizes:
     printing: Mapping[int, int] = field(default_factory=dict)
     one_server: Mapping[int, int] = field(default_factory=dict)
     cluster: Mapping[int, int] = field(default_factory=dict)
+    watching: Mapping[int, int] = field(default_factory=dict)
     rivalling: Mapping[int, int] = field(default_factory=dict)
     designs: Mapping[int, int] = field(default_factory=dict)
 
@@ -46,6 +47,7 @@ SOME = Sizes(
     printing={100: 3},
     one_server={100: 1},
     cluster={7: 1},
+    watching={7: 3},
     rivalling={7: 1},
 )
 ALL = Sizes(
@@ -56,6 +58,7 @@ ALL = Sizes(
     printing={10_000: 1},
     one_server={1000: 2, 5000: 1, 10_000: 1},
     cluster={100: 2, 1000: 1},
+    watching={7: 5, 1000: 3, 10_000: 3},
     rivalling={7: 3, 100: 1},
     designs={1000: 1, 5000: 1},
 )
@@ -71,6 +74,7 @@ def cases(sizes: Sizes, found: Sequence[tools.Peer], figures: Sequence[Figure]) 
         ("plan of everything", sizes.printing, partial(commands.printing, figures=figures)),
         ("one server", sizes.one_server, growth.on_one_server),
         ("a cluster of three", sizes.cluster, growth.on_a_cluster),
+        (monitoring.PART, sizes.watching, monitoring.watching),
         *(
             (each.name, sizes.rivalling, partial(peers.rivalling, peer=each, figures=figures))
             for each in found

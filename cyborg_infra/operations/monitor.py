@@ -143,13 +143,17 @@ class Monitor:
 
     async def run(self) -> None:
         """Read until cancelled. What keeps a reading from succeeding is in the observation, and the next one is tried."""
+        pause = first_pause = timing.MONITOR_RECONNECT_SECONDS
         while True:
             try:
                 async with connect_account(self._target) as server:
+                    pause = first_pause
                     await self._watch(server)
             except ConnectFailed as error:
                 self._failed(error)
-            await asyncio.sleep(timing.MONITOR_RECONNECT_SECONDS)
+            await asyncio.sleep(pause)
+            # Who is not let in is no burden to the server, and whoever comes back is found no later than by a reading.
+            pause = min(2 * pause, max(first_pause, self._request.interval))
 
     async def _watch(self, server: JetStream) -> None:
         """Read by way of a connection until it is lost."""
