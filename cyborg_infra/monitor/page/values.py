@@ -31,7 +31,7 @@ from cyborg_infra.model.status import (
     StreamStatus,
 )
 from cyborg_infra.model.units import age, format_age, format_size
-from cyborg_infra.model.wording import Command, Option, Wording, worded
+from cyborg_infra.model.wording import PROGRAM, Command, Option, Wording
 from cyborg_infra.monitor.page import chart
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.values import in_short, plural
@@ -107,9 +107,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class AlarmRow:
-    """One alarm."""
+    """One alarm. `role` is left out of the message, and `address` is empty, where it is no role's."""
 
     key: str
+    role: str
+    address: str
     message: Text
 
 
@@ -267,7 +269,7 @@ def page_values(observation: Observation, org: Org, view: View) -> PageValues:
         server=_server(status),
         read_at=_utc(observation.read_at),
         view=view,
-        alarms=tuple(_alarms(alarms)) if not view.state else (),
+        alarms=tuple(_alarms(alarms, observation.environment)) if not view.state else (),
         known=status is not None,
         states=_states(status, view) if status and not role else (),
         queues=tuple(row for each in roles for row in _queues(each, whole=bool(role))),
@@ -328,43 +330,58 @@ def _server(status: OrgStatus | None) -> str:
     )
 
 
-def _alarms(alarms: Sequence[Alarm]) -> Iterator[AlarmGroup]:
+def _alarms(alarms: Sequence[Alarm], environment: str | None) -> Iterator[AlarmGroup]:
     """Yield them by code, the worst first."""
     for code in sorted({alarm.code for alarm in alarms}, key=_ALARM_RANK.__getitem__):
         found = [alarm for alarm in alarms if alarm.code is code]
         yield AlarmGroup(
             code.value,
             severity_of(code),
-            tuple(
-                AlarmRow("-".join(("alarm", *filter(None, alarm.key))), pieces(_clipped(alarm.message)))
-                for alarm in found[:MAX_ALARMS]
-            ),
+            tuple(_alarm(each, environment) for each in found[:MAX_ALARMS]),
             max(0, len(found) - MAX_ALARMS),
             address(state=code.value) if code.is_state else "",
-            _remedy(code),
+            _remedy(code, environment),
         )
 
 
-def _remedy(code: Condition) -> Text:
+def _alarm(alarm: Alarm, environment: str | None) -> AlarmRow:
+    first, *others = pieces(_clipped(alarm.message), environment) or (Piece(""),)
+    named = f"{alarm.role}: "
+    role = alarm.role if alarm.role and first.text.startswith(named) else ""
+    if role:
+        first = Piece(first.text.removeprefix(named))
+    key = "-".join(("alarm", *filter(None, alarm.key)))
+    return AlarmRow(key, role, address(role=role) if role else "", (first, *others))
+
+
+def _remedy(code: Condition, environment: str | None) -> Text:
     """Return what to do about it; what is typed stands in backticks there."""
     said = spoken(code.remedy)
     said = said[:1].upper() + said[1:] + ("" if said.endswith(".") else ".")
-    return tuple(Piece(text, typed=bool(odd % 2)) for odd, text in enumerate(said.split("`")) if text)
+    return tuple(
+        _in_environment(Piece(text, typed=bool(odd % 2)), environment)
+        for odd, text in enumerate(said.split("`"))
+        if text
+    )
 
 
-def pieces(text: str) -> Text:
-    """Return a text with the commands that it names as they are typed, set apart."""
+def pieces(text: str, environment: str | None = None) -> Text:
+    """Return a text with the commands that it names as they are typed, set apart; in this environment of the manifest."""
     found: list[Piece] = []
     for part in text.parts if isinstance(text, Wording) else (text,):
         if isinstance(part, str):
             found.append(Piece(part))
+        elif isinstance(part, Option) and len(found) > 1 and found[-1] == Piece(" ") and found[-2].typed:
+            found[-2:] = [Piece(f"{found[-2].text} {spoken(Wording(part))}", typed=True)]
         else:
-            typed = spoken(Wording(part))
-            if len(found) > 1 and found[-1] == Piece(" ") and found[-2].typed:  # an option of that command
-                found[-2:] = [Piece(f"{found[-2].text} {typed}", typed=True)]
-            else:
-                found.append(Piece(typed, typed=True))
-    return tuple(piece for piece in found if piece.text)
+            found.append(Piece(spoken(Wording(part)), typed=True))
+    return tuple(_in_environment(piece, environment) for piece in found if piece.text)
+
+
+def _in_environment(piece: Piece, environment: str | None) -> Piece:
+    if environment is None or not piece.typed or not piece.text.startswith(f"{PROGRAM} "):
+        return piece
+    return Piece(f"{piece.text} {spoken(Wording(Option('env', environment)))}", typed=True)
 
 
 # Queues
@@ -562,15 +579,7 @@ def _letter(found: WatchedLetter, org: Org, environment: str | None, now: str) -
 
 def _command(words: str, environment: str | None) -> str:
     """Return what is typed, in the environment that is watched."""
-    if environment is None:
-        return spoken(Wording(Command(words)))
-    return spoken(worded("{} {}", Command(words), Option("env", environment)))
-
-
-def _letters_count(status: OrgStatus | None, of_role: Sequence[WatchedLetter] | None) -> str:
-    if of_role is not None:
-        return f"{len(of_role):,}"
-    return _count(status.dead_letters.count if status else None)
+    return pieces(Wording(Command(words)), environment)[0].text
 
 
 def _letters_note(page_has: int, count: int | None, environment: str | None) -> Text:

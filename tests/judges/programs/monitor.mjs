@@ -96,12 +96,13 @@ if (mode === "live") {
   const page = await opened({ width: 375, quiet: false }); // the monitor ends, and the browser says so
   let loads = 0;
   page.on("domcontentloaded", () => (loads += 1));
-  const place = await page.evaluate(() => {
+  const where = () => page.evaluate(() => ({ focused: document.activeElement.id, top: Math.round(document.activeElement.getBoundingClientRect().top) }));
+  await page.evaluate(() => {
     const link = [...document.querySelectorAll("th a")].at(-1);
     link.focus();
-    window.scrollTo(0, 400);
-    return { focused: link.id, down: window.scrollY };
+    window.scrollTo(0, window.scrollY + link.getBoundingClientRect().top - 100);
   });
+  const place = await where();
   const before = await shown(page);
   const reading = () => page.evaluate(() => Number(document.getElementById("page").dataset.reading));
   // What somebody marks, to copy it, is left alone.
@@ -119,7 +120,7 @@ if (mode === "live") {
   await until(async () => (await letters()).length > before.letters.length);
   told.arrived = await shown(page);
   told.marked_as_new = await page.$$eval(".new[data-number]", (all) => all.map((each) => Number(each.dataset.number)));
-  const after = await page.evaluate(() => ({ focused: document.activeElement.id, down: window.scrollY }));
+  const after = await where();
   if (JSON.stringify(after) !== JSON.stringify(place)) found.push(`one was at ${JSON.stringify(place)}, and is at ${JSON.stringify(after)}`);
   await writeFile(ready, "arrived");
   await until(async () => (await shown(page)).verdict === "The server cannot be read");

@@ -98,7 +98,17 @@ def test_the_worst_alarm_comes_first_and_each_says_what_to_do() -> None:
     assert all(alarm.remedy for alarm in found.alarms)
     texts = [text for group in found.alarms for text in (group.remedy, *(row.message for row in group.rows))]
     typed = [piece.text for text in texts for piece in text if piece.typed]
-    assert "cyborg-infra dlq list --role backend" in typed
+    assert {
+        "cyborg-infra dlq list --role backend --env production",
+        "cyborg-infra apply --env production",
+    } <= {*typed}
+    assert "max_age" in typed
+    lag = next(row for group in found.alarms if group.code == "lag" for row in group.rows)
+    assert (lag.role, lag.address, lag.message) == (
+        "backend",
+        "?role=backend",
+        (Piece("tasks: 12 waiting, more than 5"),),
+    )
 
 
 def test_what_is_above_a_threshold_stands_above_what_only_works() -> None:

@@ -6,47 +6,83 @@
   const interval = Number(place().dataset.interval) * 1000;
   let newest = Number(place().dataset.reading);
   let heard = Date.now();
+  let asked = 0;
   let ahead = 0; // of our clock before the monitor's
   let busy = false;
+  const script = document.querySelector("script[src]").getAttribute("src");
 
-  // Where one is: in a list that is drawn anew, so that it is found again by its id.
+  // What somebody marks, to copy it, is left alone until it is no longer marked.
   const isSelecting = () => {
     const selected = document.getSelection();
     return Boolean(selected && !selected.isCollapsed && place().contains(selected.anchorNode));
   };
 
+  const rows = () => [...place().querySelectorAll("[data-key]")];
+
+  // What one reads stays where it is on the screen, whatever comes above it: what has the focus, or else most of the rows that one
+  // sees, since a row may get another place in the order. Who is at the top sees what comes.
+  const anchored = () => {
+    const top = (each) => each.getBoundingClientRect().top;
+    const isSeen = (each) => window.scrollY && top(each) >= 0 && top(each) < window.innerHeight;
+    const focused = place().contains(document.activeElement) && isSeen(document.activeElement) ? document.activeElement : null;
+    const name = (each) => (focused ? each.id : each.dataset.key);
+    const all = () => (focused ? [document.getElementById(focused.id)].filter(Boolean) : rows());
+    const before = new Map(all().filter(isSeen).map((each) => [name(each), top(each)]));
+    const down = window.scrollY;
+    return () => {
+      window.scrollTo(0, down);
+      const same = all().filter((each) => before.has(name(each)));
+      const shifts = same.map((each) => top(each) - before.get(name(each))).sort((one, other) => one - other);
+      window.scrollBy(0, shifts[Math.floor(shifts.length / 2)] ?? 0);
+    };
+  };
+
+  // Everything is another element now: where the focus was is found again by its id.
   const put = (page) => {
     const old = place();
-    const keys = new Set([...old.querySelectorAll("[data-key]")].map((each) => each.dataset.key));
+    const keys = new Set(rows().map((each) => each.dataset.key));
+    const back = anchored();
     const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
-    const open = [...old.querySelectorAll("details[id][open]")].map((each) => each.id);
     const sideways = document.getElementById("drawing")?.scrollLeft;
     const verdict = document.getElementById("verdict").textContent.trim();
-    const down = window.scrollY;
     old.replaceWith(document.adoptNode(page.getElementById("page")));
+    showAge(); // which may take one more line
     document.title = page.title;
     document.querySelector("link[rel=icon]").href = page.querySelector("link[rel=icon]").href;
-    open.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
     if (sideways) document.getElementById("drawing")?.scrollTo(sideways, 0);
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
-    window.scrollTo(0, down);
-    place().querySelectorAll("[data-key]").forEach((each) => keys.has(each.dataset.key) || each.classList.add("new"));
+    back();
+    rows().forEach((each) => keys.has(each.dataset.key) || each.classList.add("new"));
     const now = document.getElementById("verdict").textContent.trim();
     if (now !== verdict) document.getElementById("announced").textContent = now;
   };
 
-  const refresh = async () => {
-    if (busy || isSelecting() || newest === Number(place().dataset.reading)) return;
+  const reading = () => Number(place().dataset.reading);
+
+  const take = async () => {
+    if (busy || isSelecting()) return;
     busy = true;
     try {
       const answer = await fetch(location.href, { cache: "no-store" });
-      if (answer.ok) put(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      if (answer.ok) {
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        heard = Date.now();
+        if (page.querySelector("script[src]").getAttribute("src") !== script) location.reload(); // the monitor is another version
+        else if (!isSelecting()) put(page);
+      }
     } catch {
-      // The events come back by themselves, and with them the next try.
+      // Who does not answer is asked again; the page says for how long it was not heard of.
     } finally {
       busy = false;
     }
     tick();
+  };
+
+  const refresh = async () => {
+    if (reading() === newest) return;
+    const before = reading();
+    await take();
+    if (reading() !== before) refresh(); // and perhaps there is another one by now
   };
 
   const passed = (seconds) => {
@@ -58,10 +94,18 @@
     return `${Math.floor(seconds / length)}${unit}${rest ? `${rest}${next[0]}` : ""}`;
   };
 
-  const tick = () => {
+  const showAge = () => {
     const at = place().dataset.readAt;
     const said = place().querySelector(".passed");
     if (at && said) said.textContent = `, ${passed(Math.max(0, (Date.now() - ahead - Date.parse(at)) / 1000))} ago`;
+  };
+
+  const tick = () => {
+    showAge();
+    if (Date.now() - Math.max(heard, asked) > 2 * interval + 2000) {
+      asked = Date.now(); // no event comes through: ask without one
+      take();
+    }
     const silent = Date.now() - heard;
     const gone = silent > 3 * interval + 10000;
     place().classList.toggle("stale", gone);
