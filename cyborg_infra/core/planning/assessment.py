@@ -221,6 +221,7 @@ def _hazards(change: Change, outlook: _Outlook, live: LiveState) -> Iterator[Haz
             yield from migrations.migration_hazards(
                 change, live, outlook.planned, stored_after=outlook.subjects_stored
             )
+            yield from _left_behind_hazards(before, outlook, live)
         case Replace() | Delete():
             others = [
                 found
@@ -242,6 +243,19 @@ def _hazards(change: Change, outlook: _Outlook, live: LiveState) -> Iterator[Haz
             )
         case _:
             assert_never(change)
+
+
+def _left_behind_hazards(stream: LiveResource, outlook: _Outlook, live: LiveState) -> Iterator[Hazard]:
+    """Yield what consumers that left the manifest have not finished: they go with the old stream, pruned or not."""
+    for reader in live.consumers(stream.ref.stream):
+        if (
+            reader.owner == stream.owner
+            and reader.ref not in outlook.planned
+            and not reader.ref.is_placeholder
+        ):
+            taken = handovers.taken_over(outlook.takers.get(reader.ref, ()))
+            for hazard in consumers.consumer_delete_hazards(reader, live, taken):
+                yield replace(hazard, reason=f"{hazard.reason} by {reader.ref.consumer}")
 
 
 def _is_of_one_that_leaves(stream: LiveResource, staying: Collection[str | None]) -> bool:
