@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from github import api, find, marked
+from github import api, find
+from marker import marked
 
 
 def main() -> None:

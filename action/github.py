@@ -8,8 +8,6 @@ import subprocess
 import sys
 from typing import Any
 
-MOST_CHARS = 65_536
-"""Of a comment, and of an issue."""
 _PAGE = 100
 
 
@@ -40,9 +38,3 @@ def find(path: str, marker: str) -> dict[str, Any] | None:
                 return found
         if len(listed) < _PAGE:
             return None
-
-
-def marked(text: str) -> tuple[str, str]:
-    """Return the marker, which nobody sees, and the text with it in front."""
-    marker = f"<!-- {os.environ['MARKER'].strip().replace('--', '- -')} -->"
-    return marker, f"{marker}\n{text}"[:MOST_CHARS]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from github import api, find, marked
+from github import api, find
+from marker import marked
 
 IN_SYNC, DRIFT = "0", "2"
 LABEL = "drift"
