@@ -14,6 +14,7 @@ class Turn(StrEnum):
     """What has become of an alarm that is told."""
 
     BEGUN = "begun"
+    SPREAD = "spread"  # it holds of more than it was told of
     LASTING = "lasting"
     OVER = "over"
 
@@ -33,6 +34,7 @@ class Episode:
     alarm: Alarm  # with its newest message
     since: float
     told_at: float | None = None  # when it was told last; None if it was not yet
+    parts: frozenset[str] = frozenset()  # of what it was told
     gone_since: float | None = None
     over: bool = False  # its end was told
     returns: int = 0  # how often it came back lately

@@ -229,6 +229,8 @@ class Alarm:
     message: str
     role: str = ""  # empty where it is no role's, or several roles'
     about: str = ""  # the queue, stream, consumer, server or broadcast; empty where the code says it all
+    parts: frozenset[str] = field(default=frozenset(), compare=False)
+    """All that it holds of, where that is more than one thing: the message names the first of them."""
 
     @property
     def key(self) -> tuple[Condition, str, str]:

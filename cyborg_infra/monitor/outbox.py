@@ -278,12 +278,14 @@ def _state(episode: Episode) -> dict[str, Any]:
         "gone_since": episode.gone_since,
         "over": episode.over,
         "returns": episode.returns,
+        "parts": sorted(episode.parts),
     }
 
 
 def _episode(alarm: Alarm, state: Mapping[str, Any]) -> Episode:
-    rest = {name: value for name, value in state.items() if name != "message"}
-    return replace(Episode(replace(alarm, message=state["message"]), 0), **rest)
+    rest = {name: value for name, value in state.items() if name not in ("message", "parts")}
+    parts = frozenset(state["parts"])
+    return replace(Episode(replace(alarm, message=state["message"]), 0, parts=parts), **rest)
 
 
 _CODES = {code.value: code for code in Condition}

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import threading
+import warnings
 from typing import Self
 
 import apprise
@@ -48,7 +49,10 @@ class Receiver:
         self.name = name
         self._url = url
         self._hanging: set[threading.Thread] = set()
-        if self._service() is None:
+        with warnings.catch_warnings():  # of what Apprise imports for the first of all URLs
+            warnings.simplefilter("ignore")
+            known = self._service() is not None
+        if not known:
             hint = "see Apprise's documentation for how the URL of each service is written"
             raise UsageInvalid(
                 Problem(

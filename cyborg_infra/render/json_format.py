@@ -216,7 +216,10 @@ def status(status: OrgStatus) -> dict[str, Any]:
             }
             for server, refs in status.behind.items()
         ],
-        "alarms": [asdict(alarm) | {"message": spoken(alarm.message)} for alarm in status.alarms],
+        "alarms": [
+            {"code": alarm.code, "message": spoken(alarm.message), "role": alarm.role, "about": alarm.about}
+            for alarm in status.alarms
+        ],
         "notes": [spoken(note) for note in status.notes],
     }
 

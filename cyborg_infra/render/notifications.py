@@ -32,7 +32,8 @@ _FAILED = {
     DeathType.TERMINATED: "terminated by an agent",
     DeathType.GIVEN_UP: "given up by an agent",
 }
-_PREFIX = {Turn.BEGUN: "", Turn.LASTING: "still, ", Turn.OVER: "over, "}
+_TITLE = {Turn.BEGUN: "", Turn.SPREAD: "more ", Turn.LASTING: "still ", Turn.OVER: "over "}
+_LASTED = {Turn.SPREAD: "more now, after {}: ", Turn.LASTING: "still, for {}: "}
 
 
 class Sender(NamedTuple):
@@ -72,7 +73,7 @@ def message(notification: Notification, sender: Sender, keys: Sequence[str], mom
 
 def _of_alarms(notification: Notification, sender: Sender) -> tuple[str, str]:
     turns = notification.turns
-    codes = dict.fromkeys(f"{_PREFIX[each.turn].rstrip(', ')} {each.alarm.code}".strip() for each in turns)
+    codes = dict.fromkeys(f"{_TITLE[each.turn]}{each.alarm.code}" for each in turns)
     title = ": ".join(filter(None, (sender.name, notification.role, ", ".join(codes))))
     lines = [text for turn in turns[:MAX_LISTED] for text in _turn_lines(turn)]
     if len(turns) > MAX_LISTED:
@@ -88,7 +89,7 @@ def _turn_lines(turn: AlarmTurn) -> Iterator[str]:
     if turn.turn is Turn.OVER:
         yield f"over, after {lasted}: {': '.join(filter(None, (alarm.code, alarm.role, alarm.about)))}"
     else:
-        since = f"still, for {lasted}: " if turn.turn is Turn.LASTING else ""
+        since = _LASTED.get(turn.turn, "").format(lasted)
         yield f"{since}{_visible(spoken(str(alarm)), limit=1000)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from cyborg_infra.core.operate import notifications as core
 from cyborg_infra.model.notification_settings import NotificationSettings, QuietHours
-from cyborg_infra.model.notifications import AlarmTurn, Turn
+from cyborg_infra.model.notifications import AlarmTurn, Episode, Turn
 from cyborg_infra.model.status import Alarm, Condition
 from tests.support.draws import draws
 
@@ -83,7 +84,7 @@ def test_beginnings_and_ends_take_turns(
 ) -> None:
     found = story(said, history)
     for key in KEYS:
-        turns = [turn for turn in found.of(key) if turn is not Turn.LASTING]
+        turns = [turn for turn in found.of(key) if turn in (Turn.BEGUN, Turn.OVER)]
         assert turns == [Turn.BEGUN, Turn.OVER] * (len(turns) // 2) + [Turn.BEGUN] * (len(turns) % 2)
 
 
@@ -142,6 +143,30 @@ def test_who_is_killed_and_knows_what_was_told_goes_on_as_if_nothing_had_been(
     for passed, holding, read in history[killed:]:
         rest.look(passed, holding, read=read)
     assert half.told + rest.told == whole.told
+
+
+@draws(200)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([15, 100, 400]), st.frozensets(st.integers(1, 6), min_size=1)), min_size=1
+    )
+)
+def test_an_alarm_that_spreads_is_told_again_and_not_more_often_than_every_five_minutes(
+    history: list[tuple[int, frozenset[int]]],
+) -> None:
+    now, episodes, told = MIDNIGHT, dict[core.AlarmKey, Episode](), list[tuple[float, Turn]]()
+    known, held = frozenset[str](), frozenset[str]()
+    for passed, numbers in [*history, (400, history[-1][1])]:
+        now += passed
+        held = frozenset(map(str, numbers))
+        alarm = Alarm(Condition.MISSING, "", parts=held)
+        episodes, turns = core.next_turns(episodes, [alarm], KNOWN, now, NotificationSettings((), 0))
+        told += [(now, turn.turn) for turn in turns]
+        known |= held if turns else frozenset()
+    assert held <= known
+    assert all(later - earlier >= core.SPREAD_SECONDS for (earlier, _), (later, _) in pairwise(told))
+    assert [turn for _, turn in told] == [Turn.BEGUN] + [Turn.SPREAD] * (len(told) - 1)
+    assert len(told) <= 6
 
 
 @pytest.mark.parametrize("on", [15, 300, 2_000])

@@ -20,6 +20,8 @@ SETTLED_SECONDS = 60.0
 """An alarm is over once it has not come back for so long; for twice as long each time that it came back lately."""
 MAX_SETTLED_SECONDS = 3600.0
 _MAX_RETURNS = 6  # beyond these the longest time holds
+SPREAD_SECONDS = 300.0
+"""An alarm that holds of more than it was told of is told again, so long after it was told last."""
 FORGOTTEN_SECONDS = 4 * 3600.0
 """So long after its end an alarm that comes back is no longer one that comes and goes."""
 
@@ -51,7 +53,8 @@ def next_turns(
         if turn is not None:
             if (code, turn) != (Condition.DEAD_LETTERS, Turn.BEGUN):
                 turns.append(AlarmTurn(turn, episode.alarm, (episode.gone_since or now) - episode.since))
-            episode = replace(episode, told_at=now, over=turn is Turn.OVER)
+            parts = episode.parts | episode.alarm.parts
+            episode = replace(episode, told_at=now, over=turn is Turn.OVER, parts=parts)
         if not _is_forgotten(episode, now):
             after[key] = episode
     return after, turns
@@ -83,7 +86,10 @@ def _turn(episode: Episode, now: float, repeat: float, *, held: bool, known: boo
         return Turn.OVER if is_over else None
     if episode.told_at is None:
         return Turn.BEGUN
-    return Turn.LASTING if 0 < repeat <= now - episode.told_at else None
+    told = now - episode.told_at
+    if told >= SPREAD_SECONDS and not episode.alarm.parts <= episode.parts:
+        return Turn.SPREAD
+    return Turn.LASTING if 0 < repeat <= told else None
 
 
 def _is_forgotten(episode: Episode, now: float) -> bool:

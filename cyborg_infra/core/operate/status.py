@@ -365,6 +365,7 @@ def _broadcast_alarms(
                 Condition.BROADCAST_ACK,
                 f"broadcast {found}, {format_age(found.age)} old, is not acknowledged by {_first_names(wanting)}",
                 about=f"{found.stream} {found.seq}",
+                parts=frozenset(wanting),
             )
     for reader in organisation.consumers():
         role = reader.role or ""
@@ -526,7 +527,8 @@ def _unreadable(organisation: DesiredState, readings: StatusReadings) -> Iterato
         if ref in organisation.resources:
             found.setdefault(problem.message.partition(": ")[2], []).append(str(ref))
     for reason, names in found.items():
-        yield Alarm(Condition.NO_LEADER, f"{_first_names(names)}: {reason}", about=reason)
+        said = f"{_first_names(names)}: {reason}"
+        yield Alarm(Condition.NO_LEADER, said, about=reason, parts=frozenset(names))
 
 
 def _missing(org: Org, organisation: DesiredState, readings: StatusReadings) -> Iterator[Alarm]:
@@ -540,6 +542,7 @@ def _missing(org: Org, organisation: DesiredState, readings: StatusReadings) -> 
             Condition.MISSING,
             worded("{}: {}; see {}", where, _first_names(names), Command("plan")),
             about=whose,
+            parts=frozenset(names),
         )
 
 
@@ -615,7 +618,10 @@ def _replicas(organisation: DesiredState, readings: StatusReadings) -> Iterator[
             else "no server has all"
         )
         yield Alarm(
-            Condition.REPLICAS, f"{who} copies of {whose}: {_first_names(streams or consumers)}", about=server
+            Condition.REPLICAS,
+            f"{who} copies of {whose}: {_first_names(streams or consumers)}",
+            about=server,
+            parts=frozenset(map(str, refs)),
         )
 
 

@@ -52,7 +52,11 @@ def test_another_file_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
 
 def test_what_was_told_of_alarms_is_remembered(tmp_path: Path) -> None:
     alarm = Alarm(Condition.LAG, "cto: tasks: 6 waiting", "cto", "tasks")
-    episodes = {alarm.key: Episode(alarm, 1.5, told_at=2.5, gone_since=3.5, over=True, returns=2)}
+    episodes = {
+        alarm.key: Episode(
+            alarm, 1.5, told_at=2.5, gone_since=3.5, over=True, returns=2, parts=frozenset({"x"})
+        )
+    }
     outbox = Outbox(str(tmp_path / "told.db"), "acme", ["a"])
     outbox.put([message("one")], episodes)
     outbox.close()

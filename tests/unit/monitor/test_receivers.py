@@ -1,0 +1,124 @@
+"""A receiver's URL is a secret: whatever goes wrong, it is in no error, log or output; and what is told arrives as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cyborg_infra.model.notification_settings import ReceiverSource
+from cyborg_infra.model.notifications import Message, NotificationKind
+from cyborg_infra.model.problems import UsageInvalid
+from cyborg_infra.monitor.receivers import NotTaken, Receiver
+from cyborg_infra.operations.notifications import load_receivers
+from tests.support.cli import Cli
+from tests.support.ports import free_port
+from tests.support.webhook import webhook
+
+SECRET = "s3cr3t-t0ken"
+MESSAGE = Message("7f00", "acme: cto: lag", "body <b>&amp; *so*\nid: 7f00", NotificationKind.FAILURE)
+
+
+def refusal(url: str) -> str:
+    """Return why it was not taken, with its traceback."""
+    with pytest.raises(NotTaken) as refused:
+        asyncio.run(Receiver("oncall", url).deliver(MESSAGE))
+    return "".join(traceback.format_exception(refused.value))
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """Yield what is logged by anybody, at any level, wherever the process logs to."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    level, root.level = root.level, logging.DEBUG
+    yield text
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def test_a_message_arrives_as_it_is_with_its_id() -> None:
+    with webhook() as hook:
+        asyncio.run(Receiver("oncall", hook.url).deliver(MESSAGE))
+        (taken,) = hook.taken
+        assert taken == ("7f00", MESSAGE.title, MESSAGE.body, "failure")
+
+
+def test_a_url_is_in_no_log_and_no_error_whatever_a_receiver_does(
+    logged: io.StringIO, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with webhook() as hook:
+        secret = hook.url.replace("json://", f"json://operator:{SECRET}@")
+        url = f"{secret}{SECRET}?+Authorization={SECRET}&-token={SECRET}&:token={SECRET}&rto=0.3"
+        asyncio.run(Receiver("oncall", url).deliver(MESSAGE))
+        reasons = []
+        for behaviour in ((0, 500), (0, 403), (1, 200), (0, 302)):
+            hook.behaves = lambda behaviour=behaviour: behaviour  # type: ignore[misc]
+            reasons.append(refusal(url))
+    reasons.append(refusal(f"json://operator:{SECRET}@127.0.0.1:{free_port()}/{SECRET}"))
+    reasons.append(refusal(f"jsons://operator:{SECRET}@127.0.0.1:{free_port()}/{SECRET}"))
+    port = free_port()
+    reasons += [
+        refusal(other)
+        for other in (
+            f"mailto://operator:{SECRET}@b.example:{port}?smtp=127.0.0.1&to=a@b.example",
+            f"gotify://127.0.0.1:{port}/{SECRET}",
+            f"ntfy://operator:{SECRET}@127.0.0.1:{port}/{SECRET}",
+        )
+    ]
+    assert "it answered 500" in reasons[0]
+    assert "it answered 403" in reasons[1]
+    assert SECRET not in "".join(reasons)
+    assert SECRET not in logged.getvalue()
+    assert SECRET not in "".join(capfd.readouterr())
+    assert SECRET not in repr(Receiver("oncall", url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"nosuch://{SECRET}",
+        f"slack://{SECRET}",
+        f"json://{SECRET}:notaport/",
+        f"{SECRET}",
+        f"pagerduty://{SECRET}",
+        f"mailto://{SECRET}",
+        "://",
+    ],
+)
+def test_a_url_that_apprise_does_not_take_is_named_and_not_shown(
+    url: str, logged: io.StringIO, cli: Cli
+) -> None:
+    with pytest.raises(UsageInvalid) as refused:
+        Receiver("oncall", url)
+    (problem,) = refused.value.problems
+    assert problem.message == "the URL of the receiver oncall is none that Apprise knows"
+    ended = cli("monitor", "--notify", f"oncall={url}")
+    assert ended.code == 1
+    assert SECRET not in ended.err + ended.out + logged.getvalue() + str(refused.value)
+
+
+def test_a_receiver_without_a_url_is_named_with_its_place(project: Path) -> None:
+    (project / "two").write_text(f"json://{SECRET}\njson://b", encoding="utf-8")
+    sources = [
+        ReceiverSource("a", env="NOT_SET"),
+        ReceiverSource("b", file="none"),
+        ReceiverSource("c", file="two"),
+        ReceiverSource("d", env="GOOD"),
+        ReceiverSource("d", url="json://127.0.0.1"),
+    ]
+    with pytest.raises(UsageInvalid) as refused:
+        load_receivers(sources, {"GOOD": f"json://127.0.0.1/{SECRET}\n"})
+    assert [problem.message for problem in refused.value.problems] == [
+        "receiver a: the environment variable NOT_SET is not set, or empty",
+        "receiver b: the file none cannot be read: No such file or directory",
+        "receiver c: the file two has more than one URL",
+        "two receivers are called d",
+    ]
