@@ -1,4 +1,4 @@
-"""Load a saved plan for an account's claims. Its changes are not loaded: they are what differs between the two claims in it."""
+"""Load a saved plan for the claims of accounts. Its changes are not loaded: they are what differs between the two claims in it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def is_saved(path: str | os.PathLike[str]) -> bool:
     return files.begins_with_member(path, AUTH_PLAN_MARKER)
 
 
-def load_saved_auth_plan(path: str | os.PathLike[str]) -> AuthPlan:
-    """Return the plan, without its changes. Raises PlanStale for a file that is damaged, edited, or of another version."""
+def load_saved_auth_plans(path: str | os.PathLike[str]) -> tuple[AuthPlan, ...]:
+    """Return the plan of each account, without its changes. Raises PlanStale for a file that is damaged, edited, or of another version."""
     where = SourcePosition(str(path), 1, 1)
     try:
         data = files.parse_json(files.read_bytes(path))
@@ -34,7 +34,10 @@ def load_saved_auth_plan(path: str | os.PathLike[str]) -> AuthPlan:
     content = {key: value for key, value in data.items() if key != "digest"}
     if digest_of(content) != data["digest"]:
         raise _refusal("the saved plan is not what was written: it was edited or is damaged", where)
-    return AuthPlan(data["org"], LiveClaims(data["base"], str(path)), data["desired"])
+    return tuple(
+        AuthPlan(data["org"], LiveClaims(each["base"], str(path)), each["desired"])
+        for each in data["accounts"]
+    )
 
 
 def _refusal(message: str, where: SourcePosition) -> PlanStale:

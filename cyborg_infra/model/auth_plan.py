@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -60,6 +60,25 @@ class KeyChange:
     hazards: tuple[AuthHazard, ...] = ()
 
 
+class Side(StrEnum):
+    """What an account does with a subject that crosses; the member of its claims."""
+
+    EXPORTS = "exports"
+    IMPORTS = "imports"
+
+
+@dataclass(frozen=True, slots=True)
+class CrossingChange:
+    """What happens to one export or import of the organisation. `kind` is `service` or `stream`."""
+
+    action: Action
+    side: Side
+    kind: str
+    subject: str
+    cause: Cause = Cause.MANIFEST
+    hazards: tuple[AuthHazard, ...] = ()
+
+
 class LiveClaims(NamedTuple):
     """The claims of an account as they are now.
 
@@ -80,19 +99,32 @@ class LiveClaims(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AuthPlan:
-    """What is to become of an account's claims. `desired` differs from `live.claims` in the keys of this organisation alone."""
+    """What is to become of an account's claims. `desired` differs from `live.claims` in what is of this organisation alone."""
 
     org: str
     live: LiveClaims
     desired: Claims
     changes: tuple[KeyChange, ...] = ()
+    crossings: tuple[CrossingChange, ...] = ()
     unchanged_count: int = 0
     orphans: tuple[str, ...] = ()  # identities that have keys, and that the manifest no longer has
     problems: tuple[Problem, ...] = ()  # what stands in the way
     notes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.changes)
+        return bool(self.changes or self.crossings)
+
+    @property
+    def causes(self) -> Iterator[Cause]:
+        """Yield of every change who made it."""
+        yield from (change.cause for change in self.changes)
+        yield from (change.cause for change in self.crossings)
+
+    @property
+    def hazards(self) -> Iterator[tuple[str, AuthHazard]]:
+        """Yield every hazard, with the identity or the subject that it is of."""
+        yield from ((change.identity, hazard) for change in self.changes for hazard in change.hazards)
+        yield from ((change.subject, hazard) for change in self.crossings for hazard in change.hazards)
 
     @property
     def account(self) -> str:
@@ -107,5 +139,9 @@ class AuthPlan:
         return str(name)
 
     def count(self, action: Action) -> int:
-        """Return how many changes have this action."""
+        """Return to how many signing keys this happens."""
         return sum(change.action is action for change in self.changes)
+
+    def count_crossings(self, action: Action) -> int:
+        """Return to how many exports and imports this happens."""
+        return sum(change.action is action for change in self.crossings)

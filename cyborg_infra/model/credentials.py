@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cyborg_infra.model.identities import Accounts
+
 
 class Credentials(NamedTuple):
     """The credentials file of one identity. `made`: just now. `expires` is in seconds since 1970; None is never."""
@@ -17,10 +19,10 @@ class Credentials(NamedTuple):
 
 
 class MadeOperator(NamedTuple):
-    """An operator that was made on the spot: the public key of its account, and the files."""
+    """An operator that was made on the spot: the public keys of its accounts, and the files."""
 
-    account: str
+    accounts: Accounts
+    account_files: Accounts
     config: str
-    account_file: str
     operator_file: str
     system_creds: str

@@ -47,16 +47,29 @@ class Crossing(NamedTuple):
     reason: str
 
     @property
+    def is_request(self) -> bool:
+        """Whether it goes from a role to the account that has JetStream."""
+        return self.kind is CrossingKind.SERVICE
+
+    @property
     def has_many_answers(self) -> bool:
         """Whether one request may be answered more than once, and late: a pull."""
         return ".CONSUMER.MSG.NEXT." in self.subject
 
 
+LONGEST_PULL_SECONDS = 3600
+"""So long may a pull wait. Then a server forgets whom to answer: by itself after 2 minutes, and a task that comes later would be lost until `ack_wait` is over (measured on 2.10.26 and 2.15.1)."""
+
+
 class Accounts(NamedTuple):
-    """The names of an organisation's two accounts on a server: where JetStream is, and where its roles are."""
+    """An organisation's two accounts on a server, by name or by public key: where JetStream is, and where its roles are."""
 
     jetstream: str
     agents: str
+
+    def of(self, identity: Identity) -> str:
+        """Return the account that an identity is in."""
+        return self.agents if identity.kind is IdentityKind.ROLE else self.jetstream
 
 
 class Rules(NamedTuple):

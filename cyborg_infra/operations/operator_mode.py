@@ -23,11 +23,11 @@ from cyborg_infra.model.auth_plan import AuthPlan, LiveClaims
 from cyborg_infra.model.changes import Cause
 from cyborg_infra.model.claims import Claims, NoClaims
 from cyborg_infra.model.credentials import Credentials, MadeOperator
-from cyborg_infra.model.identities import Identity
+from cyborg_infra.model.identities import Accounts, Identity
 from cyborg_infra.model.key_pairs import KeyKind, KeyPair, is_public_key
 from cyborg_infra.model.problems import PlanRefused, PlanStale, Problem, UsageInvalid
 from cyborg_infra.model.wording import Command, Option, worded
-from cyborg_infra.operations.identities import load_identities
+from cyborg_infra.operations.identities import find_identity, load_identities
 from cyborg_infra.operations.key_files import (
     KeyDirectory,
     create_secret,
@@ -41,10 +41,10 @@ OPERATOR_SEED_VARIABLE = "CYBORG_INFRA_OPERATOR_SEED"
 
 
 class Store(NamedTuple):
-    """Where the claims of the account are: on the servers of a target, or in a file."""
+    """Where the claims of accounts are: on the servers of a target, or in files, one for each account."""
 
     target: Target | None = None
-    file: Path | None = None
+    files: tuple[Path, ...] = ()
 
 
 class _Revoked(NamedTuple):
@@ -70,28 +70,45 @@ def is_saved(path: str) -> bool:
     return saved_auth_plan.is_saved(path)
 
 
-def load_auth_request(
-    path: str, env: str | None, *, account: str, keys: Path, prune: bool = False
-) -> AuthRequest:
-    """Return what the manifest or saved plan at `path` wants. `account` is a public key, or a file with the account's token.
+def load_auth_requests(
+    path: str, env: str | None, *, accounts: Accounts, keys: Path, prune: bool = False
+) -> tuple[AuthRequest, ...]:
+    """Return what the manifest or saved plan at `path` wants of each account, first of the one that exports.
 
-    `keys` is the directory of `make_credentials`; for what is not in it an identity can be changed, and not be new.
-    Raises ManifestInvalid, UsageInvalid, and PlanStale for a damaged plan.
+    `accounts` are public keys, or files with the accounts' tokens. `keys` is the directory of `make_credentials`; for what is not
+    in it an identity can be changed, and not be new. Raises ManifestInvalid, UsageInvalid, and PlanStale for a damaged plan.
     """
     if is_saved(path):
-        saved = saved_auth_plan.load_saved_auth_plan(path)
-        if not is_foreign_part_kept(saved.live.claims, saved.desired, saved.org):
+        plans = saved_auth_plan.load_saved_auth_plans(path)
+        if not all(is_foreign_part_kept(saved.live.claims, saved.desired, saved.org) for saved in plans):
             raise PlanStale(Problem("stale", "this saved plan would change what is not the organisation's"))
-        return AuthRequest(saved.org, saved.account, saved=saved)
-    org, found = _identities(path, env)
-    wanted = Wanted(org, found, _keys_in_use(KeyDirectory(keys), found), prune=prune)
-    return AuthRequest(org, public_key_of(account), wanted)
+        return tuple(AuthRequest(saved.org, saved.account, saved=saved) for saved in plans)
+    org, _, found, crossings = load_identities(path, env)
+    public = public_keys_of(accounts)
+    in_use = _keys_in_use(KeyDirectory(keys), found)
+    return tuple(
+        AuthRequest(
+            org.name,
+            account,
+            Wanted(
+                org.name,
+                [identity for identity in found if public.of(identity) == account],
+                in_use,
+                prune,
+                crossings,
+                exporter,
+            ),
+        )
+        for account, exporter in ((public.jetstream, ""), (public.agents, public.jetstream))
+    )
 
 
-def revoke_request(path: str, env: str | None, identity: str, *, account: str, keys: Path) -> AuthRequest:
+def revoke_request(
+    path: str, env: str | None, identity: str, *, accounts: Accounts, keys: Path
+) -> AuthRequest:
     """Return the request to end every key of an identity but the one in the directory of keys. Raises UsageInvalid."""
     org, found = _identities(path, env)
-    _require_identity(found, [identity])
+    wanted = _require_identity(found, [identity])
     current = KeyDirectory(keys).signing_key(identity)
     if current is None:
         raise UsageInvalid(
@@ -102,13 +119,14 @@ def revoke_request(path: str, env: str | None, identity: str, *, account: str, k
                 worded("make a new one with {}", Command("auth creds")),
             )
         )
-    return AuthRequest(org, public_key_of(account), revoked=_Revoked(identity, current.public))
+    account = public_keys_of(accounts).of(wanted[0])
+    return AuthRequest(org, account, revoked=_Revoked(identity, current.public))
 
 
 def plan(request: AuthRequest, store: Store) -> AuthPlan:
     """Return the plan from the claims as they are to what is wanted. Writes nothing. Raises PlanStale for a stale saved plan."""
-    if store.file is not None:
-        return _planned(request, _read_file(store.file, request.account))
+    if store.files:
+        return _planned(request, _read_file(store, request.account))
     from cyborg_infra.live.resolver import connect_resolver
     from cyborg_infra.operations.event_loop import run_coroutine
 
@@ -127,9 +145,10 @@ def apply(
     Reads them again first: raises PlanStale if they are no longer as they were, and PlanRefused for what may be lost and is
     not allowed, or could not be trusted; nothing is pushed then.
     """
-    if store.file is not None:
-        token = _signed(shown, _planned(request, _read_file(store.file, request.account)), signer, allow)
-        replace_private_file(store.file, token + "\n")
+    if store.files:
+        found = _read_file(store, request.account)
+        token = _signed(shown, _planned(request, found), signer, allow)
+        replace_private_file(Path(found.where), token + "\n")
         return
     from cyborg_infra.live.resolver import connect_resolver
     from cyborg_infra.operations.event_loop import run_coroutine
@@ -149,12 +168,11 @@ def refuse_unless_rights_allowed(plan: AuthPlan, allow: Collection[str]) -> None
     refused = [
         Problem(
             hazard.name,
-            f"{change.identity}: {hazard.name}: {hazard.reason}",
+            f"{whose}: {hazard.name}: {hazard.reason}",
             None,
             worded("allow it with {}", Option("allow", hazard.name)),
         )
-        for change in plan.changes
-        for hazard in change.hazards
+        for whose, hazard in plan.hazards
         if hazard.name not in allow
     ]
     if refused:
@@ -163,7 +181,7 @@ def refuse_unless_rights_allowed(plan: AuthPlan, allow: Collection[str]) -> None
 
 def has_changed_rights(plan: AuthPlan) -> bool:
     """Return whether somebody changed the rights of an identity since they were applied."""
-    return any(change.cause is not Cause.MANIFEST for change in plan.changes)
+    return any(cause is not Cause.MANIFEST for cause in plan.causes)
 
 
 def operator_key(file: Path | None, environ: Mapping[str, str]) -> KeyPair:
@@ -192,7 +210,7 @@ def make_credentials(
     path: str,
     env: str | None,
     *,
-    account: str,
+    accounts: Accounts,
     keys: Path,
     only: Sequence[str] = (),
     lifetime: float | None = None,
@@ -203,29 +221,34 @@ def make_credentials(
     """
     _, found = _identities(path, env)
     _require_identity(found, only)
-    public, directory = public_key_of(account), KeyDirectory(keys)
+    public, directory = public_keys_of(accounts), KeyDirectory(keys)
     directory.make()
     return [
-        _ensure_credentials(directory, identity, public, lifetime)
+        _ensure_credentials(directory, identity, public.of(identity), lifetime)
         for identity in found
         if not only or identity.name in only
     ]
 
 
 def rotate_credentials(
-    path: str, env: str | None, identity: str, *, account: str, keys: Path, lifetime: float | None = None
+    path: str,
+    env: str | None,
+    identity: str,
+    *,
+    accounts: Accounts,
+    keys: Path,
+    lifetime: float | None = None,
 ) -> Credentials:
     """Make a second signing key and new credentials for an identity; the old ones stay good, and beside them as `*.old`.
 
     Raises ManifestInvalid and UsageInvalid, also where an earlier rotation has not come to its end.
     """
     _, found = _identities(path, env)
-    _require_identity(found, [identity])
-    public, directory = public_key_of(account), KeyDirectory(keys)
+    (wanted,) = _require_identity(found, [identity])
+    public, directory = public_keys_of(accounts), KeyDirectory(keys)
     directory.make()
     directory.set_aside(identity)
-    (wanted,) = (each for each in found if each.name == identity)
-    return _ensure_credentials(directory, wanted, public, lifetime)
+    return _ensure_credentials(directory, wanted, public.of(wanted), lifetime)
 
 
 _UNLIMITED = {
@@ -235,57 +258,80 @@ _UNLIMITED = {
 _ALL_OF_JETSTREAM = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1)
 
 
-def make_operator(directory: Path, account_name: str) -> MadeOperator:
-    """Make an operator, its system account, an account without limits, and the part of a server's configuration that trusts it.
+def make_operator(directory: Path, names: Accounts) -> MadeOperator:
+    """Make an operator, its system account, two accounts without limits, and the part of a server's configuration that trusts it.
 
-    Raises UsageInvalid if any of the files is there already: it stays.
+    `names` are those of the accounts; the roles' has no JetStream. Raises UsageInvalid if any of the files is there already: it stays.
     """
     now, store = int(time.time()), KeyDirectory(directory)
     store.make()
-    config, account_file, system_creds = (
-        directory / name for name in ("resolver.conf", "account.jwt", "system.creds")
+    config, account_file, agents_file, system_creds = (
+        directory / name for name in ("resolver.conf", "account.jwt", "agents.jwt", "system.creds")
     )
-    seeds = {name: directory / f"{name}.nk" for name in ("operator", "system", "account")}
-    taken = [path for path in (config, account_file, system_creds, *seeds.values()) if path.exists()]
-    if taken:
+    seeds = {name: directory / f"{name}.nk" for name in ("operator", "system", "account", "agents")}
+    made = (config, account_file, agents_file, system_creds, *seeds.values())
+    if taken := [path for path in made if path.exists()]:
         raise UsageInvalid(
             Problem("exists", f"{taken[0]} exists and stays as it is", None, "name another directory")
         )
-    operator, system = new_key(KeyKind.OPERATOR), new_key(KeyKind.ACCOUNT)
-    account, user = new_key(KeyKind.ACCOUNT), new_key(KeyKind.USER)
+    operator, user = new_key(KeyKind.OPERATOR), new_key(KeyKind.USER)
+    system, account, agents = (new_key(KeyKind.ACCOUNT) for _ in range(3))
     trust = tokens.operator_claims(
         "operator", operator.public, issued=now, nats={"system_account": system.public}
     )
     accounts = {
-        name: tokens.sign(
+        pair.public: tokens.sign(
             tokens.account_claims(name, pair.public, issued=now, nats={"limits": limits}), operator
         )
         for name, pair, limits in (
             ("SYS", system, _UNLIMITED),
-            (account_name, account, _UNLIMITED | _ALL_OF_JETSTREAM),
+            (names.jetstream, account, _UNLIMITED | _ALL_OF_JETSTREAM),
+            (names.agents, agents, _UNLIMITED),
         )
     }
     login = tokens.sign(tokens.account_user_claims("system", user.public, issued=now), system)
-    for name, pair in (("operator", operator), ("system", system), ("account", account)):
+    for name, pair in zip(seeds, (operator, system, account, agents), strict=True):
         create_secret(seeds[name], pair.seed + "\n")
     create_secret(system_creds, credentials(login, user.seed))
-    create_secret(account_file, accounts[account_name] + "\n")
+    create_secret(account_file, accounts[account.public] + "\n")
+    create_secret(agents_file, accounts[agents.public] + "\n")
+    preloaded = "".join(f"  {public}: {token}\n" for public, token in accounts.items())
     create_secret(
         config,
         '# In nats-server\'s configuration: include "resolver.conf"\n'
         f"operator: {tokens.sign(trust, operator)}\n"
         f"system_account: {system.public}\n"
         f'resolver: {{type: full, dir: "{(directory / "accounts").resolve()}", allow_delete: false, interval: "2m"}}\n'
-        "resolver_preload: {\n"
-        f"  {system.public}: {accounts['SYS']}\n"
-        f"  {account.public}: {accounts[account_name]}\n"
-        "}\n",
+        f"resolver_preload: {{\n{preloaded}}}\n",
     )
-    files_made = (str(path) for path in (config, account_file, seeds["operator"], system_creds))
-    return MadeOperator(account.public, *files_made)
+    return MadeOperator(
+        Accounts(account.public, agents.public),
+        Accounts(str(account_file), str(agents_file)),
+        *(str(path) for path in (config, seeds["operator"], system_creds)),
+    )
 
 
-def public_key_of(account: str) -> str:
+def public_keys_of(accounts: Accounts) -> Accounts:
+    """Return the public keys of both accounts. Raises UsageInvalid, also where they are one: roles have an account of their own."""
+    public = Accounts(
+        _public_key_of(accounts.jetstream, "that has JetStream", "account"),
+        _public_key_of(accounts.agents, "of the roles", "agents_account"),
+    )
+    if public.jetstream == public.agents:
+        raise UsageInvalid(
+            Problem(
+                "one-account",
+                f"{public.agents} is named as both accounts: what JetStream answers a role would go to its API, if the role says so",
+                None,
+                worded(
+                    "make an account without JetStream, and name it with {}", Option("agents_account", "A...")
+                ),
+            )
+        )
+    return public
+
+
+def _public_key_of(account: str, which: str, option: str) -> str:
     """Return the public key of an account: `account` itself, or the one that the token in a file of that name is about."""
     if is_public_key(KeyKind.ACCOUNT, account):
         return account
@@ -293,9 +339,9 @@ def public_key_of(account: str) -> str:
         raise UsageInvalid(
             Problem(
                 "no-account",
-                "which account is not known",
+                f"the account {which} is not known",
                 None,
-                worded("give its public key, or a file with its token, with {}", Option("account", "A...")),
+                worded("give its public key, or a file with its token, with {}", Option(option, "A...")),
             )
         )
     public: str = _read_token(Path(account))["sub"]
@@ -312,13 +358,9 @@ def _identities(path: str, env: str | None) -> tuple[str, Sequence[Identity]]:
     return found.org.name, found.found
 
 
-def _require_identity(found: Sequence[Identity], names: Sequence[str]) -> None:
-    known = [identity.name for identity in found]
-    for name in names:
-        if name not in known:
-            raise UsageInvalid(
-                Problem("no-identity", f"there is no identity {name}", None, f"there are {', '.join(known)}")
-            )
+def _require_identity(found: Sequence[Identity], names: Sequence[str]) -> list[Identity]:
+    """Return the identities of these names. Raises UsageInvalid."""
+    return [find_identity(tuple(found), name) for name in names]
 
 
 def _keys_in_use(directory: KeyDirectory, found: Sequence[Identity]) -> dict[str, str]:
@@ -415,13 +457,13 @@ def _refuse_untrusted(live: LiveClaims, signer: KeyPair) -> None:
         )
 
 
-def _read_file(path: Path, account: str) -> LiveClaims:
-    found = _read_token(path)
-    if found["sub"] != account:
-        raise UsageInvalid(
-            Problem("account", f"{path} is about the account {found['sub']}, and not {account}")
-        )
-    return LiveClaims(found, str(path))
+def _read_file(store: Store, account: str) -> LiveClaims:
+    for path in store.files:
+        found = _read_token(path)
+        if found["sub"] == account:
+            return LiveClaims(found, str(path))
+    named = ", ".join(map(str, store.files))
+    raise UsageInvalid(Problem("account", f"no file of {named} is about the account {account}"))
 
 
 def _read_token(path: Path) -> Claims:

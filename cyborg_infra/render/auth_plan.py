@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from cyborg_infra.model.auth_plan import AuthPlan, KeyChange, SubjectChange
+from cyborg_infra.model.auth_plan import AuthPlan, CrossingChange, KeyChange, SubjectChange
 from cyborg_infra.model.changes import Action, Cause
 from cyborg_infra.model.resources import digest_of
 from cyborg_infra.render.command_line import in_command_line_words, spoken
@@ -34,15 +34,17 @@ class NextCommand(NamedTuple):
     saved_to: str | None = None
 
 
-def plan(found: AuthPlan, shown: NextCommand) -> Page:
-    """Return the plan for a reviewer: whose rights change how, and what that costs."""
-    blocks = [*_differences(found), line((_summary(found), "" if found else "bold green"))]
-    return Page((*blocks, *_ending(found, shown)))
+def plan(found: Sequence[AuthPlan], shown: NextCommand) -> Page:
+    """Return the plans of all accounts for a reviewer: whose rights change how, and what that costs."""
+    blocks: list[Block] = []
+    for each in found:
+        blocks += [*_differences(each), line((_summary(each), "" if each else "bold green")), line()]
+    return Page((*blocks[:-1], *_ending(found, shown)))
 
 
-def drift(found: AuthPlan, *, changed: bool) -> Page:
+def drift(found: Sequence[AuthPlan], *, changed: bool) -> Page:
     """Return what differs, and whether somebody changed the claims or only the manifest is ahead of them."""
-    ahead = sum(change.cause is Cause.MANIFEST for change in found.changes)
+    ahead = sum(cause is Cause.MANIFEST for each in found for cause in each.causes)
     verdict = (
         "Somebody changed the rights of an identity."
         if changed
@@ -54,20 +56,39 @@ def drift(found: AuthPlan, *, changed: bool) -> Page:
         else ""
     )
     style = "bold red" if changed else "bold green"
-    return Page((*_differences(found), line((verdict, style), waiting)))
+    blocks = [block for each in found for block in _differences(each)]
+    return Page((*blocks, line((verdict, style), waiting)))
 
 
-def applied(found: AuthPlan) -> Page:
+def applied(found: Sequence[AuthPlan]) -> Page:
     """Return what was done: the claims were pushed, and read back."""
-    changed = found.count(Action.UPDATE) + found.count(Action.ADOPT)
-    counts = f"{found.count(Action.CREATE)} added, {changed} changed, {found.count(Action.DELETE)} destroyed"
-    return Page((line(("Apply complete!", "bold green"), f" Signing keys: {counts}."),))
+    keys = _counts([(each.count(action), action) for each in found for action in _SYMBOLS])
+    crossings = _counts([(each.count_crossings(action), action) for each in found for action in _SYMBOLS])
+    return Page(
+        (
+            line(
+                ("Apply complete!", "bold green"),
+                f" Signing keys: {keys}. Exports and imports: {crossings}.",
+            ),
+        )
+    )
 
 
-def data(found: AuthPlan) -> dict[str, Any]:
-    """Return the whole plan (auth-plan.schema.json). `drift` prints the same."""
+def _counts(those: Sequence[tuple[int, Action]]) -> str:
+    added, changed, destroyed = (
+        sum(count for count, action in those if action in wanted)
+        for wanted in ((Action.CREATE,), (Action.UPDATE, Action.ADOPT), (Action.DELETE,))
+    )
+    return f"{added} added, {changed} changed, {destroyed} destroyed"
+
+
+def data(found: Sequence[AuthPlan]) -> dict[str, Any]:
+    """Return the whole plan (auth-plan.schema.json), account by account. `drift` prints the same."""
+    return {"schema_version": SCHEMA_VERSION, "accounts": [_account(each) for each in found]}
+
+
+def _account(found: AuthPlan) -> dict[str, Any]:
     return {
-        "schema_version": SCHEMA_VERSION,
         "org": found.org,
         "account": found.account,
         "account_name": found.account_name,
@@ -79,10 +100,11 @@ def data(found: AuthPlan) -> dict[str, Any]:
         },
         "in_sync": not found,
         "applicable": not found.problems,
-        "allow": sorted({hazard.name.value for change in found.changes for hazard in change.hazards}),
+        "allow": sorted({hazard.name.value for _, hazard in found.hazards}),
         "summary": {action.value: found.count(action) for action in _SYMBOLS}
         | {"unchanged": found.unchanged_count},
         "changes": [_change(change) for change in found.changes],
+        "crossings": [_crossing(change) for change in found.crossings],
         "orphans": list(found.orphans),
         "problems": [
             in_command_line_words(problem)._asdict() | {"where": None} for problem in found.problems
@@ -91,17 +113,29 @@ def data(found: AuthPlan) -> dict[str, Any]:
     }
 
 
-def saved_claims(found: AuthPlan) -> dict[str, Any]:
-    """Return a plan to keep (saved-auth-plan.schema.json): the claims that it was made from, and those that it leads to."""
+def saved_claims(found: Sequence[AuthPlan]) -> dict[str, Any]:
+    """Return a plan to keep (saved-auth-plan.schema.json): of each account the claims that it was made from, and those that it leads to."""
     content = {
         "type": "saved-auth-plan",  # first: `auth apply` knows the file by its first bytes
         "schema_version": SCHEMA_VERSION,
-        "org": found.org,
-        "base": dict(found.live.claims),
-        "desired": dict(found.desired),
-        "plan": data(found),
+        "org": found[0].org,
+        "accounts": [
+            {"base": dict(each.live.claims), "desired": dict(each.desired), "plan": _account(each)}
+            for each in found
+        ],
     }
     return content | {"digest": digest_of(content)}
+
+
+def _crossing(change: CrossingChange) -> dict[str, Any]:
+    return {
+        "action": change.action.value,
+        "side": change.side.value,
+        "kind": change.kind,
+        "subject": change.subject,
+        "cause": change.cause.value,
+        "hazards": [hazard._asdict() | {"name": hazard.name.value} for hazard in change.hazards],
+    }
 
 
 def _change(change: KeyChange) -> dict[str, Any]:
@@ -133,6 +167,10 @@ def _differences(found: AuthPlan) -> Iterator[Block]:
     yield line()
     for change in found.changes:
         yield from _lines(change)
+    for crossing in found.crossings:
+        yield from _crossing_lines(crossing)
+    if found.crossings:
+        yield line()
     for orphan in found.orphans:
         yield line(
             ("Note: ", "bold"),
@@ -173,6 +211,16 @@ def _lines(change: KeyChange) -> Iterator[Block]:
     yield line()
 
 
+def _crossing_lines(change: CrossingChange) -> Iterator[Block]:
+    symbol = _SYMBOLS[change.action]
+    cause = f" ({change.cause.value})" if change.cause is not Cause.MANIFEST else ""
+    yield line(
+        (f"{symbol:>3}", _COLOURS[symbol]), f" {change.side} {change.kind} {change.subject}{cause}", indent=1
+    )
+    for hazard in change.hazards:
+        yield line(("!", "red"), " ", (hazard.name.value, "bold red"), f": {hazard.reason}", indent=6)
+
+
 def _subject(change: SubjectChange) -> Block:
     symbol = "+" if change.added else "-"
     denied = "deny " if change.denied else ""
@@ -182,15 +230,15 @@ def _subject(change: SubjectChange) -> Block:
 def _summary(found: AuthPlan) -> str:
     if not found:
         return "No changes. The claims of the account match the manifest."
-    changed = found.count(Action.UPDATE) + found.count(Action.ADOPT)
-    return f"Plan: {found.count(Action.CREATE)} to add, {changed} to change, {found.count(Action.DELETE)} to destroy."
+    both = {action: found.count(action) + found.count_crossings(action) for action in _SYMBOLS}
+    changed = both[Action.UPDATE] + both[Action.ADOPT]
+    return f"Plan: {both[Action.CREATE]} to add, {changed} to change, {both[Action.DELETE]} to destroy."
 
 
-def _ending(found: AuthPlan, shown: NextCommand) -> Iterator[Block]:
-    needed = sorted(
-        {hazard.name.value for change in found.changes for hazard in change.hazards} - set(shown.allowed)
-    )
-    if shown.command != "plan" or found.problems or not found:
+def _ending(found: Sequence[AuthPlan], shown: NextCommand) -> Iterator[Block]:
+    hazards = {hazard.name.value for each in found for _, hazard in each.hazards}
+    needed = sorted(hazards - set(shown.allowed))
+    if shown.command != "plan" or any(each.problems for each in found) or not any(found):
         return
     words = [*([shown.saved_to] if shown.saved_to else shown.words), *(f"--allow {name}" for name in needed)]
     typed = " ".join(word if word.startswith("--allow ") else shlex.quote(word) for word in words)

@@ -10,7 +10,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cyborg_infra.model.identities import Accounts, Crossing, Identity, IdentityKind, Rules
+from cyborg_infra.model.identities import (
+    LONGEST_PULL_SECONDS,
+    Accounts,
+    Crossing,
+    Identity,
+    IdentityKind,
+    Rules,
+)
 from cyborg_infra.model.organisation import Org
 
 FIRST_LINE = (
@@ -82,12 +89,10 @@ def accounts(
     return "\n".join(lines)
 
 
-_LONGEST_PULL = "1h"
-"""So long may a pull wait. Then the server forgets whom to answer: by itself after 2 minutes, and a task that comes later would be lost until `ack_wait` is over (measured on 2.10.26 and 2.15.1)."""
-
-
 def _export(crossing: Crossing, importer: str) -> str:
-    answers = f', response_type: stream, response_threshold: "{_LONGEST_PULL}"' * crossing.has_many_answers
+    answers = (
+        f', response_type: stream, response_threshold: "{LONGEST_PULL_SECONDS}s"' * crossing.has_many_answers
+    )
     return f"{{{crossing.kind}: {_quoted(crossing.subject)}, accounts: [{_quoted(importer)}]{answers}}}"
 
 

@@ -10,8 +10,9 @@ from tests.support.cli import Cli
 
 
 def test_operator_account_and_credentials_are_valid(judge: RunJudge, cli: Cli, project: Path) -> None:
-    made = ("--keys", "keys", "--account", "trust/account.jwt")
-    push = ("--claims", "trust/account.jwt", "--operator-key", "trust/operator.nk", "--yes")
+    accounts = ("trust/account.jwt", "trust/agents.jwt")
+    made = ("--keys", "keys", "--account", accounts[0], "--agents-account", accounts[1])
+    push = ("--claims", accounts[0], "--claims", accounts[1], "--operator-key", "trust/operator.nk", "--yes")
     for words in (
         ("operator", "--dir", "trust"),
         ("creds", "org.yaml", *made, "--expires", "1d"),
@@ -25,8 +26,11 @@ def test_operator_account_and_credentials_are_valid(judge: RunJudge, cli: Cli, p
     assert found
     (project / "operator.jwt").write_text(found[1])
     creds = sorted((project / "keys").glob("*.creds*"))
-    judged = judge("nats-jwt", project / "operator.jwt", project / "trust/account.jwt", *creds)
-    assert (judged.returncode, judged.stdout.count(": valid")) == (0, 2 + len(creds)), judged.stdout
-    assert len(creds) == len(("cto", "backend")) + 6 + 1
+    of_roles = [each for each in creds if each.name.startswith(("cto", "backend"))]
+    assert (len(of_roles), len(creds)) == (3, 3 + 6)
+    standing = [each for each in creds if each not in of_roles]
+    for account, of_it in zip(accounts, (standing, of_roles), strict=True):
+        judged = judge("nats-jwt", project / "operator.jwt", project / account, *of_it)
+        assert (judged.returncode, judged.stdout.count(": valid")) == (0, 2 + len(of_it)), judged.stdout
     stranger = judge("nats-jwt", project / "trust/account.jwt", project / "operator.jwt")
     assert stranger.returncode == 1

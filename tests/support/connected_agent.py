@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -46,7 +47,7 @@ class ConnectedAgent:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._run(self._client.close())
+        self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_PATIENCE)
         self._loop.close()
@@ -81,6 +82,20 @@ class ConnectedAgent:
             return bytes(message.data)
 
         return self._run(fetch())
+
+    async def _end(self) -> None:
+        """Close, and wait until nothing of it is left: an attempt to come back goes on for a moment."""
+        await self._client.close()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    def waiting(self, consumer: str, stream: str) -> int:
+        """Return how many pulls of a consumer wait for a message."""
+        asked = self._client.request(f"$JS.API.CONSUMER.INFO.{stream}.{consumer}", timeout=_PATIENCE)
+        told: int = json.loads(self._run(asked).data)["num_waiting"]
+        return told
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE + 10)

@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.auth.operator_options import KEYS, Account, ClaimsFile, IdentityName, Keys, OperatorKey
+from cyborg_infra.cli.auth.operator_options import (
+    KEYS,
+    Account,
+    AgentsAccount,
+    ClaimsFiles,
+    IdentityName,
+    Keys,
+    OperatorKey,
+)
 from cyborg_infra.cli.connection_options import connected
 from cyborg_infra.cli.files import save_text
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, ManifestOrPlan, NoColor, Output, Yes
 from cyborg_infra.cli.output import confirm, json_text, put_json, warn
 from cyborg_infra.model.auth_plan import AuthHazardName, AuthPlan
+from cyborg_infra.model.identities import Accounts
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, EXIT_REFUSED, PlanRefused, Problem
 from cyborg_infra.operations import operator_mode, targets
 
@@ -54,8 +64,9 @@ def plan(
     *,
     env: Env = None,
     account: Account = "",
+    agents_account: AgentsAccount = "",
     keys: Keys = KEYS,
-    claims: ClaimsFile = None,
+    claims: ClaimsFiles = None,
     prune: Prune = False,
     out: Out = None,
     detailed: Detailed = False,
@@ -64,19 +75,20 @@ def plan(
     flags: targets.Flags,
 ) -> None:
     """Show whose rights the manifest changes in the account's claims. Writes nothing. Connects as a user of the system account."""
-    request = operator_mode.load_auth_request(
-        manifest, env, account=_account(account, claims), keys=keys, prune=prune
+    requests = operator_mode.load_auth_requests(
+        manifest, env, accounts=_accounts(account, agents_account, claims), keys=keys, prune=prune
     )
-    found = operator_mode.plan(request, _store(flags, claims))
+    store = _store(flags, claims)
+    found = [operator_mode.plan(request, store) for request in requests]
     if out is not None:
         from cyborg_infra.render import auth_plan
 
         save_text(out, json_text(auth_plan.saved_claims(found)), operator_mode.is_saved)
     words = [*([manifest] if manifest != MANIFEST else []), *(["--prune"] if prune else [])]
     _put(found, output, no_color=no_color, words=words, saved_to=str(out) if out else None)
-    if found.problems:
+    if any(each.problems for each in found):
         raise typer.Exit(EXIT_REFUSED)
-    if found and detailed:
+    if any(found) and detailed:
         raise typer.Exit(EXIT_DIFFERENCES)
 
 
@@ -86,8 +98,9 @@ def apply(
     *,
     env: Env = None,
     account: Account = "",
+    agents_account: AgentsAccount = "",
     keys: Keys = KEYS,
-    claims: ClaimsFile = None,
+    claims: ClaimsFiles = None,
     operator_key: OperatorKey = None,
     prune: Prune = False,
     allow: Allow = None,
@@ -97,11 +110,11 @@ def apply(
     flags: targets.Flags,
 ) -> None:
     """Show the plan, ask, and push the claims. Exits 3, with nothing pushed, if it takes a right away that is not allowed."""
-    request = operator_mode.load_auth_request(
-        manifest, env, account=_account(account, claims), keys=keys, prune=prune
+    requests = operator_mode.load_auth_requests(
+        manifest, env, accounts=_accounts(account, agents_account, claims), keys=keys, prune=prune
     )
     _carry_out(
-        request,
+        requests,
         _store(flags, claims),
         operator_key,
         command="apply",
@@ -118,17 +131,21 @@ def drift(
     *,
     env: Env = None,
     account: Account = "",
+    agents_account: AgentsAccount = "",
     keys: Keys = KEYS,
-    claims: ClaimsFile = None,
+    claims: ClaimsFiles = None,
     pending: Pending = False,
     output: Output = Format.TEXT,
     no_color: NoColor = False,
     flags: targets.Flags,
 ) -> None:
     """Show whose rights somebody changed in the account's claims. Exits 2 if anybody did, or with --pending if anything differs, else 0."""
-    request = operator_mode.load_auth_request(manifest, env, account=_account(account, claims), keys=keys)
-    found = operator_mode.plan(request, _store(flags, claims))
-    changed = operator_mode.has_changed_rights(found)
+    requests = operator_mode.load_auth_requests(
+        manifest, env, accounts=_accounts(account, agents_account, claims), keys=keys
+    )
+    store = _store(flags, claims)
+    found = [operator_mode.plan(request, store) for request in requests]
+    changed = any(map(operator_mode.has_changed_rights, found))
     from cyborg_infra.render import auth_plan
 
     if output is Format.JSON:
@@ -137,7 +154,7 @@ def drift(
         from cyborg_infra.render.terminal import console
 
         console.stdout(no_color=no_color).print(auth_plan.drift(found, changed=changed))
-    if changed or (pending and (found or found.orphans or found.problems)):
+    if changed or (pending and any(each or each.orphans or each.problems for each in found)):
         raise typer.Exit(EXIT_DIFFERENCES)
 
 
@@ -148,8 +165,9 @@ def revoke(
     *,
     env: Env = None,
     account: Account = "",
+    agents_account: AgentsAccount = "",
     keys: Keys = KEYS,
-    claims: ClaimsFile = None,
+    claims: ClaimsFiles = None,
     operator_key: OperatorKey = None,
     allow: Allow = None,
     yes: Yes = False,
@@ -159,10 +177,10 @@ def revoke(
 ) -> None:
     """End the keys that an identity had before `auth rotate`. Exits 3 while an agent still uses one, unless that is allowed."""
     request = operator_mode.revoke_request(
-        manifest, env, identity, account=_account(account, claims), keys=keys
+        manifest, env, identity, accounts=_accounts(account, agents_account, claims), keys=keys
     )
     _carry_out(
-        request,
+        [request],
         _store(flags, claims),
         operator_key,
         command="revoke",
@@ -186,7 +204,7 @@ COMMANDS = {
 
 
 def _carry_out(
-    request: operator_mode.AuthRequest,
+    requests: Sequence[operator_mode.AuthRequest],
     store: operator_mode.Store,
     operator_key: Path | None,
     *,
@@ -196,39 +214,42 @@ def _carry_out(
     output: Format,
     no_color: bool,
 ) -> None:
-    found = operator_mode.plan(request, store)
+    found = [operator_mode.plan(request, store) for request in requests]
     if output is Format.TEXT:
         _put(found, output, no_color=no_color, command=command)
-    if found or found.problems:
-        _refuse_unless_allowed(found, allow or (), shown=output is Format.TEXT)
+    _refuse_unless_allowed(found, allow or (), shown=output is Format.TEXT)
+    if any(found):
         signer = operator_mode.operator_key(operator_key, os.environ)
-        count = len(found.changes)
+        count = sum(len(each.changes) + len(each.crossings) for each in found)
         confirm(
             f"Do you want to push {'this change' if count == 1 else f'these {count} changes'}?",
             "yes",
             yes=yes,
         )
-        operator_mode.apply(found, request, store, signer, allow or ())
+        for each, request in zip(found, requests, strict=True):  # what is imported has to be exported first
+            if each:
+                operator_mode.apply(each, request, store, signer, allow or ())
     if output is Format.JSON:
         from cyborg_infra.render import auth_plan
 
         put_json(auth_plan.data(found))
-    elif found:
+    elif any(found):
         from cyborg_infra.render import auth_plan
         from cyborg_infra.render.terminal import console
 
         console.stdout(no_color=no_color).print(auth_plan.applied(found))
 
 
-def _refuse_unless_allowed(found: AuthPlan, allow: Sequence[str], *, shown: bool) -> None:
-    """Raise PlanRefused if the plan may not be carried out; in one sentence where it has just been `shown`."""
+def _refuse_unless_allowed(found: Sequence[AuthPlan], allow: Sequence[str], *, shown: bool) -> None:
+    """Raise PlanRefused if the plans may not be carried out; in one sentence where they have just been `shown`."""
     try:
-        operator_mode.refuse_unless_rights_allowed(found, allow)
+        for each in found:
+            operator_mode.refuse_unless_rights_allowed(each, allow)
     except PlanRefused as refused:
         if not shown:
             raise
         names = ", ".join(sorted({problem.code for problem in refused.problems}))
-        if found.problems:
+        if any(each.problems for each in found):
             hint = 'each stands behind an "Error" above'
             problem = Problem(
                 "impossible", "nothing was changed: a problem of this plan must be solved first", None, hint
@@ -240,7 +261,7 @@ def _refuse_unless_allowed(found: AuthPlan, allow: Sequence[str], *, shown: bool
 
 
 def _put(
-    found: AuthPlan,
+    found: Sequence[AuthPlan],
     output: Format,
     *,
     no_color: bool,
@@ -259,14 +280,18 @@ def _put(
         console.stdout(no_color=no_color).print(auth_plan.plan(found, shown))
 
 
-def _account(account: str, claims: Path | None) -> str:
-    """Return which account is meant: the one that is named, or else that of the file of claims."""
-    return account or (str(claims) if claims else "")
+def _accounts(account: str, agents_account: str, claims: list[Path] | None) -> Accounts:
+    """Return which accounts are meant: those that are named, or else those of the files of claims, in this order."""
+    of_files = [str(path) for path in claims or ()]
+    named = [
+        given or each for given, each in zip_longest((account, agents_account), of_files[:2], fillvalue="")
+    ]
+    return Accounts(*named)
 
 
-def _store(flags: targets.Flags, claims: Path | None) -> operator_mode.Store:
-    if claims is not None:
-        return operator_mode.Store(file=claims)
+def _store(flags: targets.Flags, claims: list[Path] | None) -> operator_mode.Store:
+    if claims:
+        return operator_mode.Store(files=tuple(claims))
     target = targets.resolve(flags, os.environ)
     warn(*target.warnings)
     return operator_mode.Store(target)

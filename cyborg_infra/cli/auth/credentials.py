@@ -8,10 +8,19 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.auth.operator_options import KEYS, Account, Expires, IdentityName, Keys, lifetime
+from cyborg_infra.cli.auth.operator_options import (
+    KEYS,
+    Account,
+    AgentsAccount,
+    Expires,
+    IdentityName,
+    Keys,
+    lifetime,
+)
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, NoColor, Output
 from cyborg_infra.cli.output import put_json
 from cyborg_infra.model.credentials import Credentials
+from cyborg_infra.model.identities import Accounts
 from cyborg_infra.operations import operator_mode
 
 Only = Annotated[
@@ -22,7 +31,10 @@ Only = Annotated[
 ]
 Directory = Annotated[Path, typer.Option("--dir", help="Directory to make them in.", metavar="DIR")]
 AccountName = Annotated[
-    str, typer.Option("--account-name", help="What the account is called.", metavar="NAME")
+    str, typer.Option("--account-name", help="What the account with JetStream is called.", metavar="NAME")
+]
+AgentsAccountName = Annotated[
+    str, typer.Option("--agents-account-name", help="What the roles' account is called.", metavar="NAME")
 ]
 
 
@@ -31,6 +43,7 @@ def creds(
     *,
     env: Env = None,
     account: Account = "",
+    agents_account: AgentsAccount = "",
     keys: Keys = KEYS,
     identity: Only = None,
     expires: Expires = "",
@@ -39,7 +52,12 @@ def creds(
 ) -> None:
     """Make a signing key and credentials for each identity. What is there stays. Needs no server."""
     found = operator_mode.make_credentials(
-        manifest, env, account=account, keys=keys, only=identity or (), lifetime=lifetime(expires)
+        manifest,
+        env,
+        accounts=Accounts(account, agents_account),
+        keys=keys,
+        only=identity or (),
+        lifetime=lifetime(expires),
     )
     _put(found, output, no_color=no_color)
 
@@ -50,6 +68,7 @@ def rotate(
     *,
     env: Env = None,
     account: Account = "",
+    agents_account: AgentsAccount = "",
     keys: Keys = KEYS,
     expires: Expires = "",
     output: Output = Format.TEXT,
@@ -57,7 +76,12 @@ def rotate(
 ) -> None:
     """Make a second key and new credentials for an identity. The old ones stay good until `auth revoke`. Needs no server."""
     found = operator_mode.rotate_credentials(
-        manifest, env, identity, account=account, keys=keys, lifetime=lifetime(expires)
+        manifest,
+        env,
+        identity,
+        accounts=Accounts(account, agents_account),
+        keys=keys,
+        lifetime=lifetime(expires),
     )
     _put([found], output, no_color=no_color)
     sys.stderr.write(
@@ -65,12 +89,19 @@ def rotate(
     )
 
 
-def operator(*, directory: Directory = Path("trust"), account_name: AccountName = "AGENTS") -> None:
-    """Make an operator and an account, for those who have none. Writes what nats-server includes as well."""
-    made = operator_mode.make_operator(directory, account_name)
+def operator(
+    *,
+    directory: Directory = Path("trust"),
+    account_name: AccountName = "JETSTREAM",
+    agents_account_name: AgentsAccountName = "AGENTS",
+) -> None:
+    """Make an operator and two accounts, for those who have none. Writes what nats-server includes as well."""
+    names = Accounts(account_name, agents_account_name)
+    made = operator_mode.make_operator(directory, names)
     sys.stdout.write(
         f"Wrote {made.config}: include it in nats-server's configuration.\n"
-        f"The account {account_name} is {made.account} ({made.account_file}).\n"
+        f"The account {names.jetstream} is {made.accounts.jetstream} ({made.account_files.jetstream}).\n"
+        f"The account {names.agents} is {made.accounts.agents} ({made.account_files.agents}): it has no JetStream.\n"
         f"Log in to the system account with {made.system_creds}; {made.operator_file} signs, so keep it safe.\n"
     )
 

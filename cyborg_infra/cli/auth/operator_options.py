@@ -13,9 +13,20 @@ Account = Annotated[
     str,
     typer.Option(
         "--account",
-        help="Public key of the account (A...), or a file with its token [CYBORG_INFRA_ACCOUNT].",
+        help="Public key of the account with JetStream (A...), or a file with its token [CYBORG_INFRA_ACCOUNT].",
         metavar="KEY|FILE",
         envvar="CYBORG_INFRA_ACCOUNT",
+        show_envvar=False,
+        show_default=False,
+    ),
+]
+AgentsAccount = Annotated[
+    str,
+    typer.Option(
+        "--agents-account",
+        help="The same of the roles' account, which has no JetStream [CYBORG_INFRA_AGENTS_ACCOUNT].",
+        metavar="KEY|FILE",
+        envvar="CYBORG_INFRA_AGENTS_ACCOUNT",
         show_envvar=False,
         show_default=False,
     ),
@@ -34,11 +45,11 @@ Expires = Annotated[
         show_default=False,
     ),
 ]
-ClaimsFile = Annotated[
-    Path | None,
+ClaimsFiles = Annotated[
+    list[Path] | None,
     typer.Option(
         "--claims",
-        help="Read the account's token from this file instead of the server, and write it there.",
+        help="Read an account's token from this file instead of the server, and write it there; once for each account.",
         metavar="FILE",
         show_default=False,
     ),

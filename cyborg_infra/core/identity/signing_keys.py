@@ -15,6 +15,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from cyborg_infra.core.identity.claimed_crossings import (
+    crossing_changes,
+    crossing_problems,
+    foreign_crossings,
+    pull_notes,
+    with_crossings,
+)
 from cyborg_infra.model.auth_plan import (
     AuthHazard,
     AuthHazardName,
@@ -22,11 +29,12 @@ from cyborg_infra.model.auth_plan import (
     Direction,
     KeyChange,
     LiveClaims,
+    Side,
     SubjectChange,
 )
 from cyborg_infra.model.changes import Action, Cause, FieldChange
 from cyborg_infra.model.claims import MAX_TOKEN_BYTES, Claims
-from cyborg_infra.model.identities import EVERYTHING, Identity, Rules
+from cyborg_infra.model.identities import EVERYTHING, Crossing, Identity, Rules
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, OWNER_KEY
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.subjects import covers, overlap
@@ -50,13 +58,16 @@ Row = Mapping[str, Any]
 class Wanted(NamedTuple):
     """What is wanted of an account's claims. `keys` are the public keys in use, by the name of the identity.
 
-    `prune` says that the keys of identities that the manifest no longer has go.
+    `prune` says that the keys of identities that the manifest no longer has go. `crossings` are exported, or imported from
+    the account `exporter` if that is given.
     """
 
     org: str
     identities: Sequence[Identity]
     keys: Mapping[str, str]
     prune: bool = False
+    crossings: Sequence[Crossing] = ()
+    exporter: str = ""
 
 
 class _Mark(NamedTuple):
@@ -76,9 +87,15 @@ def plan_claims(live: LiveClaims, wanted: Wanted) -> AuthPlan:
         live,
         desired,
         plan.changes,
+        plan.crossings,
         plan.unchanged_count,
         orphans=tuple(sorted(_orphans(desired, wanted))),
-        problems=(*_missing(desired, wanted), *_unscoped(live.claims, wanted), *_too_long(live, desired)),
+        problems=(
+            *_missing(desired, wanted),
+            *_unscoped(live.claims, wanted),
+            *crossing_problems(live.claims, wanted.crossings, wanted.org, wanted.exporter),
+            *_too_long(live, desired),
+        ),
         notes=plan.notes,
     )
 
@@ -98,13 +115,14 @@ def compare_claims(live: LiveClaims, desired: Claims, org: str) -> AuthPlan:
         live,
         desired,
         tuple(sorted(made, key=lambda change: (change.action is Action.DELETE, change.identity))),
+        tuple(crossing_changes(live, desired, org)),
         len(ours) - len(made),
-        notes=tuple(_notes(live, made)),
+        notes=(*_notes(live, made), *pull_notes(live, desired, org)),
     )
 
 
 def is_foreign_part_kept(before: Claims, after: Claims, org: str) -> bool:
-    """Return whether the claims differ in the organisation's own keys alone."""
+    """Return whether the claims differ in the organisation's own keys, exports and imports alone."""
     return _foreign_part(before, org, keys_of(after)) == _foreign_part(after, org, keys_of(before))
 
 
@@ -157,7 +175,7 @@ def _desired_claims(claims: Claims, wanted: Wanted) -> Claims:
         for key, name in in_use.items()
         if key not in there
     ]
-    return _with_rows(claims, rows)
+    return with_crossings(_with_rows(claims, rows), wanted.crossings, wanted.org, wanted.exporter)
 
 
 def _with_rows(claims: Claims, rows: list[Any]) -> Claims:
@@ -219,10 +237,12 @@ def _foreign_part(claims: Claims, org: str, theirs: Mapping[str, Row]) -> list[A
         for row in _rows(claims)
         if not (_is_scoped(row) and (_mark_of(row, org) or _mark_of(theirs.get(row["key"], {}), org)))
     ]
-    rest = {key: value for key, value in claims["nats"].items() if key != "signing_keys"}
+    sides = {side.value: foreign_crossings(claims, side, org) for side in Side}
+    rest = {key: value for key, value in claims["nats"].items() if key not in ("signing_keys", *sides)}
     return [
         rows,
         rest,
+        sides,
         {key: value for key, value in claims.items() if key not in ("nats", "iat", "jti", "iss")},
     ]
 

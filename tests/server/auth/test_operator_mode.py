@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from cyborg_infra.manifest.load import loads
 from cyborg_infra.model import claims as tokens
 from cyborg_infra.model.key_pairs import KeyKind, KeyPair
 from cyborg_infra.operations.key_files import credentials, new_key
+from cyborg_infra.operations.verify_identities import try_identities
+from tests.server.verify.test_identities import MANIFEST, failed
 from tests.support.agents import until
 from tests.support.cli import Cli, CommandResult, assert_fits
 from tests.support.connected_agent import ConnectedAgent
@@ -61,6 +65,7 @@ def site(
     """Yield a function that starts a server with an operator of its own, in the directory of the manifest."""
     said: list[str] = []
     monkeypatch.setenv("CYBORG_INFRA_ACCOUNT", "trust/account.jwt")
+    monkeypatch.setenv("CYBORG_INFRA_AGENTS_ACCOUNT", "trust/agents.jwt")
 
     def opened(version: str, config: Callable[[str], str] = lambda text: text) -> Site:
         (project / "org.yaml").write_text(NARROW)
@@ -90,20 +95,23 @@ def no_seed_is_in(text: str, directory: Path) -> bool:
     return not any(seed in each for seed in seeds for each in (text, *plans))
 
 
-def claims_of(site: Site) -> dict[str, Any]:
-    """Return the claims that the server holds, as a saved plan has them."""
+JETSTREAM, AGENTS = range(2)
+
+
+def claims_of(site: Site, account: int) -> dict[str, Any]:
+    """Return the claims that the server holds of an account, as a saved plan has them."""
     site.run("auth", "plan", "--out", "now.plan", "--format", "json")
-    held: dict[str, Any] = json.loads(Path("now.plan").read_text())["base"]
+    held: dict[str, Any] = json.loads(Path("now.plan").read_text())["accounts"][account]["base"]
     return held
 
 
-def push_by_hand(site: Site, change: Callable[[dict[str, Any]], None]) -> None:
+def push_by_hand(site: Site, account: int, change: Callable[[dict[str, Any]], None]) -> None:
     """Push claims as another tool does: those that are there, changed."""
     import asyncio
 
     import nats
 
-    body = claims_of(site)
+    body = claims_of(site, account)
     change(body["nats"])
     signer = KeyPair.of_seed(KeyKind.OPERATOR, Path("trust/operator.nk").read_text().strip())
     token = tokens.sign(body | {"iat": body["iat"] + 1}, signer)
@@ -149,16 +157,28 @@ def with_foreign_claims(nats_part: dict[str, Any]) -> None:
     nats_part["limits"]["conn"] = 1000
 
 
+def foreign_part(claims: dict[str, Any]) -> dict[str, Any]:
+    """Return what others have in the claims, when they have put it there first."""
+    nats_part = claims["nats"] | {
+        "signing_keys": claims["nats"]["signing_keys"][:2],
+        "exports": claims["nats"]["exports"][:1],
+        "imports": [],
+    }
+    return {key: value for key, value in claims.items() if key not in ("iat", "jti")} | {"nats": nats_part}
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_from_a_manifest_to_agents_whose_rights_change_under_them(site: Open, version: str) -> None:
     here = site(version)
-    push_by_hand(here, with_foreign_claims)
-    before = claims_of(here)
+    for account in (JETSTREAM, AGENTS):
+        push_by_hand(here, account, with_foreign_claims)
+    before = [claims_of(here, account) for account in (JETSTREAM, AGENTS)]
 
     # No key for anybody yet: told, and refused.
     missing = here.run("auth", "plan")
     assert missing.code == REFUSED
-    assert "no signing key for ceo, cto, backend, reader" in missing.out
+    assert "no signing key for ceo, cto, backend:" in missing.out
+    assert "no signing key for reader, writer" in missing.out
     made = here.offline("creds", "--format", "json")
     assert_fits("auth-credentials", made.json)
     assert [each["made"] for each in made.json["identities"]] == [True] * 9
@@ -170,8 +190,12 @@ def test_from_a_manifest_to_agents_whose_rights_change_under_them(site: Open, ve
     assert planned.code == DIFFERENT
     assert_fits("auth-plan", planned.json)
     assert_fits("saved-auth-plan", json.loads(Path("first.plan").read_text()))
-    assert (planned.json["summary"]["create"], planned.json["allow"]) == (9, [])
-    assert here.push("apply", "first.plan").out.endswith("Signing keys: 9 added, 0 changed, 0 destroyed.\n")
+    told = planned.json["accounts"]
+    assert [(each["summary"]["create"], each["allow"]) for each in told] == [(6, []), (3, [])]
+    crossing = [[(each["kind"], each["subject"]) for each in account["crossings"]] for account in told]
+    assert crossing[JETSTREAM] == crossing[AGENTS]
+    assert ("service", "acme.agents.*.tasks") in crossing[AGENTS]
+    assert "Signing keys: 9 added, 0 changed, 0 destroyed." in here.push("apply", "first.plan").out
     stale = here.push("apply", "first.plan")
     assert (stale.code, "the plan is stale" in stale.err) == (ERROR, True)
     assert here.run("auth", "drift", "--pending").code == IN_SYNC
@@ -207,12 +231,63 @@ def test_from_a_manifest_to_agents_whose_rights_change_under_them(site: Open, ve
         assert backend.losses == 0
 
     # Nothing of anybody else's has changed.
-    after = claims_of(here)
-    for claims in (before, after):
-        for signed_anew in ("iat", "jti"):
-            del claims[signed_anew]
-        claims["nats"]["signing_keys"] = claims["nats"]["signing_keys"][:2]
-    assert after == before
+    after = [claims_of(here, account) for account in (JETSTREAM, AGENTS)]
+    assert list(map(foreign_part, after)) == list(map(foreign_part, before))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_identity_does_its_work_and_is_refused_the_rest(site: Open, version: str) -> None:
+    """And no answer leads anywhere, until somebody changes what crosses, which is drift."""
+    here = site(version)
+    Path("org.yaml").write_text(MANIFEST)
+    here.offline("creds")
+    assert here.push("apply").code == IN_SYNC
+    assert failed(try_identities(loads(MANIFEST), here.url, Path("keys"))) == {}
+    at_hand = here.cli("verify", "--auth", "--keys", "keys", "--server", here.url)
+    assert at_hand.code == IN_SYNC, at_hand.out
+
+    def rename(nats_part: dict[str, Any]) -> None:
+        (tasks,) = [row for row in nats_part["imports"] if row["subject"] == "acme.agents.*.tasks"]
+        tasks["subject"] = "acme.agents.cto.tasks"
+
+    push_by_hand(here, AGENTS, rename)
+    seen = failed(try_identities(loads(MANIFEST), here.url, Path("keys")))
+    assert "an answer to backend went further" in seen["answers-lead-nowhere", "backend"]
+    drifted = here.run("auth", "drift", "--format", "json")
+    found = {(each["action"], each["subject"]) for each in drifted.json["accounts"][AGENTS]["crossings"]}
+    assert (drifted.code, found) == (
+        DIFFERENT,
+        {("create", "acme.agents.*.tasks"), ("delete", "acme.agents.cto.tasks")},
+    )
+    assert here.push("apply").code == REFUSED  # it takes away what somebody has given
+    assert here.push("apply", "--allow", "revokes-access").code == IN_SYNC
+    assert here.run("auth", "drift", "--pending").code == IN_SYNC
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_pull_that_waits_outlives_another_role_s_rights(site: Open, version: str) -> None:
+    """New claims of the roles' account leave it; before those of the other account it is said that they do not."""
+    here = site(version)
+    here.offline("creds")
+    here.push("apply")
+    writer = ("--server", here.url, "--creds", "keys/writer.creds", "--inbox-prefix", "_INBOX.writer")
+    here.cli("apply", "--yes", *writer)
+    work = ("backend-worker", "AGENT_BACKEND_TASKS")
+    with here.agent("cto") as cto, here.agent("backend") as backend, ThreadPoolExecutor() as threads:
+        pull = threads.submit(backend.work, *work)
+        until(lambda: backend.waiting(*work) == 1)
+        Path("org.yaml").write_text(WIDE)
+        pushed = here.push("apply")
+        assert "1 changed" in pushed.out
+        assert "pulls that wait" not in pushed.out
+        until(lambda: cto.returns == 1)
+        assert cto.store("acme.agents.backend.tasks") == 1
+        assert pull.result(60) == b"{}"
+    Path("org.yaml").write_text(WIDE + "auth: {names: {monitor: watch}}\n")
+    here.offline("creds")
+    assert (
+        "pulls that wait while these claims are pushed are answered to nobody" in here.run("auth", "plan").out
+    )
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -242,10 +317,11 @@ def test_a_key_is_rotated_without_cutting_who_uses_it(site: Open, version: str) 
         (key,) = [row for row in nats_part["signing_keys"] if row["role"] == "backend"]
         key["template"]["pub"]["allow"].append("acme.>")
 
-    push_by_hand(here, widen)
+    push_by_hand(here, AGENTS, widen)
     drifted = here.run("auth", "drift", "--format", "json")
     assert drifted.code == DIFFERENT
-    assert [(each["identity"], each["cause"]) for each in drifted.json["changes"]] == [("backend", "drift")]
+    changes = drifted.json["accounts"][AGENTS]["changes"]
+    assert [(each["identity"], each["cause"]) for each in changes] == [("backend", "drift")]
     assert here.push("apply", "--allow", "revokes-access").code == IN_SYNC
     assert here.run("auth", "drift").code == IN_SYNC
 
@@ -316,7 +392,7 @@ def test_a_resolver_in_memory_takes_claims_by_way_of_a_file(site: Open, project:
     here.offline("creds")
     told = here.run("auth", "plan")
     assert (told.code, "its resolver is not of type full" in told.err) == (ERROR, True)
-    file = ("--claims", "trust/account.jwt")
+    file = ("--claims", "trust/account.jwt", "--claims", "trust/agents.jwt")
     assert here.offline("apply", *file, "--yes", "--operator-key", "trust/operator.nk").code == IN_SYNC
     assert here.offline("drift", *file, "--pending").code == IN_SYNC
     assert (project / "trust/account.jwt").stat().st_mode & 0o777 == 0o600
@@ -342,7 +418,9 @@ def test_every_server_of_a_cluster_takes_the_claims(
     one, other = (here._replace(url=server.url) for server in servers)
 
     def asked(site: Site) -> dict[str, int]:
-        told: dict[str, int] = site.run("auth", "plan", "--format", "json").json["servers"]
+        told: dict[str, int] = site.run("auth", "plan", "--format", "json").json["accounts"][JETSTREAM][
+            "servers"
+        ]
         return told
 
     until(lambda: asked(one) == {"answered": 2, "expected": 2, "behind": 0})

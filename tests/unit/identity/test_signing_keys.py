@@ -23,7 +23,7 @@ from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.auth_plan import AuthPlan, Direction, LiveClaims
 from cyborg_infra.model.changes import Action, Cause
 from cyborg_infra.model.claims import MAX_TOKEN_BYTES, Claims, sign
-from cyborg_infra.model.identities import Grant, Identity, IdentityKind
+from cyborg_infra.model.identities import Crossing, CrossingKind, Grant, Identity, IdentityKind
 from cyborg_infra.model.key_pairs import KeyKind, KeyPair
 from tests.support.draws import draws
 
@@ -177,32 +177,88 @@ ROWS: st.SearchStrategy[Any] = st.one_of(
 )
 
 
+CROSSINGS = (
+    Crossing(CrossingKind.SERVICE, "$JS.API.CONSUMER.MSG.NEXT.*.*", "a consumer: pull"),
+    Crossing(CrossingKind.SERVICE, "acme.agents.*.tasks", "channel tasks"),
+)
+CROSSING_ROWS: st.SearchStrategy[Any] = st.one_of(
+    st.text(max_size=5),
+    st.none(),
+    st.dictionaries(
+        st.sampled_from(["name", "subject", "type", "account"]),
+        st.sampled_from(["metrics", "acme.agents.*.tasks", "service", None, 7, {}]),
+    ),
+)
+
+
+def test_what_crosses_is_exported_by_one_account_and_imported_by_the_other() -> None:
+    for exporter, side in (("", "exports"), ("ACCOUNT-j", "imports")):
+        wanted = Wanted("acme", [], {}, crossings=CROSSINGS, exporter=exporter)
+        made = plan_claims(LiveClaims(EMPTY, "here"), wanted)
+        assert [(each.action, each.side, each.subject, each.hazards) for each in made.crossings] == [
+            (Action.CREATE, side, each.subject, ()) for each in CROSSINGS
+        ]
+        pull, tasks = made.desired["nats"][side]
+        assert tasks["subject"] == "acme.agents.*.tasks"
+        assert tasks.get("account", "") == exporter
+        assert exporter or (pull["response_type"], pull["response_threshold"]) == ("Stream", 3600 * 10**9)
+        again = plan_claims(LiveClaims(made.desired, "here"), wanted)
+        assert not again
+
+        # Fewer cross: that takes a right away. What somebody else exports under the same subject is his.
+        fewer = plan_claims(LiveClaims(made.desired, "here"), wanted._replace(crossings=CROSSINGS[:1]))
+        assert [(each.action, each.cause, len(each.hazards)) for each in fewer.crossings] == [
+            (Action.DELETE, Cause.MANIFEST, 1)
+        ]
+        other = plan_claims(LiveClaims(made.desired, "here"), wanted._replace(org="other"))
+        assert not other.crossings
+        assert other.problems == ()  # two in one account need no second row
+        elsewhere: Any = copy.deepcopy(made.desired)
+        for row in elsewhere["nats"][side]:
+            row |= {"name": "by hand", "account": "ACCOUNT-q", "response_type": "Chunked"}
+        by_hand = plan_claims(LiveClaims(elsewhere, "here"), wanted)
+        assert [problem.code for problem in by_hand.problems] == ["not-ours", "not-ours"]
+
+        # Somebody changes a row of ours.
+        changed: Any = copy.deepcopy(made.desired)
+        changed["nats"][side][0]["allow_trace"] = True
+        (drift,) = plan_claims(LiveClaims(changed, "here"), wanted).crossings
+        assert (drift.action, drift.cause) == (Action.UPDATE, Cause.DRIFT)
+
+
 @draws(60)
 @given(
     rows=st.lists(ROWS, max_size=4),
     rest=st.dictionaries(
-        st.sampled_from(["limits", "imports", "revocations", "new"]), INTEGERS | st.text(max_size=3)
+        st.sampled_from(["limits", "imports", "exports", "revocations", "new"]),
+        INTEGERS | st.text(max_size=3) | st.lists(CROSSING_ROWS, min_size=1, max_size=3),
     ),
+    exporter=st.sampled_from(["", "ACCOUNT-j"]),
     names=st.lists(st.sampled_from("xyz"), unique=True),
     prune=st.booleans(),
 )
 def test_what_is_not_ours_stays_as_it_is(
-    rows: list[Any], rest: dict[str, Any], names: list[str], *, prune: bool
+    rows: list[Any], rest: dict[str, Any], names: list[str], exporter: str, *, prune: bool
 ) -> None:
     """Whatever other people have in the claims of the account, in whatever form."""
     claims = {**EMPTY, "nats": {"type": "account", "signing_keys": rows, **rest}}
     was = copy.deepcopy(claims)
     wanted = Wanted(
-        "acme", [identity(name) for name in names], {name: f"KEY-{name}" for name in names}, prune=prune
+        "acme",
+        [identity(name) for name in names],
+        {name: f"KEY-{name}" for name in names},
+        prune,
+        CROSSINGS,
+        exporter,
     )
     found = plan_claims(LiveClaims(claims, "here"), wanted)
     assert claims == was
     assert is_foreign_part_kept(claims, found.desired, "acme")
     assert found.desired["nats"]["signing_keys"][: len(rows)] == rows
-    assert {key: value for key, value in found.desired["nats"].items() if key != "signing_keys"} == {
-        "type": "account",
-        **rest,
-    }
+    for key, value in {"type": "account", **rest}.items():
+        kept = found.desired["nats"][key]
+        assert (kept[: len(value)] if isinstance(value, list) else kept) == value
+    assert set(found.desired["nats"]) - {"signing_keys", "exports", "imports"} <= {"type", *rest}
     assert not plan_claims(LiveClaims(found.desired, "here"), wanted).changes
 
 
