@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.render.command_line import spoken
 
-_CHALLENGE = 'Bearer realm="cyborg-infra", Basic realm="cyborg-infra", charset="UTF-8"'
+_CHALLENGES = ('Basic realm="cyborg-infra", charset="UTF-8"', 'Bearer realm="cyborg-infra"')
+"""A header each: Chromium knows one in a header, and would not ask for the password."""
 
 
 class TokenRequired:
@@ -34,9 +35,9 @@ class TokenRequired:
             and scope["path"] not in self._open
             and not self._is_said(Headers(scope=scope))
         ):
-            refusal = PlainTextResponse(
-                "the token is missing or wrong\n", 401, {"WWW-Authenticate": _CHALLENGE}
-            )
+            refusal = PlainTextResponse("the token is missing or wrong\n", 401)
+            for challenge in _CHALLENGES:
+                refusal.headers.append("WWW-Authenticate", challenge)
             await refusal(scope, receive, send)
             return
         await self._app(scope, receive, send)

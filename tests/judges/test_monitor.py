@@ -86,13 +86,13 @@ def watched(server: EmbeddedServer, tmp_path: Path) -> Iterator[Watched]:
             yield Watched(server, api, monitor, tmp_path)
 
 
-def look(node: RunJudge, watched: Watched, *mode: str | Path) -> Any:
+def look(node: RunJudge, monitor: RunningMonitor, *mode: str | Path) -> Any:
     """Return what the browser tells."""
     registry.install(registry.named("chromium"))
     axe = registry.install(registry.named("axe-core")).parent / "axe-core" / "axe.min.js"
     chromium = shutil.which("chromium")
     assert chromium
-    ended = node("monitor.mjs", chromium, watched.monitor.url, axe, *mode)
+    ended = node("monitor.mjs", chromium, monitor.url, axe, *mode)
     assert ended.returncode == 0, ended.stdout
     return json.loads(ended.stdout)
 
@@ -104,7 +104,7 @@ def without_ages(text: str) -> str:
 
 def test_it_says_what_status_says_on_every_screen(node: RunJudge, watched: Watched) -> None:
     """No console error, nothing fetched, no violation of axe's, no sideways scrolling; by keyboard, and without scripts."""
-    told = look(node, watched, "look")
+    told = look(node, watched.monitor, "look")
     status, letters = watched.json("status"), watched.json("dlq", "list")["dead_letters"]
     assert told["found"] == []
     assert told["rules"] > 20
@@ -153,13 +153,24 @@ def test_it_says_what_status_says_on_every_screen(node: RunJudge, watched: Watch
     ]
 
 
+def test_a_browser_asks_for_the_token_and_hears_of_readings(
+    node: RunJudge, server: EmbeddedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "org.yaml").write_text(MANIFEST, encoding="utf-8")
+    (tmp_path / "token").write_text("correct-horse\n", encoding="utf-8")
+    assert run_process("apply", "--yes", "--server", server.url, cwd=tmp_path).code == 0
+    with RunningMonitor("--server", server.url, "--token-file", "token", cwd=tmp_path) as monitor:
+        told = look(node, monitor, "token", "correct-horse")
+    assert (told["found"], told["shown"]["verdict"]) == ([], "Nothing is above a threshold")
+
+
 def test_it_changes_by_itself_and_shows_nothing_that_is_not_known(
     node: RunJudge, watched: Watched, tmp_path: Path
 ) -> None:
     """A dead letter appears without a reload, where one reads; then the server is gone, and then the monitor."""
     ready = tmp_path / "ready"
     with ThreadPoolExecutor(1) as beside:
-        looking = beside.submit(look, node, watched, "live", ready)
+        looking = beside.submit(look, node, watched.monitor, "live", ready)
 
         def wait_for(word: str) -> None:
             until(lambda: looking.done() or (ready.exists() and ready.read_text(encoding="utf-8") == word))

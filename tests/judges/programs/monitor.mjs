@@ -1,10 +1,11 @@
 // Looks at the page of a monitor in Chromium, as a person does, and prints what there is as JSON.
 // usage: node monitor.mjs CHROMIUM URL AXE look         on a phone and wide, light and dark, by keyboard, and without scripts
 //        node monitor.mjs CHROMIUM URL AXE live FILE    what changes while it is open; FILE is written when it is
+//        node monitor.mjs CHROMIUM URL AXE token TOKEN  with the token as the password that the browser asks for
 import { readFile, writeFile } from "node:fs/promises";
 import puppeteer from "puppeteer-core";
 
-const [executablePath, root, axe, mode, ready] = process.argv.slice(2);
+const [executablePath, root, axe, mode, given] = process.argv.slice(2);
 const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
 const found = [];
 const told = {};
@@ -29,6 +30,7 @@ const opened = async (settings = {}) => {
   const wide = settings.width ?? 1280;
   await page.setViewport({ width: wide, height: 812, isMobile: wide < 500, hasTouch: wide < 500 });
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: settings.scheme ?? "light" }]);
+  if (settings.password) await page.authenticate({ username: "anybody", password: settings.password });
   if (settings.scripts === false) await page.setJavaScriptEnabled(false);
   await page.goto(root + (settings.path ?? "/"), { waitUntil: "load" });
   return page;
@@ -115,20 +117,28 @@ if (mode === "live") {
   await other.close();
   await page.evaluate(() => document.getSelection().removeAllRanges());
   await until(async () => (await reading()) > marked);
-  await writeFile(ready, "opened");
+  await writeFile(given, "opened");
   const letters = () => page.$$eval("[data-number]", (all) => all.map((each) => Number(each.dataset.number)));
   await until(async () => (await letters()).length > before.letters.length);
   told.arrived = await shown(page);
   told.marked_as_new = await page.$$eval(".new[data-number]", (all) => all.map((each) => Number(each.dataset.number)));
   const after = await where();
   if (JSON.stringify(after) !== JSON.stringify(place)) found.push(`one was at ${JSON.stringify(place)}, and is at ${JSON.stringify(after)}`);
-  await writeFile(ready, "arrived");
+  await writeFile(given, "arrived");
   await until(async () => (await shown(page)).verdict === "The server cannot be read");
   told.unreadable = await shown(page);
   told.announced = await page.$eval("#announced", (each) => each.textContent);
-  await writeFile(ready, "unreadable");
+  await writeFile(given, "unreadable");
   told.away = await until(() => page.$eval("#away", (each) => !each.hidden && each.textContent));
   if (loads) found.push(`it was loaded again, ${loads} times`);
+}
+
+if (mode === "token") {
+  const page = await opened({ password: given, quiet: false }); // the first answer is a refusal
+  const reading = () => page.$eval("#page", (each) => Number(each.dataset.reading));
+  const first = await reading();
+  await until(async () => (await reading()) > first + 1);
+  told.shown = await shown(page);
 }
 
 await browser.close();

@@ -8,7 +8,8 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from urllib.request import HTTPSHandler, build_opener
+from urllib.error import HTTPError
+from urllib.request import HTTPSHandler, build_opener, urlopen
 
 import pytest
 import trustme
@@ -119,6 +120,17 @@ def open_to_this_machine() -> Iterator[str]:
 )
 def test_metrics_take_the_token(guarded: str, headers: dict[str, str], code: int) -> None:
     assert get(f"{guarded}/metrics", headers).code == code
+
+
+def test_each_way_to_say_the_token_is_named_in_a_header_of_its_own(guarded: str) -> None:
+    """Chromium knows one in a header, and asked for no password where both were in one."""
+    with pytest.raises(HTTPError) as refused:
+        urlopen(f"{guarded}/", timeout=60)  # noqa: S310 - our own server's
+    with refused.value as answer:
+        assert [each.split()[0] for each in answer.headers.get_all("WWW-Authenticate", [])] == [
+            "Basic",
+            "Bearer",
+        ]
 
 
 @pytest.mark.parametrize(
