@@ -88,6 +88,15 @@ def _index_text(name: str, digests: Mapping[str, Sequence[str]]) -> str:
 def _read_index(directory: Path, name: str) -> Mapping[str, Sequence[str]]:
     """Return the paths of the last export with the digests that they may have. Raises UsageInvalid for a damaged index."""
     place = directory / _index_name(name)
+    if directory.exists() and not directory.is_dir():
+        raise UsageInvalid(
+            Problem(
+                "out",
+                f"{directory} is no directory",
+                None,
+                "name another one; it is made where it is not there",
+            )
+        )
     try:
         match parse_json(read_bytes(place)):
             case {"schema_version": 1, "files": dict(found)} if all(map(_is_row, found.items())):

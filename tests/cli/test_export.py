@@ -131,6 +131,8 @@ def test_what_cannot_be_said_is_a_note_and_with_strict_exit_3_and_no_file(cli: C
         ("export nats --out o --set sever=x", "did you mean server?"),
         ("export nats --out o --set server", "NAME=VALUE"),
         ("export nats nowhere.yaml --out o", "nowhere.yaml"),
+        ("export nats --out org.yaml", "org.yaml is no directory"),
+        ("export nats --out org.yaml --check", "org.yaml is no directory"),
     ],
 )
 def test_a_wrong_command_line_is_told(cli: Cli, project: Path, arguments: str, said: str) -> None:
