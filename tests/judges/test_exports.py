@@ -66,6 +66,23 @@ def test_the_nats_cli_makes_the_organisation_and_a_plan_has_nothing_to_do(
     )
     assert made.returncode == 0, made.stdout + made.stderr
     assert "No changes." in cli("plan", "--server", server.url).out
+    # And what the CLI says of each is read back as the same organisation.
+    (acme / "told").mkdir()
+    for path in sorted(acme.glob("exported/streams/*.json")) + sorted(
+        acme.glob("exported/consumers/*/*.json")
+    ):
+        words = (
+            ("stream", path.stem)
+            if path.parent.name == "streams"
+            else ("consumer", path.parent.name, path.stem)
+        )
+        line = ("nats", words[0], "info", *words[1:], "--json")
+        told = subprocess.run(line, env=environment, capture_output=True, text=True, check=True, cwd=acme)
+        (acme / "told" / f"{'.'.join(words)}.json").write_text(told.stdout, encoding="utf-8")
+    read = ("--from", "nats", "told", "--org", "acme", "--naming", "org.yaml")
+    imported = cli("import", *read, "--out", "again.yaml")
+    assert (imported.code, "Note:" in imported.err) == (0, False), imported.err
+    assert "No changes." in cli("plan", "again.yaml", "--server", server.url).out
 
 
 def test_terraform_s_parser_reads_the_resources_and_would_write_them_alike(

@@ -16,6 +16,9 @@ from cyborg_infra.model.units import SECOND, parse_duration
 # Settings of every client's bucket but the one in which they disagree.
 _BUCKET = {name: value for name, value in DEFAULTS.items() if name != "allow_msg_ttl"}
 
+_NO_TIME = "0001-01-01T00:00:00Z"
+"""How Go says that there is none: `nats consumer info --json` has it of a consumer that is not paused."""
+
 
 class ToolFiles(NamedTuple):
     """What the files hold, as a server would; `notes` tell what of them was not taken."""
@@ -33,7 +36,7 @@ class Collector:
 
     def add(self, file: str, ref: Ref, config: Config) -> None:
         """Add a stream or consumer. Raises UsageInvalid for a configuration that is none, and for the same one twice."""
-        said = {name: value for name, value in config.items() if value is not None}
+        said = {name: value for name, value in config.items() if value not in (None, _NO_TIME)}
         said["name"] = ref.name
         if ref.consumer:
             said["durable_name"] = ref.name

@@ -74,7 +74,11 @@ def test_what_nats_prints_of_a_stream_and_a_consumer_is_read_as_well(tmp_path: P
     stream = {"config": {"name": "AGENT_CTO_TASKS", "subjects": ["acme.agents.cto.tasks"]}, "state": {}}
     consumer = {
         "stream_name": "AGENT_CTO_TASKS",
-        "config": {"durable_name": "cto-worker", "ack_policy": "explicit"},
+        "config": {
+            "durable_name": "cto-worker",
+            "ack_policy": "explicit",
+            "pause_until": "0001-01-01T00:00:00Z",  # no time, as Go says it
+        },
     }
     (tmp_path / "a.json").write_text(json.dumps(stream))
     (tmp_path / "b.json").write_text(json.dumps(consumer))
