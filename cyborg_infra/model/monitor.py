@@ -40,6 +40,9 @@ class WatchedLetter:
     letter: DeadLetter
     task_id: str = ""
     title: str = ""
+    replays_to: str | None = (
+        ""  # the subject; empty if it cannot be replayed, None if its message could not be read
+    )
 
 
 class Attempts(NamedTuple):

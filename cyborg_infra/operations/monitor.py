@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
+from cyborg_infra.core.operate.dead_letters import subject as replay_subject
 from cyborg_infra.core.operate.monitor import drift_alarms, drift_reading, unreadable_alarms
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.jetstream import JetStream, connect_account
@@ -265,13 +266,16 @@ class _Letters:
         entries = status.dead_letters.recent[:MAX_LETTERS]
         if entries != self._read:
             try:
-                read: Sequence[DeadLetter] = await self._store.with_messages(entries)
+                read = await self._store.with_messages(entries)
             except PermissionDenied:
-                read = entries
-            read = sorted(read, key=lambda letter: -letter.number)
-            self._found = tuple(
-                WatchedLetter(replace(letter, message=None), *task_named_in(letter)) for letter in read
-            )
+                self._found = tuple(WatchedLetter(letter, replays_to=None) for letter in entries)
+            else:
+                self._found = tuple(
+                    WatchedLetter(
+                        replace(letter, message=None), *task_named_in(letter), replay_subject(letter)
+                    )
+                    for letter in sorted(read, key=lambda letter: -letter.number)
+                )
             self._read = entries
         return self._found
 

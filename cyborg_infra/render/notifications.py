@@ -11,7 +11,6 @@ from typing import NamedTuple
 from cyborg_infra.model.dead_letters import (
     SUBJECT_HEADER,
     DeadLetter,
-    DeathType,
     MessageLocation,
     task_named_in,
 )
@@ -20,18 +19,13 @@ from cyborg_infra.model.status import Condition
 from cyborg_infra.model.units import SECOND, format_age
 from cyborg_infra.model.wording import PROGRAM
 from cyborg_infra.render.command_line import spoken
-from cyborg_infra.render.values import escape_control, plural
+from cyborg_infra.render.values import escape_control, how_it_failed, plural
 
 MAX_LISTED = 50
 """So many dead letters, or alarms, of one message have a line of their own."""
 MAX_TEXT = 200
 """Characters of a title or a reason, which anybody may have written."""
 
-_FAILED = {
-    DeathType.MAX_DELIVER: "delivered as often as allowed, and never acknowledged",
-    DeathType.TERMINATED: "terminated by an agent",
-    DeathType.GIVEN_UP: "given up by an agent",
-}
 _TITLE = {Turn.BEGUN: "", Turn.SPREAD: "more ", Turn.LASTING: "still ", Turn.OVER: "over "}
 _LASTED = {Turn.SPREAD: "more now, after {}: ", Turn.LASTING: "still, for {}: "}
 
@@ -154,9 +148,7 @@ def _short(letter: DeadLetter) -> str:
 
 
 def _reason(letter: DeadLetter) -> str:
-    times = f", {letter.deliveries:,} deliveries" if letter.deliveries > 1 else ""
-    said = f": {_visible(letter.reason)}" if letter.reason else ""
-    return f"{_FAILED[letter.type]}{times}{said}"
+    return how_it_failed(letter) + (f": {_visible(letter.reason)}" if letter.reason else "")
 
 
 def _visible(text: str, limit: int = MAX_TEXT) -> str:

@@ -150,8 +150,12 @@ def in_trouble() -> Observation:
         ),
     )
     letters = (
-        WatchedLetter(letter(52, "backend"), "7f9c2e", "Add passkeys to the login"),
-        WatchedLetter(letter(11, "frontend", type=DeathType.TERMINATED, reason=MARKUP), MARKUP, MARKUP),
+        WatchedLetter(
+            letter(52, "backend"), "7f9c2e", "Add passkeys to the login", "genbrain.agents.backend.tasks"
+        ),
+        WatchedLetter(
+            letter(11, "frontend", type=DeathType.TERMINATED, reason=MARKUP), MARKUP, MARKUP, MARKUP
+        ),
         WatchedLetter(letter(9, "frontend", type=DeathType.TERMINATED, original=MessageLocation.GONE)),
     )
     alarms = (

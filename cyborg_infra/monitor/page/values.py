@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from cyborg_infra.model.changes import Action
 from cyborg_infra.model.channels import TASKS
-from cyborg_infra.model.dead_letters import DeathType, MessageLocation
+from cyborg_infra.model.dead_letters import MessageLocation
 from cyborg_infra.model.monitor import DriftReading, Observation, WatchedLetter
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.status import (
@@ -34,7 +34,7 @@ from cyborg_infra.model.units import age, format_age, format_size
 from cyborg_infra.model.wording import PROGRAM, Command, Option, Wording
 from cyborg_infra.monitor.page import chart
 from cyborg_infra.render.command_line import spoken
-from cyborg_infra.render.values import in_short, plural
+from cyborg_infra.render.values import how_it_failed, in_short, plural
 
 FEW_ROLES = 20
 """So many roles are shown all; of more, those where something is going on."""
@@ -51,11 +51,6 @@ _RECEIPTS: Mapping[BroadcastReceipt, str] = {
     BroadcastReceipt.OPEN: "not acknowledged yet",
     BroadcastReceipt.GIVEN_UP: "given up",
     BroadcastReceipt.UNKNOWN: "not known",
-}
-_DEATHS: Mapping[DeathType, str] = {
-    DeathType.MAX_DELIVER: "handed out {} times, and never acknowledged",
-    DeathType.TERMINATED: "terminated by an agent",
-    DeathType.GIVEN_UP: "handed in by an agent",
 }
 _RANK = {state: rank for rank, state in enumerate(STATES)}
 _ALARM_RANK = {code: (code not in CRITICAL, rank) for rank, code in enumerate(Condition)}
@@ -553,11 +548,7 @@ def _broadcast(found: BroadcastStatus, status: OrgStatus) -> BroadcastRow:
 
 def _letter(found: WatchedLetter, org: Org, environment: str | None, now: str) -> LetterRow:
     letter = found.letter
-    verb, note = "replay", ""
-    if letter.original is MessageLocation.GONE:
-        verb, note = "drop", f"The message is gone: {letter.why_gone}."
-    elif letter.replaying:
-        verb, note = "show", "Perhaps it was replayed: look whether the work was done."
+    verb, note = _handled(found)
     return LetterRow(
         key=f"letter-{letter.number}",
         number=letter.number,
@@ -567,14 +558,25 @@ def _letter(found: WatchedLetter, org: Org, environment: str | None, now: str) -
         age=_age(age(letter.time, now)),
         task_id=_clipped(found.task_id),
         title=_clipped(found.title),
-        why=_clipped(
-            _DEATHS[letter.type].format(f"{letter.deliveries:,}")
-            + (f": {letter.reason}" if letter.reason else "")
-        ),
+        why=_clipped(how_it_failed(letter) + (f": {letter.reason}" if letter.reason else "")),
         place=f"{letter.stream}/{letter.sequence}" if letter.stream else "",
         command=_command(f"dlq {verb} {letter.number}", environment),
         note=note,
     )
+
+
+def _handled(found: WatchedLetter) -> tuple[str, str]:
+    """Return the command for it, and why it is not replayed. Nothing is dropped on a guess: only where its message is known to be gone."""
+    letter = found.letter
+    if found.replays_to is None:
+        return "show", "Its message could not be read."
+    if letter.original is MessageLocation.GONE:
+        return "drop", f"The message is gone: {letter.why_gone}."
+    if letter.replaying:
+        return "show", "Perhaps it was replayed: look whether the work was done."
+    if not found.replays_to:
+        return "show", "It does not say where it was published: send it anew."
+    return "replay", ""
 
 
 def _command(words: str, environment: str | None) -> str:

@@ -159,18 +159,28 @@ def test_what_cannot_be_read_is_not_shown_and_it_is_said_since_when() -> None:
 
 
 def test_a_dead_letter_has_the_command_that_fits_it() -> None:
+    subject = "genbrain.agents.cto.tasks"
+    gone = letter(3, "cto", original=MessageLocation.GONE, type=DeathType.TERMINATED)
     observation = replace(
         in_trouble(),
         environment=None,
         dead_letters=(
-            WatchedLetter(letter(3, "cto")),
-            WatchedLetter(letter(2, "cto", original=MessageLocation.GONE, type=DeathType.TERMINATED)),
-            WatchedLetter(letter(1, "cto", replaying="AGENT_CTO_TASKS/481")),
+            WatchedLetter(letter(5, "cto"), replays_to=subject),
+            WatchedLetter(
+                gone, replays_to=None
+            ),  # the monitor may not read messages: nobody knows that it is gone
+            WatchedLetter(gone),
+            WatchedLetter(
+                letter(2, "cto", original=MessageLocation.KEPT)
+            ),  # an agent did not say where it was
+            WatchedLetter(letter(1, "cto", replaying="AGENT_CTO_TASKS/481"), replays_to=subject),
         ),
     )
     assert [row.command for row in said(observation).letters] == [
-        "cyborg-infra dlq replay 3",
-        "cyborg-infra dlq drop 2",
+        "cyborg-infra dlq replay 5",
+        "cyborg-infra dlq show 3",
+        "cyborg-infra dlq drop 3",
+        "cyborg-infra dlq show 2",
         "cyborg-infra dlq show 1",
     ]
     assert said(in_trouble()).letters[0].command == "cyborg-infra dlq replay 52 --env production"
