@@ -39,6 +39,7 @@ class Courier:
         self._added = {receiver.name: asyncio.Event() for receiver in receivers}
         self._moved = asyncio.Event()
         self.moves = 0  # tries that have ended
+        self.under_way = 0  # tries that have not
 
     @property
     def statuses(self) -> tuple[ReceiverStatus, ...]:
@@ -85,7 +86,11 @@ class Courier:
             if (found := self._outbox.next(receiver.name)) is None:
                 await added.wait()
                 continue
-            await self._try(receiver, *found)
+            self.under_way += 1
+            try:
+                await self._try(receiver, *found)
+            finally:
+                self.under_way -= 1
             self._move()
             on_change()
             if progress.in_a_row:

@@ -19,7 +19,7 @@ from cyborg_infra.files import Unreadable, read_text
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.api.pulling import ACK, IN_PROGRESS, NAK, PulledMessage, Puller, pulling
-from cyborg_infra.live.connection.errors import ConnectionLost, PermissionDenied, Unanswered
+from cyborg_infra.live.connection.errors import NoResponders, PermissionDenied, Unanswered
 from cyborg_infra.model.channels import ConsumerKind
 from cyborg_infra.model.dead_letters import DeadLetter
 from cyborg_infra.model.metadata_keys import KIND_KEY
@@ -31,7 +31,6 @@ from cyborg_infra.model.problems import CyborgError, Problem, ServerFault, Usage
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.status import Alarm, Condition
-from cyborg_infra.model.units import SECOND
 from cyborg_infra.monitor.courier import GRACE_SECONDS, Courier
 from cyborg_infra.monitor.feed import Feed
 from cyborg_infra.monitor.outbox import Outbox
@@ -158,7 +157,7 @@ class Notifier:
         if self._unread is not None:
             yield Alarm(
                 Condition.NOTIFICATION,
-                f"dead letters cannot be read: {self._unread.message}",
+                f"dead letters cannot be read: {self._unread}",
                 about="dead letters",
             )
 
@@ -168,26 +167,36 @@ class Notifier:
         """Read dead letters, and tell of each, by way of a connection. What keeps them from being read is an alarm, and is tried again."""
         while self._consumer is not None:
             try:
+                working = await self._work_seconds(server, self._consumer)
                 async with pulling(server, self._consumer) as puller:
                     self._note_unread(None)
-                    await self._tell_letters(server, self._consumer, puller)
+                    await self._tell_letters(server, working, puller)
             except* Unanswered:
                 pass  # the readings say so
             except* CyborgError as faults:
                 self._note_unread(_first(faults).problems[0])
             await asyncio.sleep(timing.MONITOR_RECONNECT_SECONDS)
 
+    async def _work_seconds(self, server: JetStream, consumer: Ref) -> float:
+        """Return how often the server has to hear of work. Raises ServerFault for a consumer by which a dead letter could be lost."""
+        found = await server.info(consumer)
+        if found is None:
+            raise NoResponders(str(consumer))  # the readings say so
+        if problem := core.unusable_consumer(found):
+            raise ServerFault(problem)
+        return core.work_seconds(found)
+
     def _note_unread(self, problem: Problem | None) -> None:
         if problem != self._unread:
             self._unread = problem
             self._report()
 
-    async def _tell_letters(self, server: JetStream, consumer: Ref, puller: Puller) -> None:
+    async def _tell_letters(self, server: JetStream, working: float, puller: Puller) -> None:
         store, room = DeadLetterStore(server, self._org), asyncio.Semaphore(MAX_BATCHES)
 
         async def tell(found: Sequence[PulledMessage]) -> None:
             try:
-                await self._tell_batch(server, consumer, store, found)
+                await self._tell_batch(server, working, store, found)
             finally:
                 room.release()
 
@@ -195,21 +204,27 @@ class Notifier:
             while True:
                 await room.acquire()
                 await self._wait_until_allowed()
-                if found := await puller.batch(BATCH, timing.DEAD_LETTERS_PULL_SECONDS):
+                found = await puller.batch(BATCH, timing.DEAD_LETTERS_PULL_SECONDS)
+                if found and not self._is_quiet():
                     group.create_task(tell(found))
-                else:
-                    room.release()
+                    continue
+                room.release()
+                if found:  # quiet hours began while it was waited for them
+                    await server.acknowledge([each.reply for each in found], NAK)
 
     async def _wait_until_allowed(self) -> None:
         """Wait until the quiet hours are over, and until there may be another message."""
-        quiet, code = self._settings.quiet, Condition.DEAD_LETTERS
-        while quiet is not None and quiet.holds_back(code, time.time()):  # noqa: ASYNC110 - nobody tells
+        while self._is_quiet():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(timing.QUIET_HOURS_POLL_SECONDS)  # a clock that may be set
         self._allowance = self._allowance.as_of(time.time())
         await asyncio.sleep(self._allowance.seconds)
 
+    def _is_quiet(self) -> bool:
+        quiet = self._settings.quiet
+        return quiet is not None and quiet.holds_back(Condition.DEAD_LETTERS, time.time())
+
     async def _tell_batch(
-        self, server: JetStream, consumer: Ref, store: DeadLetterStore, found: Sequence[PulledMessage]
+        self, server: JetStream, working: float, store: DeadLetterStore, found: Sequence[PulledMessage]
     ) -> None:
         """Tell of these, and acknowledge each once it was told; until then the server is told that it is at work."""
         entries = {each.message.sequence: letters_of.decode_entry(each.message, self._org) for each in found}
@@ -218,7 +233,6 @@ class Notifier:
         fresh = [letter for number, letter in entries.items() if keys[number] not in known]
         if fresh:
             await self._put_letters(store, fresh, keys, found[-1].pending)
-        working = await _work_seconds(server, consumer)
         untold = {each.reply: keys[each.message.sequence] for each in found}
         try:
             moves = self._courier.moves
@@ -228,7 +242,7 @@ class Notifier:
                 moves = self._courier.moves
         except asyncio.CancelledError:
             with contextlib.suppress(ServerFault):
-                if not server.is_lost:
+                if self._courier.under_way and not server.is_lost:
                     await self._courier.wait_for_move(moves, GRACE_SECONDS)
                 if untold := await self._acknowledge_told(server, untold):
                     await server.acknowledge(list(untold), NAK)  # whoever comes next need not wait
@@ -271,12 +285,3 @@ def _consumer_of_letters(desired: DesiredState) -> Ref | None:
     """Return the consumer by which dead letters are told; None for an organisation that has none."""
     kinds = ((found.ref, found.metadata.get(KIND_KEY)) for found in desired.consumers())
     return next((ref for ref, kind in kinds if kind == ConsumerKind.DEAD_LETTER_ALERTS), None)
-
-
-async def _work_seconds(server: JetStream, consumer: Ref) -> float:
-    """Return how often the server has to hear that it is worked on a delivery: thrice before it would hand it out again."""
-    found = await server.info(consumer)
-    if found is None:
-        raise ConnectionLost(str(consumer))
-    shortest: int = min((found.get("ack_wait"), *(found.get("backoff") or ())))
-    return shortest / SECOND / 3

@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 from cyborg_infra.model.dead_letters import DeadLetter
 from cyborg_infra.model.notification_settings import NotificationSettings
 from cyborg_infra.model.notifications import AlarmTurn, Episode, Notification, ReceiverStatus, Turn
+from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.status import Alarm, Condition
+from cyborg_infra.model.units import SECOND
 
 AlarmKey = tuple[Condition, str, str]
 Episodes = Mapping[AlarmKey, Episode]
@@ -159,6 +162,21 @@ def letter_notifications(
         roles = {letter.role for letter in left}
         found.append(Notification(roles.pop() if len(roles) == 1 else "", letters=tuple(left), more=more))
     return found, replace(allowance, left=allowance.left - len(found))
+
+
+def unusable_consumer(consumer: Resource) -> Problem | None:
+    """Return why dead letters cannot be told by way of this consumer without losing one, or None."""
+    policy = consumer.get("ack_policy")
+    if policy == "explicit":
+        return None
+    said = f"{consumer.ref} has ack_policy {policy}: what it hands out, and nobody is told, would be lost"
+    return Problem("bad-consumer", said, None, "set ack_policy: explicit under consumers: dead_letter_alerts")
+
+
+def work_seconds(consumer: Resource) -> float:
+    """Return how often the server has to hear that it is worked on a delivery: thrice before it would hand it out again."""
+    shortest: int = min((consumer.get("ack_wait"), *(consumer.get("backoff") or ())))
+    return shortest / SECOND / 3
 
 
 def letter_key(letter: DeadLetter) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cyborg_infra.live.embedded import EmbeddedServer
 from tests.chaos import kills
@@ -136,6 +138,34 @@ def test_a_receiver_that_fails_or_hangs_is_an_alarm_and_holds_nobody_up_and_no_s
         assert SECRET.encode() not in remembered
         told = "".join(f"{each.title}{each.body}" for each in good.taken)
         assert SECRET not in served + ended.err + ended.out + told
+
+
+def test_in_quiet_hours_what_is_urgent_is_told_and_all_else_when_they_are_over(
+    scenario: Scenario, project: Path
+) -> None:
+    now = datetime.now(UTC)
+    begin, end = ((now + timedelta(hours=hours)).strftime("%H:%M") for hours in (-2, 2))
+    quiet = {"from": begin, "to": end, "timezone": "Etc/UTC", "urgent": ["lag"]}
+    manifest = yaml.safe_load(MANIFEST)
+    manifest["environments"]["loud"] = {"alerts": {"quiet": False}}
+    manifest["alerts"]["quiet"] = quiet
+    (project / "org.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
+    with webhook() as hook:
+        words = ("--server", scenario.url, "--notify", f"oncall={hook.url}", "--state", "told.db")
+        with RunningMonitor(*words, cwd=project) as running:
+            hand_in(scenario, "t1")
+            scenario.ask("CONSUMER.DELETE.AGENT_BACKEND_TASKS.backend-worker")
+            running.until(lambda now: alarm(now, "missing") and alarm(now, "dead-letters"))
+            for number in range(3):
+                task(scenario, f"waits{number}")
+            until(lambda: hook.taken)
+            running.until(lambda now: alarm(now, "lag"))
+            assert hook.titles == ["acme: cto: lag"]
+            assert acknowledged(scenario) == 0
+        with RunningMonitor(*words, "--env", "loud", cwd=project):
+            until(lambda: acknowledged(scenario) == 1)
+            until(lambda: any("missing" in title for title in hook.titles))
+        assert "acme (loud): cto: dead letter 1: Do t1" in hook.titles
 
 
 def test_of_a_storm_each_is_counted_and_few_messages_are_sent(scenario: Scenario, project: Path) -> None:
