@@ -472,7 +472,7 @@ def status_reference() -> str:
     rows = "".join(
         f"| `{row}` | {'yes' if row.is_state else ''} | {row.alarm} | {row.means} |\n" for row in Condition
     )
-    return _STATUS_HEAD + rows
+    return _STATUS_HEAD.format(monitor=", ".join(f"`{each}`" for each in MONITOR_ALARMS)) + rows
 
 
 def permissions_how_to() -> str:
@@ -504,7 +504,8 @@ _STATUS_HEAD = """\
 
 The words of `cyborg-infra status`, one meaning each, in all its formats. Generated from
 `cyborg_infra/model/status.py`. A queue is in the first state, by this order, that holds of it. What can be done about
-an alarm is in [Watch a running organisation](../how-to/watch-it.md).
+an alarm is in [Watch a running organisation](../how-to/watch-it.md). What takes a plan, or somebody who
+goes on looking, [the monitor](../how-to/monitor.md) alone tells: {monitor}.
 
 | word | state of a queue | alarm | meaning |
 |---|---|---|---|
