@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cyborg_infra.model.identities import EVERYTHING, Explanation, Grant, Identity, Need
+from cyborg_infra.model.identities import EVERYTHING, Crossing, Explanation, Grant, Identity, Need
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.render.json_format import SCHEMA_VERSION
 from cyborg_infra.render.terminal.layout import Block, Page, Table, line
@@ -14,8 +14,8 @@ from cyborg_infra.render.terminal.problems import environment
 _NOTHING = Grant(EVERYTHING, "nothing is allowed, and an empty list would allow everything")
 
 
-def data(org: Org, found: Sequence[Identity]) -> dict[str, Any]:
-    """Return every identity with what it may do and why (auth-show.schema.json)."""
+def data(org: Org, found: Sequence[Identity], crossings: Sequence[Crossing]) -> dict[str, Any]:
+    """Return every identity with what it may do and why, and what crosses between their accounts (auth-show.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "org": org.name,
@@ -31,6 +31,7 @@ def data(org: Org, found: Sequence[Identity]) -> dict[str, Any]:
             }
             for identity in found
         ],
+        "crossings": [each._asdict() | {"kind": each.kind.value} for each in crossings],
     }
 
 
@@ -41,8 +42,8 @@ def _direction(allow: Sequence[Grant], deny: Sequence[Grant]) -> dict[str, Any]:
     }
 
 
-def text(org: Org, found: Sequence[Identity], *, chosen: bool) -> Page:
-    """Return one line an identity; of those that were `chosen`, every subject."""
+def text(org: Org, found: Sequence[Identity], crossings: Sequence[Crossing], *, chosen: bool) -> Page:
+    """Return one line an identity, and what crosses between their accounts; of those that were `chosen`, every subject."""
     blocks: list[Block] = [line((f"Organisation {org.name}", "bold"), environment(org.environment))]
     if chosen:
         for identity in found:
@@ -64,6 +65,15 @@ def text(org: Org, found: Sequence[Identity], *, chosen: bool) -> Page:
                 )
                 for identity in found
             ),
+            indent=2,
+        ),
+        line(),
+        line(
+            (f"What the roles' account exchanges with the one that has JetStream ({len(crossings)})", "bold")
+        ),
+        Table(
+            ("KIND", "SUBJECT", "REASON"),
+            tuple((each.kind.value, each.subject, each.reason) for each in crossings),
             indent=2,
         ),
         line(),
@@ -104,8 +114,8 @@ def client_lines(identity: Identity) -> tuple[str, ...]:
     )
 
 
-def markdown(org: Org, found: Sequence[Identity]) -> str:
-    """Return a table for each identity, for a page or a review."""
+def markdown(org: Org, found: Sequence[Identity], crossings: Sequence[Crossing]) -> str:
+    """Return a table for each identity, and one of what crosses between their accounts, for a page or a review."""
     parts = [f"# Who may do what in {org.name}"]
     for identity in found:
         rows = [
@@ -119,6 +129,12 @@ def markdown(org: Org, found: Sequence[Identity]) -> str:
             " ".join(filter(None, (f"{identity.meaning.rstrip('.')}." if identity.meaning else "", *about))),
             "\n".join(["| | subject | reason |", "|---|---|---|", *rows]),
         ]
+    rows = [f"| {each.kind} | `{_cell(each.subject)}` | {_cell(each.reason)} |" for each in crossings]
+    parts += [
+        "## Between the accounts",
+        "What the roles' account exchanges with the one that has JetStream.",
+        "\n".join(["| | subject | reason |", "|---|---|---|", *rows]),
+    ]
     return "\n\n".join(parts) + "\n"
 
 

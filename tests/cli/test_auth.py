@@ -41,6 +41,13 @@ def test_every_role_and_standing_identity_is_shown_with_its_reasons(cli: Cli, pr
         "| may publish | `genbrain.agents.*.inbox` | channel inbox: anyone |"
         in cli("auth", "show", "--format", "markdown").out
     )
+    crossing = {each["subject"]: each["reason"] for each in shown["crossings"]}
+    assert crossing["genbrain.agents.*.tasks"] == "channel tasks"
+    assert "genbrain.agents.*.tasks" in cli("auth", "show").out
+    assert (
+        "| service | `genbrain.agents.*.tasks` | channel tasks |"
+        in cli("auth", "show", "--format", "markdown").out
+    )
     unknown = cli("auth", "show", "--identity", "ctoo")
     assert (unknown.code, "there is no identity ctoo" in unknown.err) == (1, True)
 

@@ -17,16 +17,22 @@ SEEDS = {kind: new_key(kind).seed for kind in KeyKind}
 LENGTH = 58
 CREDS = credentials("token", SEEDS[KeyKind.USER])
 VARIABLES = ("URL", "CONTEXT", "CREDS", "NKEY", "CERT", "KEY", "CA", "TIMEOUT")
-TRUST = ("--claims", "trust/account.jwt")
+TRUST = ("--claims", "trust/account.jwt", "--claims", "trust/agents.jwt")
 PUSH = (*TRUST, "--operator-key", "trust/operator.nk", "--yes")
-PLACE = ("--account", "trust/account.jwt")
+AGENTS = ("--agents-account", "trust/agents.jwt")
+PLACE = ("--account", "trust/account.jwt", *AGENTS)
 LINES = {
     "operator": (("--dir", "trust"), ("--dir", "trust")),
     "show": ((), ("--identity", "cto"), ("--format", "json"), ("--format", "markdown"), ("--identity", "x")),
     "explain": (("cto", "publish", "a"), ("cto", "pull", "x")),
     "keys": (("--dir", "nkeys"), ("--dir", "nkeys"), ("--dir", "org.yaml")),
     "config": (("--keys", "nkeys", "--out", "a.conf"), ("--keys", "none", "--out", "b.conf")),
-    "creds": (PLACE, (*PLACE, "--format", "json"), ("--account", "trust/account.nk"), ("--account", "x")),
+    "creds": (
+        PLACE,
+        (*PLACE, "--format", "json"),
+        ("--account", "trust/account.nk", *AGENTS),
+        ("--account", "x", *AGENTS),
+    ),
     "plan": (
         TRUST,
         (*TRUST, "--format", "json"),
@@ -69,7 +75,7 @@ def test_no_command_of_auth_tells_a_seed_whether_it_succeeds_or_fails(
             seeds |= {word for word in text.split() if word.startswith("S") and len(word) == LENGTH}
             if damaged and path.name == damaged:
                 path.write_text(text.replace("A", "B", 1).replace("E", "F"), encoding="utf-8")
-    assert len(seeds) >= 14, "of three accounts, an operator, and identities in both ways"
+    assert len(seeds) >= 15, "of four accounts, an operator, and identities in both ways"
     assert codes >= {0, 1}
     written = "".join(
         path.read_text(encoding="utf-8")
@@ -100,7 +106,10 @@ def test_a_seed_where_none_belongs_is_refused_before_anything_happens(cli: Cli, 
     assert sorted(project.rglob("*")) == there
 
 
-@pytest.mark.parametrize("variable", [*(f"NATS_{name}" for name in VARIABLES), "CYBORG_INFRA_ACCOUNT"])
+@pytest.mark.parametrize(
+    "variable",
+    [*(f"NATS_{name}" for name in VARIABLES), "CYBORG_INFRA_ACCOUNT", "CYBORG_INFRA_AGENTS_ACCOUNT"],
+)
 @pytest.mark.parametrize("value", [SEEDS[KeyKind.USER], CREDS], ids=["seed", "creds"])
 def test_a_variable_that_holds_a_seed_is_told_without_it(
     cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str

@@ -168,7 +168,10 @@ def credentials(directory: Path, file: Path) -> None:
     (directory / "org.yaml").write_text("org: acme\nroles: [cto]\n", encoding="utf-8")
     for words in (
         ("operator", "--dir", "trust"),
-        ("creds", "org.yaml", "--keys", "keys", "--account", "trust/account.jwt"),
+        (
+            *("creds", "org.yaml", "--keys", "keys"),
+            *("--account", "trust/account.jwt", "--agents-account", "trust/agents.jwt"),
+        ),
     ):
         ended = run_process("auth", *words, cwd=directory)
         assert ended.code == 0, ended.err

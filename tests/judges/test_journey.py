@@ -115,7 +115,7 @@ class Server(NamedTuple):
 def server(start_server: StartServer, project: Path, cli: Cli) -> Server:
     """Start it as `docs/how-to/operator-mode.md` does."""
     (project / "org.yaml").write_text(FIRST, encoding="utf-8")
-    account = ("--account", "trust/account.jwt")
+    account = ("--account", "trust/account.jwt", "--agents-account", "trust/agents.jwt")
     assert cli("auth", "operator", "--dir", "trust").code == 0
     started = start_server(config=(project / "trust" / "resolver.conf").read_text(encoding="utf-8"))
     assert cli("auth", "creds", *account).code == 0

@@ -71,16 +71,18 @@ def show(
     from cyborg_infra.render import identities as render
     from cyborg_infra.render.terminal import console
 
-    org, _, found, _ = operation.load_identities(manifest, env, domain)
+    org, _, found, crossings = operation.load_identities(manifest, env, domain)
     if identity is not None:
         found = (operation.find_identity(found, identity),)
     match output:
         case AuthFormat.JSON:
-            put_json(render.data(org, found))
+            put_json(render.data(org, found, crossings))
         case AuthFormat.MARKDOWN:
-            sys.stdout.write(render.markdown(org, found))
+            sys.stdout.write(render.markdown(org, found, crossings))
         case AuthFormat.TEXT:
-            console.stdout(no_color=no_color).print(render.text(org, found, chosen=identity is not None))
+            console.stdout(no_color=no_color).print(
+                render.text(org, found, crossings, chosen=identity is not None)
+            )
 
 
 def explain(

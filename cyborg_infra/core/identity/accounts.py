@@ -18,8 +18,9 @@ from cyborg_infra.model.channels import MEMBER, Scope
 from cyborg_infra.model.identities import Crossing, CrossingKind, Grant, Identity, IdentityKind, Rules
 from cyborg_infra.model.naming import ANSWERS
 from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.problems import ManifestInvalid, Problem
 from cyborg_infra.model.resources import DesiredState
-from cyborg_infra.model.subjects import covers, is_pattern, overlap
+from cyborg_infra.model.subjects import SubjectIndex, covers, is_pattern, overlap
 
 _WILDCARDS = frozenset("*>")
 _NO_OTHER_API = Grant(
@@ -34,23 +35,26 @@ def crossings(
     """Return what roles send to the account that has JetStream, and what comes from there. `found` are all identities.
 
     It follows from what each may publish and hear, so that there is no second list: a subject crosses if JetStream's API, a stream or
-    an identity of the other account listens to it. No subject is in two of the patterns: it would be sent twice.
+    an identity of the other account listens to it. No subject is in two of the patterns: it would be sent twice. Raises
+    ManifestInvalid where that cannot be.
     """
     roles, standing = (
         [identity for identity in found if identity.kind is kind]
         for kind in (IdentityKind.ROLE, IdentityKind.STANDING)
     )
-    stored = [subject for stream in state.streams() for subject in stream.get("subjects") or ()]
-    sent = {
+    granted = {
         grant.subject: grant.reason
         for identity in roles
         for grant in identity.publish
         if grant.subject != ANSWERS
-        and (
-            grant.subject.startswith("$JS.")
-            or any(overlap(grant.subject, each) for each in stored)
-            or any(_hears(each.subscribe_rules, grant.subject) for each in standing)
-        )
+    }
+    stored = SubjectIndex((subject, "") for stream in state.streams() for subject in stream.get("subjects"))
+    sent = {
+        subject: reason
+        for subject, reason in granted.items()
+        if subject.startswith("$JS.")
+        or stored.overlapping(subject)
+        or any(_hears(each.subscribe_rules, subject) for each in standing)
     }
     services = _patterns(sent, [*grants.use_any_consumer(domain), *_channels(org)])
     services.append(_NO_OTHER_API)
@@ -108,15 +112,24 @@ def _meet(one: str, other: str) -> bool:
 def _with_a_wildcard(subject: str, found: Iterable[str]) -> str:
     """Return a pattern that takes in little more than a literal subject: one token of it is any, and the first only if no other can be.
 
-    What it takes in of the other literal subjects needs no pattern of its own. Returns the subject where each has one in common
-    with what was found.
+    What it takes in of the other literal subjects needs no pattern of its own. Raises ManifestInvalid where each has a subject in
+    common with what was found.
     """
     tokens = subject.split(".")
-    for at in (*range(1, len(tokens)), 0):
+    behind_the_first = range(1, len(tokens))
+    names_what = subject.startswith("$")  # the server's subjects end with the name of a stream
+    for at in (*(behind_the_first if names_what else reversed(behind_the_first)), 0):
         pattern = ".".join((*tokens[:at], "*", *tokens[at + 1 :]))
         if not any(overlap(pattern, each) for each in found):
             return pattern
-    return subject
+    raise ManifestInvalid(
+        Problem(
+            "identity-subject",
+            f"{subject} cannot be imported by the roles' account: each pattern for it takes in subjects of {', '.join(found)}",
+            None,
+            "give it more tokens, or set naming: {subject_prefix: ...}",
+        )
+    )
 
 
 def _delivered(state: DesiredState, roles: Sequence[Identity]) -> Iterator[Grant]:
