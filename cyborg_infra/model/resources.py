@@ -55,6 +55,9 @@ PAUSED_INDEFINITELY = "2200-01-01T00:00:00Z"
 COPY_FIELDS = ("mirror", "mirror_direct", "sources")
 """What makes a stream a copy: without it, it takes messages in by itself."""
 
+NAMED_SUBJECTS = frozenset({"subjects", "filter_subject", "filter_subjects"})
+"""What the naming scheme gives to each, if nobody says otherwise: always such as a server takes."""
+
 _ABSENT_OF_STREAM, _ABSENT_OF_CONSUMER = ABSENT[Kind.STREAM], ABSENT[Kind.CONSUMER]
 
 _TOOL_KEYS = (*OWNERSHIP_KEYS, *STATE_KEYS)
@@ -181,6 +184,7 @@ class Resource:
     ref: Ref
     config: Config
     _normalised: Mapping[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
+    _settings_digest: str | None = field(default=None, init=False, repr=False, compare=False)
 
     @overload
     def get(self, name: NumberField) -> int: ...
@@ -310,6 +314,12 @@ class Resource:
         """Return a short digest of the managed configuration; equal for two resources that are configured alike."""
         return digest_of(self.normalised())
 
+    def settings_digest(self) -> str:
+        """Return a digest of the same but for NAMED_SUBJECTS: equal for all of a kind that are set alike."""
+        if self._settings_digest is None:
+            object.__setattr__(self, "_settings_digest", settings_digest(self.normalised()))
+        return self._settings_digest or ""
+
 
 @valueclass(frozen=True, slots=True)
 class DesiredResource(Resource):
@@ -329,10 +339,12 @@ class DesiredResource(Resource):
         origin: SourcePosition | None,
         normalised: Mapping[str, Any],
         left_open: frozenset[str],
+        settings_digest: str | None,
     ) -> Self:
-        """Return the desired resource, whose canonical form somebody has worked out already."""
+        """Return the desired resource, whose canonical form somebody has worked out already, and perhaps the digest of its settings."""
         made = cls(ref, config, origin, left_open=left_open)
         object.__setattr__(made, "_normalised", normalised)
+        object.__setattr__(made, "_settings_digest", settings_digest)
         return made
 
 
@@ -409,6 +421,11 @@ def requested_start(config: Config) -> str:
     """Return where a consumer's configuration says that delivery starts: the text of START."""
     policy: str = config["deliver_policy"]
     return f"{policy} {config[_START_FIELDS[policy]]}" if policy in _START_FIELDS else policy
+
+
+def settings_digest(normalised: Config) -> str:
+    """Return a short digest of a canonical form but for NAMED_SUBJECTS."""
+    return digest_of({name: value for name, value in normalised.items() if name not in NAMED_SUBJECTS})
 
 
 def digest_of(value: object) -> str:

@@ -23,7 +23,13 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import ADMISSION, Org
 from cyborg_infra.model.problems import Problem, SourcePosition
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import DesiredResource, DesiredState, Resource, State
+from cyborg_infra.model.resources import (
+    NAMED_SUBJECTS,
+    DesiredResource,
+    DesiredState,
+    Resource,
+    State,
+)
 from cyborg_infra.model.server_versions import Version
 
 _ADMITS = {"retention", "discard", "max_msgs"}
@@ -39,16 +45,16 @@ class CheckedSettings:
     def __init__(self, org: Org | None) -> None:
         self._kinds, self._alone = overridden_fields(org, *_OF_SUBJECTS) if org else (set(), set())
         self._knows = org is not None
-        self._clean: list[tuple[bool, Config, Config]] = []
+        self._clean: set[tuple[bool, str, str]] = set()
 
     def is_clean(self, resource: Resource, stream: Resource | None, *, new: bool) -> bool:
-        """Return whether one alike has nothing against it, of those that were remembered last."""
+        """Return whether one alike has nothing against it, of those that were remembered."""
         by_scheme = self._by_scheme(resource) and (stream is None or self._by_scheme(stream))
-        return by_scheme and self._key(resource, stream, new=new) in self._clean
+        return by_scheme and _key(resource, stream, new=new) in self._clean
 
     def remember(self, resource: Resource, stream: Resource | None, *, new: bool) -> None:
         """Remember that nothing is wrong with the resource."""
-        self._clean = [self._key(resource, stream, new=new), *self._clean[: _MAX_REMEMBERED - 1]]
+        self._clean.add(_key(resource, stream, new=new))
 
     def _by_scheme(self, resource: Resource) -> bool:
         kind = resource.metadata.get(KIND_KEY)
@@ -58,21 +64,12 @@ class CheckedSettings:
             and (not self._alone or (kind, resource.role) not in self._alone)
         )
 
-    def _key(self, resource: Resource, stream: Resource | None, *, new: bool) -> tuple[bool, Config, Config]:
-        return new, _but_for_subjects(resource), _but_for_subjects(stream) if stream else {}
+
+def _key(resource: Resource, stream: Resource | None, *, new: bool) -> tuple[bool, str, str]:
+    return new, resource.settings_digest(), stream.settings_digest() if stream else ""
 
 
-def _but_for_subjects(resource: Resource) -> Config:
-    said = dict(resource.normalised())
-    for name in _SCHEME:
-        said.pop(name, None)
-    return said
-
-
-_MAX_REMEMBERED = 8
-_SCHEME = ("subjects", "filter_subject", "filter_subjects")
-"""What the naming scheme gives to each, if nobody says otherwise: always such as a server takes."""
-_OF_SUBJECTS = (*_SCHEME, "mirror", "sources", "subject_transform", "republish", "deliver_subject")
+_OF_SUBJECTS = (*NAMED_SUBJECTS, "mirror", "sources", "subject_transform", "republish", "deliver_subject")
 """What is held to these by some rule."""
 
 

@@ -24,7 +24,14 @@ from cyborg_infra.model.metadata_keys import (
 from cyborg_infra.model.normalise import normalise_config, normalise_fields
 from cyborg_infra.model.organisation import ADMISSION, Bucket, Member, Org, Role
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import DesiredResource, DesiredState, canonical_json, digest_of
+from cyborg_infra.model.resources import (
+    NAMED_SUBJECTS,
+    DesiredResource,
+    DesiredState,
+    canonical_json,
+    digest_of,
+    settings_digest,
+)
 from cyborg_infra.model.server_values import LIMITED_FIELDS
 from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.units import MINUTE
@@ -125,6 +132,7 @@ class _Template(NamedTuple):
 
     config: dict[str, Any]
     canonical: dict[str, Any]
+    digest: str
     labels: dict[str, str]
     left_open: frozenset[str]
 
@@ -172,6 +180,7 @@ class _TemplateCache:
         return _Template(
             dict.fromkeys(("name", "durable_name") if which is Kind.CONSUMER else ("name",), "") | config,
             said,
+            settings_digest(said),
             {**config.get("metadata", {}), OWNER_KEY: self.org.name, KIND_KEY: str(kind)},
             _left_open(kind, {*settings, *_defaults(self.org, kind)}, config),
         )
@@ -201,9 +210,8 @@ def _consumer(common: _TemplateCache, reader: _Reader, limits: Mapping[str, Any]
     """Return the desired consumer; `limits` are its stream's `consumer_limits`."""
     ref, kind, role, subjects = reader
     settings = common.settings_of(kind, role)
-    own, given = dict[str, Any](), settings.config
-    if "filter_subject" not in given and "filter_subjects" not in given:
-        own = _filter(subjects)
+    given = settings.config
+    own = {} if "filter_subject" in given or "filter_subjects" in given else _filter(subjects)
     said = explicit_settings(common.org, kind, role) if limits else {}
     for name, limit in limits.items():
         # The stream's limit is the default of what the consumer leaves open, as on the server.
@@ -241,8 +249,14 @@ def _resource(
     if ref.consumer:
         config["durable_name"] = ref.name
     config["metadata"] = labels
-    left_open = settings.left_open.difference(own)
-    return DesiredResource.from_normalised(ref, config, source_mark(org, kind, member), meaning, left_open)
+    return DesiredResource.from_normalised(
+        ref,
+        config,
+        source_mark(org, kind, member),
+        meaning,
+        settings.left_open.difference(own),
+        settings.digest if own.keys() <= NAMED_SUBJECTS and not more else None,
+    )
 
 
 def _left_open(

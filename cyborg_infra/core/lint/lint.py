@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cyborg_infra.core.desired.rules import first_of_each
-from cyborg_infra.core.desired.settings import kind_of, member_of, overridden_for_role, setting_mark
+from cyborg_infra.core.desired.settings import kind_of, member_of, setting_mark
 from cyborg_infra.core.lint.rules import LINTS, LINTS_OF_ALL, NOTES, Lint, LintOfAll
 from cyborg_infra.model.buckets import WORD_OF
 from cyborg_infra.model.channels import ConsumerKind, StreamKind
@@ -51,17 +51,17 @@ def is_ignored(org: Org, code: str, role: str | None) -> bool:
 def _find_warnings(org: Org, state: DesiredState) -> Iterator[tuple[str | None, Problem]]:
     """Yield every warning, ignored or not, with the role whose stream or consumer it is about."""
     rows: dict[StreamKind | ConsumerKind, list[Lint]] = {}
-    alone, clean = overridden_for_role(org), set[str]()
+    clean = set[tuple[str, str]]()
     for resource in state.resources.values():
-        label, role = resource.metadata[KIND_KEY], resource.role
-        if label in clean and (not alone or (label, role) not in alone):
+        alike, role = (resource.metadata[KIND_KEY], resource.settings_digest()), resource.role
+        if alike in clean:
             continue  # set as one that was looked at, for a role as well
         kind = kind_of(resource)
         if kind not in rows:
             rows[kind] = [row for row in LINTS if row.applies(kind, org.channel_of(kind))]
         found = [(row, name) for row in rows[kind] for name in row.find(resource, org)]
-        if not found and role and (kind, role) not in alone:
-            clean.add(label)
+        if not found and role:
+            clean.add(alike)
         for row, name in found:
             setting = f"{_manifest_name(resource, name)} {_format_value(resource, name)} of {resource.ref}"
             where = _setting_mark(org, resource, name)
