@@ -233,7 +233,8 @@ def names_fit(org: Org) -> Iterator[Problem]:
     of_roles = [[name for name in names if _PLACEHOLDER.search(name)] for names in (streams, readers)]
     longest = [max(names, key=lambda name: len(name_for(name, ""))) for names in of_roles if names]
     for role in org.roles:
-        for name in (name_for(each, role.name) for each in longest):
+        for template in longest:
+            name = name_for(template, role.name)
             size = len(name.encode())
             if size > subjects.MAX_NAME:
                 message = f"{name[:24]}... would have {size} bytes; the server takes {subjects.MAX_NAME}"

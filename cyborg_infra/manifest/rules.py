@@ -69,12 +69,14 @@ def former_names_are_free(org: Org) -> Iterator[Problem]:
     """Check that a role was renamed_from a name that nobody has now, and that nobody else had."""
     names, former = {role.name for role in org.roles}, dict[str, str]()
     for role in org.roles:
+        if not role.renamed_from:
+            continue
         where = org.marks.get(("roles", role.name, "renamed_from"), role.mark)
         yield from _name_problems("a role's former name", role.renamed_from, where)
         if role.renamed_from in names:
             message = f"{role.name} cannot be renamed from {role.renamed_from}: that role is in the manifest"
             yield Problem("bad-rename", message, where, "rename in two applies if roles swap their names")
-        elif role.renamed_from and former.setdefault(role.renamed_from, role.name) != role.name:
+        elif former.setdefault(role.renamed_from, role.name) != role.name:
             message = (
                 f"{former[role.renamed_from]} and {role.name} cannot both be renamed from {role.renamed_from}"
             )

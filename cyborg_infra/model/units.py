@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 MAX_INT64 = 2**63 - 1
 _DIGITS = 20  # of the largest number of 64 bits
@@ -59,6 +60,7 @@ def whole_number(text: str) -> int | None:
     return found if found is not None and found < 2**64 else None
 
 
+@lru_cache(maxsize=256)  # most roles of an organisation say the same few
 def parse_duration(text: str) -> int:
     """Return nanoseconds in `text`, such as `72h`, `1d12h` or `1.5s`; `0` needs no unit.
 

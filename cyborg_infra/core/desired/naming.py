@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cyborg_infra.core.desired.chart import Assigners
 from cyborg_infra.model import channels
@@ -213,14 +213,19 @@ def consumer_subjects(
     return (org.subject(channel.subject),)
 
 
-def ephemeral_subjects(org: Org) -> list[str]:
-    """Return subjects that no stream may capture: a captured request is answered by the stream, not by the agent."""
-    found = [
-        org.subject(channel.subject_of(role.name))
-        for role in org.roles
+def ephemeral_subjects(org: Org, may_meet: Callable[[str], object]) -> list[str]:
+    """Return subjects that no stream may capture: a captured request is answered by the stream, not by the agent.
+
+    Of a channel of roles all or none: `may_meet` is asked of its subject with a wildcard for the role.
+    """
+    of_roles = [
+        channel
         for channel in org.channels
-        if channel.scope is Scope.ROLE and not channel.stream
+        if channel.scope is Scope.ROLE
+        and not channel.stream
+        and may_meet(org.subject(channel.subject_of("*")))
     ]
+    found = [org.subject(channel.subject_of(role.name)) for role in org.roles for channel in of_roles]
     found += [
         org.subject(channel.subject_of(member))
         for channel in org.channels

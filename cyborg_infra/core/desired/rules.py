@@ -120,7 +120,7 @@ def captured_subjects(org: Org, streams: Iterable[Resource]) -> Iterator[tuple[s
         (pattern, stream.ref.stream) for stream in streams for pattern in stream.get("subjects")
     )
     if index:
-        for subject in ephemeral_subjects(org):
+        for subject in ephemeral_subjects(org, index.overlapping):
             yield from ((subject, pattern, name) for pattern, name in index.overlapping(subject))
 
 
