@@ -45,14 +45,14 @@ class CheckedSettings:
     def __init__(self, org: Org | None) -> None:
         self._kinds, self._alone = overridden_fields(org, *_OF_SUBJECTS) if org else (set(), set())
         self._knows = org is not None
-        self._clean: set[tuple[bool, str, str]] = set()
+        self._clean: set[_Alike] = set()
 
-    def is_clean(self, resource: Resource, stream: Resource | None, *, new: bool) -> bool:
+    def is_clean(self, resource: DesiredResource, stream: Resource | None, *, new: bool) -> bool:
         """Return whether one alike has nothing against it, of those that were remembered."""
         by_scheme = self._by_scheme(resource) and (stream is None or self._by_scheme(stream))
         return by_scheme and _key(resource, stream, new=new) in self._clean
 
-    def remember(self, resource: Resource, stream: Resource | None, *, new: bool) -> None:
+    def remember(self, resource: DesiredResource, stream: Resource | None, *, new: bool) -> None:
         """Remember that nothing is wrong with the resource."""
         self._clean.add(_key(resource, stream, new=new))
 
@@ -65,8 +65,12 @@ class CheckedSettings:
         )
 
 
-def _key(resource: Resource, stream: Resource | None, *, new: bool) -> tuple[bool, str, str]:
-    return new, resource.settings_digest(), stream.settings_digest() if stream else ""
+_Alike = tuple[bool, Kind, str, frozenset[str], str]
+
+
+def _key(resource: DesiredResource, stream: Resource | None, *, new: bool) -> _Alike:
+    of_stream = stream.settings_digest() if stream else ""
+    return new, resource.ref.kind, resource.settings_digest(), resource.left_open, of_stream
 
 
 _OF_SUBJECTS = (*NAMED_SUBJECTS, "mirror", "sources", "subject_transform", "republish", "deliver_subject")
@@ -92,17 +96,11 @@ def check_this_server(
     around: ServerContext,
     version: Version,
     org: Org | None,
-    alike: CheckedSettings,
     *,
     new: bool,
 ) -> Iterator[Problem]:
     """Yield what a server of this version does not take, of one that is created if `new`, and changed otherwise."""
-    if alike.is_clean(resource, around.stream, new=new):
-        return
-    found = violations(resource, around, version, new=new)
-    if not found:
-        alike.remember(resource, around.stream, new=new)
-    for breach in found:
+    for breach in violations(resource, around, version, new=new):
         yield _problem(breach, resource, around.stream, org)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 
@@ -53,8 +53,8 @@ def check_account_limits(
     changes: Sequence[Change], live: LiveState, server_info: ServerInfo
 ) -> Iterator[Problem]:
     """Yield what the account would refuse: streams (10027), consumers per stream (10026), storage (10047, 10028), max_bytes (10113)."""
-    limits = server_info.limits
-    streams = limits.streams + _created_count(changes, Kind.STREAM) - _deleted_count(changes, Kind.STREAM)
+    limits, of_streams = server_info.limits, _of_streams(changes)
+    streams = limits.streams + _count(of_streams, Action.CREATE) - _count(of_streams, Action.DELETE)
     if 0 < limits.max_streams < streams:
         yield Problem(
             "limit-streams",
@@ -63,7 +63,8 @@ def check_account_limits(
             "raise the account's limit or remove streams",
         )
     for stream, number, most in _full_streams(changes, live, server_info):
-        total = number - _deleted_count(changes, Kind.CONSUMER, stream)
+        readers = (change for change in changes if change.ref.consumer and change.ref.stream == stream)
+        total = number - _count(readers, Action.DELETE)
         if total > most:
             yield Problem(
                 "limit-consumers",
@@ -72,8 +73,8 @@ def check_account_limits(
                 "raise max_consumers or the account's limit, or remove consumers",
             )
     for storage, most, reserved in _storage_limits(server_info):
-        needed = reserved + sum(_growth_bytes(change, storage) for change in changes)
-        wanted = needed + _minimum_bytes(changes, storage)
+        needed = reserved + sum(_growth_bytes(change, storage) for change in of_streams)
+        wanted = needed + _minimum_bytes(of_streams, storage)
         if most == 0 < wanted:
             yield Problem(
                 "limit-storage",
@@ -89,8 +90,8 @@ def check_account_limits(
                 "lower max_bytes, or raise the account's limit",
             )
     if limits.max_bytes_required:
-        for change in changes:
-            if change.after and change.ref.kind is Kind.STREAM and change.after.get("max_bytes") <= 0:
+        for change in of_streams:
+            if change.after and change.after.get("max_bytes") <= 0:
                 yield Problem(
                     "limit-max-bytes", f"{change.ref}: the account requires a max_bytes", change.after.origin
                 )
@@ -101,7 +102,7 @@ def reserved(changes: Sequence[Change], server_info: ServerInfo) -> Iterator[Res
     for storage, most, taken in _storage_limits(server_info):
         size = sum(
             max(0, _growth_bytes(change, storage))
-            for change in changes
+            for change in _of_streams(changes)
             if change.action is not Action.IMPOSSIBLE
         )
         if size:
@@ -113,13 +114,16 @@ def has_room_for(changes: Sequence[Change], server_info: ServerInfo, streams: in
 
     In a cluster it may have three copies.
     """
-    limits, copies = server_info.limits, 3 if server_info.cluster else 1
-    if 0 < limits.max_streams < limits.streams + _created_count(changes, Kind.STREAM) + streams:
+    limits, copies, of_streams = server_info.limits, 3 if server_info.cluster else 1, _of_streams(changes)
+    if 0 < limits.max_streams < limits.streams + _count(of_streams, Action.CREATE) + streams:
         return False
     if 0 < limits.max_file_stream < size:
         return False
     needed = (
-        limits.storage + sum(_growth_bytes(change, "file") for change in changes) + size * copies + (not size)
+        limits.storage
+        + sum(_growth_bytes(change, "file") for change in of_streams)
+        + size * copies
+        + (not size)
     )
     return limits.max_storage <= 0 or needed <= limits.max_storage
 
@@ -128,21 +132,20 @@ def limit_dependencies(
     changes: Sequence[Change], live: LiveState, server_info: ServerInfo
 ) -> Iterator[tuple[Ref, Ref]]:
     """Yield pairs (grower, shrinker) where the account's limits cannot hold both at once: the shrinker goes first."""
-    limits = server_info.limits
-    tight = 0 < limits.max_streams < limits.streams + _created_count(changes, Kind.STREAM) or any(
+    limits, streams = server_info.limits, _of_streams(changes)
+    tight = 0 < limits.max_streams < limits.streams + _count(streams, Action.CREATE) or any(
         0
         < most
         < reserved
-        + sum(max(0, _growth_bytes(change, storage)) for change in changes)
-        + _minimum_bytes(changes, storage)
+        + sum(max(0, _growth_bytes(change, storage)) for change in streams)
+        + _minimum_bytes(streams, storage)
         for storage, most, reserved in _storage_limits(server_info)
     )
     if tight:
-        streams = [change for change in changes if change.ref.kind is Kind.STREAM]
         makers = [change.ref for change in streams if _only_shrinks(change)]
         takers = [change.ref for change in streams if not _only_shrinks(change)]
         yield from product(takers, makers)
-    yield from _created_after_moves(changes, server_info)
+    yield from _created_after_moves(streams, server_info)
     for stream, replaced in _streams_with_placeholders(changes, live):
         if 0 < max_consumers(stream.config, server_info) < _consumer_count(stream.ref, live) + len(replaced):
             yield from pairwise(reversed(replaced))  # one placeholder at a time
@@ -159,15 +162,15 @@ def one_move_at_a_time(changes: Sequence[Change], server_info: ServerInfo) -> li
 
     While it is moved a stream is there twice, and so is what it holds. Along the order that they are in, so that no circle can come of it.
     """
-    moved = [change for change in changes if _is_moved(change)]
-    limits = server_info.limits
-    streams = limits.streams + _created_count(changes, Kind.STREAM) + len(moved)
+    limits, of_streams = server_info.limits, _of_streams(changes)
+    moved = [change for change in of_streams if _is_moved(change)]
+    streams = limits.streams + _count(of_streams, Action.CREATE) + len(moved)
     size = sum(
         2 * change.before.counts.bytes
         for change in moved
         if change.before and isinstance(change.before.counts, StreamCounts)
     )
-    grown = sum(max(0, _growth_bytes(change, "file")) for change in changes)
+    grown = sum(max(0, _growth_bytes(change, "file")) for change in of_streams)
     fits = not 0 < limits.max_streams < streams and not 0 < limits.max_storage < limits.storage + grown + size
     if fits and not limits.max_bytes_required:
         return list(changes)
@@ -181,19 +184,15 @@ def one_move_at_a_time(changes: Sequence[Change], server_info: ServerInfo) -> li
 
 
 def _is_moved(change: Change) -> bool:
-    return change.ref.kind is Kind.STREAM and change.action is Action.REPLACE and change.preserves_messages
+    return change.action is Action.REPLACE and change.preserves_messages
 
 
-def _created_after_moves(changes: Sequence[Change], server_info: ServerInfo) -> Iterator[tuple[Ref, Ref]]:
+def _created_after_moves(streams: Sequence[Change], server_info: ServerInfo) -> Iterator[tuple[Ref, Ref]]:
     """Yield pairs (new stream, moved one) where the new ones would take the place that a moved stream needs for a moment."""
     limits = server_info.limits
-    moved = [change.ref for change in changes if _is_moved(change)]
-    if moved and 0 < limits.max_streams < limits.streams + _created_count(changes, Kind.STREAM) + 1:
-        created = [
-            change.ref
-            for change in changes
-            if change.ref.kind is Kind.STREAM and change.action is Action.CREATE
-        ]
+    moved = [change.ref for change in streams if _is_moved(change)]
+    if moved and 0 < limits.max_streams < limits.streams + _count(streams, Action.CREATE) + 1:
+        created = [change.ref for change in streams if change.action is Action.CREATE]
         yield from product(created, moved)
 
 
@@ -219,7 +218,7 @@ def _streams_with_placeholders(
 
     A workqueue is a position by itself.
     """
-    streams = {change.current_ref: change for change in changes if change.ref.kind is Kind.STREAM}
+    streams = {change.current_ref: change for change in _of_streams(changes)}
     found: dict[Ref, list[Ref]] = {}
     for change in changes:
         if change.ref.consumer and change.action is Action.REPLACE and change.before is not None:
@@ -237,27 +236,24 @@ def _consumer_count(stream: Ref, live: LiveState) -> int:
     return sum(not found.ref.is_placeholder for found in live.consumers(stream.stream))
 
 
-def _created_count(changes: Sequence[Change], kind: Kind) -> int:
-    return sum(change.ref.kind is kind and change.action is Action.CREATE for change in changes)
+def _of_streams(changes: Iterable[Change]) -> list[Change]:
+    return [change for change in changes if change.ref.kind is Kind.STREAM]
 
 
-def _deleted_count(changes: Sequence[Change], kind: Kind, stream: str | None = None) -> int:
-    return sum(
-        change.ref.kind is kind and change.action is Action.DELETE and stream in (None, change.ref.stream)
-        for change in changes
-    )
+def _count(changes: Iterable[Change], action: Action) -> int:
+    return sum(change.action is action for change in changes)
 
 
 def _full_streams(
     changes: Sequence[Change], live: LiveState, server_info: ServerInfo
 ) -> Iterator[tuple[str, int, int]]:
     """Yield (stream, consumers that it has and gets, most that it may have), where that is too many."""
-    by_ref = {change.ref: change for change in changes}
+    streams = {change.ref.stream: change for change in _of_streams(changes)}
     gets = Counter(
         change.ref.stream for change in changes if change.ref.consumer and change.action is Action.CREATE
     )
     for stream, number in gets.items():
-        planned = by_ref.get(Ref(stream))
+        planned = streams.get(stream)
         holder = (planned and planned.after) or live.resources.get(Ref(stream))
         most = max_consumers(holder.config if holder else {}, server_info)
         total = number + len(live.consumers(stream))
@@ -279,22 +275,19 @@ def _storage_limits(server_info: ServerInfo) -> tuple[tuple[str, int, int], tupl
 
 
 def _growth_bytes(change: Change, storage: str) -> int:
-    """Return bytes that a change reserves in addition; a reservation is max_bytes times replicas."""
-    if change.ref.kind is Kind.CONSUMER:
-        return 0
+    """Return bytes that a change of a stream reserves in addition; a reservation is max_bytes times replicas."""
     return _reserved_bytes(change.after, storage) - _reserved_bytes(change.before, storage)
 
 
-def _minimum_bytes(changes: Sequence[Change], storage: str) -> int:
+def _minimum_bytes(streams: Sequence[Change], storage: str) -> int:
     """Return the server creates a stream without max_bytes only where a byte is left."""
     return int(
         any(
             change.after is not None
-            and change.ref.kind is Kind.STREAM
             and change.action in (Action.CREATE, Action.REPLACE)
             and change.after.get("storage") == storage
             and change.after.get("max_bytes") <= 0
-            for change in changes
+            for change in streams
         )
     )
 

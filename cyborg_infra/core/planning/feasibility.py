@@ -62,26 +62,29 @@ def block_impossible_changes(context: PlanningContext, changes: Sequence[Change]
     for change in changes:
         problems = [*change.problems, *overlaps.get(change.ref, ())]
         if change.after is not None:
-            problems += preflight.check_fields(change.after, server_info)
-            problems += preflight.check_replicas(change.after, server_info)
-            problems += preflight.check_request_size(change.after, server_info)
-            problems += account_limits.check_resource_limits(change.after, server_info)
-            problems += preflight.check_consumer_limits(change, live, desired, server_info)
-            readers = preflight.conflicting_consumers(change, readers_there)
-            problems += preflight.check_conflicting_consumers(
-                change, (one for one in readers if one.ref not in deleted)
-            )
             stream = Ref(change.ref.stream)
             holder = (
                 desired.resources.get(stream, live.resources.get(stream)) if change.ref.consumer else None
             )
-            problems += constraints.check_this_server(
-                change.after,
-                ServerContext(holder, others),
-                server_info.version,
-                context.org,
-                alike,
-                new=isinstance(change, Create | Replace),
+            new = isinstance(change, Create | Replace)
+            if not alike.is_clean(change.after, holder, new=new):
+                around = ServerContext(holder, others)
+                refused = [
+                    *preflight.check_fields(change.after, server_info),
+                    *preflight.check_replicas(change.after, server_info),
+                    *account_limits.check_resource_limits(change.after, server_info),
+                    *constraints.check_this_server(
+                        change.after, around, server_info.version, context.org, new=new
+                    ),
+                ]
+                if not refused:
+                    alike.remember(change.after, holder, new=new)
+                problems += refused
+            problems += preflight.check_request_size(change.after, server_info)
+            problems += preflight.check_consumer_limits(change, live, desired, server_info)
+            readers = preflight.conflicting_consumers(change, readers_there)
+            problems += preflight.check_conflicting_consumers(
+                change, (one for one in readers if one.ref not in deleted)
             )
         problems += preflight.check_unread(change, live)
         possible = change.change if isinstance(change, Blocked) else change

@@ -66,10 +66,9 @@ def check_server(org: Org | None, server_info: ServerInfo) -> Iterator[Problem]:
 
 def check_fields(desired: DesiredResource, server_info: ServerInfo) -> Iterator[Problem]:
     """Yield fields and values that this server does not know: it would refuse them (10025), or before 2.12 drop them silently."""
-    wanted = desired.normalised()
-    for name in wanted:
-        field = FIELDS[desired.ref.kind][name]
-        needed = since(field, wanted[name])
+    table = FIELDS[desired.ref.kind]
+    for name, value in desired.normalised().items():
+        needed = since(table[name], value)
         if needed > server_info.level:
             yield Problem(
                 "unknown-field",

@@ -21,6 +21,8 @@ from cyborg_infra.model.subjects import overlap
 
 def is_archived_before(change: Change, live: LiveState, version: Version) -> bool:
     """Return whether an apply keeps elsewhere, before the change, what has failed for good: it is deleted, comes again, or is renumbered."""
+    if change.before is None and not change.preserves_messages:
+        return False  # there is nothing yet
     before, after, stream = change.before, change.after, live.resources.get(Ref(change.current_ref.stream))
     kind = next(side.metadata.get(KIND_KEY) for side in (after, before) if side)
     if kind in (StreamKind.DEAD_LETTERS, StreamKind.KEY_VALUE):
