@@ -64,7 +64,7 @@ def make_plan(
     Afterwards nothing has to be decided: each change has one action, its fields, hazards, cause and what it
     needs first. `targets` narrows it to what belongs to these roles. Raises UsageInvalid for an unknown role.
     """
-    given, live = live, rehearsal.without_rehearsals(live)
+    given, live = live, rehearsal.without_rehearsals(live, owner)
     context = make_context(
         live, desired, owner=owner, org=org, environment=environment, prune=prune, targets=targets
     )

@@ -42,13 +42,27 @@ _MAPPINGS = ("subject_transform", "republish")
 _NONE: frozenset[str] = frozenset()
 
 
-def without_rehearsals(live: LiveState) -> LiveState:
-    """Return the state without rehearsals that somebody did not come to delete: no plan is about them."""
+def without_rehearsals(live: LiveState, owner: str) -> LiveState:
+    """Return the state without rehearsals that somebody did not come to delete: no plan is about them.
+
+    Those of this owner take no room either: an apply deletes them before it needs any.
+    """
     if not any(stream.ref.is_rehearsal for stream in live.streams()):
         return live
-    return LiveState(
-        {ref: found for ref, found in live.resources.items() if not ref.is_rehearsal}, live.server_info
-    )
+    kept = {ref: found for ref, found in live.resources.items() if not ref.is_rehearsal}
+    info, streams = live.server_info, [live.resources[ref] for ref in leftover_rehearsals(live, owner)]
+    if info is not None:
+        room = dict.fromkeys(("file", "memory"), 0)
+        for stream in streams:
+            room[stream.get("storage")] += max(0, stream.get("max_bytes")) * stream.get("num_replicas")
+        used = info.limits
+        free = used._replace(
+            streams=used.streams - len(streams),
+            storage=used.storage - room["file"],
+            memory=used.memory - room["memory"],
+        )
+        info = info._replace(limits=free)
+    return LiveState(kept, info)
 
 
 def leftover_rehearsals(live: LiveState, owner: str) -> list[Ref]:

@@ -165,6 +165,28 @@ def test_what_a_dead_tool_was_trying_is_in_no_plan_and_gone_after_the_next_apply
     assert not scenario.plan(wish)
 
 
+def test_what_a_dead_tool_was_trying_takes_no_room_in_the_account(
+    start_server: StartServer, tmp_path: Path, faults: Faults
+) -> None:
+    """Only the next apply deletes it, so its plan may not be refused for it."""
+
+    async def call(request: ApiRequest, send: Send) -> dict[str, Any]:
+        if request.verb.startswith(f"STREAM.DELETE.{REHEARSAL_PREFIX}"):
+            raise Killed
+        return await send(request)
+
+    after = "org: full\nroles: [cto, dev]\n"
+    with Scenario(start_server(config=account("max_streams: 6")).url, tmp_path) as full:
+        full.converge("org: full\nroles: [cto]\n")  # four streams, and what the account remembers
+        with faults.context() as patched:
+            patched.intercept(call)
+            with pytest.raises(Killed):
+                full.converge(after)
+        assert [ref for ref in full.refs() if ref.startswith(REHEARSAL_PREFIX)]
+        full.converge(after)
+        assert not [ref for ref in full.refs() if ref.startswith(REHEARSAL_PREFIX)]
+
+
 class Killed(Exception):
     """The tool died here."""
 
