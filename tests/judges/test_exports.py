@@ -36,6 +36,8 @@ task_state: true
 key_value: {drafts: {history: 3, max_bytes: 10MB}}
 """
 EMITTED = json.loads((Path(__file__).parents[1] / "cases/exporters.json").read_bytes())
+OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+RULES = "example/prometheus-operator-crd/*_prometheusrules.yaml"
 NACK, KEDA = "github.com/nats-io/nack@v0.23.0", "github.com/kedacore/keda/v2@v2.21.0"
 
 
@@ -106,6 +108,8 @@ def test_terraform_s_parser_reads_the_resources_and_would_write_them_alike(
         ("nack", {"buckets": "KeyValue"}, NACK, "deploy/crds.yml"),
         ("keda", {}, KEDA, "config/crd/bases/keda.sh_scaled*.yaml"),
         ("keda", {"queues": "tasks,inbox"}, KEDA, "config/crd/bases/keda.sh_scaled*.yaml"),
+        ("alerts", {"kind": "PrometheusRule"}, OPERATOR, RULES),
+        ("alerts", {"kind": "PrometheusRule", "metrics": SURVEYOR}, OPERATOR, RULES),
         ("keda", {"kind": "ScaledJob", "image": "a/b:1"}, KEDA, "config/crd/bases/keda.sh_scaled*.yaml"),
     ],
 )
