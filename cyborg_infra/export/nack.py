@@ -8,6 +8,7 @@ that is not written, else whoever compares, such as Argo CD, would find a differ
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ SETTINGS: Mapping[str, Setting] = {
 
 FILE = "nack.yaml"
 _API = "jetstream.nats.io/v1beta2"
+_MAX_ANNOTATIONS_BYTES = 262_144
 
 
 def write(given: ExportInput) -> Export:
@@ -53,8 +55,24 @@ def write(given: ExportInput) -> Export:
             kind, spec = ref.kind.value.title(), _spec(found, gaps)
         said = {"name": names[ref]} | ({"namespace": space} if (space := given.settings["namespace"]) else {})
         spec |= _connection(given.settings)
+        gaps.extend(f"{ref}: {what}" for what in _too_large(spec))
         objects.append({"apiVersion": _API, "kind": kind, "metadata": said, "spec": spec})
     return Export({FILE: head(given, gaps) + yaml_text(objects)}, gaps)
+
+
+def _too_large(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is in the way of an object whose annotations would not hold its configuration. Tried with NACK 0.23.0."""
+    size = len(json.dumps(spec, separators=(",", ":")))
+    if size > _MAX_ANNOTATIONS_BYTES:
+        yield (
+            f"{size:,} bytes, and NACK keeps them in the object's annotations, which may have {_MAX_ANNOTATIONS_BYTES:,}; "
+            "it will not make this one: give each division a manifest of its own"
+        )
+    elif 2 * size > _MAX_ANNOTATIONS_BYTES:
+        yield (
+            f"{size:,} bytes, which NACK keeps in the object's annotations, and kubectl apply once more, and these may have "
+            f"{_MAX_ANNOTATIONS_BYTES:,}; use kubectl apply --server-side"
+        )
 
 
 def _is_bucket(resource: Resource) -> bool:
