@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from cyborg_infra.cli.connection_options import connected
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, seconds
 from cyborg_infra.cli.output import warn
 from cyborg_infra.model.notification_settings import ReceiverSource
-from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid
+from cyborg_infra.model.problems import EXIT_ERROR, CyborgError, Problem, UsageInvalid
 from cyborg_infra.operations import targets
 
 EXAMPLES = "Example: cyborg-infra monitor org.yaml --listen 127.0.0.1:9464"
@@ -75,6 +76,13 @@ Notify = Annotated[
         show_default=False,
     ),
 ]
+TryReceivers = Annotated[
+    bool,
+    typer.Option(
+        "--try-receivers",
+        help="Send each receiver one message, say who has taken it, and end; exit 1 if somebody has not.",
+    ),
+]
 State = Annotated[
     Path | None,
     typer.Option(
@@ -100,6 +108,7 @@ def command(
     anonymous: Anonymous = False,
     notify: Notify = None,
     state: State = None,
+    try_receivers: TryReceivers = False,
     flags: targets.Flags,
 ) -> None:
     """Watch an organisation, and serve what is seen.
@@ -129,6 +138,9 @@ def command(
     notifications = operation.NotificationRequest(
         settings, operation.load_receivers(sources, os.environ), str(state or ""), manifest
     )
+    if try_receivers:
+        _report_receivers(operation.try_receivers(notifications, subject.org))
+        return
     request = operation.MonitorRequest(
         subject, interval=every, drift_interval=drift_every, http=http, notifications=notifications
     )
@@ -178,6 +190,17 @@ def _receivers(given: list[str]) -> list[ReceiverSource]:
             case _:
                 found.append(ReceiverSource(name or f"notify-{number}", url=place))
     return found
+
+
+def _report_receivers(reasons: Mapping[str, str]) -> None:
+    """Say who has taken a message. Raises UsageInvalid if there is nobody, and exits 1 if somebody has not."""
+    if not reasons:
+        hint = "name receivers in the manifest, under alerts: notify, or by --notify"
+        raise UsageInvalid(Problem("no-receiver", "there are no receivers", None, hint))
+    for name, reason in reasons.items():
+        sys.stdout.write(f"{name}: {f'not delivered: {reason}' if reason else 'delivered'}\n")
+    if any(reasons.values()):
+        raise typer.Exit(EXIT_ERROR)
 
 
 def _at_least(option: str, text: str) -> float:

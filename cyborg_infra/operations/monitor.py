@@ -28,11 +28,19 @@ from cyborg_infra.model.status import Alarm, OrgStatus
 from cyborg_infra.monitor.server import HttpSettings, serve
 from cyborg_infra.operations.dead_letter_store import DeadLetterStore
 from cyborg_infra.operations.event_loop import run_coroutine
-from cyborg_infra.operations.notifications import NotificationRequest, Notifier, load_receivers
+from cyborg_infra.operations.notifications import NotificationRequest, Notifier, load_receivers, try_receivers
 from cyborg_infra.operations.provision import has_drift, plan_on
 from cyborg_infra.operations.status import StatusRequest, status_on
 
-__all__ = ["HttpSettings", "Monitor", "MonitorRequest", "NotificationRequest", "load_receivers", "run"]
+__all__ = [
+    "HttpSettings",
+    "Monitor",
+    "MonitorRequest",
+    "NotificationRequest",
+    "load_receivers",
+    "run",
+    "try_receivers",
+]
 
 MAX_LETTERS = 20
 """So many dead letters, the newest, have their messages read."""

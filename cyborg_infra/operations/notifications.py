@@ -34,8 +34,9 @@ from cyborg_infra.model.status import Alarm, Condition
 from cyborg_infra.monitor.courier import GRACE_SECONDS, Courier
 from cyborg_infra.monitor.feed import Feed
 from cyborg_infra.monitor.outbox import Outbox
-from cyborg_infra.monitor.receivers import Receiver
+from cyborg_infra.monitor.receivers import NotTaken, Receiver
 from cyborg_infra.operations.dead_letter_store import DeadLetterStore
+from cyborg_infra.operations.event_loop import run_coroutine
 from cyborg_infra.render import notifications as render
 
 BATCH = 1000
@@ -104,6 +105,24 @@ def _url(source: ReceiverSource, environ: Mapping[str, str]) -> str:
         what = "is not set, or empty" if not lines else "has more than one URL"
         raise UsageInvalid(Problem("no-receiver", f"receiver {source.name}: {place} {what}"))
     return lines[0]
+
+
+def try_receivers(request: NotificationRequest, org: Org) -> dict[str, str]:
+    """Send each receiver a message that says that nothing is wrong; return why it was not taken by name, empty if it was. Asks no server."""
+    message = render.trial(render.Sender(org.name, org.environment, request.manifest), time.time())
+
+    async def reason(receiver: Receiver) -> str:
+        try:
+            await receiver.deliver(message)
+        except NotTaken as refused:
+            return str(refused)
+        return ""
+
+    async def reasons_of_all() -> list[str]:
+        return await asyncio.gather(*map(reason, request.receivers))
+
+    reasons = run_coroutine(reasons_of_all())
+    return {receiver.name: each for receiver, each in zip(request.receivers, reasons, strict=True)}
 
 
 class Notifier:

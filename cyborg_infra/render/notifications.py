@@ -65,6 +65,13 @@ def message(notification: Notification, sender: Sender, keys: Sequence[str], mom
     )
 
 
+def trial(sender: Sender, moment: float) -> Message:
+    """Return a message by which somebody sees that messages arrive."""
+    identity = _identity(sender.org, "trial", str(moment))
+    body = f"This is how the monitor tells of alarms and dead letters. Nothing is wrong.\nsee: {sender.typed('status')}"
+    return Message(identity, f"{sender.name}: a trial", f"{body}\nid: {identity}", NotificationKind.SUCCESS)
+
+
 def _of_alarms(notification: Notification, sender: Sender) -> tuple[str, str]:
     turns = notification.turns
     codes = dict.fromkeys(f"{_TITLE[each.turn]}{each.alarm.code}" for each in turns)

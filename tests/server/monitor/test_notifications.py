@@ -13,7 +13,7 @@ import yaml
 from cyborg_infra.live.embedded import EmbeddedServer
 from tests.chaos import kills
 from tests.support.agents import nack, nothing_comes, publish, until
-from tests.support.cli import run_process
+from tests.support.cli import Cli, run_process
 from tests.support.monitor import RunningMonitor, alarm, value
 from tests.support.permissions import config, user
 from tests.support.scenario import Scenario
@@ -60,7 +60,7 @@ def acknowledged(scenario: Scenario) -> int:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_dead_letter_and_an_alarm_are_told_with_whose_they_are_and_what_to_do(
-    start_server: StartServer, project: Path, version: str
+    start_server: StartServer, project: Path, cli: Cli, version: str
 ) -> None:
     """As the derived identity `monitor`, whose rights are enough."""
     (project / "org.yaml").write_text(MANIFEST, encoding="utf-8")
@@ -88,6 +88,10 @@ def test_a_dead_letter_and_an_alarm_are_told_with_whose_they_are_and_what_to_do(
             ]
             assert identity == f"id: {letter.id}"
             until(lambda: acknowledged(scenario) == 1)
+            # A copy of what was told is acknowledged, and not told.
+            kept = cli("dlq", "keep", "--env", "production", "--server", admin)
+            assert (kept.code, scenario.info("DEAD_LETTERS")["state"]["last_seq"]) == (0, 2)
+            until(lambda: acknowledged(scenario) == 2)
             for number in range(3):
                 task(scenario, f"waits{number}")
             until(lambda: len(hook.taken) > 1)

@@ -105,6 +105,20 @@ def test_a_url_that_apprise_does_not_take_is_named_and_not_shown(
     assert SECRET not in ended.err + ended.out + logged.getvalue() + str(refused.value)
 
 
+def test_receivers_are_tried_by_a_message_each_without_a_server(cli: Cli, project: Path) -> None:
+    none = cli("monitor", "--try-receivers")
+    assert (none.code, "there are no receivers" in none.err) == (1, True)
+    with webhook() as good, webhook() as failing:
+        failing.behaves = lambda: (0, 404)
+        (project / "ops").write_text(f"{failing.url}{SECRET}\n", encoding="utf-8")
+        manifest = f"org: acme\nroles: [cto]\nalerts: {{notify: [{{name: oncall, url: '{good.url}'}}, {{file: ops}}]}}\n"
+        (project / "org.yaml").write_text(manifest, encoding="utf-8")
+        tried = cli("monitor", "--try-receivers")
+        assert (tried.code, tried.out) == (1, "oncall: delivered\nops: not delivered: it answered 404\n")
+        assert (good.taken[0].title, good.taken[0].kind) == ("acme: a trial", "success")
+        assert cli("monitor", "--try-receivers", "--notify", good.url).out == "notify-1: delivered\n"
+
+
 def test_a_receiver_without_a_url_is_named_with_its_place(project: Path) -> None:
     (project / "two").write_text(f"json://{SECRET}\njson://b", encoding="utf-8")
     sources = [
