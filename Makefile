@@ -34,7 +34,7 @@ test: setup ## Run every test, against real servers: the newest version and the 
 
 judges: $(TOOLS) ## Let other projects' tools judge what this one writes; installs them into .judges
 	$(BIN)/python -m tests.judges.registry
-	$(BIN)/pytest --timeout 600 tests/judges
+	$(BIN)/pytest -n 2 --dist loadfile --timeout 600 tests/judges
 
 coverage: setup ## Run every test, or TESTS=..., and list the lines of the package that none of them reaches
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(COVERAGE)

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from cyborg_infra.render.findings import PROJECT
 from tests.judges.registry import ROOT
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
@@ -200,6 +201,18 @@ class Runner:
 
     def _say(self, text: str) -> None:
         self.log += f"{text.rstrip()}\n"
+
+
+def publish(directory: Path) -> dict[str, str]:
+    """Return the environment in which git finds the last commit of this checkout where the project is published, as main."""
+    clone = directory / "published"
+    git("clone", "--quiet", str(ROOT), str(clone), cwd=directory)
+    git("checkout", "--quiet", "-B", "main", cwd=clone)
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{clone}.insteadOf",
+        "GIT_CONFIG_VALUE_0": PROJECT,
+    }
 
 
 def of_the_machine() -> dict[str, str]:

@@ -123,6 +123,8 @@ def built(buildah: Callable[..., str]) -> Image:
 def test_it_holds_the_command_and_no_way_to_install_more(image: Image) -> None:
     assert image.config["User"] == "65532:65532"
     assert (image.root / "opt/cyborg-infra/bin/cyborg-infra").exists()
+    (packages,) = (image.root / "opt/cyborg-infra/lib").glob("python3*/site-packages")
+    assert {"cyborg_infra", "uvicorn"} <= {path.name for path in packages.iterdir()}  # `monitor` as well
     for path in ("opt/cyborg-infra/bin/pip", "opt/build", "src", "root/.cache", "usr/bin/cc"):
         assert not (image.root / path).exists()
 

@@ -12,7 +12,7 @@ import pytest
 from tests.judges import registry
 from tests.judges.conftest import RunJudge
 from tests.judges.registry import ROOT
-from tests.judges.runner import git
+from tests.judges.runner import git, publish
 from tests.support.cli import run_process
 
 WORKFLOWS = [
@@ -49,18 +49,21 @@ def test_the_component_is_a_pipeline_for_gitlab(judge: RunJudge, tmp_path: Path)
 
 
 def test_the_hook_runs_where_it_is_installed_by_pre_commit(judge: RunJudge, tmp_path: Path) -> None:
+    """With the configuration of the how-to, as it stands there."""
     ended = judge("pre-commit", "validate-manifest", ROOT / ".pre-commit-hooks.yaml")
     assert ended.returncode == 0, ended.stdout
-    git("init", "--quiet", cwd=tmp_path)
-    manifest = tmp_path / "org.yaml"
-    homes = {"PRE_COMMIT_HOME": str(tmp_path / "cache")}
+    environment = publish(tmp_path) | {"PRE_COMMIT_HOME": str(tmp_path / "cache")}
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git("init", "--quiet", cwd=repository)
+    how_to = (ROOT / "docs" / "how-to" / "drift-in-ci.md").read_text(encoding="utf-8")
+    (configuration,) = re.findall(r"```yaml\n(repos:\n.*?)```", how_to, re.DOTALL)
+    (repository / ".pre-commit-config.yaml").write_text(configuration, encoding="utf-8")
 
     def commit(text: str) -> subprocess.CompletedProcess[str]:
-        manifest.write_text(text, encoding="utf-8")
-        git("add", "org.yaml", cwd=tmp_path)
-        return judge(
-            "pre-commit", "try-repo", ROOT, "validate", "--ref", "HEAD", cwd=tmp_path, environment=homes
-        )
+        (repository / "org.yaml").write_text(text, encoding="utf-8")
+        git("add", "--all", cwd=repository)
+        return judge("pre-commit", "run", cwd=repository, environment=environment)
 
     good = commit("org: acme\nroles: [cto]\n")
     assert good.returncode == 0, good.stdout

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import jsonschema
 import pytest
 import yaml
 
@@ -23,6 +24,27 @@ from tests.judges.runner import of_the_machine
 from tests.support.cli import SMALL, run_process
 from tests.support.nats_client import Api
 
+# What GitLab takes for an issue (app/validators/json_schemas/codeclimate.json), and the severities of its documentation.
+CODE_QUALITY = {
+    "type": "object",
+    "required": ["description", "check_name", "fingerprint", "severity", "location"],
+    "properties": {
+        **{key: {"type": "string"} for key in ("description", "check_name", "fingerprint")},
+        "severity": {"enum": ["info", "minor", "major", "critical", "blocker"]},
+        "location": {
+            "type": "object",
+            "required": ["path", "lines"],
+            "properties": {
+                "path": {"type": "string"},
+                "lines": {
+                    "type": "object",
+                    "required": ["begin"],
+                    "properties": {"begin": {"type": "integer"}},
+                },
+            },
+        },
+    },
+}
 TOKEN_VARIABLE, TOKEN = "CYBORG_INFRA_GITLAB_TOKEN", "a-token"
 
 
@@ -150,10 +172,13 @@ def filled(value: Any, inputs: dict[str, str]) -> Any:
 def test_a_plan_is_one_note_and_drift_is_one_issue(
     gitlab: GitLab, server: EmbeddedServer, api: Api, tmp_path: Path
 ) -> None:
-    (tmp_path / "org.yaml").write_text(SMALL, encoding="utf-8")
     project = Project(tmp_path, gitlab, server)
+    (tmp_path / "org.yaml").write_text("org: acme\nrolls: [cto]\n", encoding="utf-8")
+    assert project.run("validate") == 1, project.said
+    for each in json.loads((tmp_path / "code-quality.json").read_text(encoding="utf-8")):
+        jsonschema.validate(each, CODE_QUALITY)
+    (tmp_path / "org.yaml").write_text(SMALL, encoding="utf-8")
     assert project.run("validate") == 0, project.said
-    assert isinstance(json.loads((tmp_path / "code-quality.json").read_text("utf-8")), list)
     assert project.run("plan") == 0, project.said
     assert run_process("apply", "reviewed.plan", "--yes", "--server", server.url, cwd=tmp_path).code == 0
     assert project.run("plan") == 0, project.said

@@ -15,14 +15,13 @@ import pytest
 
 from tests.judges import registry
 from tests.judges.registry import ROOT
-from tests.judges.runner import GitHub, Runner, git
+from tests.judges.runner import GitHub, Runner, git, publish
 from tests.support.cli import Cli
 from tests.support.connected_agent import ConnectedAgent
 from tests.support.servers import StartServer
 
 FIRST = "org: acme\nroles: [cto]\nenvironments: {production: {}}\n"
 LIMITED = f"{FIRST}streams: {{tasks: {{max_msgs: 2}}}}\n"
-PUBLISHED = "https://github.com/genbrain/cyborg-infra"
 
 
 class Repository:
@@ -37,12 +36,8 @@ class Repository:
         git("init", "--quiet", "--initial-branch", "main", cwd=self.path)
         self.main = self.commit(None)
         self.github = GitHub(directory / "seen")
-        published = directory / "published"
-        git("clone", "--quiet", str(ROOT), str(published), cwd=directory)
         pipx = registry.install(registry.named("pipx"))
-        instead = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_VALUE_0": PUBLISHED}
-        instead["GIT_CONFIG_KEY_0"] = f"url.file://{published}.insteadOf"
-        self.runner = Runner(directory / "runner", self.github, self.path, environment=instead)
+        self.runner = Runner(directory / "runner", self.github, self.path, environment=publish(directory))
         for name in ("pipx", "python3"):
             (self.runner.programs / name).symlink_to(pipx / name if name == "pipx" else sys.executable)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 from packaging.requirements import Requirement
 
@@ -442,3 +443,9 @@ def texts(tree: ast.AST) -> list[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in notes
     ]
+
+
+def test_the_changelog_has_no_section_that_the_tool_that_cuts_a_release_refuses() -> None:
+    settings = yaml.safe_load((ROOT / ".kacl.yml").read_text(encoding="utf-8"))["kacl"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert set(re.findall("^### (.*)", changelog, re.MULTILINE)) <= set(settings["allowed_version_sections"])
