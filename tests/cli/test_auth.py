@@ -160,6 +160,8 @@ def test_servers_take_the_generated_configuration(cli: Cli, project: Path, versi
     assert cli("auth", "keys", "--dir", "keys").code == 0
     ended = cli("auth", "config", "--keys", "keys", "--out", "agents.conf", "--account", "AGENTS")
     assert ended.code == 0, ended.err
+    written = (project / "agents.conf").read_text(encoding="utf-8")
+    assert '"AGENTS-agents"], response_type: stream, response_threshold: "3600s"}' in written
     (project / "server.conf").write_text("include agents.conf\n", encoding="utf-8")
     checked = subprocess.run(
         [server_binary(version), "-t", "-c", "server.conf"],

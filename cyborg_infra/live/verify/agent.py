@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 from nats.aio.msg import Msg
@@ -36,6 +36,7 @@ from cyborg_infra.model.problems import ConnectFailed, Problem, ServerFault
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.wording import worded
 
+_HEARTBEAT = "100"
 _EMPTY_STATUSES = ("404", "408")  # statuses: nothing is waiting; the request has expired
 
 _HEARTBEAT_NANOSECONDS = 100_000_000  # the shortest that servers take
@@ -168,6 +169,21 @@ class Agent:
         """Return the consumer's next message, or None if it hands out none within `seconds`. Raises PullRefused."""
         expires = {"expires": max(int(seconds * 1e9), 1_000_000)}
         return await self._pull(consumer, expires, seconds + timing.AGENT_GRACE_SECONDS)
+
+    @asynccontextmanager
+    async def pull_with_heartbeats(self, consumer: Ref, seconds: float) -> AsyncIterator[Subscription]:
+        """Yield what hears the answers to one pull from an empty queue, once the server has said that it still waits."""
+        inbox = await self.subscribe()
+        how = {"batch": 1, "expires": int(seconds * 1e9), "idle_heartbeat": _HEARTBEAT_NANOSECONDS}
+        try:
+            await self.send(self.pull_subject(consumer), _encoded(how), inbox.subject)
+            first = await next_message(inbox, seconds)
+            if first is None or (first.headers or {}).get("Status") != _HEARTBEAT:
+                raise PullRefused(f"a pull from {consumer} that waits is not answered by heartbeats")
+            yield inbox
+        finally:
+            if not self._client.is_closed:
+                await inbox.unsubscribe()
 
     async def pull_all(self, consumer: Ref) -> list[Msg]:
         """Pull and acknowledge everything that the consumer hands out right now. Raises PullRefused."""

@@ -220,6 +220,8 @@ class IdentityTrial:
         """Do all of an identity's work, until the server has told of whatever it denies."""
         for consumer, subject, again in work.consumers:
             await self._work_on(agent, consumer, subject, again=again)
+        for consumer, subject, _ in work.consumers[:1]:
+            await self._wait_for_work(agent, consumer, subject)
         for number, subject in enumerate(work.stored):
             await agent.publish(subject, {"trial": name}, f"trial-{name}-{number}-{time.monotonic_ns()}")
         for subject, listener in work.published:
@@ -252,6 +254,19 @@ class IdentityTrial:
             else:
                 await message.term()
             await agent.flush_both_ways()
+
+    async def _wait_for_work(self, agent: Agent, consumer: Ref, subject: str) -> None:
+        """A pull that waits hears that the server is there, more than once, and then its message."""
+        operator = await self.agent(self.operator)
+        await agent.pull_all(consumer)
+        async with agent.pull_with_heartbeats(consumer, _PATIENCE_SECONDS) as answers:
+            ident = f"trial-{consumer}-waits-{time.monotonic_ns()}"
+            await operator.publish(subject, {"trial": ident}, ident)
+            while (message := await next_message(answers, _PATIENCE_SECONDS)) is not None:
+                if message.data:
+                    await message.ack_sync(_PATIENCE_SECONDS)
+                    return
+        raise CheckFailed(f"a pull from {consumer} that waited was not handed what came")
 
     async def _pass_on(self, agent: Agent, subject: str, listener: str) -> None:
         if not listener:

@@ -137,6 +137,17 @@ def test_what_crosses_between_the_accounts_is_needed_and_no_more(
 
 
 @pytest.mark.server
+def test_a_pull_is_answered_more_than_once(start_server: StartServer, project: Path, cli: Cli) -> None:
+    """By a heartbeat, and by a message: without the type of the export the message would be handed to nobody."""
+    manifest = "org: acme\nroles: [cto]\n"
+    config = configured(cli, project, manifest)
+    once = config.replace("response_type: stream, ", "")
+    assert once != config
+    seen = failed(try_identities(loads(manifest), start_server(config=once).url, project / "keys"))
+    assert "that waited was not handed what came" in seen["identity-does-its-work", "cto"]
+
+
+@pytest.mark.server
 @pytest.mark.parametrize("version", [NEWEST, OLDEST])
 def test_a_role_in_the_account_that_has_jetstream_is_told(
     version: str, start_server: StartServer, project: Path, cli: Cli
