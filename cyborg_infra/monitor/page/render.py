@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cyborg_infra.monitor.page.values import PageValues, Severity
+from cyborg_infra.monitor.page.content import PageValues, Severity
 from cyborg_infra.render.values import escape_control
 
 _HERE = Path(__file__).parent

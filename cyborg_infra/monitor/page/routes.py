@@ -16,8 +16,9 @@ from starlette.routing import Route
 from cyborg_infra.model.monitor import Observation
 from cyborg_infra.model.status import STATES
 from cyborg_infra.monitor.feed import Feed
+from cyborg_infra.monitor.page.content import View
 from cyborg_infra.monitor.page.render import FILES, render_page
-from cyborg_infra.monitor.page.values import View, page_values
+from cyborg_infra.monitor.page.values import page_values
 
 MAX_LISTENERS = 200
 """So many browsers hear of the next observation; who comes after that tries again later."""

@@ -6,9 +6,8 @@ Every text is as it is shown, but not escaped: that is the template's business. 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from urllib.parse import urlencode
 
 from cyborg_infra.model.changes import Action
@@ -33,6 +32,22 @@ from cyborg_infra.model.status import (
 from cyborg_infra.model.units import age, format_age, format_size
 from cyborg_infra.model.wording import PROGRAM, Command, Option, Wording
 from cyborg_infra.monitor.page import chart
+from cyborg_infra.monitor.page.content import (
+    OVERVIEW,
+    AlarmGroup,
+    AlarmRow,
+    BroadcastRow,
+    DriftRow,
+    LetterRow,
+    Link,
+    PageValues,
+    Piece,
+    QueueRow,
+    Severity,
+    StreamRow,
+    Text,
+    View,
+)
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.values import how_it_failed, in_short, plural
 
@@ -54,182 +69,6 @@ _RECEIPTS: Mapping[BroadcastReceipt, str] = {
 }
 _RANK = {state: rank for rank, state in enumerate(STATES)}
 _ALARM_RANK = {code: (code not in CRITICAL, rank) for rank, code in enumerate(Condition)}
-
-
-class Severity(StrEnum):
-    """How bad something is: each has a colour and a shape of its own."""
-
-    CRITICAL = "critical"
-    WARNING = "warning"
-    WORKING = "working"
-    IDLE = "idle"
-    GOOD = "good"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Which part of the organisation is asked for: all that matters, one role, or the roles in a state, a part at a time."""
-
-    role: str = ""
-    state: Condition | None = None
-    part: int = 1
-
-
-OVERVIEW = View()
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a text; `typed` if it is what one types."""
-
-    text: str
-    typed: bool = False
-
-
-Text = Sequence[Piece]
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A place on this page, or on another part of it."""
-
-    text: str
-    address: str
-    severity: Severity = Severity.IDLE
-    is_here: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmRow:
-    """One alarm. `role` is left out of the message, and `address` is empty, where it is no role's."""
-
-    key: str
-    role: str
-    address: str
-    message: Text
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmGroup:
-    """The alarms with one code, the first ones of them in words, and what to do about them."""
-
-    code: str
-    severity: Severity
-    rows: Sequence[AlarmRow]
-    hidden: int
-    address: str  # of the roles in this state; empty where it is no state
-    remedy: Text
-
-
-@dataclass(frozen=True, slots=True)
-class QueueRow:
-    """A queue as it is shown. `heads` if it is the first of its role."""
-
-    role: str
-    address: str
-    heads: bool
-    channel: str
-    state: Condition
-    severity: Severity
-    waiting: str
-    above: bool  # more wait than `lag` allows
-    oldest: str
-    in_flight: str
-    expired: bool
-    again: str
-    workers: str
-    active: str
-
-    @property
-    def key(self) -> str:
-        """What tells it from other rows."""
-        return f"queue-{self.role}-{self.channel}"
-
-
-@dataclass(frozen=True, slots=True)
-class BroadcastRow:
-    """A broadcast, and who has not acknowledged it."""
-
-    key: str
-    name: str
-    severity: Severity
-    age: str
-    said: str
-    is_late: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LetterRow:
-    """A dead letter, and what one types to have it handled."""
-
-    key: str
-    number: int
-    role: str
-    address: str
-    at: str
-    age: str
-    task_id: str
-    title: str
-    why: str
-    place: str
-    command: str
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class StreamRow:
-    """A stream and the limit of it that is nearest."""
-
-    name: str
-    severity: Severity
-    percent: int
-    limit: str
-    holds: str
-
-
-@dataclass(frozen=True, slots=True)
-class DriftRow:
-    """What a plan said, and when it was applied."""
-
-    severity: Severity
-    said: Text
-    checked_at: str = ""
-    applied_at: str = ""
-    applied: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PageValues:
-    """All of it."""
-
-    org: str
-    environment: str
-    title: str
-    severity: Severity
-    headline: str
-    why: Text  # the server cannot be read
-    server: str
-    read_at: str
-    view: View
-    alarms: Sequence[AlarmGroup]
-    known: bool  # something was read: there are queues to show
-    states: Sequence[Link]
-    queues: Sequence[QueueRow]
-    queues_note: str
-    parts: Sequence[Link]
-    role: Sequence[tuple[str, str, Sequence[Link]]]
-    broadcasts: Sequence[BroadcastRow]
-    letters: Sequence[LetterRow]
-    letters_count: str
-    letters_note: Text
-    streams: Sequence[StreamRow]
-    streams_note: str
-    chart: chart.Chart | None
-    chart_severities: Mapping[str, Severity]
-    chart_says: Sequence[str]
-    drift: DriftRow | None
-    notes: Sequence[Text]
 
 
 def severity_of(condition: Condition) -> Severity:
@@ -284,7 +123,9 @@ def page_values(observation: Observation, org: Org, view: View) -> PageValues:
         chart_severities={name: severity_of(each.state) for name, each in in_chart.items()},
         chart_says=tuple(_relation(each, in_chart[each.name]) for each in org.roles if each.name in in_chart),
         drift=_drift(observation) if is_overview else None,
-        notes=tuple(pieces(note) for note in status.notes) if status and is_overview else (),
+        notes=tuple(pieces(note, observation.environment) for note in status.notes)
+        if status and is_overview
+        else (),
     )
 
 
@@ -345,7 +186,7 @@ def _alarm(alarm: Alarm, environment: str | None) -> AlarmRow:
     role = alarm.role if alarm.role and first.text.startswith(named) else ""
     if role:
         first = Piece(first.text.removeprefix(named))
-    key = "-".join(("alarm", *filter(None, alarm.key)))
+    key = "/".join(("alarm", *alarm.key)).replace(" ", "/")
     return AlarmRow(key, role, address(role=role) if role else "", (first, *others))
 
 

@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -24,28 +23,17 @@ from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.status import STATES, Alarm, Condition
 from cyborg_infra.model.wording import Command, Option, worded
 from cyborg_infra.monitor.page import chart, routes
+from cyborg_infra.monitor.page.content import OVERVIEW, PageValues, Piece, Severity, View
 from cyborg_infra.monitor.page.render import FILES, render_page
-from cyborg_infra.monitor.page.values import (
-    MAX_ALARMS,
-    MAX_ROLES,
-    OVERVIEW,
-    PART,
-    PageValues,
-    Piece,
-    Severity,
-    View,
-    page_values,
-    pieces,
-    severity_of,
-)
+from cyborg_infra.monitor.page.values import MAX_ALARMS, MAX_ROLES, PART, page_values, pieces, severity_of
 from cyborg_infra.monitor.server import HttpSettings, serve
 from tests.conftest import Golden
+from tests.support.html import Elements
 from tests.support.observations import MARKUP, ORG, in_trouble, letter, of_size, queue, quiet, role_status
 
 CASES = Path(__file__).parents[2] / "cases" / "monitor"
 UNREACHABLE = Problem("unreachable", "nats://nats.example.org:4222 cannot be reached: connection refused")
 BOUND_BYTES = 160_000
-VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
 def said(observation: Observation, view: View = OVERVIEW, org: Org = ORG) -> PageValues:
@@ -54,36 +42,6 @@ def said(observation: Observation, view: View = OVERVIEW, org: Org = ORG) -> Pag
 
 def html(observation: Observation, view: View = OVERVIEW, org: Org = ORG) -> str:
     return render_page(said(observation, view, org), 7, 15)
-
-
-class Elements(HTMLParser):
-    """The elements and the texts of a page. Whatever is open at its end, or closed and was not open, is a fault."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.found: list[tuple[str, Mapping[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
 
 
 # What it says
