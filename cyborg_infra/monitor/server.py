@@ -155,4 +155,6 @@ def _url(settings: HttpSettings, listening: socket.socket) -> str:
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return error.reason or "it is no certificate"
+    if isinstance(error, socket.gaierror):  # whose numbers are of their own
+        return error.strerror or "there is no such name"
     return os.strerror(error.errno) if error.errno else str(error)

@@ -269,6 +269,7 @@ def test_an_address_that_is_taken_is_one_line(guarded: str) -> None:
         (("--listen", "localhost:http"), "is no address"),
         (("--listen", "localhost:70000"), "is no address"),
         (("--listen", "0.0.0.0:0"), "there is no token"),
+        (("--listen", "192.0.2.1:1", "--anonymous"), "cannot listen on 192.0.2.1, port 1: Cannot assign"),
         (("--interval", "100ms"), "--interval: at least 1s"),
         (("--drift-interval", "soon"), "--drift-interval"),
         (("--tls-cert", "chain.pem"), "--tls-cert and --tls-key go together"),
