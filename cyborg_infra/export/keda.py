@@ -22,7 +22,7 @@ SETTINGS: Mapping[str, Setting] = {
     "kind": Setting(OBJECT, "scale a Deployment, or start a Job for each message", (OBJECT, JOB)),
     "monitoring": Setting("nats.default.svc:8222", "the monitoring port of the servers, without a scheme"),
     "https": Setting("false", "whether that port has TLS", ("true", "false")),
-    "account": Setting("$G", "name of the account, or its public key in operator mode"),
+    "account": Setting("$G", "name of the account with the streams, or its public key in operator mode"),
     "queues": Setting(TASKS, "which queues of a role count, with commas"),
     "namespace": Setting("", "namespace of the objects; else that of whoever applies them"),
     "target": Setting("{role}", "name of the Deployment of a role"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -122,3 +124,20 @@ def test_a_variable_that_holds_a_seed_is_told_without_it(
         assert ended.code == 1
         assert not is_told(ended.out + ended.err, {*SEEDS.values()})
         assert "Traceback" not in ended.err
+
+
+def test_a_bug_of_ours_keeps_its_traceback_and_tells_no_seed(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that breaks with a seed in its hands, in the place of one that does not."""
+    seed = SEEDS[KeyKind.ACCOUNT]
+
+    def command() -> None:
+        raise RuntimeError(f"cannot use {seed}")
+
+    broken = ModuleType("broken")
+    broken.command, broken.EXAMPLES = command, ""  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cyborg_infra.cli.schema", broken)
+    ended = cli("schema")
+    assert (ended.code, "Traceback" in ended.err, "cannot use (a seed)" in ended.err) == (1, True, True)
+    assert not is_told(ended.out + ended.err, {seed})
