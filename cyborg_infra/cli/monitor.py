@@ -16,6 +16,7 @@ from cyborg_infra.cli.options import MANIFEST, Env, Manifest, seconds
 from cyborg_infra.cli.output import warn
 from cyborg_infra.model.notification_settings import ReceiverSource
 from cyborg_infra.model.problems import EXIT_ERROR, CyborgError, Problem, UsageInvalid
+from cyborg_infra.model.project import pip_install
 from cyborg_infra.operations import targets
 
 EXAMPLES = "Example: cyborg-infra monitor org.yaml --listen 127.0.0.1:9464"
@@ -162,7 +163,7 @@ def _not_installed(error: ModuleNotFoundError) -> CyborgError:
             "not-installed",
             f"the monitor needs {error.name}, which is not installed",
             None,
-            "pip install 'cyborg-infra[monitor]'",
+            pip_install("monitor"),
         )
     )
 

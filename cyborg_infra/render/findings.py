@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from cyborg_infra.model.problems import Problem, SourcePosition
+from cyborg_infra.model.project import PROJECT
 from cyborg_infra.render.command_line import in_command_line_words
 
-PROJECT = "https://github.com/genbrain/cyborg-infra"
 _HELP = f"{PROJECT}/blob/main/docs/reference/problems.md"
 
 

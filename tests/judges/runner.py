@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from cyborg_infra.render.findings import PROJECT
+from cyborg_infra.model.project import PROJECT
 from tests.judges.registry import ROOT
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))

@@ -177,6 +177,11 @@ def test_from_the_first_pull_request_to_a_quiet_night(server: Server, tmp_path: 
     server.request("STREAM.UPDATE.AGENT_CTO_TASKS", config)
     assert here.night() == 0, runner.log
     assert [each["state"] for each in github.seen["issues"]] == ["closed"]
+
+    # Now the plan that was stale is made again, and applied.
+    assert here.plan(9, raised) == 0, runner.log
+    assert here.merge(9, raised) == 0, runner.log
+    assert here.night() == 0, runner.log
     told = f"{github.seen}{runner.log}"
     assert not [name for name, secret in secrets.items() if secret.splitlines()[-3] in told]
     sys.stdout.write(runner.log)  # for who wants to see it all: pytest -s

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cyborg_infra.model.project import PROJECT
 from cyborg_infra.operations import manifest
-from cyborg_infra.render.findings import PROJECT
 from tests.judges import registry
 from tests.judges.conftest import RunJudge
 from tests.judges.registry import ROOT

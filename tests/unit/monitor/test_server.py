@@ -297,6 +297,6 @@ def test_without_the_extra_it_says_what_to_install(project: Path, tmp_path: Path
     ended = run_process("monitor", cwd=project, env=without)
     assert (ended.code, ended.out) == (1, "")
     assert "which is not installed" in ended.err
-    assert "pip install 'cyborg-infra[monitor]'" in ended.err
+    assert "pip install 'cyborg-infra[monitor] @ git+https://" in ended.err
     assert run_process("validate", cwd=project, env=without).code == 0
     assert run_process("monitor", "--help", cwd=project, env=without).code == 0

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyborg_infra.model.problems import Problem, SourcePosition
+from cyborg_infra.model.project import PROJECT
 from cyborg_infra.render import findings
 from tests.support.draws import draws
 
@@ -66,4 +67,4 @@ def test_whatever_a_value_contains_ends_no_annotation_and_begins_none(
 
 def test_the_project_is_where_it_says_that_it_is() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["urls"]["Repository"] == findings.PROJECT
+    assert project["urls"]["Repository"] == PROJECT
