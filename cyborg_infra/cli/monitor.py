@@ -168,6 +168,9 @@ def _not_installed(error: ModuleNotFoundError) -> CyborgError:
     )
 
 
+_NAME = "[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+
+
 def _say(line: str) -> None:
     sys.stderr.write(line)
     sys.stderr.flush()
@@ -177,20 +180,24 @@ def _receivers(given: list[str]) -> list[ReceiverSource]:
     """Return the receivers that are given by hand, which are never quoted: there may be a secret in them."""
     found = []
     for number, text in enumerate(given, 1):
-        named = re.fullmatch(
-            r"(?:([A-Za-z0-9][A-Za-z0-9_.-]{0,63})=)?(env:|file:(?!//))?(.+)", text, re.DOTALL
-        )
+        named = re.fullmatch(rf"(?:({_NAME})=)?(env:|file:(?!//))?(.+)", text, re.DOTALL)
         if named is None:
             raise UsageInvalid(Problem("usage", "--notify: an empty receiver"))
         name, where, place = named.groups()
         match where:
             case "env:":
-                found.append(ReceiverSource(name or place, env=place))
+                found.append(ReceiverSource(name or _known_as(place, number), env=place))
             case "file:":
-                found.append(ReceiverSource(name or Path(place).name, file=place))
+                found.append(ReceiverSource(name or _known_as(place, number), file=place))
             case _:
-                found.append(ReceiverSource(name or f"notify-{number}", url=place))
+                found.append(ReceiverSource(name or _known_as("", number), url=place))
     return found
+
+
+def _known_as(place: str, number: int) -> str:
+    """Return what a receiver is called that was given no name: as the variable or the file that has its URL."""
+    name = "" if "://" in place else Path(place).name
+    return name if re.fullmatch(_NAME, name) else f"notify-{number}"
 
 
 def _report_receivers(reasons: Mapping[str, str]) -> None:

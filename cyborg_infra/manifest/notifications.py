@@ -70,7 +70,7 @@ def _fault(places: Mapping[str, str]) -> tuple[str, str] | None:
     if len(places) != 1:
         number = "none" if not places else " and ".join(places)
         return "bad-value", f"a receiver needs one of env, file and url, and this one has {number}"
-    if "url" in places and not _is_without_secret(places["url"]):
+    if not _is_without_secret(places["url"]) if "url" in places else "://" in "".join(places.values()):
         return (
             "secret-in-manifest",
             "this URL of a receiver may hold a secret, which has no place in a manifest",

@@ -266,7 +266,8 @@ def _problems(
         known = sets.setdefault(id(breach.schema), NameIndex(breach.schema["properties"]))
         for key in sorted(breach.value.keys() - breach.schema["properties"].keys()):
             here = (*path, key)
-            message = f"{key} is no key of {value_text(path, words.whole)}"
+            named = "a URL" if "://" in key else key  # which may have a secret in it
+            message = f"{named} is no key of {value_text(path, words.whole)}"
             yield here, Problem("unknown-key", message, source.key(here), _suggestion(key, known))
     elif breach.keyword == "required":
         key = breach.message.split("'")[1]  # one breach a key, which only the message names

@@ -90,6 +90,10 @@ def load_receivers(sources: Iterable[ReceiverSource], environ: Mapping[str, str]
 def _url(source: ReceiverSource, environ: Mapping[str, str]) -> str:
     if source.url:
         return source.url
+    if "://" in source.env + source.file:  # which may have a secret in it
+        raise UsageInvalid(
+            Problem("no-receiver", f"receiver {source.name}: a URL is no environment variable and no file")
+        )
     if source.env:
         place, text = f"the environment variable {source.env}", environ.get(source.env, "")
     else:

@@ -105,6 +105,15 @@ def test_a_url_that_apprise_does_not_take_is_named_and_not_shown(
     assert SECRET not in ended.err + ended.out + logged.getvalue() + str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "given", [f"env:slack://a/{SECRET}", f"file:slack://a/{SECRET}", f"file:slack:{SECRET}://"]
+)
+def test_a_url_in_the_place_of_a_variable_or_a_file_is_not_shown(given: str, cli: Cli) -> None:
+    ended = cli("monitor", "--notify", given)
+    assert (ended.code, ended.out, SECRET in ended.err) == (1, "", False)
+    assert "receiver notify-1: a URL is no environment variable and no file" in ended.err
+
+
 def test_receivers_are_tried_by_a_message_each_without_a_server(cli: Cli, project: Path) -> None:
     none = cli("monitor", "--try-receivers")
     assert (none.code, "there are no receivers" in none.err) == (1, True)
