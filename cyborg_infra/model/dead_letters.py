@@ -6,10 +6,8 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cyborg_infra.model.channels import DEAD_LETTERS_BELOW
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.problems import Problem
-from cyborg_infra.model.resources import Resource
 
 NUMBER = "Cyborg-Infra-Number"
 STREAM_HEADER = "Cyborg-Infra-Stream"
@@ -32,16 +30,6 @@ REPLAYS_HEADER = "Cyborg-Infra-Replays"
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values in their order; a name may come more than once."""
-
-
-def handed_in_subject(owner: str, letters: Resource | None) -> str:
-    """Return where agents publish what they give up: what the stream of the dead letters stores besides the server's notices.
-
-    Without such a stream, what it is where nobody says anything else.
-    """
-    stored = letters.get("subjects") if letters else ()
-    own = (each for each in stored if not each.startswith("$") and not {"*", ">"} & {*each.split(".")})
-    return next(own, f"{owner}.{DEAD_LETTERS_BELOW}")
 
 
 class DeathType(StrEnum):

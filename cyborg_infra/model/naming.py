@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from cyborg_infra.model.channels import DEAD_LETTERS_BELOW
+
+if TYPE_CHECKING:
+    from cyborg_infra.model.resources import Resource
 
 INBOX_ROOT = "_INBOX"
 """What every inbox is below: nobody may hear all of it, and who answers may publish to any."""
@@ -36,3 +41,13 @@ def inbox_prefix(stream_prefix: str, name: str) -> str:
     Two organisations in one account have a stream_prefix, and so inboxes of their own.
     """
     return f"{INBOX_ROOT}.{stream_prefix}{name}"
+
+
+def handed_in_subject(owner: str, letters: Resource | None) -> str:
+    """Return where agents publish what they give up: what the stream of the dead letters stores besides the server's notices.
+
+    Without such a stream, what it is where nobody says anything else.
+    """
+    stored = letters.get("subjects") if letters else ()
+    own = (each for each in stored if not each.startswith("$") and not {"*", ">"} & {*each.split(".")})
+    return next(own, f"{owner}.{DEAD_LETTERS_BELOW}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, time, tzinfo
 from typing import Any, NamedTuple
 
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.units import HOUR, SECOND
+from cyborg_infra.model.valueclass import valueclass
 
 
 class ReceiverSource(NamedTuple):
@@ -21,7 +21,7 @@ class ReceiverSource(NamedTuple):
     mark: SourcePosition | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class QuietHours:
     """The part of each day, by the clock of `timezone`, in which only what is urgent is told; it may go over midnight."""
 
@@ -38,7 +38,7 @@ class QuietHours:
         return inside and code not in self.urgent
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class NotificationSettings:
     """Who is told, and when. `repeat` in seconds: an alarm that still holds is told again after it; 0 is never."""
 

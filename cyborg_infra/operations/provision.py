@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from cyborg_infra import __version__
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.desired.together import Planned, check_together
-from cyborg_infra.core.operate.dead_letters import org_of_dead_letters
 from cyborg_infra.core.planning import last_applied, rehearsal
 from cyborg_infra.core.planning.gate import (
     fail_unverified,
@@ -44,13 +43,13 @@ from cyborg_infra.model.resources import DesiredState, LiveState
 from cyborg_infra.model.server import Limits
 from cyborg_infra.model.server_versions import NEWEST_LEVEL, Version
 from cyborg_infra.model.wording import Option, worded
-from cyborg_infra.operations.dead_letter_store import DeadLetterStore
 from cyborg_infra.operations.event_loop import run_coroutine
 
 if TYPE_CHECKING:  # what a plan does not need is imported where it is needed: see docs/decisions/0013
     from cyborg_infra.live.embedded import EmbeddedServer
     from cyborg_infra.live.execute.consumer.options import ApplyOptions
     from cyborg_infra.live.records.lease import Holder
+    from cyborg_infra.operations.dead_letter_store import DeadLetterStore
 
 __all__ = [
     "ApplyRequest",
@@ -390,6 +389,9 @@ async def _with_permissions(server: JetStream, plan: Plan) -> Plan:
 
 
 def _dead_letter_store(server: JetStream, request: PlanRequest) -> DeadLetterStore:
+    from cyborg_infra.core.operate.dead_letters import org_of_dead_letters
+    from cyborg_infra.operations.dead_letter_store import DeadLetterStore
+
     return DeadLetterStore(server, request.org or org_of_dead_letters(request.owner, request.desired))
 
 

@@ -19,7 +19,8 @@ from cyborg_infra.model.status import Condition
 from cyborg_infra.model.units import SECOND, format_age
 from cyborg_infra.model.wording import PROGRAM
 from cyborg_infra.render.command_line import spoken
-from cyborg_infra.render.values import escape_control, how_it_failed, plural
+from cyborg_infra.render.failures import how_it_failed
+from cyborg_infra.render.values import escape_control, plural
 
 MAX_LISTED = 50
 """So many dead letters, or alarms, of one message have a line of their own."""

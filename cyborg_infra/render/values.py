@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any
 
 from cyborg_infra.model import units
-from cyborg_infra.model.dead_letters import DeadLetter, DeathType
 from cyborg_infra.model.fields import FIELDS, Kind, Unit
 from cyborg_infra.model.resources import ConsumerCounts, LiveResource, StreamCounts
 
@@ -29,13 +28,6 @@ _MEANINGS: Mapping[tuple[Kind, str, int], str] = {
     (Kind.CONSUMER, "max_bytes", 0): "unlimited",
     (Kind.CONSUMER, "max_expires", 0): "unlimited",
     (Kind.CONSUMER, "idle_heartbeat", 0): "none",
-}
-
-
-_FAILED: Mapping[DeathType, str] = {
-    DeathType.MAX_DELIVER: "delivered as often as allowed, and never acknowledged",
-    DeathType.TERMINATED: "terminated by an agent",
-    DeathType.GIVEN_UP: "given up by an agent",
 }
 
 # How many members of a set are worth reading.
@@ -130,11 +122,6 @@ def in_short(members: Sequence[str]) -> str:
     *shown, last = few(members) or [""]
     glue = " " if len(members) > _FEW else ", "
     return f"{', '.join(shown)}{glue}{last}" if shown else last
-
-
-def how_it_failed(letter: DeadLetter) -> str:
-    """Return in words why a message is a dead letter, without what an agent said of it."""
-    return _FAILED[letter.type] + (f", {letter.deliveries:,} deliveries" if letter.deliveries > 1 else "")
 
 
 def plural(count: int, noun: str) -> str:

@@ -21,10 +21,10 @@ from cyborg_infra.model.dead_letters import (
     MessageLocation,
     StoredMessage,
     StreamUsage,
-    handed_in_subject,
 )
 from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.metadata_keys import KIND_KEY, RENAMED_FROM_KEY
+from cyborg_infra.model.naming import handed_in_subject
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.problems import Problem, ServerFault, UsageInvalid
 from cyborg_infra.model.resources import DesiredResource, DesiredState

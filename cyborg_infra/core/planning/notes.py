@@ -9,9 +9,9 @@ from cyborg_infra.core.planning.hazards import consumers
 from cyborg_infra.core.planning.hazards.counts import format_count
 from cyborg_infra.model.changes import Action, Change
 from cyborg_infra.model.channels import StreamKind
-from cyborg_infra.model.dead_letters import handed_in_subject
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import KIND_KEY
+from cyborg_infra.model.naming import handed_in_subject
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, LiveState, StreamCounts

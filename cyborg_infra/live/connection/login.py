@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from cyborg_infra import files
 from cyborg_infra.live.connection.target import Target
-from cyborg_infra.model.claims import expiry
 from cyborg_infra.model.problems import ConnectFailed, Problem
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def login_options(target: Target) -> dict[str, Any]:
 def expired_since(target: Target) -> str:
     """Return when the credentials of a login have expired, by our clock; empty if they have not, or none tells."""
     import time
+
+    from cyborg_infra.model.claims import expiry
 
     token = target.jwt or (_read_creds(target.creds)[0] if target.creds else "")
     expires = expiry(token) if token else None

@@ -16,8 +16,6 @@ from cyborg_infra.live.api.fencing import parks_first
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.connection.target import DEFAULT_PREFIX
 from cyborg_infra.live.execute.consumer.placeholder import placeholder_ref
-from cyborg_infra.live.execute.consumer.starting import BY_RESET
-from cyborg_infra.live.execute.consumer.strategies import strategy_for
 from cyborg_infra.model.changes import (
     Adopt,
     Blocked,
@@ -30,9 +28,9 @@ from cyborg_infra.model.changes import (
     Update,
 )
 from cyborg_infra.model.channels import StreamKind
-from cyborg_infra.model.dead_letters import handed_in_subject
 from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import KIND_KEY
+from cyborg_infra.model.naming import handed_in_subject
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref, fence_subject, rehearsal_stream
@@ -266,6 +264,8 @@ def _is_workqueue(stream: str, plan: Plan) -> bool:
 
 def _stop_requests(consumer: Ref, version: Version) -> _Rows:
     """Yield the requests that stop a consumer, and resume it if nothing comes of it."""
+    from cyborg_infra.live.execute.consumer.strategies import strategy_for
+
     yield from _possible(f"CONSUMER.INFO.{_dotted(consumer)}")
     if strategy_for(version).pauses:
         yield from _possible(f"CONSUMER.PAUSE.{_dotted(consumer)}")
@@ -320,6 +320,9 @@ def _replace_requests(
 
 def _resume_requests(after: DesiredResource, version: Version) -> _Rows:
     """Yield the requests that create a consumer at its placeholder's position, and delete that."""
+    from cyborg_infra.live.execute.consumer.starting import BY_RESET
+    from cyborg_infra.live.execute.consumer.strategies import strategy_for
+
     ref = _dotted(after.ref)
     yield from _possible(f"CONSUMER.CREATE.{ref}", f"CONSUMER.DELETE.{ref}")
     yield from _placeholder_requests(after.ref)

@@ -49,7 +49,8 @@ from cyborg_infra.monitor.page.content import (
     View,
 )
 from cyborg_infra.render.command_line import spoken
-from cyborg_infra.render.values import how_it_failed, in_short, plural
+from cyborg_infra.render.failures import how_it_failed
+from cyborg_infra.render.values import in_short, plural
 
 FEW_ROLES = 20
 """So many roles are shown all; of more, those where something is going on."""
