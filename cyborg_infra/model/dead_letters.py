@@ -46,6 +46,7 @@ class MessageLocation(StrEnum):
     STORED = "stored"  # in its stream, where the pointer says
     KEPT = "kept"  # in DEAD_LETTERS, whole
     GONE = "gone"  # its stream has dropped it: only the pointer is left
+    UNREAD = "unread"  # nobody may look, and so nobody knows
 
 
 @dataclass(frozen=True, slots=True)

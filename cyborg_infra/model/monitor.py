@@ -40,9 +40,7 @@ class WatchedLetter:
     letter: DeadLetter
     task_id: str = ""
     title: str = ""
-    replays_to: str | None = (
-        ""  # the subject; empty if it cannot be replayed, None if its message could not be read
-    )
+    replays_to: str = ""  # the subject; empty if it cannot be replayed, or if nobody knows
 
 
 class Attempts(NamedTuple):

@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 from cyborg_infra.core.operate.dead_letters import subject as replay_subject
+from cyborg_infra.core.operate.dead_letters import without_original
 from cyborg_infra.core.operate.monitor import drift_alarms, drift_reading, unreadable_alarms
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.jetstream import JetStream, connect_account
@@ -276,14 +277,11 @@ class _Letters:
             try:
                 read = await self._store.with_messages(entries)
             except PermissionDenied:
-                self._found = tuple(WatchedLetter(letter, replays_to=None) for letter in entries)
-            else:
-                self._found = tuple(
-                    WatchedLetter(
-                        replace(letter, message=None), *task_named_in(letter), replay_subject(letter)
-                    )
-                    for letter in sorted(read, key=lambda letter: -letter.number)
-                )
+                read = [without_original(letter) for letter in entries]
+            self._found = tuple(
+                WatchedLetter(replace(letter, message=None), *task_named_in(letter), replay_subject(letter))
+                for letter in sorted(read, key=lambda letter: -letter.number)
+            )
             self._read = entries
         return self._found
 

@@ -284,7 +284,7 @@ class Notifier:
         try:
             letters = await store.with_messages(entries)
         except PermissionDenied:
-            letters = list(entries)
+            letters = [letters_of.without_original(letter) for letter in entries]
         self._allowance = self._allowance.as_of(time.time())
         notifications, self._allowance = core.letter_notifications(letters, self._allowance, more)
         now = time.time()

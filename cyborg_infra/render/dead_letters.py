@@ -182,6 +182,8 @@ def _whereabouts(letter: DeadLetter) -> str:
             return f"{letter.stream}/{letter.sequence}"
         case MessageLocation.KEPT:
             return "perhaps replayed" if letter.replaying else "kept here"
+        case MessageLocation.UNREAD:
+            return f"{letter.stream}/{letter.sequence}, not read"
     return f"gone from {letter.stream}"
 
 

@@ -142,9 +142,10 @@ def _letter_lines(letter: DeadLetter, sender: Sender) -> Iterator[str]:
 
 def _replay(letter: DeadLetter, sender: Sender) -> str:
     """Return what to type, or why it cannot be replayed."""
-    if letter.message is None:
+    if letter.original is MessageLocation.GONE:
         return f"its message is gone: {letter.why_gone}"
-    if letter.original is MessageLocation.KEPT and not letter.message.header(SUBJECT_HEADER):
+    kept = letter.message if letter.original is MessageLocation.KEPT else None
+    if kept and not kept.header(SUBJECT_HEADER):
         return f"not possible: its {SUBJECT_HEADER} does not say where it was published; send it anew"
     return sender.typed("dlq", "replay", str(letter.number))
 

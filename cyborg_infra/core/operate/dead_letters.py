@@ -160,6 +160,11 @@ def with_original(letter: DeadLetter, original: StoredMessage | None, stream: st
     )
 
 
+def without_original(letter: DeadLetter) -> DeadLetter:
+    """Return what is known of it where the messages of streams may not be read."""
+    return letter if is_whole(letter) else replace(letter, original=MessageLocation.UNREAD)
+
+
 def is_whole(letter: DeadLetter) -> bool:
     """Return whether DEAD_LETTERS has the message itself: kept there, or handed in by an agent."""
     return letter.original is MessageLocation.KEPT

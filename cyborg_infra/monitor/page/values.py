@@ -410,7 +410,7 @@ def _letter(found: WatchedLetter, org: Org, environment: str | None, now: str) -
 def _handled(found: WatchedLetter) -> tuple[str, str]:
     """Return the command for it, and why it is not replayed. Nothing is dropped on a guess: only where its message is known to be gone."""
     letter = found.letter
-    if found.replays_to is None:
+    if letter.original is MessageLocation.UNREAD:
         return "show", "Its message could not be read."
     if letter.original is MessageLocation.GONE:
         return "drop", f"The message is gone: {letter.why_gone}."

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from cyborg_infra.core.operate.dead_letters import without_original
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.dead_letters import DeathType, MessageLocation
 from cyborg_infra.model.monitor import Observation, WatchedLetter
@@ -124,13 +125,11 @@ def test_a_dead_letter_has_the_command_that_fits_it() -> None:
         environment=None,
         dead_letters=(
             WatchedLetter(letter(5, "cto"), replays_to=subject),
-            WatchedLetter(
-                gone, replays_to=None
-            ),  # the monitor may not read messages: nobody knows that it is gone
+            WatchedLetter(without_original(gone)),  # the monitor may not read messages
             WatchedLetter(gone),
             WatchedLetter(
                 letter(2, "cto", original=MessageLocation.KEPT)
-            ),  # an agent did not say where it was
+            ),  # nobody said where it was published
             WatchedLetter(letter(1, "cto", replaying="AGENT_CTO_TASKS/481"), replays_to=subject),
         ),
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from cyborg_infra.core.operate.dead_letters import without_original
 from cyborg_infra.core.operate.notifications import Allowance, grouped, letter_notifications
 from cyborg_infra.model.dead_letters import DeadLetter, DeathType, MessageLocation, StoredMessage
 from cyborg_infra.model.notifications import AlarmTurn, Message, Notification, NotificationKind, Turn
@@ -105,6 +106,10 @@ def test_a_dead_letter_says_how_to_replay_it_or_why_that_cannot_be() -> None:
         "message: AGENT_CTO_TASKS/4",
         replay,
     ]
+    unread = without_original(
+        replace(LETTER, message=None)
+    )  # it may not be read, which says nothing of where it is
+    assert replay in letter(unread)
     gone = replace(LETTER, message=None, original=MessageLocation.GONE, role="", stream="", deliveries=3)
     assert letter(gone)[:3] == [
         "role: none",
