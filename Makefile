@@ -62,6 +62,7 @@ chaos: setup ## Change a living organisation while things break: at random, and 
 
 fuzz: setup ## Draw ten thousand settings and changes and hold what we predict to each server; and answers that are none
 	$(BIN)/python -m tests.predictions --between $(SERVERS_BETWEEN)
+	$(BIN)/python -m tests.predictions handovers
 	$(BIN)/python -m tests.robustness --seconds 600
 	CYBORG_INFRA_TEST_DRAWS=10 $(BIN)/pytest -n $(WORKERS) -m "not server" tests/properties
 
