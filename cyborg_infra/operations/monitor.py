@@ -97,7 +97,7 @@ class Monitor:
         self._observation = Observation(org.name, org.environment)
         self._reported: dict[str, tuple[Alarm, ...]] = {}
         self._next_plan = 0.0  # by the loop's clock
-        self._started = time.time()
+        self._failing_since: float | None = None  # by the loop's clock
         self._wake_ups = set[Callable[[], object]]()
 
     @property
@@ -109,6 +109,11 @@ class Monitor:
     def interval(self) -> float:
         """Seconds between two readings."""
         return self._request.interval
+
+    @property
+    def _patience(self) -> float:
+        """Seconds after which a reading that failed is tried again at the latest, and after which failing is an alarm."""
+        return min(self._request.interval, timing.MONITOR_RETRY_SECONDS)
 
     @property
     def observation(self) -> Observation:
@@ -163,7 +168,7 @@ class Monitor:
                 self._failed(error)
             await asyncio.sleep(pause)
             # Who is not let in is no burden to the server, and whoever comes back is found no later than by a reading.
-            pause = min(2 * pause, max(first_pause, self._request.interval))
+            pause = min(2 * pause, max(first_pause, self._patience))
 
     async def _watch(self, server: JetStream) -> None:
         """Read by way of a connection until it is lost."""
@@ -200,8 +205,9 @@ class Monitor:
             )
             await self._plan(server)
         took = loop.time() - began
+        interval = self._patience if self._observation.problem else self._request.interval
         # What takes longer than its interval has the server to itself for half of the time at most.
-        await asyncio.sleep(max(self._request.interval - took, min(took, self._request.interval)))
+        await asyncio.sleep(max(interval - took, min(took, interval)))
         return True
 
     async def _plan(self, server: JetStream) -> None:
@@ -250,9 +256,14 @@ class Monitor:
 
     def _publish(self, observation: Observation) -> None:
         """Let everybody see it, with the alarms that are active now."""
-        unread = time.time() - (observation.read_at or self._started)
+        now = asyncio.get_running_loop().time()
+        if observation.problem is None:
+            self._failing_since = None
+        elif self._failing_since is None:
+            self._failing_since = now
+        failing = now - (self._failing_since or now)
         alarms = (
-            *unreadable_alarms(observation.problem, unread, self._request.interval),
+            *unreadable_alarms(observation.problem, failing, self._patience),
             *(observation.status.alarms if observation.status else ()),
             *drift_alarms(observation.drift),
             *(alarm for reported in self._reported.values() for alarm in reported),

@@ -38,9 +38,9 @@ def drift_alarms(drift: DriftReading | None) -> Iterator[Alarm]:
     yield Alarm(Condition.DRIFT, worded("{}; see {}", told, Command("drift")))
 
 
-def unreadable_alarms(problem: Problem | None, unread_seconds: float, interval: float) -> Iterator[Alarm]:
-    """Yield the alarm that the account cannot be read: there was no reading for `unread_seconds`, and one is due every `interval`."""
-    if problem is not None and unread_seconds > 2 * interval:
+def unreadable_alarms(problem: Problem | None, failing_seconds: float, patience: float) -> Iterator[Alarm]:
+    """Yield the alarm that the account cannot be read: readings have failed for `failing_seconds`, longer than `patience`."""
+    if problem is not None and failing_seconds > patience:
         yield Alarm(Condition.UNREADABLE, problem.message)
 
 
