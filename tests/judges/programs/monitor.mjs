@@ -117,11 +117,17 @@ if (mode === "live") {
   await other.close();
   await page.evaluate(() => document.getSelection().removeAllRanges());
   await until(async () => (await reading()) > marked);
+  // A mark is there until the next reading, which may come before anybody looks.
+  await page.evaluate(() => {
+    window.marked = new Set();
+    const look = () => document.querySelectorAll(".new[data-number]").forEach((each) => window.marked.add(Number(each.dataset.number)));
+    new MutationObserver(look).observe(document.body, { attributes: true, childList: true, subtree: true });
+  });
   await writeFile(given, "opened");
   const letters = () => page.$$eval("[data-number]", (all) => all.map((each) => Number(each.dataset.number)));
   await until(async () => (await letters()).length > before.letters.length);
   told.arrived = await shown(page);
-  told.marked_as_new = await page.$$eval(".new[data-number]", (all) => all.map((each) => Number(each.dataset.number)));
+  told.marked_as_new = await page.evaluate(() => [...window.marked]);
   const after = await where();
   if (JSON.stringify(after) !== JSON.stringify(place)) found.push(`one was at ${JSON.stringify(place)}, and is at ${JSON.stringify(after)}`);
   await writeFile(given, "arrived");
