@@ -43,11 +43,12 @@ class NotTaken(Exception):
 class Receiver:
     """One of those who are told."""
 
-    def __init__(self, name: str, url: str) -> None:
-        """Read the URL. Raises UsageInvalid, which names the receiver and never its URL, for one that Apprise does not know."""
+    def __init__(self, name: str, url: str, seconds: float = DELIVERY_SECONDS) -> None:
+        """Read the URL; a delivery may take so many seconds. Raises UsageInvalid, which names the receiver and never its URL, for one that Apprise does not know."""
         _silence()
         self.name = name
         self._url = url
+        self._seconds = seconds
         self._hanging: set[threading.Thread] = set()
         with warnings.catch_warnings():  # of what Apprise imports for the first of all URLs
             warnings.simplefilter("ignore")
@@ -86,10 +87,10 @@ class Receiver:
         self._hanging.add(thread)
         thread.start()
         try:
-            async with asyncio.timeout(DELIVERY_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 reason = await ended
         except TimeoutError:
-            raise NotTaken(f"no answer within {DELIVERY_SECONDS:.0f}s") from None
+            raise NotTaken(f"no answer within {self._seconds:g}s") from None
         if reason is not None:
             raise NotTaken(reason)
 

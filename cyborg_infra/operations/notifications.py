@@ -142,6 +142,7 @@ class Notifier:
         self._episodes = self._outbox.episodes()
         self._consumer = _consumer_of_letters(desired) if request.receivers else None
         self._allowance = core.Allowance()
+        self._more = 0  # dead letters that waited behind as many as are read at once
         self._unread: Problem | None = None
         self._reports: Reports | None = None
 
@@ -228,6 +229,7 @@ class Notifier:
                 await room.acquire()
                 await self._wait_until_allowed()
                 found = await puller.batch(BATCH, timing.DEAD_LETTERS_PULL_SECONDS)
+                self._more = found[-1].pending if len(found) == BATCH else 0
                 if found and not self._is_quiet():
                     group.create_task(tell(found))
                     continue
@@ -240,7 +242,8 @@ class Notifier:
         while self._is_quiet():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(timing.QUIET_HOURS_POLL_SECONDS)  # a clock that may be set
         self._allowance = self._allowance.as_of(time.time())
-        await asyncio.sleep(self._allowance.seconds)
+        if not self._more:  # as many as are read at once are one message, and no flood
+            await asyncio.sleep(self._allowance.seconds)
 
     def _is_quiet(self) -> bool:
         quiet = self._settings.quiet

@@ -161,7 +161,7 @@ def letter_notifications(
     if left := letters[singly:]:
         roles = {letter.role for letter in left}
         found.append(Notification(roles.pop() if len(roles) == 1 else "", letters=tuple(left), more=more))
-    return found, replace(allowance, left=allowance.left - len(found))
+    return found, replace(allowance, left=max(0.0, allowance.left - len(found)))
 
 
 def unusable_consumer(consumer: Resource) -> Problem | None:

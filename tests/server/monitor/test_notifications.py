@@ -183,7 +183,7 @@ def test_of_a_storm_each_is_counted_and_few_messages_are_sent(scenario: Scenario
     with webhook() as hook:
         words = ("--server", scenario.url, "--notify", f"oncall={hook.url}")
         with RunningMonitor(*words, cwd=project):
-            until(lambda: scenario.info(ALERTS)["ack_floor"]["stream_seq"] >= 1_000)
+            until(lambda: acknowledged(scenario) == 1_200)
             assert [each.title for each in hook.taken[:4]] == [
                 f"acme: cto: dead letter {number}" for number in range(1, 5)
             ]
@@ -191,6 +191,7 @@ def test_of_a_storm_each_is_counted_and_few_messages_are_sent(scenario: Scenario
             assert hook.taken[4].title == "acme: 996 dead letters"
             assert lines[:2] == ["cto: 996", "5: cto; t4; given up by an agent"]
             assert lines[51:53] == ["and 946 more, up to 1000", "200 more wait to be told"]
+            assert [each.title for each in hook.taken[5:]] == ["acme: 200 dead letters"]
 
 
 def test_of_two_monitors_one_tells_each_and_each_has_a_file_of_its_own(

@@ -18,7 +18,7 @@ from cyborg_infra.monitor.receivers import NotTaken, Receiver
 from cyborg_infra.operations.notifications import load_receivers
 from tests.support.cli import Cli
 from tests.support.ports import free_port
-from tests.support.webhook import webhook
+from tests.support.webhook import HANG, webhook
 
 SECRET = "s3cr3t-t0ken"
 MESSAGE = Message("7f00", "acme: cto: lag", "body <b>&amp; *so*\nid: 7f00", NotificationKind.FAILURE)
@@ -103,6 +103,21 @@ def test_a_url_that_apprise_does_not_take_is_named_and_not_shown(
     ended = cli("monitor", "--notify", f"oncall={url}")
     assert ended.code == 1
     assert SECRET not in ended.err + ended.out + logged.getvalue() + str(refused.value)
+
+
+def test_a_delivery_that_hangs_is_left_alone_and_not_more_than_three_are() -> None:
+    async def reasons(receiver: Receiver) -> list[str]:
+        found = []
+        for _ in range(4):
+            with pytest.raises(NotTaken) as refused:
+                await receiver.deliver(MESSAGE)
+            found.append(str(refused.value))
+        return found
+
+    with webhook() as hook:
+        hook.behaves = lambda: HANG
+        found = asyncio.run(reasons(Receiver("oncall", f"{hook.url}?rto=600", seconds=0.2)))
+    assert found == ["no answer within 0.2s"] * 3 + ["earlier deliveries to it still hang"]
 
 
 @pytest.mark.parametrize(
