@@ -34,7 +34,7 @@ from tests.support.observations import MARKUP, ORG, in_trouble, letter, of_size,
 
 CASES = Path(__file__).parents[2] / "cases" / "monitor"
 UNREACHABLE = Problem("unreachable", "nats://nats.example.org:4222 cannot be reached: connection refused")
-BOUND_BYTES = 160_000
+BOUND_BYTES = 100_000
 
 
 def said(observation: Observation, view: View = OVERVIEW, org: Org = ORG) -> PageValues:
