@@ -133,5 +133,7 @@ class Misuse:
     ]  # its own, to pull from and to acknowledge, each with a subject that it reads
     requests: Sequence[str]
     replies: Sequence[str]
-    victims: Sequence[tuple[Ref, str]]  # consumers of others, each with a subject that it reads
+    victims: Sequence[
+        tuple[Ref, str, str]
+    ]  # consumers of others, each with a subject that it reads, and whose it is
     streams: Sequence[str]  # which store nothing that the identity may publish

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -157,9 +158,11 @@ def try_identities(org: Org, url: str, keys: Path, on_progress: OnProgress = lam
                     attempts = refused_attempts(org, desired, found, role)
                     own = own_question(org, identity)
                     results.append(await trial.check_refused(identity.name, attempts, own))
+            failing = {result.role for result in results if result.seen}  # who cannot work can be no victim
             for role in org.roles:  # last: where an answer does something, the others' queues are gone
                 misuse = misuse_of(org, desired, found, role)
-                results.append(await trial.check_answers(role.name, misuse))
+                victims = [each for each in misuse.victims if each[2] not in failing]
+                results.append(await trial.check_answers(role.name, replace(misuse, victims=victims)))
         for result in results:
             on_progress(result)
         return Verification(org.name, org.name, url, str(facts.version), _by_check(results))

@@ -155,9 +155,10 @@ def misuse_of(org: Org, state: DesiredState, found: Sequence[Identity], role: Ro
     work = work_of(org, state, role.name)
     others = {other.name for other in other_roles(org, role)[:MOST_VICTIMS]}
     victims = [
-        (ref, subject)
-        for ref, subject, _ in _reads(state, [each for each in state.consumers() if each.role in others])
-        if ref.stream not in {own.stream for own, _, _ in work.consumers}
+        (ref, subject, each.role)
+        for each in state.consumers()
+        if each.role in others and each.ref.stream not in {own.stream for own, _, _ in work.consumers}
+        for ref, subject, _ in _reads(state, [each])
     ]
     refused = [
         attempt.subject
@@ -187,14 +188,14 @@ def misuse_of(org: Org, state: DesiredState, found: Sequence[Identity], role: Ro
         (
             *(
                 f"$JS.API.CONSUMER.{verb}.{ref.stream}.{ref.consumer}"
-                for ref, _ in victims
+                for ref, _, _ in victims
                 for verb in ("MSG.NEXT", "DELETE")
             ),
-            *(f"$JS.API.STREAM.{verb}.{ref.stream}" for ref, _ in victims for verb in ("PURGE", "DELETE")),
+            *(f"$JS.API.STREAM.{verb}.{ref.stream}" for ref, _, _ in victims for verb in ("PURGE", "DELETE")),
             *storing,
         ),
         tuple(victims),
-        tuple(sorted({*storing.values(), *(ref.stream for ref, _ in victims)} - own_streams)),
+        tuple(sorted({*storing.values(), *(ref.stream for ref, _, _ in victims)} - own_streams)),
     )
 
 

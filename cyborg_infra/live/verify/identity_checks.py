@@ -160,7 +160,9 @@ class IdentityTrial:
 
         async def run() -> None:
             operator = await self.agent(self.operator)
-            for consumer, subject in misuse.victims:
+            theirs: list[Msg] = []
+            for consumer, subject, owner in misuse.victims:  # one works on a message, and another waits
+                theirs.append(await self._held(await self.agent(owner), operator, consumer, subject))
                 await operator.publish(subject, {"trial": "waits"}, f"trial-{consumer}-{time.monotonic_ns()}")
             async with Prober(self.targets[name], self.url) as prober:
                 held = [
@@ -168,7 +170,7 @@ class IdentityTrial:
                     for consumer, subject in misuse.consumers
                 ]
                 before = await _seen(operator, misuse)
-                for reply in misuse.replies:
+                for reply in (*misuse.replies, *(message.reply for message in theirs)):
                     await prober.send_all(misuse, held, reply)
                 for message in held:
                     await message.ack_sync(_PATIENCE_SECONDS)  # answered after all that was sent before
@@ -177,6 +179,8 @@ class IdentityTrial:
                     direction, subject = min(prober.refused)
                     raise CheckFailed(f"{name} may not {direction} {subject}")
             after = await _seen(operator, misuse)
+            for message in theirs:
+                await message.ack()
             if changed := [what for what, was in before.items() if after.get(what) != was]:
                 raise CheckFailed(f"an answer to {name} went further: {changed[0]} is no longer as it was")
 
@@ -321,9 +325,10 @@ async def _seen(operator: Agent, misuse: Misuse) -> dict[str, Any]:
             info.get("state", {}).get("last_seq"),
             info.get("state", {}).get("messages"),
         )
-    for (stream, consumer), _ in misuse.victims:
+    for (stream, consumer), _, _ in misuse.victims:
         info = json.loads((await operator.ask(f"$JS.API.CONSUMER.INFO.{stream}.{consumer}")).data)
-        seen[f"consumer {stream}/{consumer}"] = info.get("delivered", {}).get("consumer_seq")
+        delivered = info.get("delivered", {}).get("consumer_seq")
+        seen[f"consumer {stream}/{consumer}"] = delivered, info.get("num_ack_pending")
     return seen
 
 

@@ -252,7 +252,8 @@ def test_every_identity_does_its_work_and_is_refused_the_rest(site: Open, versio
 
     push_by_hand(here, AGENTS, rename)
     seen = failed(try_identities(loads(MANIFEST), here.url, Path("keys")))
-    assert "an answer to backend went further" in seen["answers-lead-nowhere", "backend"]
+    told = [said for (check, _), said in seen.items() if check == "answers-lead-nowhere"]
+    assert any("went further" in said for said in told), seen
     drifted = here.run("auth", "drift", "--format", "json")
     found = {(each["action"], each["subject"]) for each in drifted.json["accounts"][AGENTS]["crossings"]}
     assert (drifted.code, found) == (
