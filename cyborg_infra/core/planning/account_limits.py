@@ -237,7 +237,7 @@ def _consumer_count(stream: Ref, live: LiveState) -> int:
 
 
 def _of_streams(changes: Iterable[Change]) -> list[Change]:
-    return [change for change in changes if change.ref.kind is Kind.STREAM]
+    return [change for change in changes if not change.ref.consumer]
 
 
 def _count(changes: Iterable[Change], action: Action) -> int:

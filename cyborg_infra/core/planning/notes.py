@@ -9,7 +9,7 @@ from cyborg_infra.core.planning.hazards import consumers
 from cyborg_infra.core.planning.hazards.counts import format_count
 from cyborg_infra.model.changes import Action, Change
 from cyborg_infra.model.channels import StreamKind
-from cyborg_infra.model.fields import Kind
+from cyborg_infra.model.fields import Config, Kind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.naming import handed_in_subject
 from cyborg_infra.model.problems import Problem
@@ -134,12 +134,17 @@ def _replica_notes(changes: Sequence[Change], server_info: ServerInfo) -> Iterat
 
 def _placement_notes(changes: Sequence[Change], server_info: ServerInfo, live: LiveState) -> Iterator[str]:
     """Yield notes on placement. Which clusters and tags there are, nobody tells: known is what a living stream is placed by, and the cluster that answers."""
-    held = [stream.get("placement") for stream in live.streams()]
+    held: list[Config] = []
+    for stream in live.streams():
+        if (placement := stream.get("placement")) not in held:
+            held.append(placement)
     placed: dict[str, list[str]] = {}
     for change in changes:
         wanted = change.after.get("placement") if change.after else {}
+        if not wanted or change.action is Action.IMPOSSIBLE:
+            continue
         known = wanted in held or wanted == {"cluster": server_info.cluster}
-        if wanted and change.action is not Action.IMPOSSIBLE and not (known and server_info.cluster):
+        if not (known and server_info.cluster):
             words = [f"cluster {wanted['cluster']}"] if wanted.get("cluster") else []
             words += [f"tag {tag}" for tag in wanted.get("tags") or ()]
             placed.setdefault(" and ".join(words), []).append(str(change.ref))

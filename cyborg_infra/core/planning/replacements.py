@@ -42,9 +42,11 @@ def migrate_streams(context: PlanningContext, changes: Sequence[Change]) -> list
     live, desired = context.live, context.desired
     copied = migrations.copied_streams(live) if changes else {}
     for change in changes:
+        if isinstance(change, Blocked | Delete) or change.ref.consumer:
+            found.append(change)
+            continue
         going_on = change.ref in context.resumable or (change.before is not None and change.before.is_fenced)
-        concerned = going_on or isinstance(change, Create | Replace)
-        if isinstance(change, Blocked | Delete) or change.ref.consumer or not concerned:
+        if not going_on and not isinstance(change, Create | Replace):
             found.append(change)
             continue
         planned = change

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from cyborg_infra.core.planning.rehearsal import shape_of
 from cyborg_infra.model.changes import Adopt, Change, Create, Replace, Update
-from cyborg_infra.model.fields import Kind
 from cyborg_infra.model.metadata_keys import SERVER_VALUES_KEY
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.ref import Ref
@@ -31,9 +30,9 @@ def with_known_values(
             continue
         lives = live.resources.get(ref) or live.resources.get(predecessors.get(ref, ref))
         values = {**noted_values(lives.config)} if lives else {}
-        if ref.kind is Kind.CONSUMER:
+        if ref.consumer and limits.max_ack_pending > 0:
             said = values.get(_PENDING) or wanted.get("max_ack_pending")
-            values |= {_PENDING: limits.max_ack_pending} if 0 < limits.max_ack_pending < said else {}
+            values |= {_PENDING: limits.max_ack_pending} if limits.max_ack_pending < said else {}
         if values := {name: value for name, value in values.items() if name in wanted.left_open}:
             found[ref] = _with_values(wanted, values)
     return replace(desired, resources={**desired.resources, **found}) if found else desired
