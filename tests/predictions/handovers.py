@@ -16,7 +16,6 @@ import json
 import random
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from tests.support.servers import NEWEST, OLDEST, server_binary
 ORG, ROLES = "acme", ("ceo", "cto", "dev")
 AT_ONCE = 4  # messages that one consumer may have open; a worker may have five
 PATIENCE_NS = 100_000_000  # of a pull for which nothing may be there
+SILENCES = 100  # pulls in a row that bring nothing of what is pending: many times SOON_NS
 SOON_NS = 300_000_000  # ack_wait in the end: what nobody finished comes again
 WAITING, OPEN, DONE, GIVEN_UP = "waiting", "open", "done", "given up"
 UNFINISHED = (WAITING, OPEN)
@@ -346,22 +346,26 @@ class Case:
         return message if message.reply else None
 
     def _emptied(self) -> dict[str, Counter[str]]:
-        """Return what each consumer hands out until nothing is left, each message acknowledged."""
+        """Return what each consumer hands out until nothing is left, each message acknowledged.
+
+        What an interest stream has deleted meanwhile stays pending on 2.10 for ever: it is pulled for often enough.
+        """
         found: dict[str, Counter[str]] = {}
         for ref in self._consumers():
             stream, _, name = ref.partition("/")
             config = {**self._scene.config(ref), "ack_wait": SOON_NS}
             body = {"stream_name": stream, "config": config, "action": "update"}
             self._scene.ask(f"CONSUMER.CREATE.{stream}.{name}", body)
-        deadline = time.monotonic() + 120
         for ref in self._consumers():
-            came = found.setdefault(ref, Counter())
-            while any(self._scene.info(ref)[count] for count in ("num_pending", "num_ack_pending")):
+            came, silences = found.setdefault(ref, Counter()), 0
+            while silences < SILENCES and any(
+                self._scene.info(ref)[count] for count in ("num_pending", "num_ack_pending")
+            ):
+                silences += 1
                 if message := self._next(ref):
                     self._scene.api.ask(message.reply, b"+ACK")
                     came[message.data.decode()] += 1
-                if time.monotonic() > deadline:
-                    raise Miss(f"{ref} does not hand out what it has: {self._scene.info(ref)}")
+                    silences = 0
         return found
 
     def _compare(
