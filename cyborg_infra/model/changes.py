@@ -157,16 +157,14 @@ class Create(_Made):
     fields: ClassVar[tuple[FieldChange, ...]] = ()
     after: DesiredResource
     method: Direct | Migrate | Restore = field(default=Direct(), kw_only=True)
+    current_ref: Ref = field(init=False, repr=False, compare=False)
+    """The name under which it would be there."""
+    ref: Ref = field(init=False, repr=False, compare=False)
+    """What is created."""
 
-    @property
-    def ref(self) -> Ref:
-        """What is created."""
-        return self.after.ref
-
-    @property
-    def current_ref(self) -> Ref:
-        """The name under which it would be there."""
-        return self.after.ref
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ref", self.after.ref)
+        object.__setattr__(self, "current_ref", self.after.ref)
 
 
 @valueclass(frozen=True, slots=True)
@@ -176,16 +174,14 @@ class _Differing(_Made):
     before: LiveResource
     after: DesiredResource
     fields: tuple[FieldChange, ...] = ()
+    current_ref: Ref = field(init=False, repr=False, compare=False)
+    """What is there now: a replace may give it another name."""
+    ref: Ref = field(init=False, repr=False, compare=False)
+    """What is changed, by its name afterwards."""
 
-    @property
-    def ref(self) -> Ref:
-        """What is changed, by its name afterwards."""
-        return self.after.ref
-
-    @property
-    def current_ref(self) -> Ref:
-        """What is there now: a replace may give it another name."""
-        return self.before.ref
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ref", self.after.ref)
+        object.__setattr__(self, "current_ref", self.before.ref)
 
 
 @valueclass(frozen=True, slots=True)
@@ -226,16 +222,14 @@ class Delete(_Possible):
     fields: ClassVar[tuple[FieldChange, ...]] = ()
     preserves_messages: ClassVar[bool] = False
     before: LiveResource
+    current_ref: Ref = field(init=False, repr=False, compare=False)
+    """What is deleted."""
+    ref: Ref = field(init=False, repr=False, compare=False)
+    """What is deleted."""
 
-    @property
-    def ref(self) -> Ref:
-        """What is deleted."""
-        return self.before.ref
-
-    @property
-    def current_ref(self) -> Ref:
-        """What is deleted."""
-        return self.before.ref
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ref", self.before.ref)
+        object.__setattr__(self, "current_ref", self.before.ref)
 
 
 PossibleChange = Create | Adopt | Update | Replace | Delete
