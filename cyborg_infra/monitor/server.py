@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.wording import Option, worded
@@ -28,7 +29,13 @@ from cyborg_infra.monitor.page.routes import page_routes
 OPEN_PATHS = ("/healthz", "/readyz")
 """What probes ask, who have no token; nothing is told there but yes or no."""
 
-_GRACE_SECONDS = 2  # for answers that are under way when the monitor ends
+MAX_CONNECTIONS = 500
+"""So many clients may be connected. Who comes after that is hung up on: descriptors are left for the server and for telling people."""
+ASK_SECONDS = 10.0
+"""So long a client may be connected without having asked for anything."""
+
+_GRACE_SECONDS = 2.0  # for answers that are under way when the monitor ends
+_SHUTDOWN_SECONDS = 20  # for /metrics of 10,000 roles, which is written in a thread that cannot be stopped
 
 
 class HttpSettings(NamedTuple):
@@ -92,6 +99,7 @@ async def serve(feed: Feed, settings: HttpSettings, on_listening: Callable[[str]
 def _config(feed: Feed, settings: HttpSettings) -> uvicorn.Config:
     config = uvicorn.Config(
         app(feed, settings),
+        http=_Connection,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
         log_config=None,
@@ -99,7 +107,7 @@ def _config(feed: Feed, settings: HttpSettings) -> uvicorn.Config:
         server_header=False,
         lifespan="off",
         ws="none",
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     try:
         config.load()
@@ -108,6 +116,50 @@ def _config(feed: Feed, settings: HttpSettings) -> uvicorn.Config:
             Problem("bad-certificate", f"the certificate and its key cannot be used: {_reason(error)}")
         ) from None
     return config
+
+
+class _Connection(H11Protocol):
+    """One client, who may not stay for nothing: before the token is asked for, anybody can connect.
+
+    Uvicorn counts no client that has not asked yet, and waits for one for ever.
+    """
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Hang up at once if too many are connected."""
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+        else:
+            self._wait_for_request()
+
+    def on_response_complete(self) -> None:
+        """Wait for another request, which may be there already."""
+        super().on_response_complete()
+        self._wait_for_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Hang up after a moment: a page listens for as long as it can, and is no task to be cancelled with a traceback."""
+        super().shutdown()
+        self.loop.call_later(_GRACE_SECONDS, self.transport.abort)
+
+    def _wait_for_request(self) -> None:
+        self._stop_waiting()
+        self._waiting = self.loop.call_later(ASK_SECONDS, self._hang_up_unless_answering)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _hang_up_unless_answering(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):

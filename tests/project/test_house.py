@@ -310,6 +310,8 @@ PATCHED = {
     "difflib.get_close_matches",  # of the standard library
     "os.open",
     "secrets.token_hex",
+    "server.ASK_SECONDS",
+    "server.MAX_CONNECTIONS",
     "sys.executable",
     "sys.stdout",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -28,6 +29,7 @@ from cyborg_infra.model.status import (
     OrgStatus,
 )
 from cyborg_infra.monitor.server import HttpSettings, refuse_unless_guarded, serve
+from tests.support.agents import until
 from tests.support.cli import SMALL, Cli, run_process
 from tests.support.monitor import OPEN_METRICS, Answer, alarm, basic, get, samples, value
 
@@ -59,6 +61,7 @@ class Fixed:
 
     async def changes(self) -> AsyncIterator[Observation]:
         yield self.observation
+        await asyncio.Event().wait()
 
 
 @contextlib.contextmanager
@@ -257,6 +260,68 @@ def test_an_address_that_is_taken_is_one_line(guarded: str) -> None:
     port = int(guarded.rpartition(":")[2])
     with pytest.raises(UsageInvalid, match=f"cannot listen on 127.0.0.1, port {port}: "):
         asyncio.run(serve(Fixed(NOTHING), HttpSettings(port=port), lambda _: None))
+
+
+def connected(url: str, sent: bytes = b"") -> socket.socket:
+    """Return a connection on which this was sent."""
+    host, _, port = url.rpartition("/")[2].rpartition(":")
+    found = socket.create_connection((host, int(port)), timeout=60)
+    found.sendall(sent)
+    return found
+
+
+def is_hung_up(connection: socket.socket) -> bool:
+    """Return whether the other side ends it, once it says or does anything."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow:",
+        b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nX-Slow:",
+    ],
+    ids=["silent", "slow headers", "slow body", "slow second request"],
+)
+def test_who_asks_for_nothing_is_hung_up_on(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the token is said: a thousand such clients left no descriptor for a message to anybody."""
+    monkeypatch.setattr("cyborg_infra.monitor.server.ASK_SECONDS", 0.2)
+    with served(SEEN, HttpSettings(port=0, token=TOKEN)) as url, connected(url, sent) as client:
+        client.settimeout(60)
+        while not is_hung_up(client):
+            pass
+
+
+def test_who_comes_when_too_many_are_connected_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cyborg_infra.monitor.server.MAX_CONNECTIONS", 2)
+    with served(SEEN, HttpSettings(port=0)) as url, connected(url) as one, connected(url):
+        with connected(url) as third:
+            assert is_hung_up(third)
+        one.close()
+        until(lambda: _answers(url))
+
+
+def _answers(url: str) -> bool:
+    try:
+        return get(f"{url}/healthz").code == 200
+    except OSError:
+        return False
+
+
+def test_it_ends_without_a_word_while_pages_listen(caplog: pytest.LogCaptureFixture) -> None:
+    """Each of them was a traceback: of a task that was cancelled."""
+    with served(SEEN, HttpSettings(port=0)) as url:
+        listening = [connected(url, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(3)]
+        for each in listening:
+            assert each.recv(12) == b"HTTP/1.1 200"
+    for each in listening:
+        each.close()
+    assert not caplog.records
 
 
 # The command line
