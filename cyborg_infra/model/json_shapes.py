@@ -173,22 +173,25 @@ def map_of(check: Check) -> Check:
 
 def object_of(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
     """Return an object that has these members and may have those; of others nothing is said."""
-    must, may = tuple(required.items()), tuple((optional or {}).items())
+    must, may = (
+        tuple((key, check, _PLAIN.get(check)) for key, check in members.items())
+        for members in (required, optional or {})
+    )
 
     def checked(value: Any) -> Mismatch | None:
         if type(value) is not dict:
             return Mismatch(json_type(value), "an object")
-        for key, check in must:
-            if (
-                misfit := check(value[key]) if key in value else Mismatch("nothing", "something")
-            ) is not None:
+        for key, check, plain in must:
+            if key not in value:
+                return Mismatch("nothing", "something", (key,))
+            if type(value[key]) is not plain and (misfit := check(value[key])) is not None:
                 return misfit.at_key(key)
-        for key, check in may:
+        for key, check, plain in may:
             if key not in value:
                 continue
             if (item := value[key]) is None:
                 del value[key]
-            elif (misfit := check(item)) is not None:
+            elif type(item) is not plain and (misfit := check(item)) is not None:
                 return misfit.at_key(key)
         return None
 

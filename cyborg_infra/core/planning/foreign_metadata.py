@@ -35,11 +35,14 @@ def of_others(live: LiveResource, desired: DesiredResource) -> dict[str, str]:
     The digest of what was applied tells which it wrote. Where something else has changed as well it does not fit
     whatever the labels are, and then none is taken for our own.
     """
+    said = desired.metadata
     unknown = {
         key: text
         for key, text in live.metadata.items()
-        if key not in desired.metadata and not key.startswith((OWN, SERVER_KEY_PREFIX))
+        if key not in said and not key.startswith((OWN, SERVER_KEY_PREFIX))
     }
+    if not unknown:
+        return {}
     for ours in _choices(unknown):
         rest = {key: text for key, text in unknown.items() if key not in ours}
         if ours and without(live, rest).digest() == live.metadata.get(APPLIED_KEY):
