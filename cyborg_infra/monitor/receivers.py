@@ -125,6 +125,9 @@ class Receiver:
             service.socket_read_timeout = READ_SECONDS
         if not parts.get("overflow"):
             service.overflow_mode = OverflowMode.SPLIT
+        if parts.get("redirect") is None:
+            # A POST that is sent elsewhere becomes a GET without the message, and whatever answers that has taken nothing.
+            service.redirects = False
         return service
 
 

@@ -26,12 +26,16 @@ class Taken(NamedTuple):
 
 
 class Webhook:
-    """`behaves` is asked of each request what becomes of it. What is accepted is in `taken`; `open` are those that are not answered yet."""
+    """`behaves` is asked of each message what becomes of it. What is accepted is in `taken`; `open` are those that are not answered yet.
+
+    It answers with `location` where it sends elsewhere. Whoever asks for a page gets one: that is no message.
+    """
 
     def __init__(self) -> None:
         self.taken: list[Taken] = []
         self.requests = 0
         self.open = 0
+        self.location = ""
         self._lock = threading.Lock()
         self.behaves: Callable[[], Behaviour] = lambda: (0, 200)
         self.released = threading.Event()
@@ -40,6 +44,13 @@ class Webhook:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 hook.answer(self)
+
+            def do_GET(self) -> None:
+                with hook._lock:
+                    hook.requests += 1
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -81,6 +92,8 @@ class Webhook:
         with contextlib.suppress(OSError):  # who asked is dead
             request.send_response(status)
             request.send_header("Content-Length", "0")
+            if self.location:
+                request.send_header("Location", self.location)
             request.end_headers()
 
     @property

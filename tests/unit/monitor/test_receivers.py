@@ -81,6 +81,18 @@ def test_a_url_is_in_no_log_and_no_error_whatever_a_receiver_does(
     assert SECRET not in repr(Receiver("oncall", url))
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_receiver_that_sends_elsewhere_has_taken_nothing(status: int) -> None:
+    """What http:// answers where https:// was meant: the message was left behind, and the page there answered 200."""
+    with webhook() as elsewhere, webhook() as hook:
+        hook.behaves, hook.location = lambda: (0, status), f"http://127.0.0.1:{elsewhere.port}/"
+        assert f"it answered {status}" in refusal(hook.url)
+        assert elsewhere.requests == 0
+        if status in (307, 308):  # which send the message along, where the URL asks for that
+            asyncio.run(Receiver("oncall", f"{hook.url}?redirect=yes").deliver(MESSAGE))
+            assert len(elsewhere.taken) == 1
+
+
 @pytest.mark.parametrize(
     "url",
     [
