@@ -19,6 +19,7 @@ from cyborg_infra.model.dead_letters import DeadLetter, DeadLetterAction, DeadLe
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_REFUSED, Problem, UsageInvalid
 from cyborg_infra.model.server import ServerInfo
+from cyborg_infra.model.status import Condition
 from cyborg_infra.model.units import parse_duration
 from cyborg_infra.operations import targets
 
@@ -58,6 +59,7 @@ class Allowance(StrEnum):
 
     REPEATS_WORK = HazardName.REPEATS_WORK.value
     OVER_LIMIT = "over-limit"
+    UNMATCHED_SUBJECT = Condition.UNMATCHED_SUBJECT.value
 
 
 REFUSALS = {*Allowance}
@@ -69,7 +71,8 @@ Allow = Annotated[
     typer.Option(
         "--allow",
         help="repeats-work: publish again also what an interrupted replay may have published. "
-        "over-limit: even if more would wait for the role than alerts.lag.",
+        "over-limit: even if more would wait for the role than alerts.lag. "
+        "unmatched-subject: even if no consumer reads its subject any more.",
         metavar="NAME",
         show_default=False,
     ),
@@ -317,6 +320,7 @@ def _handle(
         tell,
         allow_duplicates=Allowance.REPEATS_WORK in allow,
         over_limit=Allowance.OVER_LIMIT in allow,
+        unmatched=Allowance.UNMATCHED_SUBJECT in allow,
         dry_run=dry_run,
     )
     codes = {result.problem.code for result in results if result.problem}

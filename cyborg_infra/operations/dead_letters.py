@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from cyborg_infra.core.desired.settings import enforces_admission
@@ -19,9 +19,10 @@ from cyborg_infra.live.api import messages
 from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.api.jetstream import JetStream, connect_account
 from cyborg_infra.live.api.publish import is_stream_full
-from cyborg_infra.live.connection.errors import ConnectionLost, NoReply, Unanswered
+from cyborg_infra.live.connection.errors import ConnectionLost, NoReply, PermissionDenied, Unanswered
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.manifest.load import load
+from cyborg_infra.model.consumer_position import read_patterns
 from cyborg_infra.model.dead_letters import DeadLetter, DeadLetterAction, DeadLetterResult, MessageLocation
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.fields import MESSAGE_ID
@@ -29,6 +30,7 @@ from cyborg_infra.model.organisation import LAG, Org
 from cyborg_infra.model.problems import Problem, SendRefused, ServerFault
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import StreamCounts
+from cyborg_infra.model.subjects import covers
 from cyborg_infra.operations.dead_letter_store import DeadLetterStore
 from cyborg_infra.operations.event_loop import run_coroutine
 from cyborg_infra.operations.expected_server import OnServer, require_expected_server
@@ -67,6 +69,7 @@ def process(
     *,
     allow_duplicates: bool = False,
     over_limit: bool = False,
+    unmatched: bool = False,
     dry_run: bool = False,
 ) -> list[DeadLetterResult]:
     """Process the selected dead letters, and return one result each; `on_result` hears of each as it is done, `on_server` of the server before.
@@ -76,6 +79,7 @@ def process(
     A failure of one stops nothing, as the others are independent of it, unless nobody answers any more: those that
     are left are not reached. No replay of a queue is begun if more would wait in it then than `alerts.lag`, unless
     `over_limit` or its stream itself counts what is unfinished. `allow_duplicates`: replays also what may have been replayed already.
+    `unmatched`: replays also what no consumer reads any more.
     A dry run of a replay publishes nothing, and says where each would be. Raises as `find` does, with nothing done.
     """
     org = _org(path, env, selection)
@@ -84,7 +88,10 @@ def process(
         async with connect_account(target) as server:
             await require_expected_server(server, org, on_server)
             desk = _Processor(
-                DeadLetterStore(server, org), allow_duplicates=allow_duplicates, dry_run=dry_run
+                DeadLetterStore(server, org),
+                allow_duplicates=allow_duplicates,
+                unmatched=unmatched,
+                dry_run=dry_run,
             )
             meant = core.select(await desk.letters.read_all(), selection, datetime.now(UTC))
             lost: list[DeadLetterResult] = []
@@ -121,7 +128,9 @@ class _Processor:
 
     letters: DeadLetterStore
     allow_duplicates: bool = False
+    unmatched: bool = False
     dry_run: bool = False
+    _read: dict[str, tuple[str, ...]] = field(default_factory=dict)  # stream -> what its consumers read
 
     @property
     def server(self) -> JetStream:
@@ -169,8 +178,11 @@ class _Processor:
 
     async def tried(self, letter: DeadLetter) -> str:
         """Return the stream that would store it. Raises ServerFault where `replay` would find out that it cannot."""
-        place = await self._find_published(letter) if letter.replaying else ""
-        return place or (await self._destination(letter))[1]
+        if letter.replaying and (place := await self._find_published(letter)):
+            return place
+        again, stream = await self._destination(letter)
+        await self._require_reader(letter, again.subject, stream)
+        return stream
 
     async def replay(self, letter: DeadLetter) -> str:
         """Publish the message again on its subject, or on what that is now, and remove the dead letter. Returns `STREAM/sequence`.
@@ -182,6 +194,7 @@ class _Processor:
         place = await self._find_published(letter) if letter.replaying else ""
         if not place:
             again, stream = await self._destination(letter)
+            await self._require_reader(letter, again.subject, stream)
             if not letter.replaying:
                 letter = await self.letters.archive(letter, f"{stream}/{await self._last(stream)}")
             place = await self._publish(letter, again, stream)
@@ -201,6 +214,22 @@ class _Processor:
             if now == again.subject or fault.problems[0].code != messages.NO_STREAM_CODE:
                 raise
         return replace(again, subject=now), await messages.find_stream(self.server, now)
+
+    async def _require_reader(self, letter: DeadLetter, subject: str, stream: str) -> None:
+        """Raise ServerFault where no consumer of the stream reads the subject: nobody would be handed the message.
+
+        A stream of interest would not even keep it. Where consumers may not be listed, nothing tells.
+        """
+        if self.unmatched:
+            return
+        if stream not in self._read:
+            try:
+                readers = await self.server.consumers(Ref(stream))
+            except PermissionDenied:
+                return
+            self._read[stream] = tuple(pattern for reader in readers for pattern in read_patterns(reader))
+        if not any(covers(pattern, subject) for pattern in self._read[stream]):
+            raise ServerFault(core.unmatched_problem(letter, subject, stream))
 
     async def _publish(self, letter: DeadLetter, again: Publication, stream: str) -> str:
         """Publish the message, to this stream and no other. What was certainly not stored is not noted as replayed any more."""

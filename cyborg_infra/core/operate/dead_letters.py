@@ -28,11 +28,13 @@ from cyborg_infra.model.naming import handed_in_subject
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.problems import Problem, ServerFault, UsageInvalid
 from cyborg_infra.model.resources import DesiredResource, DesiredState
+from cyborg_infra.model.status import Condition
 from cyborg_infra.model.subjects import covers, is_name, is_pattern
 from cyborg_infra.model.units import MAX_INT64, whole_number
 from cyborg_infra.model.wording import Command, Option, worded
 
 MAYBE_REPLAYED_CODE = HazardName.REPEATS_WORK.value
+UNMATCHED_SUBJECT_CODE = Condition.UNMATCHED_SUBJECT.value
 """The code of the refusal to replay what may have been replayed; the word that `--allow` takes."""
 
 SERVER_HEADER_PREFIX = "nats-"
@@ -387,6 +389,16 @@ def maybe_replayed_problem(letter: DeadLetter, stream: str) -> Problem:
         "`dlq drop` it if it was worked on; else replay it with {}", Option("allow", MAYBE_REPLAYED_CODE)
     )
     return Problem(MAYBE_REPLAYED_CODE, said, None, hint)
+
+
+def unmatched_problem(letter: DeadLetter, subject: str, stream: str) -> Problem:
+    """Return what to say where no consumer reads what a replay would publish."""
+    said = f"no consumer of {stream} reads {subject}: nobody would be handed dead letter {letter.number}"
+    hint = worded(
+        "`dlq drop` it if nobody has to work on it; replay it all the same with {}",
+        Option("allow", UNMATCHED_SUBJECT_CODE),
+    )
+    return Problem(UNMATCHED_SUBJECT_CODE, said, None, hint)
 
 
 def replay_publication(letter: DeadLetter) -> Publication:

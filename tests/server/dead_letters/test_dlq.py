@@ -278,6 +278,31 @@ def test_what_is_not_named_by_number_is_asked_for_before_it_is_replayed(
     assert waiting(scenario) == 2
 
 
+@pytest.mark.parametrize("retention", ["limits", "interest"])
+def test_what_nobody_reads_any_more_is_replayed_only_if_that_is_allowed(
+    scenario: Scenario, dlq: Dlq, retention: str
+) -> None:
+    """A stream of interest would drop it at once."""
+    mail = MANIFEST + "channels: {mail: {of: org, subject: 'mail.*', durable: true, readers: [%s]}}\n"
+    mail += f"streams: {{mail: {{retention: {retention}}}}}\n"
+    scenario.converge(mail % "cto")
+    (reader,) = [ref for ref in scenario.refs() if ref.startswith("ORG_MAIL/")]
+    publish(scenario.api, "acme.mail.old", b"letter")
+    nack(scenario.api, reader, times=3)
+    assert nothing_comes(scenario.api, reader)
+    until(lambda: held(scenario)[0] == 1)
+    assert dlq("keep").code == 0
+    before = scenario.info("ORG_MAIL")["state"]["last_seq"]
+    scenario.ask(f"CONSUMER.DELETE.{reader.replace('/', '.')}")
+    for words in (("--dry-run",), ()):
+        refused = dlq("replay", "1", *words)
+        assert (refused.code, refused.json["results"][0]["problem"]["code"]) == (3, "unmatched-subject")
+    assert [letter["number"] for letter in listed(dlq)] == [1]
+    assert scenario.info("ORG_MAIL")["state"]["last_seq"] == before
+    if retention == "limits":
+        assert handled(dlq("replay", "1", "--allow", "unmatched-subject")) == [f"ORG_MAIL/{before + 1}"]
+
+
 def test_no_more_is_replayed_than_may_wait_and_the_same_word_allows_it(
     scenario: Scenario, dlq: Dlq, project: Path
 ) -> None:
