@@ -189,6 +189,8 @@ class DeadLetterStore:
             raise ServerFault(
                 Problem("dropped", f"the copy of dead letter {letter.number} is not there", None, hint)
             )
+        if answer.get("duplicate") and not core.is_what_was_sent(copy, entry):
+            raise ServerFault(core.id_taken_problem(letter, f"{stream}/{entry.sequence}"))
         return entry
 
     async def _retention(self, name: str) -> str:

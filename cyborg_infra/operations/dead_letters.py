@@ -245,7 +245,14 @@ class _Processor:
             if isinstance(fault, ApiError) and fault.err_code == ErrorCode.JSStreamStoreFailedF:
                 raise ServerFault(is_stream_full(Ref(stream), fault)) from None
             raise
-        return f"{answer['stream']}/{answer['seq']}"
+        place = f"{answer['stream']}/{answer['seq']}"
+        if answer.get("duplicate"):
+            there = await messages.read_message(self.server, stream, answer["seq"])
+            if there is None:  # somebody has replayed it in this moment, and it was worked on; or it was another one
+                raise ServerFault(core.maybe_replayed_problem(letter, stream))
+            if not core.is_what_was_sent(again, there):
+                raise ServerFault(core.id_taken_problem(letter, place))
+        return place
 
     async def _find_published(self, letter: DeadLetter) -> str:
         """Return where an interrupted replay has published it, or empty. Raises ServerFault where that cannot be told.
@@ -253,11 +260,12 @@ class _Processor:
         It can as long as nothing is gone that came later: a workqueue forgets what is done.
         """
         noted, _, last = letter.replaying.rpartition("/")
-        _again, stream = await self._destination(letter)
+        again, stream = await self._destination(letter)
         numbers, whole = await messages.list_sequences(self.server, stream, after=int(last))
         later = await messages.read_messages(self.server, [(stream, number) for number in numbers])
         for message in later:
-            if message and message.header(MESSAGE_ID) == core.replay_id(letter):
+            is_ours = message and message.header(MESSAGE_ID) == core.replay_id(letter)
+            if message and is_ours and core.is_what_was_sent(again, message):
                 return f"{stream}/{message.sequence}"
         if self.allow_duplicates or (whole and all(later) and stream == noted):
             return ""

@@ -196,10 +196,15 @@ def _message_key(letter: DeadLetter) -> _MessageKey:
 def _identity(letter: DeadLetter, copies: Sequence[DeadLetter]) -> object:
     """Return what the entries of one message have in common. A stream that was made anew has other messages under the same numbers."""
     if letter.original is not MessageLocation.GONE:
-        return _message_key(letter), letter.stored_at
+        return _said_by(letter)
     notice = datetime.fromisoformat(letter.time)
     later = (copy for copy in copies if copy.message and datetime.fromisoformat(copy.message.time) >= notice)
-    return _message_key(letter), next((copy.stored_at for copy in later), "")
+    return next((_said_by(copy) for copy in later), (_message_key(letter), "", b""))
+
+
+def _said_by(letter: DeadLetter) -> tuple[_MessageKey, str, bytes]:
+    """Return which message it is, and what it says: whoever hands one in may name another's in its headers."""
+    return _message_key(letter), letter.stored_at, letter.message.data if letter.message else b""
 
 
 def _one(entries: Sequence[DeadLetter]) -> DeadLetter:
@@ -425,6 +430,33 @@ def replay_publication(letter: DeadLetter) -> Publication:
     identity = (MESSAGE_ID, replay_id(letter))
     return Publication(
         subject, message.data, (*_user_headers(message), (headers.REPLAYS_HEADER, where), identity)
+    )
+
+
+def is_what_was_sent(sent: Publication, stored: StoredMessage | None) -> bool:
+    """Return whether a stream has this message under its id, and not one that somebody else has published under it before.
+
+    What a replay notes is another number in each of two that run at once. The subject may be one that the stream has made of it.
+    """
+    return (
+        stored is not None
+        and stored.data == sent.data
+        and _comparable(stored.headers) == _comparable(sent.headers)
+    )
+
+
+def _comparable(found: Headers) -> list[tuple[str, str]]:
+    told = ((name, "" if name == headers.REPLAYING_HEADER else value.strip()) for name, value in found)
+    return sorted(each for each in told if not each[0].lower().startswith(SERVER_HEADER_PREFIX))
+
+
+def id_taken_problem(letter: DeadLetter, where: str) -> Problem:
+    """Return what to say where somebody has published another message under the id of a copy or a replay."""
+    return Problem(
+        "id-taken",
+        f"dead letter {letter.number} stays as it is: {where} is another message, published before under the id that this one would have",
+        None,
+        "look at who published that; it can be done once the stream's duplicate_window (2m by default) is over",
     )
 
 

@@ -470,6 +470,34 @@ def test_another_message_under_the_same_number_is_another_dead_letter(scenario: 
     assert handled(dlq("replay", "--all", "--yes")) == [f"{TASKS}/1", f"{TASKS}/2"]
 
 
+@pytest.mark.parametrize("what", ["keep", "replaying", "replay", "copy"])
+def test_who_publishes_under_its_id_or_its_name_takes_no_dead_letters_place(
+    scenario: Scenario, dlq: Dlq, what: str
+) -> None:
+    """A role may hand in dead letters, and publish tasks: with the id that the tool would use, or headers that name another's message."""
+    failed(scenario, "t1")
+    stored = scenario.ask(f"STREAM.MSG.GET.{TASKS}", {"seq": 1})["message"]["time"]
+    ident = f"{TASKS}/1-cto-worker-{stored}"
+    named = {"Stream": TASKS, "Sequence": "1", "Consumer": "cto-worker", "Stored": stored, "Subject": SUBJECT}
+    handed_in = "acme.org.deadletter"
+    subject, headers = {
+        "keep": (handed_in, {"Nats-Msg-Id": f"kept-1-{ident}"}),
+        "replaying": (handed_in, {"Nats-Msg-Id": f"replaying-1-{ident}"}),
+        "replay": (SUBJECT, {"Nats-Msg-Id": f"replay-{ident}"}),
+        "copy": (handed_in, {f"Cyborg-Infra-{name}": value for name, value in named.items()}),
+    }[what]
+    assert "seq" in scenario.api.ask(subject, b"another", headers=headers).json
+    ended = dlq("keep" if what == "keep" else "replay", *(() if what == "keep" else ("1",)))
+    if what == "copy":
+        assert handled(ended) == [f"{TASKS}/2"]
+        assert [each["message"]["data"] for each in listed(dlq)] == ["another"]
+        assert fetch(scenario.api, WORKER).data == b'{"task_id": "t1"}'
+        return
+    problems = [result["problem"] for result in ended.json["results"]]
+    assert [each["code"] for each in problems if each] == ["id-taken"]
+    assert '{"task_id": "t1"}' in [each["message"]["data"] for each in listed(dlq)]
+
+
 def test_no_dead_letter_is_lost_for_another_one(scenario: Scenario, dlq: Dlq) -> None:
     """A full DEAD_LETTERS would delete its oldest entry for a new one. That may be the pointer of the copy itself."""
     failed(scenario, "t1")
