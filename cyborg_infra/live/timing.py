@@ -109,4 +109,4 @@ DEAD_LETTERS_GATHER_SECONDS = 0.5  # after the first dead letter: those that com
 DEAD_LETTERS_PULL_SECONDS = 20.0  # that a request for dead letters waits at the server
 QUIET_HOURS_POLL_SECONDS = 10.0  # between two looks whether quiet hours are over
 MONITOR_RECONNECT_SECONDS = 1.0  # until the second try to connect; twice as long each time
-MONITOR_RETRY_SECONDS = 30.0  # after a reading that failed, however long the interval is
+MONITOR_RETRY_SECONDS = 30.0  # after a reading that failed, at most; and by so much a reading may be late

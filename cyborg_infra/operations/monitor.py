@@ -24,7 +24,7 @@ from cyborg_infra.model.monitor import Attempts, Observation, WatchedLetter
 from cyborg_infra.model.notifications import ReceiverStatus
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.plan import PlanRequest
-from cyborg_infra.model.problems import ConnectFailed, CyborgError
+from cyborg_infra.model.problems import ConnectFailed, CyborgError, Problem
 from cyborg_infra.model.status import Alarm, OrgStatus
 from cyborg_infra.monitor.server import HttpSettings, serve
 from cyborg_infra.operations.dead_letter_store import DeadLetterStore
@@ -98,6 +98,7 @@ class Monitor:
         self._reported: dict[str, tuple[Alarm, ...]] = {}
         self._next_plan = 0.0  # by the loop's clock
         self._failing_since: float | None = None  # by the loop's clock
+        self._expiry: asyncio.TimerHandle | None = None  # of what was read last
         self._wake_ups = set[Callable[[], object]]()
 
     @property
@@ -159,6 +160,7 @@ class Monitor:
     async def run(self) -> None:
         """Read until cancelled. What keeps a reading from succeeding is in the observation, and the next one is tried."""
         pause = first_pause = timing.MONITOR_RECONNECT_SECONDS
+        self._let_expire(0.0)
         while True:
             try:
                 async with connect_account(self._target) as server:
@@ -203,6 +205,7 @@ class Monitor:
                     dead_letters=found,
                 )
             )
+            self._let_expire(loop.time() - began)
             await self._plan(server)
         took = loop.time() - began
         interval = self._patience if self._observation.problem else self._request.interval
@@ -239,17 +242,37 @@ class Monitor:
                 )
             )
 
+    def _let_expire(self, took: float) -> None:
+        """Forget what was read, by a reading that took so many seconds, if the next one does not end in time.
+
+        Before that come a plan and a rest. Each request may be answered, and all of them take minutes nevertheless.
+        """
+        if self._expiry is not None:
+            self._expiry.cancel()
+        seconds = self._request.interval + timing.MONITOR_RETRY_SECONDS + 4 * took
+        self._expiry = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
+
+    def _expire(self, seconds: float) -> None:
+        """Say that nothing is known of now; unless that has been said already."""
+        if self._observation.problem is None:
+            self._failing_since = asyncio.get_running_loop().time() - seconds
+            said = f"no reading has ended for {seconds:.0f}s: the server answers too slowly"
+            self._forget(Problem("slow-reading", said), self._observation.readings)
+
     def _failed(self, error: CyborgError) -> None:
+        self._forget(error.problems[0], _one_more(self._observation.readings, done=False))
+
+    def _forget(self, problem: Problem, readings: Attempts) -> None:
         """Forget what is not known any more; of drift as well, which is read again as soon as anything is."""
         self._next_plan = 0.0
         self._publish(
             replace(
                 self._observation,
                 status=None,
-                problem=error.problems[0],
+                problem=problem,
                 drift=None,
                 drift_problem=None,
-                readings=_one_more(self._observation.readings, done=False),
+                readings=readings,
                 dead_letters=(),
             )
         )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.interception import WIRE_REQUESTS, WireRequest
+from cyborg_infra.model.monitor import Observation
+from cyborg_infra.model.status import Condition
+from cyborg_infra.operations.monitor import Monitor, MonitorRequest
+from cyborg_infra.operations.status import load_status_request
 from tests.support.agents import publish, term, until
 from tests.support.cli import SMALL, Cli
 from tests.support.cluster import lead_by_another, meta_leader, running_cluster
+from tests.support.faults import Faults, SendWire
 from tests.support.monitor import OPEN_METRICS, RunningMonitor, Samples, alarm, value
 from tests.support.permissions import config, user
 from tests.support.scenario import Scenario
@@ -131,6 +138,52 @@ def test_an_account_that_loses_its_rights_is_an_alarm_that_ends_when_it_gets_the
                 reload(config())
                 monitor.until(lambda now: value(now, "up") == 1)
             assert "monitor:monitor" not in monitor.get("/metrics").text
+
+
+@pytest.mark.servers(NEWEST)
+def test_what_was_read_is_forgotten_while_a_server_answers_too_slowly(
+    scenario: Scenario, faults: Faults
+) -> None:
+    """No request fails, and so no reading does: numbers of minutes ago were shown as if they were of now."""
+    scenario.converge(SMALL)
+    faults.waits(MONITOR_RETRY_SECONDS=0.1)
+    subject = load_status_request(str(scenario.directory / "org.yaml"))
+    monitor = Monitor(MonitorRequest(subject, interval=0.0), scenario.target)
+
+    async def seen(holds: Callable[[Observation], object]) -> Observation:
+        async for each in monitor.changes():
+            if holds(each):
+                return each
+        raise AssertionError
+
+    async def watched() -> None:
+        answers = asyncio.Event()
+        answers.set()
+
+        async def slow(request: WireRequest, send: SendWire) -> bytes:
+            await answers.wait()
+            return await send(request)
+
+        with WIRE_REQUESTS.through(slow):
+            reading = asyncio.create_task(monitor.run())
+            read = await seen(lambda now: now.status and now.drift)
+            assert Condition.UNREADABLE in read.told
+            answers.clear()
+            late = await seen(lambda now: now.problem)
+            assert late.problem is not None
+            assert late.problem.code == "slow-reading"
+            assert (late.status, late.drift, [alarm.code for alarm in late.alarms]) == (
+                None,
+                None,
+                [Condition.UNREADABLE],
+            )
+            answers.set()
+            well = await seen(lambda now: now.status)
+            assert (well.problem, well.readings.failed, well.alarms) == (None, 0, ())
+            reading.cancel()
+            await asyncio.wait([reading])
+
+    asyncio.run(watched())
 
 
 @pytest.fixture
