@@ -17,7 +17,7 @@ from cyborg_infra.core.operate.dead_letters import without_original
 from cyborg_infra.core.operate.monitor import drift_alarms, drift_reading, unreadable_alarms
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.jetstream import JetStream, connect_account
-from cyborg_infra.live.connection.errors import PermissionDenied
+from cyborg_infra.live.connection.errors import NoReply, PermissionDenied
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.model.dead_letters import DeadLetter, task_named_in
 from cyborg_infra.model.monitor import Attempts, Observation, WatchedLetter
@@ -185,7 +185,7 @@ class Monitor:
     async def _look(self, server: JetStream, letters: _Letters) -> bool:
         """Read once, and wait until the next reading is due. Returns whether the connection can still be used."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began, usable = loop.time(), True
         try:
             status = await status_on(server, self._request.subject)
             found = await letters.newest(status)
@@ -193,6 +193,8 @@ class Monitor:
             self._failed(error)
             if server.is_lost:
                 return False
+            # Who was not allowed its inbox for a moment hears no answer on this connection any more: the server has ended the subscription.
+            usable = not isinstance(error, (NoReply, PermissionDenied))
         else:
             self._publish(
                 replace(
@@ -211,7 +213,7 @@ class Monitor:
         interval = self._patience if self._observation.problem else self._request.interval
         # What takes longer than its interval has the server to itself for half of the time at most.
         await asyncio.sleep(max(interval - took, min(took, interval)))
-        return True
+        return usable
 
     async def _plan(self, server: JetStream) -> None:
         """Plan if that is due, after a reading that succeeded."""

@@ -125,12 +125,14 @@ def test_an_account_that_loses_its_rights_is_an_alarm_that_ends_when_it_gets_the
 
     with Scenario(admin_url(server), tmp_path) as scene:
         scene.converge(SMALL)
-        with RunningMonitor(*user(server.url, "monitor"), cwd=project) as monitor:
+        with RunningMonitor(*user(server.url, "monitor"), "--timeout", "2s", cwd=project) as monitor:
             monitor.until(lambda now: value(now, "up") == 1)
             for taken in (
                 config().replace("{ user: monitor, password: monitor,", "{ user: monitor, password: other,"),
                 config().replace('"$JS.API.STREAM.LIST"', '"nothing"'),
+                config().replace('"_INBOX.monitor.>"', '"nothing"'),  # which ends a subscription for good
             ):
+                assert taken != config()
                 reload(taken)
                 found = monitor.until(lambda now: alarm(now, "unreadable"))
                 assert value(found, "queue_waiting", **QUEUE) is None
