@@ -69,7 +69,7 @@ class Accounts(NamedTuple):
 
     def of(self, identity: Identity) -> str:
         """Return the account that an identity is in."""
-        return self.agents if identity.kind is IdentityKind.ROLE else self.jetstream
+        return self.agents if identity.is_apart else self.jetstream
 
 
 class Rules(NamedTuple):
@@ -96,6 +96,7 @@ class Identity(NamedTuple):
     deny_publish: tuple[Grant, ...] = ()
     deny_subscribe: tuple[Grant, ...] = ()
     meaning: str = ""
+    is_apart: bool = False  # in the account without JetStream: what it does crosses by exports
 
     @property
     def publish_rules(self) -> Rules:

@@ -86,7 +86,7 @@ def verify_identities(
                     await trial.check_permissions(identity.name, partial(permission_differences, identity))
                 )
                 on_progress(results[-1])
-                if identity.kind is IdentityKind.ROLE:
+                if _works_apart(org, identity):
                     results.append(await trial.check_account(identity.name))
                     on_progress(results[-1])
         return Verification(org.name, org.name, facts.url, str(facts.version), _by_check(results))
@@ -149,25 +149,31 @@ def try_identities(org: Org, url: str, keys: Path, on_progress: OnProgress = lam
                 results.append(
                     await trial.check_permissions(identity.name, partial(permission_differences, identity))
                 )
-                is_role = identity.kind is IdentityKind.ROLE
-                if is_role or identity.name == org.auth.name_of(Standing.ALERTS):
+                if _works_apart(org, identity):
                     results.append(
                         await trial.check_work(identity.name, work_of(org, desired, identity.name))
                     )
-                if is_role and (role := org.role(identity.name)):
+                if role := org.role(identity.name):
                     attempts = refused_attempts(org, desired, found, role)
                     own = own_question(org, identity)
                     results.append(await trial.check_refused(identity.name, attempts, own))
             failing = {result.role for result in results if result.seen}  # who cannot work can be no victim
-            for role in org.roles:  # last: where an answer does something, the others' queues are gone
-                misuse = misuse_of(org, desired, found, role)
-                victims = [each for each in misuse.victims if each[2] not in failing]
-                results.append(await trial.check_answers(role.name, replace(misuse, victims=victims)))
+            # Last: where an answer does something, the others' queues are gone.
+            for identity in found:
+                if _works_apart(org, identity):
+                    misuse = misuse_of(org, desired, found, identity.name)
+                    victims = [each for each in misuse.victims if each[2] not in failing]
+                    results.append(await trial.check_answers(identity.name, replace(misuse, victims=victims)))
         for result in results:
             on_progress(result)
         return Verification(org.name, org.name, url, str(facts.version), _by_check(results))
 
     return run_coroutine(run())
+
+
+def _works_apart(org: Org, identity: Identity) -> bool:
+    """Return whether it works with messages alone, and so has to be where no answer of the server can do anything."""
+    return identity.kind is IdentityKind.ROLE or identity.name == org.auth.name_of(Standing.ALERTS)
 
 
 def _by_check(results: Sequence[CheckResult]) -> tuple[CheckResult, ...]:

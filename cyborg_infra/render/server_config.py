@@ -15,7 +15,6 @@ from cyborg_infra.model.identities import (
     Accounts,
     Crossing,
     Identity,
-    IdentityKind,
     Rules,
 )
 from cyborg_infra.model.organisation import Org
@@ -60,11 +59,10 @@ def accounts(
 ) -> str:
     """Return an accounts block with a user for each identity, by its public key. It has no secret in it.
 
-    Roles are in an account without JetStream, and everybody else in the one that has it.
+    Roles, and whoever hears of dead letters, are in an account without JetStream, and everybody else in the one that has it.
     """
-    standing, roles = (
-        [identity for identity in found if identity.kind is kind]
-        for kind in (IdentityKind.STANDING, IdentityKind.ROLE)
+    standing, apart = (
+        [identity for identity in found if identity.is_apart is is_apart] for is_apart in (False, True)
     )
     lines = [
         FIRST_LINE,
@@ -81,7 +79,7 @@ def accounts(
         "    imports: [",
         *(f"      {_import(each, names.jetstream)}" for each in crossings),
         "    ]",
-        *_users(roles, keys),
+        *_users(apart, keys),
         "  }",
         "}",
         "",

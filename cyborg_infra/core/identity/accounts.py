@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from cyborg_infra.core.identity import grants
 from cyborg_infra.model.channels import MEMBER, Scope
-from cyborg_infra.model.identities import Crossing, CrossingKind, Grant, Identity, IdentityKind, Rules
+from cyborg_infra.model.identities import Crossing, CrossingKind, Grant, Identity, Rules
 from cyborg_infra.model.naming import ANSWERS
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import ManifestInvalid, Problem
@@ -38,13 +38,12 @@ def crossings(
     an identity of the other account listens to it. No subject is in two of the patterns: it would be sent twice. Raises
     ManifestInvalid where that cannot be.
     """
-    roles, standing = (
-        [identity for identity in found if identity.kind is kind]
-        for kind in (IdentityKind.ROLE, IdentityKind.STANDING)
+    apart, standing = (
+        [identity for identity in found if identity.is_apart is is_apart] for is_apart in (True, False)
     )
     granted = {
         grant.subject: grant.reason
-        for identity in roles
+        for identity in apart
         for grant in identity.publish
         if grant.subject != ANSWERS
     }
@@ -60,7 +59,7 @@ def crossings(
     services.append(_NO_OTHER_API)
     return (
         *(Crossing(CrossingKind.SERVICE, *each) for each in services),
-        *(Crossing(CrossingKind.STREAM, *each) for each in _delivered(state, roles)),
+        *(Crossing(CrossingKind.STREAM, *each) for each in _delivered(state, apart)),
     )
 
 
@@ -132,15 +131,15 @@ def _with_a_wildcard(subject: str, found: Iterable[str]) -> str:
     )
 
 
-def _delivered(state: DesiredState, roles: Sequence[Identity]) -> Iterator[Grant]:
-    """Yield what JetStream publishes by itself, for a role to hear: what a push consumer delivers."""
-    hears = {_without_queue(grant.subject) for role in roles for grant in role.subscribe}
+def _delivered(state: DesiredState, apart: Sequence[Identity]) -> Iterator[Grant]:
+    """Yield what JetStream publishes by itself, for those to hear who are not in its account: what a push consumer delivers."""
+    hears = {_without_queue(grant.subject) for each in apart for grant in each.subscribe}
     for consumer in state.consumers():
-        if consumer.role is not None and (pushed := consumer.get("deliver_subject")) in hears:
+        if (pushed := consumer.get("deliver_subject")) in hears:
             yield Grant(pushed, f"consumer {consumer.ref}: what it pushes")
-    for role in roles:
-        if any(".API.CONSUMER.CREATE." in grant.subject for grant in role.publish):
-            yield Grant(f"{role.inbox_prefix}.>", f"watches of {role.name}")
+    for each in apart:
+        if any(".API.CONSUMER.CREATE." in grant.subject for grant in each.publish):
+            yield Grant(f"{each.inbox_prefix}.>", f"watches of {each.name}")
 
 
 def _without_queue(subject: str) -> str:

@@ -108,6 +108,7 @@ def _standing(org: Org, state: DesiredState, standing: Standing) -> Identity:
         may.deny_publish,
         may.deny_subscribe,
         meaning=MEANINGS[standing],
+        is_apart=standing is Standing.ALERTS,
     )
 
 
@@ -153,6 +154,7 @@ class _Roles:
             tuple(publish),
             tuple(subscribe),
             meaning=role.description,
+            is_apart=True,
         )
 
     def _published(self, channel: Channel, role: Role) -> Iterator[Grant]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from cyborg_infra.core.desired.chart import may_publish
 from cyborg_infra.model import channels
 from cyborg_infra.model.buckets import bucket_stream, bucket_subject
-from cyborg_infra.model.channels import Channel, Parties, Party, Scope
+from cyborg_infra.model.channels import Channel, Party, Scope
 from cyborg_infra.model.identities import Identity, Operation
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.ref import Ref
@@ -89,9 +89,12 @@ def _steps(org: Org, channel: Channel, role: Role) -> _Steps:
         if channel.stream is None and Party.SELF in channel.readers:
             is_asked = channel.name == channels.REQUESTS and others
             yield ("asked", own, others[0].name) if is_asked else ("heard", own, "")
-    for other in others if channel.scope is Scope.ROLE else [None]:
-        if may_publish(org, channel, role.name, other.name if other else ""):
-            yield done, _literal(org.subject(channel.subject_of(other.name if other else ""))), ""
+    for member in _members(org, channel, others):
+        subject = _literal(org.subject(channel.subject_of(member)))
+        if may_publish(org, channel, role.name, member):
+            yield done, subject, ""
+        if channel.scope is Scope.GROUP and channel.stream is None and _may_hear(org, channel, role, member):
+            yield "heard", subject, ""
 
 
 def _reads(state: DesiredState, consumers: Sequence[DesiredResource]) -> Iterator[tuple[Ref, str, bool]]:
@@ -150,19 +153,28 @@ def own_question(org: Org, identity: Identity) -> str:
     return subject if mine else ""
 
 
-def misuse_of(org: Org, state: DesiredState, found: Sequence[Identity], role: Role) -> Misuse:
-    """Return what a role might do by naming a reply subject: the server publishes its answer there, whoever may."""
-    work = work_of(org, state, role.name)
-    others = {other.name for other in other_roles(org, role)[:MOST_VICTIMS]}
+def misuse_of(org: Org, state: DesiredState, found: Sequence[Identity], name: str) -> Misuse:
+    """Return what an identity might do by naming a reply subject: the server publishes its answer there, whoever may."""
+    work, role = work_of(org, state, name), org.role(name)
+    others = {other.name for other in (other_roles(org, role) if role else org.roles)[:MOST_VICTIMS]}
     victims = [
         (ref, subject, each.role)
         for each in state.consumers()
         if each.role in others and each.ref.stream not in {own.stream for own, _, _ in work.consumers}
         for ref, subject, _ in _reads(state, [each])
     ]
+    attempts = (
+        refused_attempts(org, state, found, role)
+        if role
+        else [
+            _publish(_literal(subject))
+            for stream in state.streams()
+            for subject in stream.get("subjects") or ()
+        ]
+    )
     refused = [
         attempt.subject
-        for attempt in refused_attempts(org, state, found, role)
+        for attempt in attempts
         if attempt.direction is Operation.PUBLISH and not attempt.subject.startswith("$JS.")
     ]
     storing = {
@@ -246,13 +258,17 @@ def _of_channel(org: Org, channel: Channel, role: Role, others: Sequence[Role]) 
             if event.durable or role.name not in org.members(event.subscribers):
                 yield _subscribe(subject)
         return
-    whose = others if channel.scope is Scope.ROLE else [None]
-    for other in whose:
-        subject = _literal(org.subject(channel.subject_of(other.name if other else "")))
-        if not may_publish(org, channel, role.name, other.name if other else ""):
+    for member in _members(org, channel, others):
+        subject = _literal(org.subject(channel.subject_of(member)))
+        if not may_publish(org, channel, role.name, member):
             yield _publish(subject)
-        if channel.stream is not None or not _may_hear(org, channel.readers, role):
+        if channel.stream is not None or not _may_hear(org, channel, role, member):
             yield _subscribe(subject)
+
+
+def _members(org: Org, channel: Channel, others: Sequence[Role]) -> Sequence[str]:
+    """Return of whom the channel has a subject each: some other roles, or all groups; one empty name if it has one subject."""
+    return [other.name for other in others] if channel.scope is Scope.ROLE else org.each_of(channel)
 
 
 def _literal(subject: str) -> str:
@@ -260,10 +276,11 @@ def _literal(subject: str) -> str:
     return ".".join("trial" if token in ("*", ">") else token for token in subject.split("."))
 
 
-def _may_hear(org: Org, readers: Parties, role: Role) -> bool:
-    """Return whether a role hears what is another's."""
-    named = [party for party in readers if not isinstance(party, Party)]
-    return Party.ANYONE in readers or role.name in org.members(named)
+def _may_hear(org: Org, channel: Channel, role: Role, member: str) -> bool:
+    """Return whether a role hears what is another's, or a group's."""
+    named = [party for party in channel.readers if not isinstance(party, Party)]
+    own = [member] if member and Party.SELF in channel.readers else []
+    return Party.ANYONE in channel.readers or role.name in org.members([*named, *own])
 
 
 def _of_buckets(org: Org, role: Role) -> Iterator[Attempt]:

@@ -177,7 +177,7 @@ def test_from_a_manifest_to_agents_whose_rights_change_under_them(site: Open, ve
     # No key for anybody yet: told, and refused.
     missing = here.run("auth", "plan")
     assert missing.code == REFUSED
-    assert "no signing key for ceo, cto, backend:" in missing.out
+    assert "no signing key for ceo, cto, backend, alerts:" in missing.out
     assert "no signing key for reader, writer" in missing.out
     made = here.offline("creds", "--format", "json")
     assert_fits("auth-credentials", made.json)
@@ -191,7 +191,7 @@ def test_from_a_manifest_to_agents_whose_rights_change_under_them(site: Open, ve
     assert_fits("auth-plan", planned.json)
     assert_fits("saved-auth-plan", json.loads(Path("first.plan").read_text()))
     told = planned.json["accounts"]
-    assert [(each["summary"]["create"], each["allow"]) for each in told] == [(6, []), (3, [])]
+    assert [(each["summary"]["create"], each["allow"]) for each in told] == [(5, []), (4, [])]
     crossing = [[(each["kind"], each["subject"]) for each in account["crossings"]] for account in told]
     assert crossing[JETSTREAM] == crossing[AGENTS]
     assert ("service", "acme.agents.*.tasks") in crossing[AGENTS]

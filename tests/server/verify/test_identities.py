@@ -34,6 +34,8 @@ channels:
   control: {of: role, durable: true, publishers: [ceo]}
   heartbeat: {of: role, publishers: self, readers: operator}
   meetings: {of: org, publishers: [engineers], readers: [engineers]}
+  chat: {of: group}
+  council: {of: group, durable: true, publishers: self}
 """
 ACK_FORM_2 = "feature_flags { js_ack_fc_v2: true }\n"
 
@@ -69,7 +71,7 @@ def test_every_identity_does_its_work_and_is_refused_the_rest(
     server = start_server(config=generated + flags, version=version)
     found = try_identities(loads(MANIFEST), server.url, project / "keys")
     assert failed(found) == {}
-    assert len(found.results) == 1 + 10 + 5 + 4 + 4
+    assert len(found.results) == 1 + 10 + 5 + 4 + 5
     told = cli("verify", "--auth", "--keys", "keys", "--server", server.url, "--format", "json")
     assert_fits("verify", told.json)
     assert (told.code, told.json["passed"], len(told.json["results"])) == (0, True, 14)
@@ -161,6 +163,7 @@ def test_a_role_in_the_account_that_has_jetstream_is_told(
     server = start_server(config=config, version=version)
     seen = failed(try_identities(loads(manifest), server.url, project / "keys"))
     assert re.search("an answer to ceo went further: (stream|consumer) ", seen["answers-lead-nowhere", "ceo"])
+    assert ("answers-lead-nowhere", "alerts") in seen  # who is in that account here as well
     told = cli("verify", "--auth", "--keys", "keys", "--server", server.url)
     assert (told.code, "it is in account acme, which has JetStream" in told.out) == (1, True)
 
