@@ -74,7 +74,7 @@ def test_every_identity_does_its_work_and_is_refused_the_rest(
     assert len(found.results) == 1 + 10 + 5 + 4 + 5
     told = cli("verify", "--auth", "--keys", "keys", "--server", server.url, "--format", "json")
     assert_fits("verify", told.json)
-    assert (told.code, told.json["passed"], len(told.json["results"])) == (0, True, 14)
+    assert (told.code, told.json["passed"], len(told.json["results"])) == (0, True, 15)
 
 
 @pytest.mark.server

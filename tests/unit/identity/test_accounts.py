@@ -69,7 +69,7 @@ def test_a_subject_that_no_pattern_is_left_for_is_refused() -> None:
     """An import without a wildcard would hand on answers, and two that meet would send twice."""
     org = loads("org: acme\nroles: [cto]\n")
     sent = tuple(Grant(subject, "because") for subject in ("*.c", "d.*", "a.b"))
-    role = Identity("cto", IdentityKind.ROLE, "_INBOX.cto", sent, ())
+    role = Identity("cto", IdentityKind.ROLE, "_INBOX.cto", sent, (), is_apart=True)
     hears = Identity("watch", IdentityKind.STANDING, "_INBOX.watch", (), (Grant(">", "all of it"),))
     with pytest.raises(ManifestInvalid, match=r"a\.b cannot be imported by the roles' account"):
         crossings(org, expand(org), [role, hears])
