@@ -242,7 +242,8 @@ def _reserved(*namespaces: str, but: str, whole: bool) -> IsBroken:
         return not asked.config["no_ack"] and _first(
             subject
             for subject in _subjects(asked)
-            if any(meets(space, subject) for space in namespaces) and not covers(but, subject)
+            for space in namespaces
+            if meets(space, subject) and not covers(but, subject)
         )
 
     return broken

@@ -23,7 +23,7 @@ from cyborg_infra.model.metadata_keys import (
     STATE_KEYS,
     STOPPED_KEY,
 )
-from cyborg_infra.model.normalise import normalise_without_labels, user_labels
+from cyborg_infra.model.normalise import SERVER_KEY_PREFIX, normalise_without_labels, user_labels
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.ref import Ref, fence_subject, stop_subject
 from cyborg_infra.model.server_values import as_requested, noted_values, with_server_values
@@ -365,11 +365,11 @@ class LiveResource(Resource):
 
         False where a replace has noted something, or where the marks differ: then `normalised` tells.
         """
-        marks = user_labels(self.metadata)
-        if marks != wanted.metadata and (
-            RESOURCE_KEY in marks
-            or marks | {RESOURCE_KEY: wanted.metadata.get(RESOURCE_KEY)} != wanted.metadata
-        ):
+        marks, labels = self.metadata, wanted.metadata
+        if not all(key.startswith(SERVER_KEY_PREFIX) for key in marks.keys() - labels.keys()):
+            return False
+        lacking = dict(labels.items() - marks.items())
+        if lacking and (RESOURCE_KEY in marks or lacking.keys() != {RESOURCE_KEY}):
             return False
         said = wanted.normalised()
         found = normalise_without_labels(self.ref.kind, self._config_as_requested())

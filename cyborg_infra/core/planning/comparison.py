@@ -47,8 +47,8 @@ def find_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Ch
     found = [
         change
         for ref, wanted in context.selected.resources.items()
-        if not _waits_for_a_name(context, ref)
-        and not ((held := live.resources.get(ref)) and held.matches(wanted))  # the owner's mark included
+        if ref in context.differing
+        and not _waits_for_a_name(context, ref)
         and (change := _change(context, wanted, history))
     ]
     return [*changes, *found]
@@ -56,6 +56,8 @@ def find_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Ch
 
 def _waits_for_a_name(context: PlanningContext, ref: Ref) -> bool:
     """Return whether it comes of a stream whose name another one takes: that is refused, and this comes after it."""
+    if not context.names_in_use:
+        return False
     stream = Ref(ref.stream)
     return stream in context.names_in_use.values() or (bool(ref.consumer) and stream in context.names_in_use)
 

@@ -36,6 +36,8 @@ class PlanningContext:
     """What shall be as the manifest states it, without labels of others and values of the server."""
     selected: DesiredState
     """The part of `desired` that the plan is for: all of it, or what belongs to the targets."""
+    differing: AbstractSet[Ref]
+    """What of `desired` may not live exactly so: most plans change little of much."""
     server_info: ServerInfo
     org: Org | None
     environment: str | None
@@ -74,8 +76,10 @@ def make_context(
         if ref not in desired.resources and found.owner == owner and not foreign_copies.is_copy(found)
     ]
     predecessors = renames.predecessors(live, desired, left)
-    stated, desired = desired, foreign_metadata.with_those_of_others(desired, live, predecessors)
-    desired = server_values.with_known_values(desired, live, predecessors, server_info.limits)
+    given = stated = desired
+    differing = _differing(live, desired)
+    desired = foreign_metadata.with_those_of_others(desired, live, predecessors, differing)
+    desired = server_values.with_known_values(desired, live, predecessors, differing, server_info.limits)
     resumable = resume.find_resumable(left, live, desired, owner)
     in_progress = {*predecessors.values(), *resumable.values()}
     names_in_use = renames.names_in_use(live, desired, owner)
@@ -96,6 +100,7 @@ def make_context(
         desired=desired,
         stated=stated,
         selected=_of_roles(desired, targets),
+        differing=_and_adjusted(differing, desired, given),
         server_info=server_info,
         org=org,
         environment=environment,
@@ -106,6 +111,24 @@ def make_context(
         resumable=resumable,
         in_progress=in_progress,
         orphans=orphans,
+    )
+
+
+def _differing(live: LiveState, desired: DesiredState) -> frozenset[Ref]:
+    """Return what does not live exactly as it is desired, the owner's mark included."""
+    return frozenset(
+        ref
+        for ref, wanted in desired.resources.items()
+        if not ((held := live.resources.get(ref)) and held.matches(wanted))
+    )
+
+
+def _and_adjusted(differing: frozenset[Ref], desired: DesiredState, given: DesiredState) -> frozenset[Ref]:
+    """Return what is `differing`, and what is desired otherwise than it was `given`."""
+    if desired is given:
+        return differing
+    return differing.union(
+        ref for ref, wanted in desired.resources.items() if wanted is not given.resources[ref]
     )
 
 

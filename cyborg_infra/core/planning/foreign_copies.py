@@ -12,7 +12,7 @@ def find_foreign_copies(live: LiveState, desired: DesiredState, owner: str) -> l
     return [
         found
         for ref, found in live.resources.items()
-        if found.metadata.get(OWNER_KEY) == owner and ref not in desired.resources and is_copy(found)
+        if ref not in desired.resources and found.metadata.get(OWNER_KEY) == owner and is_copy(found)
     ]
 
 

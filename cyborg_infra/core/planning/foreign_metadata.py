@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 
@@ -18,12 +18,18 @@ MOST = 8
 """So many labels are tried for those that the last apply may have written: 256 digests."""
 
 
-def with_those_of_others(desired: DesiredState, live: LiveState, places: Mapping[Ref, Ref]) -> DesiredState:
-    """Return what is desired, with the labels that others have put on what lives there, or under the name it has now."""
+def with_those_of_others(
+    desired: DesiredState, live: LiveState, places: Mapping[Ref, Ref], differing: Iterable[Ref]
+) -> DesiredState:
+    """Return what is desired, with the labels that others have put on what lives there, or under the name it has now.
+
+    Only what is `differing` can have such.
+    """
     found = {
         ref: wanted_with
-        for ref, wanted in desired.resources.items()
-        if (lives := live.resources.get(ref) or live.resources.get(places.get(ref, ref)))
+        for ref in differing
+        if (wanted := desired.resources[ref])
+        and (lives := live.resources.get(ref) or live.resources.get(places.get(ref, ref)))
         and (wanted_with := _labelled(wanted, of_others(lives, wanted)))
     }
     return replace(desired, resources={**desired.resources, **found}) if found else desired

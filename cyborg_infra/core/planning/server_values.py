@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from cyborg_infra.core.planning.rehearsal import shape_of
@@ -18,14 +18,19 @@ _PENDING = "max_ack_pending"
 
 
 def with_known_values(
-    desired: DesiredState, live: LiveState, predecessors: Mapping[Ref, Ref], limits: Limits
+    desired: DesiredState,
+    live: LiveState,
+    predecessors: Mapping[Ref, Ref],
+    differing: Iterable[Ref],
+    limits: Limits,
 ) -> DesiredState:
     """Return what is desired, with the values that are noted as the server's on what lives there, or under the name it has now.
 
-    The account's limit of max_ack_pending is one that the server tells.
+    Only what is `differing` can have such. The account's limit of max_ack_pending is one that the server tells.
     """
     found = {}
-    for ref, wanted in desired.resources.items():
+    for ref in desired.resources if limits.max_ack_pending > 0 else differing:
+        wanted = desired.resources[ref]
         if not wanted.left_open:
             continue
         lives = live.resources.get(ref) or live.resources.get(predecessors.get(ref, ref))
