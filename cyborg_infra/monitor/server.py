@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ OPEN_PATHS = ("/healthz", "/readyz")
 MAX_CONNECTIONS = 500
 """So many clients may be connected. Who comes after that is hung up on: descriptors are left for the server and for telling people."""
 ASK_SECONDS = 10.0
-"""So long a client may be connected without having asked for anything."""
+"""So long a client may be connected without having asked for anything, and so long he may take for the handshake of TLS."""
 
 _GRACE_SECONDS = 2.0  # for answers that are under way when the monitor ends
 _SHUTDOWN_SECONDS = 20  # for /metrics of 10,000 roles, which is written in a thread that cannot be stopped
@@ -163,7 +164,23 @@ class _Connection(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, which leaves signals to whoever runs the process."""
+    """Uvicorn, which leaves signals to whoever runs the process, and gives nobody the minute that asyncio has for a handshake."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on these sockets. Uvicorn sets no limit to a handshake, in which a client is not counted yet."""
+        config = self.config
+        protocol = partial(_Connection, config=config, server_state=self.server_state, app_state={})
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                protocol,
+                sock=each,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=ASK_SECONDS if config.ssl else None,
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

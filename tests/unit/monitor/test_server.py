@@ -229,14 +229,20 @@ def test_a_loopback_address_takes_none(host: str) -> None:
     refuse_unless_guarded(HttpSettings(host))
 
 
-def test_it_serves_by_tls(tmp_path: Path) -> None:
+def issued(directory: Path) -> tuple[Path, Path, ssl.SSLContext]:
+    """Return the files of a certificate and of its key, and how a client trusts it."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
-    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain, key = directory / "chain.pem", directory / "key.pem"
     certificate.cert_chain_pems[0].write_to_path(chain)
     certificate.private_key_pem.write_to_path(key)
     context = ssl.create_default_context()
     authority.configure_trust(context)
+    return chain, key, context
+
+
+def test_it_serves_by_tls(tmp_path: Path) -> None:
+    chain, key, context = issued(tmp_path)
     with served(NOTHING, HttpSettings(port=0, tls_cert=chain, tls_key=key)) as url:
         assert url.startswith("https://")
         with build_opener(HTTPSHandler(context=context)).open(f"{url}/healthz", timeout=60) as answer:
@@ -295,6 +301,15 @@ def test_who_asks_for_nothing_is_hung_up_on(sent: bytes, monkeypatch: pytest.Mon
         client.settimeout(60)
         while not is_hung_up(client):
             pass
+
+
+def test_who_never_ends_the_handshake_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No client is counted before that: each held a descriptor for the minute that asyncio gives him."""
+    monkeypatch.setattr("cyborg_infra.monitor.server.ASK_SECONDS", 0.2)
+    chain, key, _ = issued(tmp_path)
+    with served(SEEN, HttpSettings(port=0, tls_cert=chain, tls_key=key)) as url, connected(url) as client:
+        client.settimeout(30)
+        assert is_hung_up(client)
 
 
 def test_who_comes_when_too_many_are_connected_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
