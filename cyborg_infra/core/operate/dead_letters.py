@@ -125,11 +125,17 @@ def decode_entry(entry: StoredMessage, org: Org) -> DeadLetter:
 
 
 def _decode_whole(entry: StoredMessage, org: Org) -> DeadLetter:
-    """Return a message that is in DEAD_LETTERS itself: kept by us, or handed in by an agent, which may say why in the message."""
+    """Return a message that is in DEAD_LETTERS itself: kept by us, or handed in by an agent.
+
+    An agent may say whose it is and why in the message. Without that its role is the one of the subject that it names.
+    """
     said = {} if entry.header(headers.STREAM_HEADER) else _members(entry.data)
     stream, consumer = entry.header(headers.STREAM_HEADER), entry.header(headers.CONSUMER_HEADER)
     kind = entry.header(headers.TYPE_HEADER)
-    assigned = [role.name for role in org.roles if role.name == said.get("assigned_to")]
+    assigned = _text(said, "assigned_to")
+    role = _role(org, stream, consumer)
+    if not role and not stream:
+        role = assigned if org.role(assigned) else _role_of_subject(org, entry.header(headers.SUBJECT_HEADER))
     return DeadLetter(
         _number(entry.header(headers.NUMBER)) or entry.sequence,
         entry.sequence,
@@ -139,7 +145,7 @@ def _decode_whole(entry: StoredMessage, org: Org) -> DeadLetter:
         stream,
         _number(entry.header(headers.SEQUENCE_HEADER)),
         consumer,
-        _role(org, stream, consumer) or "".join(assigned),
+        role,
         _number(entry.header(headers.DELIVERIES_HEADER)),
         entry.header(headers.REASON_HEADER) or _text(said, "reason"),
         entry,
@@ -538,6 +544,15 @@ def _role(org: Org, stream: str, consumer: str) -> str:
             reads = name in consumer and any(name_for(each, name) == consumer for each in readers)
             if reads or any(name_for(each, name) == bare for each in streams):
                 return role.name
+    return ""
+
+
+def _role_of_subject(org: Org, subject: str) -> str:
+    """Return the role on whose channel this is, by its name of now; empty for none, and for what is no subject."""
+    for channel in org.channels:
+        if channel.scope is Scope.ROLE and covers(org.subject(channel.subject_of("*")), subject):
+            name = subject.split(".")[org.subject(channel.subject).split(".").index(ROLE)]
+            return next((role.name for role in org.roles if name in role_names(role)), "")
     return ""
 
 
