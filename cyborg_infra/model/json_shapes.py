@@ -182,9 +182,11 @@ def object_of(required: Mapping[str, Check], optional: Mapping[str, Check] | Non
         if type(value) is not dict:
             return Mismatch(json_type(value), "an object")
         for key, check, plain in must:
-            if key not in value:
+            try:
+                item = value[key]
+            except KeyError:
                 return Mismatch("nothing", "something", (key,))
-            if type(value[key]) is not plain and (misfit := check(value[key])) is not None:
+            if type(item) is not plain and (misfit := check(item)) is not None:
                 return misfit.at_key(key)
         for key, check, plain in may:
             if key not in value:

@@ -59,20 +59,21 @@ def _decode_consumer_counts(row: Mapping[str, Any]) -> ConsumerCounts:
 
 def _decode_activity(row: Mapping[str, Any], incarnation: str) -> Activity:
     get = row.get
+    delivered = get("delivered", _EMPTY)
+    delivered_at = delivered.get("last_active", "")
     return Activity(
         get("ts", ""),
-        get("delivered", _EMPTY).get("last_active", ""),
+        delivered_at,
         get("ack_floor", _EMPTY).get("last_active", ""),
         get("paused", False),
         get("push_bound", False),
-        incarnation or get("delivered", _EMPTY).get("last_active", ""),
-        get("delivered", _EMPTY).get("consumer_seq", 0),
-        _behind(row),
+        incarnation or delivered_at,
+        delivered.get("consumer_seq", 0),
+        _behind(row, cluster) if (cluster := get("cluster")) else (),
     )
 
 
-def _behind(row: Mapping[str, Any]) -> tuple[Copy, ...]:
-    cluster = row.get("cluster") or _EMPTY
+def _behind(row: Mapping[str, Any], cluster: Mapping[str, Any]) -> tuple[Copy, ...]:
     if not cluster.get("leader"):
         return ()
     replicas = cluster.get("replicas") or ()

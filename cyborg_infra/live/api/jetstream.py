@@ -527,18 +527,19 @@ class JetStream:
         async def some() -> None:
             for name in left:
                 consumers, missing = await self._consumers(name, streams[name])
-                strange = (
-                    unreachable.find_foreign_consumers(missing, consumers, name, owner, desired)
-                    if missing
-                    else set()
-                )
-                strangers.extend(Ref(name, reader) for reader in strange)
-                ours = {Ref(name, reader): row for reader, row in missing.items() if reader not in strange}
-                looked, problems = await looked_for(ours, self._read_missing, begun)
-                found.update(self._resources(name, consumers) | self._looked(looked))
-                unread.update(problems)
+                if missing:
+                    await look_for(missing, consumers, name)
+                found.update(self._resources(name, consumers))
                 if len(found) > MAX_ROWS_IN_ALL:
                     raise TooMany("listing the consumers", len(found), MAX_ROWS_IN_ALL)
+
+        async def look_for(missing: Mapping[str, MissingRow], listed: Rows, name: str) -> None:
+            strange = unreachable.find_foreign_consumers(missing, listed, name, owner, desired)
+            strangers.extend(Ref(name, reader) for reader in strange)
+            ours = {Ref(name, reader): row for reader, row in missing.items() if reader not in strange}
+            looked, problems = await looked_for(ours, self._read_missing, begun)
+            found.update(self._looked(looked))
+            unread.update(problems)
 
         # So many that each reads one after the other, instead of one for each that waits for its turn.
         readers = [asyncio.ensure_future(some()) for _ in range(min(len(read), READS_IN_FLIGHT))]

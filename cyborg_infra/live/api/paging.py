@@ -68,6 +68,8 @@ async def read_all_rows(
         rows, missing = await _join_pages(pages, member)
     finally:
         pages.cancel()
+    if not missing:
+        return rows, {}
     return (
         {name: row for name, row in rows.items() if name not in missing},
         {name: MissingRow(reason, rows.get(name)) for name, reason in missing.items()},
