@@ -8,7 +8,10 @@ from cyborg_infra.model.identities import Accounts
 
 
 class Credentials(NamedTuple):
-    """The credentials file of one identity. `made`: just now. `expires` is in seconds since 1970; None is never."""
+    """The credentials file of one identity. `made`: just now. `expires` is in seconds since 1970; None is never.
+
+    `expired`: by the clock of this machine it is past that.
+    """
 
     identity: str
     inbox_prefix: str
@@ -16,6 +19,7 @@ class Credentials(NamedTuple):
     signing_key: str  # the public half of what has signed them
     expires: int | None
     made: bool
+    expired: bool = False
 
 
 class MadeOperator(NamedTuple):

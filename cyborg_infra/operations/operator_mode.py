@@ -380,7 +380,8 @@ def _ensure_credentials(
     if made:
         create_secret(file, _new_credentials(identity.name, signer, account, lifetime))
     expires = _expiry_of(file)
-    return Credentials(identity.name, identity.inbox_prefix, str(file), signer.public, expires, made)
+    expired = expires is not None and expires <= time.time()
+    return Credentials(identity.name, identity.inbox_prefix, str(file), signer.public, expires, made, expired)
 
 
 def _new_credentials(name: str, signer: KeyPair, account: str, lifetime: float | None) -> str:

@@ -8,23 +8,34 @@ from typing import Any
 
 from cyborg_infra.model.credentials import Credentials
 from cyborg_infra.render.json_format import SCHEMA_VERSION
-from cyborg_infra.render.terminal.layout import Page, Table
+from cyborg_infra.render.terminal.layout import Page, Table, line
 
 
 def credentials_table(found: Sequence[Credentials]) -> Page:
-    """Return a table with a row for each identity."""
+    """Return a table with a row for each identity, and how to renew what has expired."""
     rows = tuple(
         (
             each.identity,
             each.file,
-            "made" if each.made else "kept",
+            _state(each),
             each.inbox_prefix,
             _moment(each.expires),
             each.signing_key,
         )
         for each in found
     )
-    return Page((Table(("identity", "credentials", "", "inbox prefix", "expires", "signing key"), rows),))
+    table = Table(("identity", "credentials", "", "inbox prefix", "expires", "signing key"), rows)
+    expired = [each.file for each in found if each.expired]
+    if not expired:
+        return Page((table,))
+    renew = f"No login takes what has expired. Remove {', '.join(expired)}; `auth creds` makes new ones with the same signing key."
+    return Page((table, line(), line(renew)))
+
+
+def _state(credentials: Credentials) -> str:
+    if credentials.expired:
+        return "expired"
+    return "made" if credentials.made else "kept"
 
 
 def data(found: Sequence[Credentials]) -> dict[str, Any]:
@@ -38,6 +49,7 @@ def data(found: Sequence[Credentials]) -> dict[str, Any]:
                 "made": each.made,
                 "inbox_prefix": each.inbox_prefix,
                 "expires": each.expires,
+                "expired": each.expired,
                 "signing_key": each.signing_key,
             }
             for each in found

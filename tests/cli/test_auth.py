@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cyborg_infra.model.identities import Accounts
+from cyborg_infra.model.key_pairs import KeyKind
 from cyborg_infra.model.standing import Standing
+from cyborg_infra.operations.key_files import new_key
+from cyborg_infra.operations.operator_mode import make_credentials
 from tests.support.cli import SMALL, Cli, assert_fits
 from tests.support.servers import NEWEST, OLDEST, server_binary
 
@@ -174,3 +178,22 @@ def test_servers_take_the_generated_configuration(cli: Cli, project: Path, versi
     context = json.loads((project / "keys/nats/context/cso.json").read_text(encoding="utf-8"))
     assert context["inbox_prefix"] == "_INBOX.cso"
     assert Path(context["nkey"]) == (project / "keys/cso.nk").resolve()
+
+
+def test_credentials_that_have_expired_are_not_called_kept(cli: Cli, project: Path) -> None:
+    (project / "org.yaml").write_text(SMALL, encoding="utf-8")
+    accounts = Accounts(*(new_key(KeyKind.ACCOUNT).public for _ in range(2)))
+    creds = ("auth", "creds", "--account", accounts.jetstream, "--agents-account", accounts.agents)
+    make_credentials("org.yaml", None, accounts=accounts, keys=Path("keys"), only=["writer"], lifetime=-60)
+    told = cli(*creds)
+    assert (told.out.count(" expired "), told.out.count(" kept ")) == (1, 0)
+    assert "Remove keys/writer.creds; `auth creds` makes new ones" in " ".join(told.out.split())
+    seen = cli(*creds, "--format", "json").json
+    assert_fits("auth-credentials", seen)
+    before = {each["name"]: each for each in seen["identities"]}
+    assert [name for name, each in before.items() if each["expired"]] == ["writer"]
+
+    (project / "keys/writer.creds").unlink()
+    after = {each["name"]: each for each in cli(*creds, "--format", "json").json["identities"]}
+    assert after["writer"] == before["writer"] | {"made": True, "expires": None, "expired": False}
+    assert "expired" not in cli(*creds).out
