@@ -124,9 +124,9 @@ def in_short(members: Sequence[str]) -> str:
     return f"{', '.join(shown)}{glue}{last}" if shown else last
 
 
-def plural(count: int, noun: str) -> str:
-    """Return `1 message`, `1,204 messages`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def plural(count: int, noun: str, several: str = "") -> str:
+    """Return `1 message`, `1,204 messages`; `several` where that is more than an s."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {several or f'{noun}s'}"
 
 
 def holds(resource: LiveResource) -> str:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from cyborg_infra.model.verification import CheckResult, Verdict, Verification, VerifyStage
+from cyborg_infra.model.verification import AuthCheckName, CheckResult, Verdict, Verification, VerifyStage
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.json_format import SCHEMA_VERSION
 from cyborg_infra.render.terminal.layout import Block, Page, line
@@ -109,14 +109,15 @@ def cleaned(names: Sequence[str]) -> Page:
 
 
 def _check(results: Sequence[CheckResult]) -> list[Block]:
-    """Return the line of one check over all its roles, by the worst of them."""
+    """Return the line of one check over all its roles or identities, by the worst of them."""
     verdict = min((result.verdict for result in results), key=_WORST_FIRST.index)
     alike = [result for result in results if result.verdict is verdict]
     word, style = _WORDS[verdict]
-    roles = [result.role for result in alike if result.role]
+    names = [result.role for result in alike if result.role]
+    noun = ("identity", "identities") if isinstance(alike[0].check, AuthCheckName) else ("role",)
     whose = (
-        f"  ({plural(len(roles), 'role') if len(alike) == len(results) else ', '.join(roles)})"
-        if roles
+        f"  ({plural(len(names), *noun) if len(alike) == len(results) else ', '.join(names)})"
+        if names
         else ""
     )
     head = line((word.ljust(_WIDTH), style), f"  {alike[0].check}{whose}", hang=_WIDTH + 2)
