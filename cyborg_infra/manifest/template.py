@@ -20,17 +20,7 @@ roles:
 {roles}
 # All that follows is optional; what is left out has its default. Remove the '#' in front of what you need.
 
-# Who gives tasks to whom: each role to those that report to it, theirs included, and to those that it assigns to.
-# Without reports_to every role gives tasks to every other. A group stands wherever roles are named.
-#
-# roles:
-#   {first}:
-#   {last}: {{reports_to: {first}}}
-#
-# groups:
-#   everybody: [{first}, {last}]
-
-# What happens in the organisation, on {org}.events.<domain>.<event>. Durable ones wait in the stream
+{chart}# What happens in the organisation, on {org}.events.<domain>.<event>. Durable ones wait in the stream
 # ORG_EVENTS for subscribers that are away.
 #
 # events:
@@ -108,6 +98,20 @@ roles:
 #   cluster: eu-west
 """
 
+_CHART = """\
+# Who gives tasks to whom: each role to those that report to it, theirs included, and to those that it assigns to.
+# Without reports_to every role gives tasks to every other. A group stands wherever roles are named.
+#
+# roles:
+#   {first}:
+#   {last}: {{reports_to: {first}}}
+#
+# groups:
+#   everybody: [{first}, {last}]
+
+"""
+"""What takes two roles."""
+
 
 def template_manifest(org: str, roles: Sequence[str]) -> str:
     """Return a commented manifest of the organisation `org` with these roles, which loads as it is.
@@ -117,7 +121,9 @@ def template_manifest(org: str, roles: Sequence[str]) -> str:
     """
     listed = "".join(f"  - {_scalar(role)}\n" for role in roles) or "  []\n"
     ends = [_scalar(role) for role in (*roles[:1], *roles[-1:])] or ["cto", "cto"]
-    text = _TEMPLATE.format(org=_scalar(org), roles=listed, first=ends[0], last=ends[-1])
+    names = {"org": _scalar(org), "first": ends[0], "last": ends[-1]}
+    chart = _CHART.format(**names) if len(roles) > 1 else ""
+    text = _TEMPLATE.format(**names, roles=listed, chart=chart)
     loads(text)
     return text
 

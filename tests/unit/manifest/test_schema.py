@@ -127,8 +127,12 @@ def test_a_starter_loads_as_it_is_and_says_what_was_asked() -> None:
     assert not org.events
 
 
-def test_every_example_in_a_starter_is_valid_once_uncommented() -> None:
-    lines = template_manifest("genbrain", ["ceo", "cto"]).splitlines()
+@pytest.mark.parametrize(
+    ("names", "chart"), [(["ceo", "cto"], ["roles", "groups"]), (["ceo"], [])], ids=["two roles", "one role"]
+)
+def test_every_example_in_a_starter_is_valid_once_uncommented(names: list[str], chart: list[str]) -> None:
+    """With one role there is none of a chart, in which it would report to itself."""
+    lines = template_manifest("genbrain", names).splitlines()
     blocks: list[list[str]] = []
     for before, line in zip(["", *lines], lines, strict=False):
         if (
@@ -142,11 +146,11 @@ def test_every_example_in_a_starter_is_valid_once_uncommented() -> None:
             blocks[-1].append(line[2:])
     sections = [block[0].split(":")[0] for block in blocks]
     assert sections == [
-        "roles", "groups", "events", "channels", "defaults", "streams", "consumers", "task_state", "key_value", "roles", "environments",
+        *chart, "events", "channels", "defaults", "streams", "consumers", "task_state", "key_value", "roles", "environments",
         "naming", "server",
     ]  # fmt: skip
     for block in blocks:
-        roles = "" if block[0] == "roles:" else "roles: [ceo, cto]\n"
+        roles = "" if block[0] == "roles:" else f"roles: [{', '.join(names)}]\n"
         assert loads("\n".join(["org: genbrain", *block, roles]))
 
 
