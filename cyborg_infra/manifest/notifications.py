@@ -14,12 +14,14 @@ from cyborg_infra.manifest.yaml_source import Source
 from cyborg_infra.model.notification_settings import NotificationOverrides, QuietHours, ReceiverSource
 from cyborg_infra.model.organisation import ManifestPath
 from cyborg_infra.model.problems import Problem
-from cyborg_infra.model.units import SECOND, parse_duration
+from cyborg_infra.model.units import MINUTE, SECOND, parse_duration
 
 PLAIN_SCHEMES = ("json", "jsons", "form", "forms", "xml", "xmls")
 """Webhooks: of these a URL can be without a secret. Of others a token is part of it."""
 
 _PLACES = ("env", "file", "url")
+_NO_PLACE = frozenset({"Factory", "localtime", "posixrules"})
+"""Files beside time zones, which say what a machine is set to: on another one they are another zone, or not there."""
 _INSTEAD = "put it into an environment variable or a file, and name that: {env: ONCALL_URL} or {file: /run/secrets/oncall}"
 
 
@@ -32,12 +34,20 @@ def read_notifications(
         found["receivers"] = tuple(_receivers(source, (*path, "notify"), said["notify"], problems))
     if said.get("repeat") is not None:
         try:
-            found["repeat"] = parse_duration(str(said["repeat"])) / SECOND
+            found["repeat"] = _repeat(str(said["repeat"])) / SECOND
         except ValueError as error:
             here = (*path, "repeat")
             problems.append(Problem("bad-value", f"{value_text(here)}: {error}", source.mark(here)))
     if said.get("quiet") is not None:
         found["quiet"] = _quiet(source, (*path, "quiet"), said["quiet"], problems)
+    return found
+
+
+def _repeat(text: str) -> int:
+    """Return nanoseconds. Raises ValueError for what is no duration, and for one that would tell people without a rest."""
+    found = parse_duration(text)
+    if 0 < found < MINUTE:
+        raise ValueError(f"{text!r} is too short; write 1m or more, or 0s to be told once")
     return found
 
 
@@ -125,9 +135,11 @@ def _zone(source: Source, path: ManifestPath, name: str, problems: list[Problem]
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
     try:
-        return ZoneInfo(name)
+        if name not in _NO_PLACE:
+            return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        known = sorted(available_timezones())
+        pass
+    known = sorted(available_timezones() - _NO_PLACE)
     meant = nearest(name, known)
     hint = f"did you mean {meant}?" if meant else "write a name such as Europe/Berlin"
     if not known:

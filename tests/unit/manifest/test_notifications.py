@@ -89,3 +89,23 @@ def test_quiet_hours_go_over_midnight_by_the_clock_of_their_place_in_summer_and_
     assert [held(2026, 1, 10, hour) for hour in (20, 21, 5, 6)] == [False, True, True, False]
     assert [held(2026, 7, 10, hour) for hour in (19, 20, 4, 5)] == [False, True, True, False]
     assert not held(2026, 1, 10, 23, code="no-leader")
+
+
+@pytest.mark.parametrize("repeat", ["1ms", "59s", "1ns"])
+def test_people_are_not_told_again_within_a_minute(repeat: str) -> None:
+    with pytest.raises(
+        ManifestInvalid, match=f"repeat: '{repeat}' is too short; write 1m or more"
+    ) as refused:
+        loads(f"org: acme\nroles: [cto]\nalerts:\n  repeat: {repeat}\n")
+    (problem,) = refused.value.problems
+    assert problem.where is not None
+    assert (problem.where.line, problem.where.column) == (4, 11)
+    assert loads("org: acme\nroles: [cto]\nalerts: {repeat: 1m}\n").notifications.repeat == 60
+
+
+@pytest.mark.parametrize("name", ["localtime", "localtim", "posixrules", "posixrule", "Factory", "Factor"])
+def test_what_a_machine_is_set_to_is_no_time_zone_and_not_what_somebody_meant(name: str) -> None:
+    with pytest.raises(ManifestInvalid, match=f"'{name}' is no time zone") as refused:
+        loads(MANIFEST.replace("Europe/Berlin", name))
+    (problem,) = refused.value.problems
+    assert not {"localtime", "posixrules", "Factory"} & {*(problem.hint or "").strip("?").split()}
