@@ -22,7 +22,7 @@ from cyborg_infra.operations import targets
 if TYPE_CHECKING:
     from cyborg_infra.operations import send as operation
 
-HELP = "Give a role a task, write to its inbox, or tell all something."
+HELP = "Give a role a task, write to its inbox, or publish a broadcast."
 
 
 class Allowance(StrEnum):

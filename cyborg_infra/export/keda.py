@@ -52,7 +52,7 @@ def write(given: ExportInput) -> Export:
         gaps += _gaps(given, role, role.scaling, consumers)
         objects.append(_object(given, role, names[role], consumers, role.scaling))
     if not objects:
-        gaps.append("no role has `scaling`: there is nothing to scale")
+        gaps.append("no role has `scaling`: give one that KEDA is to start `scaling: {min: 0, max: 3}`")
     return Export({FILE: head(given, gaps) + yaml_text(objects)}, gaps)
 
 

@@ -211,7 +211,9 @@ def _listening_socket(settings: HttpSettings) -> socket.socket:
     except OSError as error:
         raise UsageInvalid(
             Problem(
-                "cannot-listen", f"cannot listen on {settings.host}, port {settings.port}: {_reason(error)}"
+                "cannot-listen",
+                f"cannot listen on {settings.host}, port {settings.port}: {_reason(error)}",
+                hint=worded("name another address or port with {}", Option("listen")),
             )
         ) from None
 

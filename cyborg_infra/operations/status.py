@@ -66,7 +66,10 @@ def require_role(org: Org, name: str) -> None:
         now = next((role.name for role in org.roles if role.renamed_from and role.renamed_from == name), None)
         close = nearest(name, names)
         hint = f"roles: {', '.join(names[:12])}"
-        if now or close:
+        group = next((group for group in org.groups if group.name == name), None)
+        if group:
+            hint = f"it is a group: name one of its roles, {', '.join(group.members[:12])}"
+        elif now or close:
             hint = f"it is called {now} now" if now else f"did you mean {close}?"
         raise UsageInvalid(Problem("unknown-role", f"{name!r} is no role of {org.name}", None, hint))
 

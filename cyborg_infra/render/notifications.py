@@ -146,7 +146,7 @@ def _replay(letter: DeadLetter, sender: Sender) -> str:
         return f"its message is gone: {letter.why_gone}"
     kept = letter.message if letter.original is MessageLocation.KEPT else None
     if kept and not kept.header(SUBJECT_HEADER):
-        return f"not possible: its {SUBJECT_HEADER} does not say where it was published; send it anew"
+        return f"not possible: it has no header {SUBJECT_HEADER}, which says where it was published; send it anew"
     return sender.typed("dlq", "replay", str(letter.number))
 
 

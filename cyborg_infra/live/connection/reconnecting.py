@@ -26,11 +26,11 @@ from cyborg_infra.live.connection.errors import (
 from cyborg_infra.live.connection.login import expired_since
 from cyborg_infra.live.connection.nats_client import OnMessage
 from cyborg_infra.live.connection.replies import ServerIdentity, decode_permissions, server_identity
-from cyborg_infra.live.connection.target import Target
+from cyborg_infra.live.connection.target import DEFAULT, Target
 from cyborg_infra.live.interception import WIRE_REQUESTS, WireRequest
 from cyborg_infra.model.permissions import Permissions
 from cyborg_infra.model.problems import ConnectFailed, Problem, ServerFault
-from cyborg_infra.model.wording import worded
+from cyborg_infra.model.wording import Command, Option, worded
 
 
 @contextlib.asynccontextmanager
@@ -268,7 +268,16 @@ async def _first(target: Target) -> Connection:
             reason = why_not_connected(error, target)
             if isinstance(error, Error) and (expired := expired_since(target)):
                 reason = worded("{}: these credentials expired on {}", reason, expired)
-            problems.append(Problem("connect-failed", worded("cannot connect to {}: {}", url, reason)))
+            hint = None
+            if isinstance(error, OSError) and target.sources.get("url") == DEFAULT:
+                hint = worded(
+                    "this is the default: name the server with {} or NATS_URL, or start one with {}",
+                    Option("server"),
+                    Command("dev"),
+                )
+            problems.append(
+                Problem("connect-failed", worded("cannot connect to {}: {}", url, reason), hint=hint)
+            )
         except BaseException:
             await link.close()
             raise

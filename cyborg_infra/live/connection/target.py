@@ -21,6 +21,9 @@ from cyborg_infra.model.subjects import is_pattern, is_token
 from cyborg_infra.model.valueclass import valueclass
 from cyborg_infra.model.wording import Option, worded
 
+DEFAULT = "default"
+"""The source of what nobody has named."""
+
 DEFAULT_URL = "nats://localhost:4222"
 DEFAULT_PORT = 4222
 DEFAULT_PREFIX = "$JS.API"
@@ -97,7 +100,7 @@ class Target:
     @property
     def source(self) -> str:
         """Where the URL came from: an option, a variable, a context or the default."""
-        return self.sources.get("url", "default")
+        return self.sources.get("url", DEFAULT)
 
     @property
     def described(self) -> str:
@@ -148,7 +151,7 @@ class _Given(NamedTuple):
 
 
 _Settings = dict[str, _Given]
-_ABSENT = _Given("", _Rank.DEFAULT, "default")
+_ABSENT = _Given("", _Rank.DEFAULT, DEFAULT)
 
 
 def resolve(flags: Flags, environ: Mapping[str, str]) -> Target:
@@ -160,7 +163,7 @@ def resolve(flags: Flags, environ: Mapping[str, str]) -> Target:
     context = _context(flags, environ)
     given = _collect(flags, environ, context)
     problems: list[Problem] = []
-    urls, url_user = _urls(given.get("server", _Given(DEFAULT_URL, _Rank.DEFAULT, "default")), problems)
+    urls, url_user = _urls(given.get("server", _Given(DEFAULT_URL, _Rank.DEFAULT, DEFAULT)), problems)
     login, login_source, login_rank = _login(given, url_user, environ, problems)
     fields: dict[str, Any] = login | _tls(given, environ, problems) | _jetstream(given, problems)
     fields["timeout"] = _timeout(given.get("timeout", _ABSENT), problems)

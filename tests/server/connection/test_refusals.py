@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cyborg_infra.live.connection.errors import NoResponders
-from cyborg_infra.live.connection.target import Flags, Target, resolve
+from cyborg_infra.live.connection.target import DEFAULT, Flags, Target, resolve
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.model.problems import ConnectFailed, CyborgError
 from tests.support.attempts import account_info, fault, refusal, shown
@@ -55,6 +55,14 @@ def dead_url() -> str:
 def test_nobody_listens(dead_url: str) -> None:
     expected = f"cannot connect to {dead_url}: connection refused: no server listens there"
     assert refusal(Target(urls=(dead_url,), timeout=LONG)) == expected
+
+
+def test_nobody_listens_where_nobody_has_named_a_server(dead_url: str) -> None:
+    said = refusal(Target(urls=(dead_url,), sources={"url": DEFAULT}, timeout=LONG))
+    assert said == (
+        f"cannot connect to {dead_url}: connection refused: no server listens there "
+        "(this is the default: name the server with --server or NATS_URL, or start one with cyborg-infra dev)"
+    )
 
 
 def test_nobody_listens_on_any_address_of_a_name(dead_url: str) -> None:

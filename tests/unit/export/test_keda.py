@@ -72,7 +72,7 @@ def test_a_job_is_never_scaled_down_and_has_the_time_of_a_task() -> None:
 def test_what_would_not_work_is_told() -> None:
     assert [gap.split(":")[0] for gap in exported("keda", MANIFEST).gaps] == ["data-eng", "data-eng"]
     made = exported("keda", "org: acme\nroles: [cto]\n")
-    assert made.gaps == ["no role has `scaling`: there is nothing to scale"]
+    assert made.gaps == ["no role has `scaling`: give one that KEDA is to start `scaling: {min: 0, max: 3}`"]
     assert [
         gap for gap in exported("keda", MANIFEST, kind="ScaledJob").gaps if gap.endswith("needs an image")
     ]

@@ -660,12 +660,13 @@ def test_how_many_dead_letters_are_too_many_and_since_when_the_manifest_says() -
     [
         ("backend", "it is called core now"),
         ("croe", "did you mean core?"),
+        ("cores", "it is a group: name one of its roles, core, cto"),
         ("x", "roles: core, cto"),
         ("", "roles: core, cto"),
     ],
 )
 def test_a_role_that_is_not_there_is_told_with_the_one_that_is(name: str, hint: str) -> None:
-    org = loads("org: acme\nroles: {core: {renamed_from: backend}, cto: }\n")
+    org = loads("org: acme\nroles: {core: {renamed_from: backend}, cto: }\ngroups: {cores: [core, cto]}\n")
     require_role(org, "core")
     with pytest.raises(UsageInvalid) as refused:
         require_role(org, name)

@@ -117,7 +117,7 @@ def test_a_dead_letter_says_how_to_replay_it_or_why_that_cannot_be() -> None:
         "replay: its message is gone: its stream has dropped it by its limits, or somebody has deleted it",
     ]
     handed_in = replace(LETTER, original=MessageLocation.KEPT)
-    assert letter(handed_in)[5].startswith("replay: not possible: its Cyborg-Infra-Subject does not say")
+    assert letter(handed_in)[5].startswith("replay: not possible: it has no header Cyborg-Infra-Subject")
     says = replace(TASK, headers=(("Cyborg-Infra-Subject", "acme.agents.cto.tasks"),))
     assert letter(replace(handed_in, message=says))[5] == replay
 
