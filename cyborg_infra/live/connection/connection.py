@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,10 @@ class _Pending:
     """A request under way. Ends once; a fault is a result, so that nobody has to fetch an exception."""
 
     subject: str
+    reply_to: str
     outcome: asyncio.Future[bytes | ServerFault]
-    accepts: Callable[[bytes], bool] = lambda _: True
+    accepts: Callable[[bytes], bool]
+    timer: asyncio.TimerHandle | None = None
     other: bytes | None = None  # the first reply that was not the one that is wanted
 
     def reply(self, payload: bytes) -> None:
@@ -105,11 +107,14 @@ class Connection:
             TooLarge: headers and payload are more than the server accepts; nothing was sent.
         """
         self._require_size(subject, _size(headers) + len(payload))
-        with self._expecting(subject, timeout, accepts) as (reply_to, outcome):
-            await self._publish(subject, payload, reply_to, headers)
+        pending = self._expect(subject, timeout, accepts)
+        try:
+            await self._publish(subject, payload, pending.reply_to, headers)
             if at_once and self._client is not None:
                 self._client.send_at_once()
-            answer = await outcome
+            answer = await pending.outcome
+        finally:
+            self._forget(pending)
         if isinstance(answer, ServerFault):
             raise answer
         return answer
@@ -126,35 +131,37 @@ class Connection:
         """
         for subject, payload in requests:
             self._require_size(subject, len(payload))
-        with contextlib.ExitStack() as ends:
-            outcomes = []
+        sent: list[_Pending] = []
+        try:
             for subject, payload in requests:
-                reply_to, outcome = ends.enter_context(self._expecting(subject, timeout))
-                await self._publish(subject, payload, reply_to, None)  # which only queues
-                outcomes.append(outcome)
+                sent.append(self._expect(subject, timeout))
+                await self._publish(subject, payload, sent[-1].reply_to, None)  # which only queues
             if self._client is not None:
                 self._client.send_at_once()
-            return list(await asyncio.gather(*outcomes))
+            return list(await asyncio.gather(*(pending.outcome for pending in sent)))
+        finally:
+            for pending in sent:
+                self._forget(pending)
 
     def _require_size(self, subject: str, size: int) -> None:
         if size > self.max_payload:  # the server would end the connection
             raise TooLarge(subject, size, self.max_payload)
 
-    @contextlib.contextmanager
-    def _expecting(
+    def _expect(
         self, subject: str, timeout: float, accepts: Callable[[bytes], bool] = lambda _: True
-    ) -> Iterator[tuple[str, asyncio.Future[bytes | ServerFault]]]:
-        """Yield where the reply to a request is expected during the block, and the reply, or why there is none."""
+    ) -> _Pending:
+        """Expect the reply to a request, or why there is none, until it is forgotten."""
         reply_to = f"{self._inbox}.{next(self._ids)}"
         loop = asyncio.get_running_loop()
-        pending = self._pending[reply_to] = _Pending(subject, loop.create_future(), accepts)
+        pending = self._pending[reply_to] = _Pending(subject, reply_to, loop.create_future(), accepts)
         # Publishing only queues, so this covers all of the wait, at a third of what asyncio.timeout takes.
-        timer = loop.call_later(timeout, pending.time_out, timeout)
-        try:
-            yield reply_to, pending.outcome
-        finally:
-            timer.cancel()
-            del self._pending[reply_to]
+        pending.timer = loop.call_later(timeout, pending.time_out, timeout)
+        return pending
+
+    def _forget(self, pending: _Pending) -> None:
+        if pending.timer is not None:
+            pending.timer.cancel()
+        del self._pending[pending.reply_to]
 
     async def hold_interest(self, subject: str) -> None:
         """Hold a subscription to the subject, without answering, as long as this is open."""
