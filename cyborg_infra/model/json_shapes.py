@@ -7,7 +7,7 @@ without asking again; null is absent, as Go's encoder means it, and is taken out
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -130,12 +130,18 @@ def base64(value: Any) -> Mismatch | None:
 
 def anything(value: Any, depth: int = _MAX_DEPTH) -> Mismatch | None:
     """Return whatever it is, as long as it is not nested too deeply."""
-    if not isinstance(value, dict | list):
+    if type(value) is dict:
+        items: Iterable[Any] = value.values()
+    elif type(value) is list:
+        items = value
+    else:
         return None
     if not depth:
         return Mismatch(f"more than {_MAX_DEPTH} levels of nesting", "something shallower")
-    items = value.values() if isinstance(value, dict) else value
-    return next((misfit for item in items if (misfit := anything(item, depth - 1))), None)
+    for item in items:
+        if (misfit := anything(item, depth - 1)) is not None:
+            return misfit
+    return None
 
 
 _PLAIN: Mapping[Check, type] = {whole: int, string: str, flag: bool}

@@ -365,11 +365,11 @@ class LiveResource(Resource):
 
         False where a replace has noted something, or where the marks differ: then `normalised` tells.
         """
-        marks, labels = self.metadata, wanted.metadata
-        if not all(key.startswith(SERVER_KEY_PREFIX) for key in marks.keys() - labels.keys()):
-            return False
-        lacking = dict(labels.items() - marks.items())
-        if lacking and (RESOURCE_KEY in marks or lacking.keys() != {RESOURCE_KEY}):
+        labels = wanted.metadata
+        marks = {key: text for key, text in self.metadata.items() if not key.startswith(SERVER_KEY_PREFIX)}
+        if marks != labels and (
+            RESOURCE_KEY in marks or marks | {RESOURCE_KEY: labels.get(RESOURCE_KEY)} != labels
+        ):
             return False
         said = wanted.normalised()
         found = normalise_without_labels(self.ref.kind, self._config_as_requested())

@@ -57,12 +57,10 @@ class CheckedSettings:
         self._clean.add(_key(resource, stream, new=new))
 
     def _by_scheme(self, resource: Resource) -> bool:
+        if not self._kinds and not self._alone:
+            return self._knows
         kind = resource.metadata.get(KIND_KEY)
-        return (
-            self._knows
-            and kind not in self._kinds
-            and (not self._alone or (kind, resource.role) not in self._alone)
-        )
+        return kind not in self._kinds and (kind, resource.role) not in self._alone
 
 
 _Alike = tuple[bool, Kind, str, frozenset[str], str]
