@@ -20,6 +20,7 @@ from cyborg_infra.interrupts import end_in_order
 from cyborg_infra.live import timing
 from cyborg_infra.model.problems import ConnectFailed, Problem, UsageInvalid
 from cyborg_infra.model.project import pip_install
+from cyborg_infra.model.wording import Option, worded
 
 BINARY_VARIABLE = "CYBORG_INFRA_NATS_SERVER"
 LOOPBACK = "127.0.0.1"
@@ -172,6 +173,13 @@ class EmbeddedServer:
 
     def _failure(self, what: str, start_of_log: int) -> ConnectFailed:
         lines = self.log.read_bytes()[start_of_log:].decode(errors="replace").splitlines()
+        if any("address already in use" in line for line in lines):
+            taken = f"another program listens on {LOOPBACK}:{self.port} already"
+            return ConnectFailed(
+                Problem(
+                    "server-start-failed", taken, hint=worded("name another port with {}", Option("port"))
+                )
+            )
         tail = "; ".join(lines[-5:]) or "nothing logged"
         return ConnectFailed(
             Problem("server-start-failed", f"{self.binary.name} {what}: {tail}", hint=f"log: {self.log}")

@@ -40,7 +40,10 @@ What = Annotated[
         metavar="WHAT",
     ),
 ]
-Wanted = Annotated[Operation, typer.Argument(help="What it wants to do.")]
+Wanted = Annotated[
+    Operation,
+    typer.Argument(help="What it wants to do.", metavar="|".join(Operation)),
+]
 Domain = Annotated[
     str | None,
     typer.Option(
