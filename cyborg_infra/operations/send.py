@@ -142,7 +142,9 @@ async def _require_resource(server: JetStream, ref: Ref) -> LiveResource:
                 "no-stream",
                 f"{ref} is not on the server",
                 None,
-                worded("{} makes it; while one replaces it, try again", Command("apply")),
+                worded(
+                    "{} creates it; if an apply is replacing it now, try again afterwards", Command("apply")
+                ),
             )
         )
     return found

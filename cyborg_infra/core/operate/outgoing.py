@@ -21,8 +21,8 @@ from cyborg_infra.model.subjects import SubjectIndex
 from cyborg_infra.model.wording import Command, Option, worded
 
 OTHER_COMMANDS: Mapping[MessageKind, str] = {
-    MessageKind.TASK: worded("{}", Command("send task")),
-    MessageKind.BROADCAST: worded("{}", Command("send broadcast")),
+    MessageKind.TASK: worded("send it with {}", Command("send task")),
+    MessageKind.BROADCAST: worded("send it with {}", Command("send broadcast")),
     MessageKind.STATUS: "a status goes to the status subject of its role, which no stream keeps",
     MessageKind.QUERY: "a query goes to the requests subject of a role, which no stream keeps",
 }
