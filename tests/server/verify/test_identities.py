@@ -105,6 +105,9 @@ MUTATIONS = [
 ]  # fmt: skip
 
 
+RACES = 20
+"""So often two answers race at most, until the wrong one is seen to win."""
+
 ACCOUNT_MUTATIONS = {
     # what is written instead of what, the check that fails and of whom (or of somebody: two answers race), and what it says
     "an import without a wildcard": (
@@ -133,9 +136,12 @@ def test_what_crosses_between_the_accounts_is_needed_and_no_more(
     exports = f'exports: [ {{service: {imported}, accounts: ["acme-agents"]}},' if imported else "exports: ["
     config = generated.replace(right, wrong).replace("exports: [", exports, 1)
     server = start_server(config=config + ACK_FORM_2)
-    seen = failed(try_identities(loads(MANIFEST), server.url, project / "keys"))
-    of_it = [said for (failing, who), said in seen.items() if failing == check and whose in ("", who)]
-    assert any(re.search(says, said) for said in of_it), seen
+    for _ in range(1 if whose else RACES):
+        seen = failed(try_identities(loads(MANIFEST), server.url, project / "keys"))
+        of_it = [said for (failing, who), said in seen.items() if failing == check and whose in ("", who)]
+        if any(re.search(says, said) for said in of_it):
+            return
+    pytest.fail(str(seen))
 
 
 @pytest.mark.server
