@@ -121,11 +121,13 @@ def _lowered_max_deliver_notes(changes: Sequence[Change], server_info: ServerInf
 
 def _replica_notes(changes: Sequence[Change], server_info: ServerInfo) -> Iterator[str]:
     """Yield notes on replicas. How many servers a cluster has, nobody tells: those that are down are not counted, nor are those of other clusters."""
-    planned = [change.after for change in changes if change.after]
+    if not server_info.peers:
+        return  # a single server, or nobody tells
     here = [
         resource
-        for resource in planned
-        if resource.get("placement").get("cluster", server_info.cluster) == server_info.cluster
+        for change in changes
+        if (resource := change.after)
+        and resource.get("placement").get("cluster", server_info.cluster) == server_info.cluster
     ]
     copies = max((resource.get("num_replicas") for resource in here), default=0)
     if 0 < server_info.peers < copies:
