@@ -438,6 +438,11 @@ def canonical_json(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
+def json_size(value: object) -> int:
+    """Return how many bytes a JSON value has."""
+    return len(orjson.dumps(value))
+
+
 _R_co = TypeVar("_R_co", bound=Resource, covariant=True)
 
 

@@ -22,7 +22,7 @@ from cyborg_infra.model.resources import (
     LiveState,
     Resource,
     StreamCounts,
-    canonical_json,
+    json_size,
 )
 from cyborg_infra.model.server import UNNAMED_CLUSTER, ServerInfo
 from cyborg_infra.model.server_versions import OLDEST
@@ -92,7 +92,7 @@ def check_replicas(desired: DesiredResource, server_info: ServerInfo) -> Iterato
 
 def check_request_size(desired: DesiredResource, server_info: ServerInfo) -> Iterator[Problem]:
     """Yield problems of configurations that fit into no request (max_payload): with 7,000 roles and two notices each, that of DEAD_LETTERS."""
-    size = len(canonical_json(desired.config))
+    size = json_size(desired.config)
     if 0 < server_info.max_payload < size:
         way = "raise max_payload on the server"
         if desired.metadata[KIND_KEY] == StreamKind.DEAD_LETTERS:
