@@ -91,6 +91,16 @@ def _subjects_of(org: Org, channel: Channel) -> Iterator[str]:
     yield from (org.subject(channel.subject_of(member)) for member in org.each_of(channel))
 
 
+def _pattern_of(org: Org, channel: Channel) -> str:
+    """Return a pattern for a channel's subjects of all roles or groups; its subject, if it has one only."""
+    return org.subject(channel.subject_of("*"))
+
+
+def _is_one_pattern(org: Org, channel: Channel) -> bool:
+    """Return whether a pattern may stand for a channel's subjects: one that begins with a wildcard meets JetStream's own."""
+    return channel.scope is not Scope.ROLE or _pattern_of(org, channel).split(".")[0] not in ("*", ">")
+
+
 def _inbox(prefix: str) -> Grant:
     return Grant(f"{prefix}.>", "its inbox: answers, and the messages that it pulls")
 
@@ -130,14 +140,18 @@ class _Roles:
     def identity(self, role: Role) -> Identity:
         """Return what one role is on the server."""
         prefix = inbox_prefix(self._org.stream_prefix, role.name)
-        publish, subscribe = list[Grant](), [_inbox(prefix)]
+        publish, deny, subscribe = list[Grant](), list[Grant](), [_inbox(prefix)]
         for channel in self._org.channels:
             if channel.scope is Scope.EVENT:
                 publish += self._published_events(channel, role)
                 subscribe += self._heard_events(channel, role)
+                continue
+            subscribe += self._heard(channel, role)
+            if refused := self._refused_of_all(channel, role):
+                publish += self._all(channel, "by the chart, but for those that it may not publish")
+                deny += refused
             else:
                 publish += self._published(channel, role)
-                subscribe += self._heard(channel, role)
         if len(subscribe) > 1:
             publish.append(Grant(ANSWERS, "answers to whom it hears: who asks has an inbox there"))
         for consumer in self._consumers.get(role.name, ()):
@@ -153,6 +167,7 @@ class _Roles:
             prefix,
             tuple(publish),
             tuple(subscribe),
+            tuple(deny),
             meaning=role.description,
             is_apart=True,
         )
@@ -174,6 +189,23 @@ class _Roles:
                     pass
                 case _ if role.name in self._org.members([party]):
                     yield from self._all(channel, f"publishers: {party}")
+
+    def _refused_of_all(self, channel: Channel, role: Role) -> list[Grant]:
+        """Return what a role may not publish on a channel, where the chart gives it more roles than it does not; else nothing.
+
+        Whoever is at the head gives tasks to all but himself. Two lines say so for any number of roles.
+        """
+        receivers = self._receivers.get(role.name, [])
+        if (
+            channel.publishers != (Party.CHART,)
+            or not self._org.has_chart
+            or not _is_one_pattern(self._org, channel)
+        ):
+            return []
+        given = {each.name for each in receivers}
+        others = [each for each in self._org.roles if each.name not in given]
+        refused = list(self._subjects(channel, others, "not by the chart"))
+        return refused if len(refused) + 1 < len(list(self._subjects(channel, receivers, ""))) else []
 
     def _heard(self, channel: Channel, role: Role) -> Iterator[Grant]:
         """Yield what the role hears on a channel that nothing stores. Of one that is stored it has a consumer."""
@@ -213,11 +245,10 @@ class _Roles:
 
     def _all(self, channel: Channel, why: str) -> Iterator[Grant]:
         """Yield a channel's subjects of all roles: one pattern, unless it would begin with a wildcard, and so meet JetStream's own."""
-        pattern = self._org.subject(channel.subject_of("*"))
-        if channel.scope is Scope.ROLE and pattern.split(".")[0] in ("*", ">"):
-            yield from self._subjects(channel, self._org.roles, why)
+        if _is_one_pattern(self._org, channel):
+            yield Grant(_pattern_of(self._org, channel), f"channel {channel.name}: {why}")
         else:
-            yield Grant(pattern, f"channel {channel.name}: {why}")
+            yield from self._subjects(channel, self._org.roles, why)
 
     def _published_events(self, channel: Channel, role: Role) -> Iterator[Grant]:
         for event in self._org.events:

@@ -98,6 +98,7 @@ MUTATIONS = [
     ('"_INBOX.cto.>"', '"_INBOX.cto.>", "*.>"', "identity-is-refused-the-rest", "cto", r"cto may subscribe _INBOX\.ceo\.>"),
     ('"_INBOX.cso.>"', "", "identity-does-its-work", "cso", r"may not receive replies on _inbox\.cso\."),
     ('"acme.agents.cto.status"', '"acme.agents.*.status"', "identity-is-refused-the-rest", "cto", r"cto may publish acme\.agents\.\w+\.status"),
+    ('deny: ["acme.agents.ceo.tasks"]', "", "server-has-the-permissions", "ceo", r"publish deny acme\.agents\.ceo\.tasks is missing"),
     ('"acme.agents.cso.tasks"', '"acme.agents.*.tasks"', "identity-is-refused-the-rest", "cto", r"cto may publish acme\.agents\.ceo\.tasks"),
     ('"$JS.API.CONSUMER.INFO.AGENT_CTO_TASKS.cto-worker"', '"$JS.API.CONSUMER.*.AGENT_CTO_TASKS.cto-worker"', "identity-is-refused-the-rest", "cto", r"CONSUMER\.(CREATE|DELETE|PAUSE|RESET)\.AGENT_CTO_TASKS"),
     ('"_INBOX.>"', "", "identity-does-its-work", "ceo", r".+"),
