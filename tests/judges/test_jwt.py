@@ -26,10 +26,10 @@ def test_operator_account_and_credentials_are_valid(judge: RunJudge, cli: Cli, p
     assert found
     (project / "operator.jwt").write_text(found[1])
     creds = sorted((project / "keys").glob("*.creds*"))
-    of_roles = [each for each in creds if each.name.startswith(("cto", "backend"))]
-    assert (len(of_roles), len(creds)) == (3, 3 + 6)
-    standing = [each for each in creds if each not in of_roles]
-    for account, of_it in zip(accounts, (standing, of_roles), strict=True):
+    of_agents = [each for each in creds if each.name.startswith(("cto", "backend", "alerts"))]
+    assert (len(of_agents), len(creds)) == (4, 3 + 6)
+    others = [each for each in creds if each not in of_agents]
+    for account, of_it in zip(accounts, (others, of_agents), strict=True):
         judged = judge("nats-jwt", project / "operator.jwt", project / account, *of_it)
         assert (judged.returncode, judged.stdout.count(": valid")) == (0, 2 + len(of_it)), judged.stdout
     stranger = judge("nats-jwt", project / "trust/account.jwt", project / "operator.jwt")

@@ -73,10 +73,10 @@ def test_an_account_that_nsc_made_gets_our_rights_and_stays_nsc_s(
     for name in ("JETSTREAM", "AGENTS"):
         assert "No issues found" in nsc("validate", "--account", name)
     files = sorted((project / "keys").glob("*.creds"))
-    assert (len(files), len(pulled["signing_keys"])) == (8, 6)
+    assert (len(files), len(pulled["signing_keys"])) == (8, 5)  # two roles and alerts are of AGENTS
     for file in files:
         user = json.loads(nsc("describe", "jwt", "--json", "--file", str(file)))
-        its = "AGENTS" if file.stem in ("ceo", "cto") else "JETSTREAM"
+        its = "AGENTS" if file.stem in ("ceo", "cto", "alerts") else "JETSTREAM"
         assert (user["name"], user["nats"]["issuer_account"]) == (file.stem, account(its)["sub"])
 
     # What nsc changes afterwards is not ours to touch, and what is ours it keeps.
@@ -89,6 +89,6 @@ def test_an_account_that_nsc_made_gets_our_rights_and_stays_nsc_s(
         assert ended.code == 0, ended.err
     nsc("pull", "--all")
     assert {each["subject"] for each in account()["nats"]["exports"]} == {"acme.public.>", *imported}
-    assert len(account("AGENTS")["nats"]["signing_keys"]) == 3
+    assert len(account("AGENTS")["nats"]["signing_keys"]) == 4
     legacy = project / "nsc/creds/OP/JETSTREAM/legacy.creds"
     assert cli("drift", "--server", url, "--creds", str(legacy)).code in (0, 2)  # it still logs in
