@@ -371,7 +371,7 @@ def test_dev_takes_the_port_that_it_is_given(project: Path, server: EmbeddedServ
     taken = server.port
     ended = run_process("dev", "--port", str(taken), cwd=project)
     assert ended.code == 1
-    assert "address already in use" in ended.err
+    assert f"another program listens on 127.0.0.1:{taken} already" in ended.err
     server.kill()
     process, url, _ = started_dev(project, "--port", str(taken))
     with process:
