@@ -248,9 +248,7 @@ class _Processor:
         place = f"{answer['stream']}/{answer['seq']}"
         if answer.get("duplicate"):
             there = await messages.read_message(self.server, stream, answer["seq"])
-            if (
-                there is None
-            ):  # somebody has replayed it just now, and it was worked on; or it was another one
+            if there is None:  # replayed by somebody just now, and worked on; or it was another one
                 raise ServerFault(core.maybe_replayed_problem(letter, stream))
             if not core.is_what_was_sent(again, there):
                 raise ServerFault(core.id_taken_problem(letter, place))

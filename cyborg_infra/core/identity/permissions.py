@@ -195,17 +195,12 @@ class _Roles:
 
         Whoever is at the head gives tasks to all but himself. Two lines say so for any number of roles.
         """
-        receivers = self._receivers.get(role.name, [])
-        if (
-            channel.publishers != (Party.CHART,)
-            or not self._org.has_chart
-            or not _is_one_pattern(self._org, channel)
-        ):
+        if channel.publishers != (Party.CHART,) or not _is_one_pattern(self._org, channel):
             return []
-        given = {each.name for each in receivers}
-        others = [each for each in self._org.roles if each.name not in given]
+        receivers = {each.name for each in self._receivers.get(role.name, ())}
+        others = [each for each in self._org.roles if each.name not in receivers]
         refused = list(self._subjects(channel, others, "not by the chart"))
-        return refused if len(refused) + 1 < len(list(self._subjects(channel, receivers, ""))) else []
+        return refused if len(refused) + 1 < len(list(self._published(channel, role))) else []
 
     def _heard(self, channel: Channel, role: Role) -> Iterator[Grant]:
         """Yield what the role hears on a channel that nothing stores. Of one that is stored it has a consumer."""
