@@ -162,11 +162,15 @@ def answers_for(consumer: LiveResource, stream: Resource) -> bool:
     return consumer.owner == stream.owner and began
 
 
-def read_patterns(consumer: Resource) -> tuple[str, ...]:
-    """Return its filters, as patterns. A stopped one has noted those that it had, unless an earlier version stopped it."""
-    if noted := consumer.metadata.get(READ_KEY, "").split() if consumer.is_stopped else ():
-        return tuple(noted)
+def filter_patterns(consumer: Resource) -> tuple[str, ...]:
+    """Return what it is handed by its configuration, as patterns: of a stopped one nothing that anybody publishes."""
     return consumer.filters or (">",)
+
+
+def read_patterns(consumer: Resource) -> tuple[str, ...]:
+    """Return what it reads, as patterns. A stopped one has noted what it read, unless an earlier version stopped it."""
+    noted = consumer.metadata.get(READ_KEY, "").split() if consumer.is_stopped else ()
+    return tuple(noted) or filter_patterns(consumer)
 
 
 def reads_more(old: LiveResource, desired: Resource) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from cyborg_infra.core.desired.naming import ADVISORIES, MAX_DELIVERIES, MSG_TERMINATED
+from cyborg_infra.model.consumer_position import filter_patterns
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Resource, State
@@ -24,14 +25,9 @@ def stored_subjects(stream: Resource, state: State[Resource]) -> list[str]:
     return list(dict.fromkeys(_stored(stream, state, ())))
 
 
-def delivered_subjects(consumer: Resource) -> Sequence[str]:
-    """Return the subjects that a consumer is handed."""
-    return consumer.filters or (">",)
-
-
 def unmatched(stream: Resource, state: State[Resource]) -> list[str]:
     """Return the subjects under which the stream stores messages that none of its consumers is handed; none of `>`, unknown."""
-    handed = {each for reader in state.consumers(stream.ref.stream) for each in delivered_subjects(reader)}
+    handed = {each for reader in state.consumers(stream.ref.stream) for each in filter_patterns(reader)}
     left = [subject for subject in stored_subjects(stream, state) if subject not in handed]
     if not left:
         return []
@@ -108,7 +104,7 @@ def told_of_themselves(state: State[Resource]) -> list[Resource]:
         if stream not in indexes:
             readers = state.consumers(stream.stream)
             indexes[stream] = SubjectIndex(
-                (each, reader.ref.consumer) for reader in readers for each in delivered_subjects(reader)
+                (each, reader.ref.consumer) for reader in readers for each in filter_patterns(reader)
             )
         for _, name in indexes[stream].overlapping(subject):
             yield Ref(stream.stream, name)

@@ -29,6 +29,7 @@ from cyborg_infra.model.channels import (
     role_in,
 )
 from cyborg_infra.model.channels import Scope as ChannelScope
+from cyborg_infra.model.consumer_position import filter_patterns
 from cyborg_infra.model.fields import FIELDS, Field, Kind, Unit
 from cyborg_infra.model.metadata_keys import KIND_KEY, RENAMED_FROM_KEY
 from cyborg_infra.model.organisation import (
@@ -277,7 +278,7 @@ def _events(live_state: LiveState, org: Org) -> Iterator[Event]:
         return
     stored = live_state.resources[Ref(name)].get("subjects")
     filters = {
-        role: _filters(consumer) or [">"]
+        role: filter_patterns(consumer)
         for consumer in live_state.consumers(name)
         if (role := reading_role(consumer, channel, org))
     }
@@ -295,10 +296,6 @@ def _events(live_state: LiveState, org: Org) -> Iterator[Event]:
 
 def _is_event_token(token: str) -> bool:
     return is_token(token) and token.isprintable()
-
-
-def _filters(consumer: Resource) -> list[str]:
-    return list(consumer.filters)
 
 
 def _scope(resource: Resource) -> SettingScope:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from cyborg_infra.core.desired import message_flow, naming
+from cyborg_infra.core.desired import naming
 from cyborg_infra.core.desired.sandbox import MAX_RUN_NS, is_sandbox_of
 from cyborg_infra.core.desired.settings import admitted, enforces_admission
 from cyborg_infra.core.lint.lint import is_ignored
@@ -21,6 +21,7 @@ from cyborg_infra.model.channels import (
     StreamKind,
     queues,
 )
+from cyborg_infra.model.consumer_position import filter_patterns
 from cyborg_infra.model.metadata_keys import BECOMES_KEY, KIND_KEY
 from cyborg_infra.model.organisation import LAG, LETTERS, LETTERS_WITHIN, Alerts, Org
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref
@@ -312,7 +313,7 @@ def _broadcasts(
 
 
 def _is_meant_for(reader: Resource, message: StoredBroadcast) -> bool:
-    return not reader.filters or any(covers(wanted, message.subject) for wanted in reader.filters)
+    return any(covers(wanted, message.subject) for wanted in filter_patterns(reader))
 
 
 def _receipt(
@@ -507,9 +508,7 @@ def _unmatched(org: Org, organisation: DesiredState, readings: StatusReadings) -
             or any(each.unfinished for each in readers)
         ):
             continue
-        read = SubjectIndex(
-            (subject, "") for reader in readers for subject in message_flow.delivered_subjects(reader)
-        )
+        read = SubjectIndex((subject, "") for reader in readers for subject in filter_patterns(reader))
         left = {subject: number for subject, number in stored.items() if not read.covers(subject)}
         if left:
             yield Alarm(

@@ -10,6 +10,7 @@ from cyborg_infra.core.desired.rules import captured_subjects
 from cyborg_infra.model.changes import Action, Blocked, Change
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.constraints import exceeded
+from cyborg_infra.model.consumer_position import filter_patterns
 from cyborg_infra.model.fields import FIELDS, Kind, since
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
@@ -319,7 +320,9 @@ def conflicting_consumers(change: Change, others: Mapping[str, Sequence[LiveReso
         found
         for found in others.get(change.ref.stream, ())
         if found.ref != change.current_ref
-        and any(overlap(one, other) for one in _patterns(change.after) for other in _patterns(found))
+        and any(
+            overlap(one, other) for one in filter_patterns(change.after) for other in filter_patterns(found)
+        )
     ]
 
 
@@ -332,13 +335,9 @@ def check_conflicting_consumers(change: Change, readers: Iterable[LiveResource])
             whose = f"of organisation {found.owner}"
         yield Problem(
             "workqueue",
-            f"{change.ref}: consumer {found.ref.consumer} of the same workqueue, {whose}, reads the same messages ({', '.join(_patterns(found))})",
+            f"{change.ref}: consumer {found.ref.consumer} of the same workqueue, {whose}, reads the same messages ({', '.join(filter_patterns(found))})",
             change.after.origin if change.after else None,
             worded("apply with {} deletes it", Option("prune"))
             if ours
             else f"delete {found.ref.consumer}, or give it a filter of its own",
         )
-
-
-def _patterns(consumer: Resource) -> tuple[str, ...]:
-    return consumer.filters or (">",)

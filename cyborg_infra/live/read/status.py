@@ -16,6 +16,7 @@ from cyborg_infra.live.read import consistency
 from cyborg_infra.live.read.counting import MAX_SUBJECTS
 from cyborg_infra.live.records.lease import read_holder
 from cyborg_infra.model.channels import StreamKind
+from cyborg_infra.model.consumer_position import filter_patterns
 from cyborg_infra.model.dead_letters import StoredMessage
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.problems import CyborgError, SnapshotIncomplete
@@ -166,7 +167,7 @@ async def _oldest_pending(
     Readers that stand at the same place of a stream, as those of a broadcast do, share one read.
     """
     places = {
-        found.ref: [(found.ref.stream, start, subject) for subject in _filter_patterns(found)]
+        found.ref: [(found.ref.stream, start, subject) for subject in filter_patterns(found)]
         for wanted in desired.consumers()
         if (found := live.resources.get(wanted.ref)) is not None and (start := _next(found))
     }
@@ -274,7 +275,7 @@ def _unaccounted(stream: LiveResource, readers: Iterable[LiveResource]) -> int |
     for reader in readers:
         if isinstance(reader.counts, ConsumerCounts):
             known += reader.counts.num_pending + reader.counts.num_ack_pending
-            filters += _filter_patterns(reader)
+            filters += filter_patterns(reader)
     if not all(any(covers(wide, subject) for wide in filters) for subject in stream.get("subjects")):
         return None
     return max(0, stream.counts.messages - known)
@@ -308,7 +309,7 @@ def _may_be_unmatched(stream: LiveResource, readers: Iterable[LiveResource]) -> 
     counts = stream.counts
     if not isinstance(counts, StreamCounts) or not counts.messages or counts.num_subjects > MAX_SUBJECTS:
         return False
-    read = SubjectIndex((subject, "") for reader in readers for subject in _filter_patterns(reader))
+    read = SubjectIndex((subject, "") for reader in readers for subject in filter_patterns(reader))
     stored = stream.get("subjects")
     literal = not any({"*", ">"} & {*subject.split(".")} for subject in stored)
     known = literal and not _renames(stream) and counts.num_subjects <= len(stored)
@@ -318,8 +319,3 @@ def _may_be_unmatched(stream: LiveResource, readers: Iterable[LiveResource]) -> 
 def _renames(stream: LiveResource) -> bool:
     """Return whether it stores messages under other subjects than its own."""
     return any(stream.get(name) for name in ("subject_transform", "sources", "mirror"))
-
-
-def _filter_patterns(reader: LiveResource) -> Sequence[str]:
-    """Return the subjects that it delivers."""
-    return reader.filters or (">",)

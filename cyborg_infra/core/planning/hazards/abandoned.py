@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from cyborg_infra.core.planning.hazards.counts import filter_patterns, format_count, hazard_of_amount, setting
+from cyborg_infra.core.planning.hazards.counts import format_count, hazard_of_amount, setting
 from cyborg_infra.model.changes import Action, Change, Hazard, HazardName
 from cyborg_infra.model.channels import StreamKind
+from cyborg_infra.model.consumer_position import filter_patterns
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.ref import Ref

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from cyborg_infra.core.planning.hazards import abandoned
 from cyborg_infra.core.planning.hazards.counts import (
     deletes,
-    filter_patterns,
     format_count,
     hazard_of_amount,
     hazard_of_query,
@@ -16,6 +15,7 @@ from cyborg_infra.core.planning.hazards.counts import (
 from cyborg_infra.model.changes import FieldChange, Hazard, HazardName
 from cyborg_infra.model.consumer_position import (
     READS_EARLIER,
+    filter_patterns,
     finished_up_to,
     may_have_forgotten,
     position_obstacle,

@@ -8,6 +8,7 @@ from typing import Any
 
 from cyborg_infra.model.changes import Hazard, HazardName
 from cyborg_infra.model.channels import StreamKind
+from cyborg_infra.model.consumer_position import filter_patterns
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
 from cyborg_infra.model.fields import FIELDS
 from cyborg_infra.model.metadata_keys import KIND_KEY
@@ -90,11 +91,6 @@ def passed_query(consumer: LiveResource) -> CountQuery:
 def setting(resource: Resource, name: str) -> Any:
     """Return a setting in wire form, the default where it is absent."""
     return resource.normalised().get(name, FIELDS[resource.ref.kind][name].default)
-
-
-def filter_patterns(consumer: Resource) -> tuple[str, ...]:
-    """Return what it reads, as patterns."""
-    return tuple(setting(consumer, "filter_subjects") or (setting(consumer, "filter_subject") or ">",))
 
 
 def format_count(number: int, noun: str) -> str:

@@ -13,7 +13,6 @@ from cyborg_infra.core.desired.naming import ADVISORIES
 from cyborg_infra.core.planning.hazards import abandoned
 from cyborg_infra.core.planning.hazards.counts import (
     deletes,
-    filter_patterns,
     format_count,
     format_messages,
     hazard_of_amount,
@@ -23,7 +22,7 @@ from cyborg_infra.core.planning.hazards.counts import (
     unfinished_of,
 )
 from cyborg_infra.model.changes import Action, Change, FieldChange, Hazard, HazardName
-from cyborg_infra.model.consumer_position import answers_for, passed_by_all
+from cyborg_infra.model.consumer_position import answers_for, filter_patterns, passed_by_all
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import (
