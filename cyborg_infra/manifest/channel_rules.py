@@ -24,8 +24,8 @@ from cyborg_infra.model.channels import (
     name_for,
     stream_kinds,
 )
-from cyborg_infra.model.organisation import ADMISSION, ManifestPath, Org, Overrides
-from cyborg_infra.model.problems import Problem, SourcePosition
+from cyborg_infra.model.organisation import ADMISSION, Org
+from cyborg_infra.model.problems import Problem
 
 _SAMPLE = "x"
 _PLACEHOLDER = re.compile(r"\{(role|ROLE)\}")
@@ -129,7 +129,7 @@ def names_are_templates(org: Org) -> Iterator[Problem]:
         for of, section in ((channel.stream, "streams"), (channel.reader, "consumers")):
             fault = "" if of is None else _name_fault(channel, section, of.name, org)
             if of and fault:
-                where = _layered_mark(org, "naming", section, of.kind) or channel.mark
+                where = org.layered_mark("naming", section, of.kind) or channel.mark
                 yield Problem("bad-name", f"{of.name!r} cannot be the name of {of.kind}", where, fault)
 
 
@@ -165,7 +165,7 @@ def names_can_be_told_apart(org: Org) -> Iterator[Problem]:
                 (
                     found
                     for kind in (second.kind, first.kind)
-                    if (found := _layered_mark(org, "naming", "streams", kind))
+                    if (found := org.layered_mark("naming", "streams", kind))
                 ),
                 other.mark or one.mark,
             )
@@ -287,7 +287,7 @@ def admission_is_of_one_role(org: Org) -> Iterator[Problem]:
     tasks = org.channel(channels.TASKS)
     if tasks is None or tasks.stream is None or tasks.stream.is_for_each_role:
         return
-    for path, layer in _layers(org):
+    for path, layer in org.layers_by_path():
         if layer.streams.get(tasks.stream.kind, {}).get(ADMISSION):
             yield Problem(
                 "admission",
@@ -309,14 +309,3 @@ RULES: tuple[Callable[[Org], Iterator[Problem]], ...] = (
     parties_make_sense,
     admission_is_of_one_role,
 )
-
-
-def _layers(org: Org) -> Iterator[tuple[ManifestPath, Overrides]]:
-    prefixes: tuple[ManifestPath, ...] = ((), ("environments", org.environment or ""))
-    yield from zip(prefixes, org.layers, strict=False)
-
-
-def _layered_mark(org: Org, *keys: str) -> SourcePosition | None:
-    """Return the place of a setting that an environment's replaces."""
-    paths = [(*path, *keys) for path, _layer in reversed(list(_layers(org)))]
-    return next((org.marks[path] for path in paths if path in org.marks), None)

@@ -6,13 +6,12 @@ A rule takes an Org and yields Problems. It must bear what the schema already re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 from cyborg_infra.manifest import channel_rules
 from cyborg_infra.manifest.suggest import NameIndex
 from cyborg_infra.model import buckets, subjects
 from cyborg_infra.model.channels import Party, Scope
-from cyborg_infra.model.organisation import ManifestPath, Org, Role
+from cyborg_infra.model.organisation import FieldValues, ManifestPath, Org, Role
 from cyborg_infra.model.problems import Problem, SourcePosition
 
 Rule = Callable[[Org], Iterator[Problem]]
@@ -100,7 +99,7 @@ def prefix_is_part_of_a_name(org: Org) -> Iterator[Problem]:
         yield Problem(
             "bad-name",
             f"the stream prefix {org.stream_prefix!r} cannot begin a stream's name",
-            _layered_mark(org, "naming", "stream_prefix"),
+            org.layered_mark("naming", "stream_prefix"),
             "at most 255 bytes without dots, white space, wildcards and slashes, such as GENBRAIN_",
         )
 
@@ -123,7 +122,7 @@ def buckets_are_named_for_clients(org: Org) -> Iterator[Problem]:
         yield Problem(
             "bad-name",
             f"the stream prefix {org.stream_prefix!r} would make buckets of streams",
-            _layered_mark(org, "naming", "stream_prefix"),
+            org.layered_mark("naming", "stream_prefix"),
             f"clients know a bucket by {buckets.STREAM_PREFIX} in its stream's name",
         )
 
@@ -242,7 +241,7 @@ def environments_change_what_exists(org: Org) -> Iterator[Problem]:
     """Check that an environment cannot add a role or a bucket."""
     roles = _role_index(org)
     buckets_there = NameIndex(bucket.name for bucket in org.buckets)
-    for path, layer in _layers(org):
+    for path, layer in org.layers_by_path():
         for name in (name for name in layer.buckets if name not in buckets_there):
             where = org.marks.get((*path, "key_value", name))
             message = f"{name}, which the environment {org.environment} changes, is no bucket"
@@ -342,27 +341,15 @@ def _line(mark: SourcePosition | None) -> int:
     return mark.line if mark else 1
 
 
-def _layers(org: Org) -> Iterator[tuple[ManifestPath, Any]]:
-    """Yield the manifest's own layer and the environment's, each with the path where it stands."""
-    prefixes: tuple[ManifestPath, ...] = ((), ("environments", org.environment or ""))
-    yield from zip(prefixes, org.layers, strict=False)
-
-
-def _settings(org: Org) -> Iterator[tuple[ManifestPath, Any]]:
+def _settings(org: Org) -> Iterator[tuple[ManifestPath, FieldValues]]:
     """Yield every place where fields are set, with what is set there."""
-    for path, layer in _layers(org):
-        for kind, fields in layer.streams.items():
-            yield (*path, "streams", kind), fields
-        for kind, fields in layer.consumers.items():
-            yield (*path, "consumers", kind), fields
+    for path, layer in org.layers_by_path():
+        for stream, fields in layer.streams.items():
+            yield (*path, "streams", stream), fields
+        for consumer, fields in layer.consumers.items():
+            yield (*path, "consumers", consumer), fields
         for role, kinds in layer.roles.items():
             for kind, fields in kinds.items():
                 yield (*path, "roles", role, kind), fields
         for bucket, fields in layer.buckets.items():
             yield (*path, "key_value", bucket), fields
-
-
-def _layered_mark(org: Org, *keys: str) -> SourcePosition | None:
-    """Return the place of a setting that an environment's replaces."""
-    paths = [(*path, *keys) for path, _layer in reversed(list(_layers(org)))]
-    return next((org.marks[path] for path in paths if path in org.marks), None)

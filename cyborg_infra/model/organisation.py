@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -253,3 +253,13 @@ class Org:
     def subject(self, below: str) -> str:
         """Return the subject that stands behind the organisation's prefix."""
         return self._begin + below
+
+    def layers_by_path(self) -> Iterator[tuple[ManifestPath, Overrides]]:
+        """Yield the manifest's own layer, then its environment's, each with the path where it stands."""
+        paths: tuple[ManifestPath, ...] = ((), ("environments", self.environment or ""))
+        yield from zip(paths, self.layers, strict=False)
+
+    def layered_mark(self, *keys: str) -> SourcePosition | None:
+        """Return where a setting stands that any layer may have: in the last of those that have it, which wins."""
+        marks = [self.marks.get((*path, *keys)) for path, _ in self.layers_by_path()]
+        return next((mark for mark in reversed(marks) if mark), None)

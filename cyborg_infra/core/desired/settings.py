@@ -171,8 +171,7 @@ def _scopes(
     org: Org, kind: StreamKind | ConsumerKind, member: Member | None
 ) -> Iterator[tuple[ManifestPath, FieldValues]]:
     """Yield every place that may set a field of this resource, weakest first."""
-    prefixes: list[ManifestPath] = [(), ("environments", org.environment or "")]
-    for prefix, layer in zip(prefixes, org.layers, strict=False):
+    for prefix, layer in org.layers_by_path():
         if isinstance(kind, StreamKind):
             yield (*prefix, "defaults"), layer.defaults
             yield (*prefix, "streams", kind), layer.streams.get(kind, {})
