@@ -87,7 +87,7 @@ def _rule(given: ExportInput, rule: Rule) -> dict[str, Any]:
 
 
 def _own_rules(org: str) -> Iterator[Rule]:
-    """Yield one for each alarm of `status` and of the monitor, which have applied the thresholds; and what tells that nobody looks any more.
+    """Yield a rule for each alarm of `status` and of the monitor, which have applied the thresholds; and what tells that nobody looks any more.
 
     They are the same for a textfile and for a monitor: what only the other one has never fires.
     """
@@ -211,7 +211,7 @@ def _dead_letters(given: ExportInput, metrics: _Metrics) -> Iterator[Rule]:
 
 
 def _near_limits(given: ExportInput, metrics: _Metrics) -> Iterator[Rule]:
-    """Yield of streams that refuse what is too much; not of the tasks that are full by declaration."""
+    """Yield rules for streams that refuse what is too much; not for tasks that are full by declaration."""
     full = {role for role, _ in given.alerts.admitted}
     streams = [
         stream

@@ -45,7 +45,7 @@ def _everything(subject: str | None) -> str | None:
 
 
 def _from_everything(transform: Config | None) -> Config | None:
-    """Return the server takes a transform without a source for one of everything, and keeps it was written."""
+    """Return a transform with its source: without one the server takes it for one of everything, and keeps it as it was written."""
     if transform and transform.get("dest") and not transform.get("src"):
         return {**transform, "src": ">"}
     return transform
@@ -179,7 +179,7 @@ def _as_copy(fields: dict[str, Any], config: Config) -> dict[str, Any]:
 
 
 def _with_one_filter(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a `filter_subjects` of one is a `filter_subject`, where there is none already."""
+    """Return the fields with a `filter_subjects` of one as a `filter_subject`, where there is none already."""
     filters = fields.get("filter_subjects", ())
     if len(filters) == 1 and "filter_subject" not in fields:
         del fields["filter_subjects"]

@@ -132,7 +132,7 @@ class _Run:
     may_exist: bool = field(default=False, init=False)
 
     async def run(self, checks: Collection[CheckName]) -> Verification:
-        """Return the copy was tried and is gone. Raises CyborgError."""
+        """Try the copy, and delete it. Raises CyborgError."""
         async with connect_account(self.target) as server:
             await server.hold_interest(_presence_subject(self.copy.name))
             account = await server.snapshot(self.copy.name, DesiredState())

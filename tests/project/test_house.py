@@ -178,6 +178,27 @@ def test_every_module_says_what_it_is(path: Path) -> None:
     assert docstring.splitlines()[0].endswith((".", ":")) or len(docstring.splitlines()) > 1
 
 
+RAISED = re.compile(r"\b[Rr]aises? ([A-Z]\w+(?:(?:, | and | or )[A-Z]\w+)*)")
+
+
+def test_an_exception_that_a_docstring_names_is_one() -> None:
+    """It may have got another name since."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE}
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    assert [
+        f"{name(path)}: {word}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, documented)
+        for found in RAISED.finditer(ast.get_docstring(node) or "")
+        for word in re.findall(r"[A-Z]\w+", found[1])
+        if word not in used
+    ] == []
+
+
 @pytest.mark.parametrize("path", SCHEMAS, ids=name)
 def test_every_schema_is_valid_and_describes_itself(path: Path) -> None:
     schema = json.loads(path.read_text(encoding="utf-8"))

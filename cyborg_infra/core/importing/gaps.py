@@ -42,7 +42,7 @@ def _describe_change(change: Change) -> Iterator[str]:
 
 
 def _without_dead_letters(desired: DesiredState) -> Iterator[str]:
-    """Yield a DEAD_LETTERS made by hand stores what agents publish; what the server gives up on is lost."""
+    """Yield a DEAD_LETTERS that was made by hand: it stores what agents publish, and not what the server gives up on."""
     for stream in desired.streams():
         stored = stream.get("subjects")
         if stream.metadata[KIND_KEY] == StreamKind.DEAD_LETTERS and not any(

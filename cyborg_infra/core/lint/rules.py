@@ -121,19 +121,19 @@ def push_to_all(resource: Resource, _org: Org) -> Iterator[str]:
 
 
 def vanishing_consumer(resource: Resource, _org: Org) -> Iterator[str]:
-    """Yield the server deletes the consumer when nobody uses it, durable or not."""
+    """Find consumers that the server deletes when nobody uses them, durable or not."""
     if resource.get("inactive_threshold"):
         yield "inactive_threshold"
 
 
 def memory_progress(resource: Resource, _org: Org) -> Iterator[str]:
-    """Yield the consumer's state is in memory."""
+    """Find consumers whose state is in memory."""
     if resource.get("mem_storage"):
         yield "mem_storage"
 
 
 def memory_storage(resource: Resource, _org: Org) -> Iterator[str]:
-    """Yield the stream is in memory."""
+    """Find streams in memory."""
     if resource.get("storage") == "memory":
         yield "storage"
 
@@ -151,13 +151,13 @@ def short_duplicate_window(resource: Resource, _org: Org) -> Iterator[str]:
 
 
 def unconfirmed_publish(resource: Resource, _org: Org) -> Iterator[str]:
-    """Yield the stream does not answer a publisher."""
+    """Find streams that do not answer a publisher."""
     if resource.get("no_ack"):
         yield "no_ack"
 
 
 def async_persist(resource: Resource, _org: Org) -> Iterator[str]:
-    """Yield the stream answers a publisher too early."""
+    """Find streams that answer a publisher too early."""
     if resource.get("persist_mode") == "async":
         yield "persist_mode"
 
@@ -185,7 +185,7 @@ def _limits_below(least: Mapping[str, int], resource: Resource) -> Iterator[str]
 
 
 def deletes_terminated(resource: Resource, _org: Org) -> Iterator[str]:
-    """Yield what nobody has still to finish is deleted, and a terminated message is finished."""
+    """Find streams that delete what nobody has still to finish: a terminated message is finished."""
     if resource.get("retention") != "limits":
         yield "retention"
 
@@ -267,7 +267,7 @@ def lag_below_admission(state: DesiredState, org: Org) -> Iterator[Found]:
 
 
 def own_notices(state: DesiredState, org: Org) -> Iterator[Found]:
-    """Yield a consumer is handed the notices of what it failed with itself."""
+    """Find consumers that are handed the notices of what they failed with themselves."""
     for reader in message_flow.told_of_themselves(state):
         stream = state.resources[Ref(reader.ref.stream)]
         where = source_mark(org, kind_of(stream), member_of(org, stream), "subjects")

@@ -406,7 +406,7 @@ def _dead_letters(org: Org, readings: StatusReadings) -> DeadLetterSummary:
 def _dead_letter_alarms(
     org: Org, readings: StatusReadings, alerts: Alerts, roles: Collection[str] | None
 ) -> Iterator[Alarm]:
-    """Yield of each role, and of no role's consumers. What is kept is still to be handled: cron keeps, and so does an apply."""
+    """Yield the alarms of each role, and of consumers that are no role's. What is kept is still to be handled: cron keeps, and so does an apply."""
     read = [(entry.subject, dead_letters.decode_entry(entry, org)) for entry in readings.letters]
     letters = [
         letter

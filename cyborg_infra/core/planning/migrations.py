@@ -144,7 +144,7 @@ def _obstacles(
 
 
 def _name_obstacles(copy: Ref, live: LiveState) -> Iterator[str]:
-    """Yield the temporary stream is called as no other."""
+    """Yield why the temporary stream cannot have its name."""
     if len(copy.stream) > MAX_NAME_BYTES:
         yield "its name is too long for a second stream beside it"
     if copy in live.resources:
@@ -176,7 +176,7 @@ def _limit_obstacles(
     desired: DesiredState,
     server_info: ServerInfo,
 ) -> Iterator[str]:
-    """Yield a second stream, a second copy of the messages, and for a moment twice as many consumers."""
+    """Yield the limits that leave no room for a second stream, a second copy of the messages, and for a moment twice as many consumers."""
     limits = server_info.limits
     size = before.counts.bytes if isinstance(before.counts, StreamCounts) else 0
     if 0 < limits.max_streams <= limits.streams:

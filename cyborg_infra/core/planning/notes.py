@@ -219,7 +219,7 @@ def _admission_notes(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def _direct_read_notes(changes: Sequence[Change]) -> Iterator[str]:
-    """Yield a client looks at allow_direct when it opens a bucket, and never again (nats-py 2.16, nats.go)."""
+    """Yield a note on buckets that lose allow_direct: a client looks at it when it opens one, and never again (nats-py 2.16, nats.go)."""
     for change in changes:
         bucket = change.after and change.after.metadata.get(KIND_KEY) == StreamKind.KEY_VALUE
         if bucket and any(field.field == "allow_direct" and not field.after for field in change.fields):

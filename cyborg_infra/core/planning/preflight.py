@@ -224,7 +224,7 @@ def owner_told_once(changes: Sequence[Change]) -> list[Change]:
 
 
 def hinted_once(changes: Sequence[Change]) -> list[Change]:
-    """Return the same advice, to many changes, is given with the first of them."""
+    """Return the changes with each hint given once: with the first of those that have it."""
     given: set[tuple[str, str | None]] = set()
     found = []
     for change in changes:

@@ -115,7 +115,7 @@ def _count_resource(
 
 
 def _while_moving(amount: MessageCount | None) -> MessageCount | None:
-    """Return consumers were read before the messages: where they have gone on, no more is unfinished than they said."""
+    """Return an amount as a bound: consumers were read before the messages, and where they have gone on, no more is unfinished than they said."""
     if amount is None or amount.unfinished is None:
         return amount
     return amount._replace(unfinished=Share(amount.unfinished.messages, exact=False))

@@ -243,7 +243,7 @@ class IdentityTrial:
         await agent.flush_both_ways()
 
     async def _work_on(self, agent: Agent, consumer: Ref, subject: str, *, again: bool) -> None:
-        """A message is handed out, goes on being worked on, comes again, and is acknowledged; another is terminated."""
+        """Work on a message until it is acknowledged, after it has come again where that may be; have another one terminated."""
         operator = await self.agent(self.operator)
         for ends in ("ack", "term"):
             ident = f"trial-{consumer}-{ends}-{time.monotonic_ns()}"
@@ -260,7 +260,7 @@ class IdentityTrial:
             await agent.flush_both_ways()
 
     async def _wait_for_work(self, agent: Agent, consumer: Ref, subject: str) -> None:
-        """A pull that waits hears that the server is there, more than once, and then its message."""
+        """Wait by a pull: it hears more than once that the server is there, and then gets its message."""
         operator = await self.agent(self.operator)
         await agent.pull_all(consumer)
         async with agent.pull_with_heartbeats(consumer, _PATIENCE_SECONDS) as answers:

@@ -254,7 +254,7 @@ async def _afterwards(first: asyncio.Future[None], then: Awaitable[None]) -> Non
 
 
 async def _together(attempts: Iterable[Awaitable[None]]) -> None:
-    """Run all attempts at once, to their ends. Raises Unmet with what every one saw that failed."""
+    """Run all attempts at once, to their ends. Raises CheckFailed with what every one saw that failed."""
     outcomes = await asyncio.gather(*attempts, return_exceptions=True)
     for outcome in outcomes:
         if outcome is not None and not isinstance(outcome, CheckFailed):

@@ -85,7 +85,7 @@ async def _prepare_tasks(sandbox: Sandbox, role: str, before: StateBeforeRestart
 async def check_restart_loses_nothing(
     before: StateBeforeRestart, restart: Callable[[], Awaitable[Sandbox]]
 ) -> None:
-    """Restart the server, and check that everything unfinished comes, and nothing that was done. Raises Unmet."""
+    """Restart the server, and check that everything unfinished comes, and nothing that was done. Raises CheckFailed."""
     sandbox = await restart()
     seen = await asyncio.gather(
         *(_expect_unfinished(sandbox, ref, ids) for ref, ids in before.unfinished.items())

@@ -112,7 +112,7 @@ class Sandbox:
         return f"{what}-{next(self._ids)}"
 
     async def publish_task(self, role: str, *, task_id: str = "", **more: Any) -> str:
-        """Return a task of a new id, or `task_id`, is stored for the role; returns its id. Raises nats-py's errors."""
+        """Publish a task for the role, and return its id: a new one, or `task_id`. Raises nats-py's errors."""
         task_id = task_id or self.new_id(f"task-{role}")
         task = {
             "task_id": task_id,
@@ -162,9 +162,9 @@ class Sandbox:
         await self.agent.publish(self.subject("", "broadcasts"), broadcast, message_id)
 
     async def expect_message(self, ref: Ref, message_id: str = "", *, agent: Agent | None = None) -> Msg:
-        """Return the consumer's next message, which has this id. Raises Unmet if none comes, or another one.
+        """Return the consumer's next message, which has this id. Raises CheckFailed if none comes, or another one.
 
-        Raises TooSlow for one that comes again because it was not acknowledged in time.
+        Raises Inconclusive for one that comes again because it was not acknowledged in time.
         """
         message = await (agent or self.agent).pull(ref, timing.CHECK_WAIT_SECONDS)
         if message is None:
@@ -176,9 +176,9 @@ class Sandbox:
         return message
 
     async def expect_no_more(self, ref: Ref, since: float) -> None:
-        """Raise Unmet if the consumer has anything to hand out now.
+        """Raise CheckFailed if the consumer has anything to hand out now.
 
-        Raises TooSlow for what comes again rightly: more than ack_wait has gone by `since` it was pulled.
+        Raises Inconclusive for what comes again rightly: more than ack_wait has gone by `since` it was pulled.
         """
         more = await self.agent.pull_all(ref)
         late = self.clock() - since >= self.ack_wait(ref)
@@ -207,7 +207,7 @@ class Sandbox:
     async def expect_dead_letter(self, ref: Ref, sequence: int) -> Advisory:
         """Return the notice of this message, pulling meanwhile: the server sends it only while somebody does.
 
-        Raises Unmet if the message is handed out again, or no notice comes.
+        Raises CheckFailed if the message is handed out again, or no notice comes.
         """
         deadline = self.clock() + timing.CHECK_WAIT_SECONDS
         while (found := self.dead_letters.get((str(ref), sequence))) is None:

@@ -231,7 +231,7 @@ def _next(plan: Plan, shown: Shown) -> Block:
 
 
 def _words(plan: Plan, shown: Shown) -> Iterator[str]:
-    """Yield a saved plan has the options of its making in it; `destroy` deletes whatever is there."""
+    """Yield the words of the command. A saved plan has the options of its making in it, and `destroy` needs no --prune."""
     destroys = shown.command == "destroy"
     yield f"cyborg-infra {'destroy' if destroys else 'apply'}"
     saved = shown.saved_to or shown.saved_in

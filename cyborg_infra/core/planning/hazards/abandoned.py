@@ -58,7 +58,7 @@ def given_up_deleted_hazards(
 def given_up_forgotten_hazards(
     live: LiveResource, live_state: LiveState, *, partly: bool = False
 ) -> Iterator[Hazard]:
-    """Yield an interest stream deletes them with the consumer, or with the filter by which it waits for them."""
+    """Yield the hazard of a consumer or a filter that goes: an interest stream deletes what was given up with it."""
     if setting(live_state.resources[Ref(live.ref.stream)], "retention") == "interest":
         yield from given_up_deleted_hazards(live, live_state, partly=partly)
 
@@ -76,7 +76,7 @@ def untold(readers: Sequence[LiveResource], live_state: LiveState) -> tuple[Shar
 
 
 def given_up_redelivered_hazards(live: LiveResource, live_state: LiveState) -> Iterator[Hazard]:
-    """Yield a new consumer of a workqueue starts with what is stored."""
+    """Yield the hazard of a new consumer of a workqueue: it begins with all that is stored, given up or not."""
     yield from _given_up_hazards(
         HazardName.REPEATS_WORK, live, live_state, " would be handed out again", exact=True
     )
@@ -102,7 +102,7 @@ def _question(live: LiveResource) -> CountQuery:
 
 
 def _upper_bound(live: LiveResource, live_state: LiveState) -> int:
-    """Return the server counts what it has handed out more than once; of a consumer that hands out once nothing is counted."""
+    """Return how many it has given up at most: the server counts what it has handed out more than once, and nothing of a consumer that hands out once."""
     counts = consumer_counts(live)
     if not counts.delivered_stream_seq:
         return 0

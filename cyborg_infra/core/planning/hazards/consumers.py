@@ -130,7 +130,7 @@ def open_work_hazards(
 
 
 def _of_earlier_messages(live: LiveResource, desired: DesiredResource) -> Iterator[Hazard]:
-    """Yield on a workqueue a new consumer hands out what only its filter reads, and begins before that."""
+    """Yield the hazard of a wider filter on a workqueue: the new consumer begins before what only that reads, and so hands out more again."""
     working, old, new = consumer_counts(live).num_ack_pending, read_patterns(live), read_patterns(desired)
     if not working or not reads_more(live, desired):
         return
@@ -154,7 +154,7 @@ def _late_acknowledgement_hazards(live: LiveResource) -> Iterator[Hazard]:
 
 
 def _later_start_hazards(live: LiveResource, desired: DesiredResource, version: Version) -> Iterator[Hazard]:
-    """Yield a start beyond the old position holds; before 2.14 a consumer that is carried over can have no start by time."""
+    """Yield the hazard of a start beyond the old position, which holds. Before 2.14 a consumer that is carried over has no start by time."""
     counts, policy = consumer_counts(live), setting(desired, "deliver_policy")
     starts = ("deliver_policy", "opt_start_seq", "opt_start_time")
     if not counts.num_pending or all(setting(live, name) == setting(desired, name) for name in starts):
@@ -177,7 +177,7 @@ def _later_start_hazards(live: LiveResource, desired: DesiredResource, version: 
 def consumer_recreation_hazards(
     desired: DesiredResource, live_state: LiveState, *, left_out: int = 0
 ) -> Iterator[Hazard]:
-    """Yield a consumer that somebody deleted begins again: where it stood, nothing tells.
+    """Yield the hazard of a consumer that somebody deleted: it begins again, since nothing tells where it stood.
 
     Only under limits retention are messages stored that it had finished. `left_out`: so many its stream no longer has then.
     """
@@ -296,7 +296,7 @@ def consumer_update_hazards(
 
 
 def _shorter_ack_wait_hazards(live: LiveResource, desired: DesiredResource) -> Iterator[Hazard]:
-    """Yield the server times what is being worked on anew, at once. Which delivery a message is at, it does not tell."""
+    """Yield the hazard of a shorter wait: the server times what is being worked on anew, at once, and does not tell at which delivery a message is."""
     counts, old, new = consumer_counts(live), _redelivery_delays(live), _redelivery_delays(desired)
     steps = range(max(len(old), len(new)))
     waits = [(old[min(step, len(old) - 1)], new[min(step, len(new) - 1)]) for step in steps]
@@ -338,7 +338,7 @@ def _filter_change_hazards(
     replaced: bool = False,
     starts_over: bool = False,
 ) -> Iterator[Hazard]:
-    """Yield the cursor stays where it is: what matches only the new filter below it is skipped (measured 2.10 to 2.15).
+    """Yield the hazards of another filter: the cursor stays, so that what only the new one matches below it is skipped (measured 2.10 to 2.15).
 
     What was handed out comes again whatever the filter has become, but not through a consumer that has `replaced` it.
     """

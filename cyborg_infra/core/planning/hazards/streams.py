@@ -165,7 +165,7 @@ def stream_update_hazards(
 
 
 def _placement_change_hazards(live: LiveResource, live_state: LiveState) -> Iterator[Hazard]:
-    """Yield a stream that moves takes its consumers along, on old servers not always with what they know. A workqueue itself knows."""
+    """Yield the hazard of moving a stream: old servers do not always take along what its consumers know. A workqueue knows by itself."""
     facts = live_state.server_info
     if facts is None or not facts.cluster or facts.version >= Capability.KEEP_CONSUMER_STATE_WHEN_MOVED.since:
         return

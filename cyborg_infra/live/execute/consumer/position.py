@@ -82,8 +82,8 @@ class PositionRestore:
     async def run(self, known: int | None) -> None:
         """Pull all that the old consumer had handed out, and acknowledge what was finished; `open` then holds the rest by sequence.
 
-        `known`: how many messages there are, if that is known. Raises Overrun if it was one too many, Refused or NoReply
-        if the server does not hand out, and what else a request may raise.
+        `known`: how many messages there are, if that is known. Raises UnexpectedDelivery if it was one too many,
+        PullFailed or NoReply if the server does not hand out, and what else a request may raise.
         """
         held = await require_consumer(self._server, self._consumer)
         self._most = min(
