@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
 PROGRAM = "cyborg-infra"
@@ -77,3 +77,9 @@ def worded(template: str, *arguments: object) -> Wording:
             parts += words.parts if isinstance(words, Wording) else (words,)
         parts.append(text)
     return Wording(*parts)
+
+
+def first_few(names: Sequence[str], most: int) -> str:
+    """Return the names in a text; of more than `most`, the first of them and how many there are besides: `ceo, cto and 12 more`."""
+    besides = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{besides}"

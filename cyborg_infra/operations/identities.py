@@ -14,7 +14,7 @@ from cyborg_infra.model.key_pairs import KeyKind
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.resources import DesiredState
-from cyborg_infra.model.wording import Command, worded
+from cyborg_infra.model.wording import Command, first_few, worded
 from cyborg_infra.operations import key_files
 from cyborg_infra.operations.manifest import expand_manifest
 
@@ -31,7 +31,7 @@ __all__ = [
     "public_keys",
 ]
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
 class Identities(NamedTuple):
@@ -103,11 +103,10 @@ def public_keys(found: Sequence[Identity], directory: Path) -> dict[str, str]:
     paths = {identity.name: key_file(directory, identity) for identity in found}
     missing = [name for name, path in paths.items() if not path.exists()]
     if missing:
-        more = f" and {len(missing) - _MOST_NAMED:,} more" if len(missing) > _MOST_NAMED else ""
         raise UsageInvalid(
             Problem(
                 "no-key",
-                f"{directory} has no key of {', '.join(missing[:_MOST_NAMED])}{more}",
+                f"{directory} has no key of {first_few(missing, _MAX_NAMED)}",
                 None,
                 worded("`{}` makes what is missing", Command("auth keys")),
             )

@@ -37,7 +37,7 @@ from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid
 from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.standing import Standing
 from cyborg_infra.model.verification import AuthCheckName, CheckResult, Verdict, Verification, VerifyStage
-from cyborg_infra.model.wording import Command, worded
+from cyborg_infra.model.wording import Command, first_few, worded
 from cyborg_infra.operations.event_loop import run_coroutine
 from cyborg_infra.operations.identities import account_names, identities_of, key_file, make_keys, public_keys
 from cyborg_infra.operations.verify import OnProgress, carry_out
@@ -117,10 +117,11 @@ def logins(found: Sequence[Identity], target: Target, keys: Path) -> dict[str, T
             timeout=target.timeout,
         )
     if missing:
-        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         hint = worded("`{}` makes keys for a server with a configuration file", Command("auth keys"))
         raise UsageInvalid(
-            Problem("no-key", f"{keys} has neither a seed nor credentials of {missing[0]}{more}", None, hint)
+            Problem(
+                "no-key", f"{keys} has neither a seed nor credentials of {first_few(missing, 1)}", None, hint
+            )
         )
     return made
 

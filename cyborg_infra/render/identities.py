@@ -7,10 +7,12 @@ from typing import Any
 
 from cyborg_infra.model.identities import EVERYTHING, Crossing, Explanation, Grant, Identity, Need
 from cyborg_infra.model.organisation import Org
+from cyborg_infra.model.wording import first_few
 from cyborg_infra.render.json_format import SCHEMA_VERSION
 from cyborg_infra.render.terminal.layout import Block, Page, Table, line
 from cyborg_infra.render.terminal.problems import environment
 
+_MAX_NAMED = 10
 _NOTHING = Grant(EVERYTHING, "nothing is allowed, and an empty list would allow everything")
 
 
@@ -163,9 +165,7 @@ def explanation(found: Explanation) -> Page:
         ),
     ]
     if not found.is_allowed and found.others:
-        most = 10
-        more = f" and {len(found.others) - most:,} more" if len(found.others) > most else ""
-        blocks.append(line(f"Who may: {', '.join(found.others[:most])}{more}"))
+        blocks.append(line(f"Who may: {first_few(found.others, _MAX_NAMED)}"))
     return Page(tuple(blocks))
 
 

@@ -13,6 +13,7 @@ from cyborg_infra.model.problems import ManifestInvalid, Problem, SourcePosition
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.model.subjects import SubjectIndex
+from cyborg_infra.model.wording import first_few
 
 _APART = "give each subjects of its own, or an account of its own"
 
@@ -112,9 +113,7 @@ def _captures(one: Planned, other: Planned) -> Iterator[Problem]:
 
 
 def _in_words(noun: str, names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MAX_NAMED])
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return f"the {noun}{'s' * (len(names) > 1)} {shown}{more}"
+    return f"the {noun}{'s' * (len(names) > 1)} {first_few(names, _MAX_NAMED)}"
 
 
 def _mark(org: Org, stream: Resource) -> SourcePosition | None:

@@ -10,6 +10,9 @@ from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.resources import DesiredResource, DesiredState
 from cyborg_infra.model.subjects import covers, is_pattern, overlap
+from cyborg_infra.model.wording import first_few
+
+_MAX_NAMED = 20
 
 
 def explain(
@@ -44,9 +47,7 @@ def find_identity(found: tuple[Identity, ...], name: str) -> Identity:
 
 
 def _known(names: list[str]) -> str:
-    most = 20
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return f"there are {', '.join(names[:most])}{more}"
+    return f"there are {first_few(names, _MAX_NAMED)}"
 
 
 def _inbox(identity: Identity, operation: Operation) -> list[tuple[Operation, str]]:

@@ -53,7 +53,7 @@ from cyborg_infra.model.status import (
 )
 from cyborg_infra.model.subjects import SubjectIndex, covers
 from cyborg_infra.model.units import SECOND, age, format_age
-from cyborg_infra.model.wording import Command, Option, worded
+from cyborg_infra.model.wording import Command, Option, first_few, worded
 
 SETTLING_NS = 2 * SECOND
 """Within so long all leaders have noticed what the first of them has: they hear of their copies once a second."""
@@ -364,7 +364,7 @@ def _broadcast_alarms(
         if wanting:
             yield Alarm(
                 Condition.BROADCAST_ACK,
-                f"broadcast {found}, {format_age(found.age)} old, is not acknowledged by {_first_names(wanting)}",
+                f"broadcast {found}, {format_age(found.age)} old, is not acknowledged by {first_few(wanting, _MAX_NAMED)}",
                 about=f"{found.stream} {found.seq}",
                 parts=frozenset(wanting),
             )
@@ -513,7 +513,7 @@ def _unmatched(org: Org, organisation: DesiredState, readings: StatusReadings) -
         if left:
             yield Alarm(
                 Condition.UNMATCHED_SUBJECT,
-                f"{stream.ref}: {sum(left.values()):,} messages that none of its consumers reads, under {_first_names(sorted(left))}",
+                f"{stream.ref}: {sum(left.values()):,} messages that none of its consumers reads, under {first_few(sorted(left), _MAX_NAMED)}",
                 stream.role or "",
                 str(stream.ref),
             )
@@ -526,7 +526,7 @@ def _unreadable(organisation: DesiredState, readings: StatusReadings) -> Iterato
         if ref in organisation.resources:
             found.setdefault(problem.message.partition(": ")[2], []).append(str(ref))
     for reason, names in found.items():
-        said = f"{_first_names(names)}: {reason}"
+        said = f"{first_few(names, _MAX_NAMED)}: {reason}"
         yield Alarm(Condition.NO_LEADER, said, about=reason, parts=frozenset(names))
 
 
@@ -539,7 +539,7 @@ def _missing(org: Org, organisation: DesiredState, readings: StatusReadings) -> 
         where = f"of organisation {whose}, and not of {org.name}" if whose else "not on the server"
         yield Alarm(
             Condition.MISSING,
-            worded("{}: {}; see {}", where, _first_names(names), Command("plan")),
+            worded("{}: {}; see {}", where, first_few(names, _MAX_NAMED), Command("plan")),
             about=whose,
             parts=frozenset(names),
         )
@@ -618,7 +618,7 @@ def _replicas(organisation: DesiredState, readings: StatusReadings) -> Iterator[
         )
         yield Alarm(
             Condition.REPLICAS,
-            f"{who} copies of {whose}: {_first_names(streams or consumers)}",
+            f"{who} copies of {whose}: {first_few(streams or consumers, _MAX_NAMED)}",
             about=server,
             parts=frozenset(map(str, refs)),
         )
@@ -669,7 +669,7 @@ def _unfinished_alarms(
         return
     kinds = {what: [ref for ref, found in unfinished.items() if found is what] for what in Unfinished}
     told = "; ".join(
-        f"{_UNFINISHED_TEXTS[what]}: {_first_names([str(ref) for ref in refs])}"
+        f"{_UNFINISHED_TEXTS[what]}: {first_few([str(ref) for ref in refs], _MAX_NAMED)}"
         for what, refs in kinds.items()
         if refs
     )
@@ -698,19 +698,13 @@ def _abandoned_sandboxes(org: Org, readings: StatusReadings) -> Iterator[str]:
         if is_sandbox_of(org, stream.owner) and (age(stream.created, readings.now) or 0) > MAX_RUN_NS
     }
     if left:
-        names = _first_names(sorted(name or "" for name in left))
+        names = first_few(sorted(name or "" for name in left), _MAX_NAMED)
         yield worded(
             "a verify that was killed has left {}; the next one removes that, or {} {}",
             names,
             Command("verify"),
             Option("clean"),
         )
-
-
-def _first_names(names: Sequence[str]) -> str:
-    """Return the first few by name."""
-    more = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
-    return f"{', '.join(names[:_MAX_NAMED])}{more}"
 
 
 def _percent(share: float) -> str:

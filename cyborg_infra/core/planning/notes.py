@@ -17,7 +17,7 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, LiveState, StreamCounts
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import Capability, forgets_updated_streams
-from cyborg_infra.model.wording import Option, worded
+from cyborg_infra.model.wording import Option, first_few, worded
 
 UNKNOWN_PERMISSIONS = (
     "the server does not say what this user may do ($SYS.REQ.USER.INFO): "
@@ -64,7 +64,7 @@ def unread_notes(unread: Sequence[Ref]) -> Iterator[str]:
     """Yield a note on resources that could not be read; none of them stores a subject of ours."""
     if unread:
         yield (
-            f"{_first_names([str(ref) for ref in unread])} cannot be read, on servers that are down or too old for it: "
+            f"{first_few([str(ref) for ref in unread], _MAX_NAMED)} cannot be read, on servers that are down or too old for it: "
             "not of this organisation, and left alone"
         )
 
@@ -93,7 +93,7 @@ def _applied_record_notes(
 def _foreign_copy_notes(copied: Sequence[LiveResource]) -> Iterator[str]:
     """Yield notes on foreign copies: a copy belongs to whoever made it."""
     if copied:
-        names = _first_names([str(found.ref) for found in copied])
+        names = first_few([str(found.ref) for found in copied], _MAX_NAMED)
         what = "is a copy that somebody made" if len(copied) == 1 else "are copies that somebody made"
         yield f"{names} {what}, with the labels of what was copied: not managed, and left alone"
 
@@ -152,9 +152,9 @@ def _placement_notes(changes: Sequence[Change], server_info: ServerInfo, live: L
             placed.setdefault(" and ".join(words), []).append(str(change.ref))
     for what, names in placed.items():
         if server_info.cluster:
-            yield f"whether there is a server with {what} cannot be seen from here: if there is none, {_first_names(names)} will be refused (10005)"
+            yield f"whether there is a server with {what} cannot be seen from here: if there is none, {first_few(names, _MAX_NAMED)} will be refused (10005)"
         else:
-            yield f"a single server keeps the placement of {_first_names(names)} ({what}) without looking at it"
+            yield f"a single server keeps the placement of {first_few(names, _MAX_NAMED)} ({what}) without looking at it"
 
 
 def _dead_letter_notes(changes: Sequence[Change], live: LiveState) -> Iterator[str]:
@@ -185,7 +185,7 @@ def _dead_letter_notes(changes: Sequence[Change], live: LiveState) -> Iterator[s
                 if found.action is Action.DELETE and not found.ref.consumer
             ]
             if gone:
-                yield f"a message of {_first_names(gone)} that fails for good during this apply becomes no dead letter"
+                yield f"a message of {first_few(gone, _MAX_NAMED)} that fails for good during this apply becomes no dead letter"
 
 
 def _archived_letter_notes(changes: Sequence[Change], live: LiveState) -> Iterator[str]:
@@ -196,7 +196,7 @@ def _archived_letter_notes(changes: Sequence[Change], live: LiveState) -> Iterat
     losing = sorted({change.current_ref.stream for change in changes if change.archives_dead_letters})
     if losing:
         yield (
-            f"the messages of dead letters of {_first_names(losing)} are copied into DEAD_LETTERS first: dlq finds them there, "
+            f"the messages of dead letters of {first_few(losing, _MAX_NAMED)} are copied into DEAD_LETTERS first: dlq finds them there, "
             "and whoever is alerted by it is alerted once more"
         )
 
@@ -240,7 +240,7 @@ def _terminated_notes(changes: Sequence[Change]) -> Iterator[str]:
     ]
     if deleting:
         yield (
-            f"what an agent terminates is deleted from {_first_names(deleting)} from then on: "
+            f"what an agent terminates is deleted from {first_few(deleting, _MAX_NAMED)} from then on: "
             "its dead letter has no message, which nobody can look at or send again"
         )
 
@@ -276,7 +276,7 @@ def _former_interest_notes(changes: Sequence[Change], server_info: ServerInfo) -
     ]
     if former and server_info.version < Capability.TELL_CONSUMERS_OF_RETENTION.since:
         yield (
-            f"nats-server {server_info.version} does not tell the consumers of {_first_names(former)} that its retention has changed: until it "
+            f"nats-server {server_info.version} does not tell the consumers of {first_few(former, _MAX_NAMED)} that its retention has changed: until it "
             "restarts, changing one of them may delete what all of them have finished"
         )
 
@@ -291,7 +291,7 @@ def _forgotten_stream_notes(changes: Sequence[Change], server_info: ServerInfo) 
     if updated and server_info.cluster and forgets_updated_streams(server_info.version):
         yield (
             f"nats-server {server_info.version} in a cluster: a server that is killed within a minute after this apply forgets "
-            f"{_first_names(updated)}, and deletes its copies: let none be killed, or use 2.12.3 or later"
+            f"{first_few(updated, _MAX_NAMED)}, and deletes its copies: let none be killed, or use 2.12.3 or later"
         )
 
 
@@ -311,12 +311,6 @@ def _rename_notes(changes: Sequence[Change], orphans: Sequence[LiveResource]) ->
     ]
     if old and new:
         yield (
-            f"{_first_names(old)} left the manifest and {_first_names(new)} came: if that is one role with a new name, "
+            f"{first_few(old, _MAX_NAMED)} left the manifest and {first_few(new, _MAX_NAMED)} came: if that is one role with a new name, "
             "renamed_from takes its tasks, inbox and progress along"
         )
-
-
-def _first_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MAX_NAMED]) + (
-        f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    )
