@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
@@ -91,6 +91,19 @@ class Agent:
     def new_agent(self) -> Agent:
         """Return one more agent, not connected yet. What is denied to it is denied to this one."""
         return Agent(self._target, self.url, self)
+
+    async def run_until_ended(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the work to its end. Raises `end_reason`, with the work given up, as soon as nothing more is to be expected."""
+        doing, ending = asyncio.create_task(work), asyncio.create_task(self.has_ended.wait())
+        try:
+            await asyncio.wait((doing, ending), return_when=asyncio.FIRST_COMPLETED)
+            if self.has_ended.is_set():
+                raise self.end_reason
+            await doing
+        finally:
+            for task in (doing, ending):
+                task.cancel()
+            await asyncio.gather(doing, ending, return_exceptions=True)
 
     async def abort(self) -> None:
         """Abort the connection without a word to the server, as when a process is killed."""

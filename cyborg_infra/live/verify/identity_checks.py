@@ -17,7 +17,6 @@ from nats.aio.msg import Msg
 from nats.errors import Error
 
 from cyborg_infra.live.connection.connection import DENIED_PATTERN
-from cyborg_infra.live.connection.errors import PermissionDenied
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.live.verify.agent import Agent, PullRefused, next_message
 from cyborg_infra.live.verify.sandbox import CheckFailed
@@ -125,17 +124,7 @@ class IdentityTrial:
 
         async def run() -> None:
             agent = await self.agent(name)
-            doing = asyncio.create_task(self._do(agent, name, work))
-            ending = asyncio.create_task(agent.has_ended.wait())
-            try:
-                await asyncio.wait({doing, ending}, return_when=asyncio.FIRST_COMPLETED)
-                if agent.has_ended.is_set():
-                    raise agent.end_reason
-                await doing
-            finally:
-                for task in (doing, ending):
-                    task.cancel()
-                await asyncio.gather(doing, ending, return_exceptions=True)
+            await agent.run_until_ended(self._do(agent, name, work))
 
         return await _checked(AuthCheckName.WORK, _WORK_LAW, name, run)
 
@@ -162,13 +151,10 @@ class IdentityTrial:
             operator = await self.agent(self.operator)
             theirs: list[Msg] = []
             for consumer, subject, owner in misuse.victims:  # one works on a message, and another waits
-                theirs.append(await self._held(await self.agent(owner), operator, consumer, subject))
-                await operator.publish(subject, {"trial": "waits"}, f"trial-{consumer}-{time.monotonic_ns()}")
+                theirs.append(await self._held(await self.agent(owner), consumer, subject))
+                await self._enqueue(consumer, subject)
             async with Prober(self.targets[name], self.url) as prober:
-                held = [
-                    await self._held(prober, operator, consumer, subject)
-                    for consumer, subject in misuse.consumers
-                ]
+                held = [await self._held(prober, consumer, subject) for consumer, subject in misuse.consumers]
                 before = await _seen(operator, misuse)
                 for reply in (*misuse.replies, *(message.reply for message in theirs)):
                     await prober.send_all(misuse, held, reply)
@@ -186,12 +172,17 @@ class IdentityTrial:
 
         return await _checked(AuthCheckName.ANSWERS, _ANSWERS_LAW, name, run)
 
-    async def _held(self, agent: Agent, operator: Agent, consumer: Ref, subject: str) -> Msg:
+    async def _enqueue(self, consumer: Ref, subject: str) -> str:
+        """Have the operator put a message into the consumer's queue; return its id."""
+        message_id = f"trial-{consumer}-{time.monotonic_ns()}"
+        operator = await self.agent(self.operator)
+        await operator.publish(subject, {"trial": message_id}, message_id)
+        return message_id
+
+    async def _held(self, agent: Agent, consumer: Ref, subject: str) -> Msg:
         """Return a message that an identity works on, from a queue that is empty now."""
         await agent.pull_all(consumer)
-        ident = f"trial-{consumer}-held-{time.monotonic_ns()}"
-        await operator.publish(subject, {"trial": ident}, ident)
-        return await _own_message(agent, consumer, ident)
+        return await _own_message(agent, consumer, await self._enqueue(consumer, subject))
 
     async def check_permissions(
         self, name: str, compare: Callable[[Mapping[str, Any]], Sequence[str]]
@@ -244,28 +235,24 @@ class IdentityTrial:
 
     async def _work_on(self, agent: Agent, consumer: Ref, subject: str, *, again: bool) -> None:
         """Work on a message until it is acknowledged, after it has come again where that may be; have another one terminated."""
-        operator = await self.agent(self.operator)
-        for ends in ("ack", "term"):
-            ident = f"trial-{consumer}-{ends}-{time.monotonic_ns()}"
-            await operator.publish(subject, {"trial": ident}, ident)
-            message = await _own_message(agent, consumer, ident)
-            await message.in_progress()
-            if again and ends == "ack":
-                await message.nak()
-                message = await _own_message(agent, consumer, ident)
-            if ends == "ack":
-                await message.ack_sync(_PATIENCE_SECONDS)
-            else:
-                await message.term()
-            await agent.flush_both_ways()
+        message_id = await self._enqueue(consumer, subject)
+        message = await _own_message(agent, consumer, message_id)
+        await message.in_progress()
+        if again:
+            await message.nak()
+            message = await _own_message(agent, consumer, message_id)
+        await message.ack_sync(_PATIENCE_SECONDS)
+        await agent.flush_both_ways()
+        other = await _own_message(agent, consumer, await self._enqueue(consumer, subject))
+        await other.in_progress()
+        await other.term()
+        await agent.flush_both_ways()
 
     async def _wait_for_work(self, agent: Agent, consumer: Ref, subject: str) -> None:
         """Wait by a pull: it hears more than once that the server is there, and then gets its message."""
-        operator = await self.agent(self.operator)
         await agent.pull_all(consumer)
         async with agent.pull_with_heartbeats(consumer, _PATIENCE_SECONDS) as answers:
-            ident = f"trial-{consumer}-waits-{time.monotonic_ns()}"
-            await operator.publish(subject, {"trial": ident}, ident)
+            await self._enqueue(consumer, subject)
             while (message := await next_message(answers, _PATIENCE_SECONDS)) is not None:
                 if message.data:
                     await message.ack_sync(_PATIENCE_SECONDS)
@@ -332,10 +319,10 @@ async def _seen(operator: Agent, misuse: Misuse) -> dict[str, Any]:
     return seen
 
 
-async def _own_message(agent: Agent, consumer: Ref, ident: str) -> Msg:
+async def _own_message(agent: Agent, consumer: Ref, message_id: str) -> Msg:
     """Return the message of this trial; what others have left before it is acknowledged."""
     while (message := await agent.pull(consumer, _PATIENCE_SECONDS)) is not None:
-        if json.loads(message.data or b"{}").get("trial") == ident:
+        if json.loads(message.data or b"{}").get("trial") == message_id:
             return message
         await message.ack_sync(_PATIENCE_SECONDS)
     raise CheckFailed(f"{consumer} did not hand out what was published")
@@ -346,8 +333,6 @@ async def _checked(check: AuthCheckName, law: str, name: str, run: Callable[[], 
     seen = ""
     try:
         await run()
-    except PermissionDenied as error:
-        seen = str(error)
     except (CheckFailed, PullRefused, ServerFault, Error, OSError, ValueError, TimeoutError) as error:
         seen = str(error) or type(error).__name__
     verdict = Verdict.FAILED if seen else Verdict.PASSED

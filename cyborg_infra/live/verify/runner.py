@@ -89,7 +89,7 @@ async def run_checks(
 
     letters = asyncio.create_task(_collecting_dead_letters(sandbox))
     try:
-        await _run_until_agent_ends(sandbox, _run_all(sandbox, checks, told))
+        await sandbox.agent.run_until_ended(_run_all(sandbox, checks, told))
     finally:
         letters.cancel()
         await asyncio.gather(letters, return_exceptions=True)
@@ -177,17 +177,3 @@ async def _collecting_dead_letters(sandbox: Sandbox) -> None:
     """Collect dead letters meanwhile; a failure to read them fails only the checks that need them."""
     with suppress(NotConfigured, NotSupported, PullRefused, ConnectionLost, Error):
         await sandbox.collect_dead_letters()
-
-
-async def _run_until_agent_ends(sandbox: Sandbox, work: Coroutine[Any, Any, None]) -> None:
-    """Run the work to its end. Raises ConnectionLost or PermissionDenied, with the work given up, as soon as it is of no use."""
-    task, over = asyncio.create_task(work), asyncio.create_task(sandbox.agent.has_ended.wait())
-    try:
-        await asyncio.wait([task, over], return_when=asyncio.FIRST_COMPLETED)
-        if over.done():
-            raise sandbox.agent.end_reason
-        await task
-    finally:
-        for each in (task, over):
-            each.cancel()
-        await asyncio.gather(task, over, return_exceptions=True)
