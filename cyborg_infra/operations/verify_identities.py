@@ -29,7 +29,7 @@ from cyborg_infra.interrupts import end_in_order
 from cyborg_infra.live.api.jetstream import connect_account
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.live.embedded import EmbeddedServer
-from cyborg_infra.live.verify.identity_checks import IdentityTrial
+from cyborg_infra.live.verify.identity_checks import WORK_LAW, IdentityTrial
 from cyborg_infra.manifest.load import load
 from cyborg_infra.model.identities import Identity, IdentityKind
 from cyborg_infra.model.organisation import Org
@@ -42,6 +42,7 @@ from cyborg_infra.operations.event_loop import run_coroutine
 from cyborg_infra.operations.identities import account_names, identities_of, key_file, make_keys, public_keys
 from cyborg_infra.operations.verify import OnProgress, carry_out
 from cyborg_infra.render import server_config
+from cyborg_infra.render.values import plural
 
 __all__ = ["logins", "try_identities", "verify_identities", "verify_identities_embedded"]
 
@@ -188,10 +189,8 @@ async def _reads_all(org: Org, desired: DesiredState, targets: dict[str, Target]
     try:
         async with connect_account(targets[name]) as server:
             plan = make_plan(await server.snapshot(org.name, desired), desired, owner=org.name, org=org)
-            seen = f"it sees {len(plan.changes)} permission_differences" if plan else ""
+            seen = f"it sees {plural(len(plan.changes), 'difference')}" if plan else ""
     except CyborgError as error:
         seen = str(error)
     verdict = Verdict.FAILED if seen else Verdict.PASSED
-    return CheckResult(
-        AuthCheckName.WORK, verdict, "an identity does all of its work without one violation", seen, name
-    )
+    return CheckResult(AuthCheckName.WORK, verdict, WORK_LAW, seen, name)

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 import cyborg_infra
 from cyborg_infra.model.error_codes import ErrorCode
+from cyborg_infra.model.fields import FIELDS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = sorted((ROOT / "cyborg_infra").rglob("*.py"))
@@ -467,6 +468,30 @@ def texts(tree: ast.AST) -> list[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in notes
     ]
+
+
+# Words of other tools and of the server that a function here happens to be called like as well.
+OTHERS_WORDS = {"consumer_name", "inbox_prefix", "max_payload", "publish_to"}
+
+
+def test_no_text_has_the_name_of_a_function_in_it() -> None:
+    """As one would that was renamed wherever its name stood. A field of JetStream is called as it is written."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE}
+    functions = {
+        node.name
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    fields = {field for table in FIELDS.values() for field in table}
+    assert [
+        f"{name(path)}: {word} in {text!r}"
+        for path, tree in trees.items()
+        for text in texts(tree)
+        if " " in text
+        for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text)
+        if word in functions - fields - OTHERS_WORDS
+    ] == []
 
 
 def test_the_changelog_has_no_section_that_the_tool_that_cuts_a_release_refuses() -> None:

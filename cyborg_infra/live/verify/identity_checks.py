@@ -37,7 +37,7 @@ _PATIENCE_SECONDS = 10.0  # until what was published has to have come
 _NOWHERE = "cyborg-infra.trial"
 """A subject that nobody is granted."""
 
-_WORK_LAW = "an identity does all of its work without one violation"
+WORK_LAW = "an identity does all of its work without one violation"
 _REFUSED_LAW = "an identity is refused whatever belongs to another"
 _ANSWERS_LAW = "what the server answers an identity does nothing, wherever the answer is to go"
 _PERMISSIONS_LAW = "the server lets an identity do what the manifest wants, subject by subject"
@@ -126,7 +126,7 @@ class IdentityTrial:
             agent = await self.agent(name)
             await agent.run_until_ended(self._do(agent, name, work))
 
-        return await _checked(AuthCheckName.WORK, _WORK_LAW, name, run)
+        return await _checked(AuthCheckName.WORK, WORK_LAW, name, run)
 
     async def check_refused(
         self, name: str, attempts: Sequence[tuple[Operation, str]], asks_itself: str = ""
