@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cyborg_infra.core.desired.naming import channel_subject, stream_name
+from cyborg_infra.core.desired.naming import EVERY_ADVISORY, channel_subject, stream_name
 from cyborg_infra.core.operate import dead_letters as core
 from cyborg_infra.live.api import messages
 from cyborg_infra.live.api.errors import ApiError
@@ -17,9 +17,12 @@ from cyborg_infra.live.connection.errors import PermissionDenied, Unanswered
 from cyborg_infra.model import channels
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.dead_letters import DeadLetter, DeathType, MessageLocation, StoredMessage
+from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import LiveResource
+from cyborg_infra.model.subjects import covers, is_token
 from cyborg_infra.model.wording import Command, worded
 
 NO_DEAD_LETTERS_CODE = "no-dead-letters"
@@ -35,32 +38,46 @@ class DeadLetterStore:
     _entries_read: dict[str, dict[int, DeadLetter]] = field(default_factory=dict)  # stream -> number -> entry
     _retentions: dict[str, str] = field(default_factory=dict)  # stream -> its own, asked once; empty for none
 
-    @property
-    def subject(self) -> str:
-        """Where whole messages are published."""
-        return channel_subject(self.org, channels.DEAD_LETTERS)
-
     async def stream(self) -> str:
         """Return where the dead letters are: DEAD_LETTERS, or what it is called while its new name is not in force yet.
 
         Raises ServerFault where there is no such stream.
         """
+        return (await self._living()).ref.stream
+
+    async def _living(self) -> LiveResource:
+        """Return DEAD_LETTERS as it lives. An apply of some roles changes neither its name nor its subjects. Raises as `stream`."""
         if self.org.channel(channels.DEAD_LETTERS) is None:
             said = f"{self.org.name} has no dead letters"
             hint = "its manifest leaves them out, under channels"
             raise ServerFault(Problem(NO_DEAD_LETTERS_CODE, said, None, hint))
         name = stream_name(self.org, StreamKind.DEAD_LETTERS)
-        if await self.server.info(Ref(name)) is not None:
-            return name
-        try:
-            return await messages.find_stream(self.server, self.subject)
-        except ServerFault as fault:
-            if fault.problems[0].code != "no-stream":
-                raise
-            hint = worded("`{}` creates it", Command("apply"))
-            raise ServerFault(
-                Problem(NO_DEAD_LETTERS_CODE, f"there is no stream {name}", None, hint)
-            ) from None
+        if (found := await self.server.info(Ref(name))) is not None:
+            return found
+        by_subject = await messages.find_streams(self.server, self._subject)
+        named = dict.fromkeys([*by_subject, *await messages.find_streams(self.server, EVERY_ADVISORY)])
+        others = [await self.server.info(Ref(other)) for other in named]
+        ours = [other for other in others if other is not None and self._is_ours(other)]
+        if found := next(iter([*ours, *filter(None, others[: len(by_subject)])]), None):
+            return found
+        hint = worded("`{}` creates it", Command("apply"))
+        raise ServerFault(Problem(NO_DEAD_LETTERS_CODE, f"there is no stream {name}", None, hint))
+
+    def _is_ours(self, stream: LiveResource) -> bool:
+        return stream.owner == self.org.name and stream.metadata.get(KIND_KEY) == StreamKind.DEAD_LETTERS
+
+    @property
+    def _subject(self) -> str:
+        """Where the manifest has whole messages handed in."""
+        return channel_subject(self.org, channels.DEAD_LETTERS)
+
+    def _subject_in(self, stream: LiveResource) -> str:
+        """Return where whole messages are published now: another subject is stored once DEAD_LETTERS is applied itself."""
+        held: Sequence[str] = stream.get("subjects")
+        handed_in = [each for each in held if all(map(is_token, each.split(".")))]
+        if any(covers(wide, self._subject) for wide in held) or not handed_in:
+            return self._subject
+        return handed_in[0]
 
     async def read_all(self) -> list[DeadLetter]:
         """Return every one, by number. Raises ServerFault where there is no DEAD_LETTERS."""
@@ -170,7 +187,8 @@ class DeadLetterStore:
 
     async def _copy(self, letter: DeadLetter, replaying: str = "") -> StoredMessage:
         """Return the whole message, as it is now in DEAD_LETTERS beside what tells of it."""
-        stream, copy = await self.stream(), core.archive_copy(letter, self.subject, replaying)
+        living = await self._living()
+        stream, copy = living.ref.stream, core.archive_copy(letter, self._subject_in(living), replaying)
         held = await messages.read_stream_usage(self.server, stream, copy.subject)
         if limit := core.limit_exceeded_by(letter, copy, held):
             hint = "raise it, or replay or drop the oldest ones first"

@@ -27,6 +27,7 @@ from cyborg_infra.model.subjects import covers
 
 # The server's own notices of what failed for good. Plain publishes: captured like any subject.
 ADVISORIES = "$JS.EVENT.ADVISORY.CONSUMER"
+EVERY_ADVISORY = f"{ADVISORIES}.>"
 MAX_DELIVERIES, MSG_TERMINATED = "MAX_DELIVERIES", "MSG_TERMINATED"
 _ADVISORY_KINDS = (MAX_DELIVERIES, MSG_TERMINATED)
 

@@ -84,18 +84,23 @@ NO_STREAM_CODE = "no-stream"
 
 async def find_stream(server: JetStream, subject: str) -> str:
     """Return the stream that stores what is published there. Raises ServerFault if there is none."""
-    row = await server.request_with_retry(
-        "STREAM.NAMES", {"subject": subject}, doing=f"looking for the stream of {subject}"
-    )
-    names = row.get("streams") or ()
+    names = await find_streams(server, subject)
     if not names:
         raise ServerFault(
             Problem(
                 NO_STREAM_CODE, f"no stream stores {subject}", None, worded("{} makes it", Command("apply"))
             )
         )
-    name: str = names[0]
-    return name
+    return names[0]
+
+
+async def find_streams(server: JetStream, subject: str) -> Sequence[str]:
+    """Return the streams that store what is published there, or on some subject of it where it has wildcards."""
+    row = await server.request_with_retry(
+        "STREAM.NAMES", {"subject": subject}, doing=f"looking for the stream of {subject}"
+    )
+    names: Sequence[str] = row.get("streams") or ()
+    return names
 
 
 async def read_messages(server: JetStream, places: Sequence[tuple[str, int]]) -> list[StoredMessage | None]:

@@ -179,6 +179,33 @@ def test_a_dead_letter_keeps_its_message_through_every_change(
         assert sorted(tasks.handed_out(worker)) == sorted(kept)
 
 
+ELSEWHERE = {
+    "another prefix": "{subject_prefix: acme.eu}",
+    "another name": "{streams: {dead_letters: FAILED}}",
+    "both": "{subject_prefix: acme.eu, streams: {dead_letters: FAILED}}",
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_it_keeps_it_where_dead_letters_is_changed_by_a_later_apply(
+    scenario: Scenario, cli: Cli, name: str
+) -> None:
+    """A role is applied alone: what it gave up is copied into DEAD_LETTERS as that is now."""
+    before = manifest(INTEREST, "", "roles: [cto, cso]")
+    scenario.converge(before)
+    tasks = Failing(scenario, cli, 2)
+    kept = tasks.end(["failed", "done", "failed"])
+    kept = [name for name in kept if name in tasks.listed()]
+    assert kept
+    elsewhere = 'channels: {tasks: {subject: "agents.{role}.work"}}'
+    after = manifest(INTEREST, "", f"roles: [cto, cso]\n{elsewhere}\nnaming: {ELSEWHERE[name]}")
+    outcomes = scenario.apply(scenario.request(after, targets=["cto"]))
+    assert [outcome.problem for outcome in outcomes if outcome.status is not ResultStatus.SUCCEEDED] == []
+    assert [letter["original"] for letter in tasks.letters()] == ["kept"] * len(kept)
+    scenario.converge(after)
+    assert tasks.listed() == set(kept)
+
+
 @pytest.mark.parametrize("name", ["workqueue to limits", "workqueue to interest", "storage of a workqueue"])
 def test_what_a_workqueue_has_given_up_is_not_taken_for_open_when_it_moves(
     start_server: StartServer, project: Path, cli: Cli, name: str
