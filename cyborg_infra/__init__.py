@@ -1,6 +1,16 @@
 """A declarative provisioner for the messaging backbone of an organisation of AI agents on NATS JetStream.
 
-The names in `__all__` are the library. Everything else may change with any version. See docs/how-to/library.md.
+    org = cyborg_infra.load("org.yaml")
+    async with cyborg_infra.connect("nats://localhost:4222") as account:
+        plan = await account.plan(org)
+        print(plan)
+        outcomes = await account.apply(plan, allow={"deletes-messages"})
+
+Where no event loop runs, `plan`, `apply` and `status` take a target and connect by themselves. What a user has to read is
+raised as a `CyborgError`: its subclasses are here as well.
+
+The names in `__all__` are the library. Everything else may change with any version. See docs/how-to/library.md in the
+repository.
 """
 
 from __future__ import annotations

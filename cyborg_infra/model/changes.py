@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, assert_never
+from typing import Any, ClassVar, NamedTuple, assert_never, cast
 
 from cyborg_infra.model.counting import CountQuery, Share
+from cyborg_infra.model.metadata_keys import OWNERSHIP_KEYS
+from cyborg_infra.model.normalise import SERVER_KEY_PREFIX
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredResource, LiveResource
@@ -74,6 +76,19 @@ class Hazard:
     count_queries: tuple[CountQuery, ...] = ()
     unfinished: Share | None = None
 
+    @property
+    def cost(self) -> str:
+        """The cost in words, `up to` where the count is an upper bound."""
+        bound = "" if self.exact or self.reason.startswith("up to ") else "up to "
+        return f"{bound}{self.reason}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.cost}"
+
+
+_LABEL = "metadata."
+"""What the difference of one label is named with."""
+
 
 class FieldChange(NamedTuple):
     """One field, before and after, in wire form; None where the field is absent. `reason` if it forces more than an update."""
@@ -82,6 +97,12 @@ class FieldChange(NamedTuple):
     before: Any
     after: Any
     reason: str | None = None
+
+    @property
+    def is_mark(self) -> bool:
+        """Whether it is a label of the tool's own or of the server's, which no manifest says."""
+        label = self.field.removeprefix(_LABEL)
+        return label != self.field and (label in OWNERSHIP_KEYS or label.startswith(SERVER_KEY_PREFIX))
 
 
 class Direct(NamedTuple):
@@ -118,6 +139,9 @@ class _Change:
     def is_rename(self) -> bool:
         """Whether a replace gives another name to what goes on: a consumer at its position, a stream with what it holds."""
         return False
+
+    def __str__(self) -> str:
+        return _in_words(cast("Change", self))
 
 
 @valueclass(frozen=True, slots=True)
@@ -287,6 +311,17 @@ class Blocked(_Change):
 
 Change = PossibleChange | Blocked
 """One action on one resource. Whoever handles each of them ends with `assert_never`."""
+
+
+def _in_words(change: Change) -> str:
+    """Return in one line what happens to what, in which fields, and what it costs or why it cannot be done."""
+    renamed = f" (was {change.current_ref})" if change.is_rename else ""
+    fields = ", ".join(field.field for field in change.fields if not field.is_mark)
+    consequences = "; ".join(map(str, (*change.hazards, *change.problems)))
+    return (
+        f"{'rename' if change.is_rename else change.action} {change.ref}{renamed}"
+        f"{f' ({fields})' if fields else ''}{f': {consequences}' if consequences else ''}"
+    )
 
 
 def temporary_stream_of(change: Change) -> Ref | None:

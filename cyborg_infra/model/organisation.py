@@ -211,6 +211,10 @@ class Org:
         has_chart = any(role.reports_to or role.is_head or role.assigns for role in self.roles)
         object.__setattr__(self, "has_chart", has_chart)
 
+    def __str__(self) -> str:
+        named = f"{self.name} ({self.environment})" if self.environment else self.name
+        return f"organisation {named}: {', '.join(role.name for role in self.roles)}"
+
     def members(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the roles that `names` of roles and groups stand for, each once."""
         return tuple(dict.fromkeys(role for name in names for role in self._groups.get(name, (name,))))

@@ -16,6 +16,12 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState
 from cyborg_infra.model.server import Limits, ServerInfo
 from cyborg_infra.model.valueclass import valueclass
+from cyborg_infra.model.wording import Option, worded
+
+_MOST_TOLD = 30
+"""So many changes are told one by one where a plan is printed, and all that cost something."""
+
+_MOST_ORPHANS = 3
 
 
 class Reservation(NamedTuple):
@@ -123,6 +129,38 @@ class Plan:
         """How many of the replaces only give another name."""
         return sum(change.is_rename for change in self.changes)
 
+    @property
+    def summary(self) -> str:
+        """The plan in one line, in Terraform's words; a replacement counts as one to add and one to destroy, unless it is a rename."""
+        if not self and self.targets:
+            roles = f"role{'s' * (len(self.targets) > 1)} {', '.join(self.targets)}"
+            return f"No changes. What belongs to {roles} matches the manifest; nothing else was compared."
+        if not self:
+            return "No changes. Your infrastructure matches the manifest."
+        renames = self.rename_count
+        add = self.count(Action.CREATE, Action.REPLACE) - renames
+        destroy = self.count(Action.DELETE, Action.REPLACE) - renames
+        rest = ((renames, "rename"), (self.count(Action.ADOPT), "adopt"))
+        more = "".join(f", {count} to {what}" for count, what in rest if count)
+        return f"Plan: {add} to add, {self.count(Action.UPDATE)} to change, {destroy} to destroy{more}."
+
+    def __str__(self) -> str:
+        """Return the summary, and a line for each thing that somebody has to know: what costs something or cannot be done first."""
+        costly = [str(change) for change in self.changes if change.hazards or change.problems]
+        others = [str(change) for change in self.changes if not (change.hazards or change.problems)]
+        first = [*map(str, self.plan_hazards), *map(str, self.problems), *costly]
+        left = max(0, _MOST_TOLD - len(first))
+        more = [f"and {len(others) - left:,} more"] if len(others) > left else []
+        names = [str(found.ref) for found in self.orphans]
+        orphans = ", ".join(names[:_MOST_ORPHANS]) + ", ..." * (len(names) > _MOST_ORPHANS)
+        staying = (
+            [worded("orphans that {} would delete: {} ({})", Option("prune"), len(names), orphans)]
+            if names
+            else []
+        )
+        lines = [*first, *others[:left], *more, *staying, *(f"note: {note}" for note in self.notes)]
+        return "\n".join((self.summary, *(f"  {line}" for line in lines)))
+
 
 @valueclass(frozen=True, slots=True)
 class PlanRequest:
@@ -167,3 +205,6 @@ class Outcome:
     change: Change
     status: ResultStatus
     problem: Problem | None = None
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.change}" + (f": {self.problem}" if self.problem else "")

@@ -38,13 +38,21 @@ class Problem(NamedTuple):
 
 
 class CyborgError(Exception):
-    """Anything the user should read instead of a traceback. Carries every problem found, never only the first."""
+    """Anything the user should read instead of a traceback. `problems` has every one that was found, never only the first."""
 
     exit_code = EXIT_ERROR
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = problems
         super().__init__(worded("\n".join("{}" for _ in problems), *problems))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return what makes a copy of it, whatever a subclass is made from: an error of a worker process comes back as it is."""
+        return _copied, (type(self), self.args), self.__dict__
+
+
+def _copied(cls: type[CyborgError], arguments: tuple[object, ...]) -> CyborgError:
+    return cls.__new__(cls, *arguments)
 
 
 class ManifestInvalid(CyborgError):

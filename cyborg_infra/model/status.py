@@ -289,3 +289,13 @@ class OrgStatus:
     ]  # server -> what it has a copy of that is not current; empty is no server
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the state of every role, and every alarm."""
+        named = f"{self.org} ({self.environment})" if self.environment else self.org
+        rest = (*(f"note: {note}" for note in self.notes),)
+        lines = [
+            *(f"{role.name}: {role.state}" for role in self.roles),
+            *(f"! {alarm}" for alarm in self.alarms),
+        ]
+        return "\n".join((f"{named}, alarms: {len(self.alarms)}", *(f"  {line}" for line in (*lines, *rest))))

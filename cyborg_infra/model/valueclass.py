@@ -17,10 +17,11 @@ else:
     from dataclasses import dataclass, fields
 
     def valueclass(*, frozen: bool, slots: bool) -> object:  # noqa: ARG001 - type checkers read it
-        """Return as dataclass: equal, hashed and printed by its fields."""
+        """Return as dataclass: equal, hashed and printed by its fields; by its words if it has some (`__str__`)."""
 
         def made(cls: type) -> type:
-            cls.__eq__, cls.__hash__, cls.__repr__ = _is_equal, _hashed, _shown
+            cls.__eq__, cls.__hash__ = _is_equal, _hashed
+            cls.__repr__ = _shown if cls.__str__ is object.__str__ else _told
             return dataclass(slots=slots, eq=False, repr=False)(cls)
 
         return made
@@ -37,3 +38,6 @@ else:
     def _shown(self: Any) -> str:
         shown = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.repr)
         return f"{self.__class__.__qualname__}({', '.join(shown)})"
+
+    def _told(self: Any) -> str:
+        return f"<{str(self).partition(chr(10))[0]}>"

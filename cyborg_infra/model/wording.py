@@ -26,8 +26,8 @@ class Option(NamedTuple):
 
     def __str__(self) -> str:
         if self.name in _PARAMETERS:
-            return _PARAMETERS[self.name].format(self.value)
-        return f"{self.name}={self.value!r}" if self.value else f"`{self.name}`"
+            return _PARAMETERS[self.name].format(str(self.value))
+        return f"{self.name}={str(self.value)!r}" if self.value else f"`{self.name}`"
 
 
 class Command(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import TypedDict, TypeVar, Unpack
 
@@ -36,10 +37,27 @@ class ApplyKeywords(TypedDict, total=False):
 
 
 class Account:
-    """The JetStream of one account. Any number of calls, one after the other or at once."""
+    """The JetStream of one account, as `connect` gives it. Any number of calls, one after the other or at once.
+
+    It is of the event loop and of the `async with` block that it was made in: elsewhere its calls raise RuntimeError.
+    """
 
     def __init__(self, server: JetStream) -> None:
         self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+
+    def _connection(self) -> JetStream:
+        """Return the server. In another event loop nobody would hear its answers."""
+        if self._is_closed:
+            raise RuntimeError(
+                "the connection is closed: its block of `async with cyborg_infra.connect` has ended"
+            )
+        if self._loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                "the account is of another event loop: use `cyborg_infra.connect` in this one as well"
+            )
+        return self._server
 
     async def plan(self, org: Org, *, prune: bool = False, targets: Sequence[str] = ()) -> Plan:
         """Return the plan from what the account holds now to what the organisation wants. Writes nothing.
@@ -52,8 +70,10 @@ class Account:
             ServerFault: the server did not do what was asked.
             SnapshotIncomplete: the account could not be read to the end.
         """
+        _expect("org", org, Org, "what load and loads return")
+        _expect_names("targets", targets)
         return await provision.plan_on(
-            self._server, PlanRequest(org.name, expand(org), org, None, prune, tuple(targets))
+            self._connection(), PlanRequest(org.name, expand(org), org, None, prune, tuple(targets))
         )
 
     async def apply(
@@ -87,10 +107,14 @@ class Account:
             PlanRefused: it cannot be done, or has a hazard that is not allowed. Nothing was written.
             PlanStale: the account is no longer as it was planned for. Nothing was written.
             LeaseHeld: somebody else applies. Nothing was written.
+            LeaseLost: somebody took the lease away; of a change that is under way it is the outcome's problem.
             ServerFault: the server did not do what was asked.
+            SnapshotIncomplete: the account could not be read to the end. Nothing was written.
         """
-        if isinstance(allow, str):
-            raise ValueError(f"allow takes several names: allow={{{allow!r}}}")  # noqa: TRY004 - as for a wrong name
+        _expect("plan", plan, Plan, "what plan returns")
+        _expect("drain_timeout", drain_timeout, (int, float), "a number of seconds")
+        _expect("lock_timeout", lock_timeout, (int, float, types.NoneType), "a number of seconds, or None")
+        _expect_names("allow", allow)
         request = provision.ApplyRequest(
             plan,
             allow={HazardName(name) for name in allow},
@@ -103,7 +127,7 @@ class Account:
         if not plan and not provision.needs_record(plan):
             return []
         interrupt = provision.Interrupt()
-        work = asyncio.create_task(provision.apply_on(self._server, request, interrupt))
+        work = asyncio.create_task(provision.apply_on(self._connection(), request, interrupt))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -125,7 +149,9 @@ class Account:
             UsageInvalid: it has no such role.
             ServerFault: the account cannot be read.
         """
-        return await statuses.status_on(self._server, statuses.status_request(org, org.alerts, roles))
+        _expect("org", org, Org, "what load and loads return")
+        _expect_names("roles", roles)
+        return await statuses.status_on(self._connection(), statuses.status_request(org, org.alerts, roles))
 
 
 @contextlib.asynccontextmanager
@@ -142,26 +168,54 @@ async def connect(target: Target | str) -> AsyncIterator[Account]:
         raise UsageInvalid(
             Problem("bad-url", "the target has no URL in it", None, "give one, such as nats://localhost:4222")
         )
+    _expect("target", target, (str, Target), "a URL, or what resolve returns")
     where = resolve(Flags(server=target, no_context=True), {}) if isinstance(target, str) else target
     async with connect_account(where) as server:
-        yield Account(server)
+        account = Account(server)
+        try:
+            yield account
+        finally:
+            account._is_closed = True  # noqa: SLF001 - the block is part of the class
+
+
+def _expect(parameter: str, value: object, expected: type | tuple[type, ...], meaning: str) -> None:
+    """Raise TypeError for an argument of another type, rather than fail over it deep inside or in the middle of an apply."""
+    if not isinstance(value, expected):
+        raise TypeError(f"{parameter} is {meaning}, and not {value.__class__.__qualname__}")
+
+
+def _expect_names(parameter: str, names: Collection[str]) -> None:
+    """Raise ValueError for one name where several are taken: it would be taken for its letters."""
+    if isinstance(names, str):
+        raise ValueError(f"{parameter} takes several names: {parameter}={[names]!r}")  # noqa: TRY004 - as for a wrong name
 
 
 def plan(org: Org, target: Target | str, *, prune: bool = False, targets: Sequence[str] = ()) -> Plan:
-    """Return as `Account.plan`, by a connection of its own, where no event loop runs."""
+    """Return as `Account.plan`, by a connection of its own, where no event loop runs.
+
+    Raises:
+        ConnectFailed: no server takes us; and what `Account.plan` raises.
+    """
     return _run(target, lambda account: account.plan(org, prune=prune, targets=targets))
 
 
 def apply(plan: Plan, target: Target | str, **keywords: Unpack[ApplyKeywords]) -> list[Outcome]:
-    """Apply as `Account.apply`, with its keyword arguments, by a connection of its own, where no event loop runs.
+    """Apply as `Account.apply`, by a connection of its own, where no event loop runs. Ctrl-C is a cancellation.
 
-    Ctrl-C is a cancellation.
+    It takes the same keyword arguments: `allow`, `drain_timeout`, `lock_timeout`, `on_outcome`, `on_wait` and `on_warning`.
+
+    Raises:
+        ConnectFailed: no server takes us; and what `Account.apply` raises.
     """
     return _run(target, lambda account: account.apply(plan, **keywords))
 
 
 def status(org: Org, target: Target | str, *, roles: Sequence[str] = ()) -> OrgStatus:
-    """Return as `Account.status`, by a connection of its own, where no event loop runs."""
+    """Return as `Account.status`, by a connection of its own, where no event loop runs.
+
+    Raises:
+        ConnectFailed: no server takes us; and what `Account.status` raises.
+    """
     return _run(target, lambda account: account.status(org, roles=roles))
 
 

@@ -6,20 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cyborg_infra.model.changes import UNLABELLED, UPGRADED, Action, Cause, Change, FieldChange, Hazard
+from cyborg_infra.model.changes import UNLABELLED, UPGRADED, Action, Cause, Change, FieldChange
 from cyborg_infra.model.fields import FIELDS, Kind, Unit
 from cyborg_infra.model.last_applied import AppliedRecord
-from cyborg_infra.model.metadata_keys import OWNERSHIP_KEYS
-from cyborg_infra.model.normalise import SERVER_KEY_PREFIX
 from cyborg_infra.model.plan import Outcome, Plan, Reservation, ResultStatus
 from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.units import format_size
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.values import both, in_short, plural, quoted
-
-# How the difference of one label is named.
-_LABEL = "metadata."
 
 SYMBOLS = {
     Action.CREATE: "+",
@@ -91,12 +86,7 @@ def cause(change: Change) -> str:
 
 def differences(change: Change) -> list[Difference]:
     """Return every field that changes, the ownership marks left out."""
-    return [_difference(change, field) for field in change.fields if not _is_hidden(field.field)]
-
-
-def _is_hidden(name: str) -> bool:
-    label = name.removeprefix(_LABEL)
-    return label != name and (label in OWNERSHIP_KEYS or label.startswith(SERVER_KEY_PREFIX))
+    return [_difference(change, field) for field in change.fields if not field.is_mark]
 
 
 def _difference(change: Change, field: FieldChange) -> Difference:
@@ -131,7 +121,7 @@ def settings(resource: Resource) -> list[tuple[str, str]]:
             continue
         value, unit = found[name], field.unit
         if unit is Unit.METADATA:
-            told += [(f"{_LABEL}{key}", quoted(text)) for key, text in value.items()]
+            told += [(f"metadata.{key}", quoted(text)) for key, text in value.items()]
         elif unit is Unit.SUBJECT:
             told.insert(0, (name, both(kind, name, value)))
         elif unit is not Unit.SUBJECTS:
@@ -149,27 +139,6 @@ _SETS = {
     kind: [name for name, field in fields.items() if field.unit is Unit.SUBJECTS]
     for kind, fields in FIELDS.items()
 }
-
-
-def hazard(found: Hazard) -> str:
-    """Return the cost in words, `up to` where the count is an upper bound."""
-    bound = "" if found.exact or found.reason.startswith("up to ") else "up to "
-    return f"{bound}{found.reason}"
-
-
-def summary(plan: Plan) -> str:
-    """Return the last line, in Terraform's words; a replacement counts as one to add and one to destroy, unless it is a rename."""
-    if not plan and plan.targets:
-        roles = f"role{'s' * (len(plan.targets) > 1)} {', '.join(plan.targets)}"
-        return f"No changes. What belongs to {roles} matches the manifest; nothing else was compared."
-    if not plan:
-        return "No changes. Your infrastructure matches the manifest."
-    renames = plan.rename_count
-    add = plan.count(Action.CREATE, Action.REPLACE) - renames
-    destroy = plan.count(Action.DELETE, Action.REPLACE) - renames
-    rest = ((renames, "rename"), (plan.count(Action.ADOPT), "adopt"))
-    more = "".join(f", {count} to {what}" for count, what in rest if count)
-    return f"Plan: {add} to add, {plan.count(Action.UPDATE)} to change, {destroy} to destroy{more}."
 
 
 def effort(plan: Plan) -> list[str]:

@@ -28,7 +28,7 @@ def plan(plan: Plan, maximum: int) -> str:
 
     At most so many characters, if there is room for the summary at all.
     """
-    return _page(tell.summary(plan), plan, maximum, acting=True)
+    return _page(plan.summary, plan, maximum, acting=True)
 
 
 def drift(plan: Plan, maximum: int) -> str:
@@ -151,7 +151,7 @@ def _hazards(plan: Plan, *, acting: bool) -> _Section:
         heading = "**What an apply of the manifest would cost:**"
     found = [(f"{code(str(change.ref))}: ", hazard) for change in plan.changes for hazard in change.hazards]
     found += [("", hazard) for hazard in plan.plan_hazards]
-    rows = [f"- **{hazard.name.value}**: {where}{prose(tell.hazard(hazard))}" for where, hazard in found]
+    rows = [f"- **{hazard.name.value}**: {where}{prose(hazard.cost)}" for where, hazard in found]
 
     def rest(shown: int) -> str:
         names = Counter(hazard.name.value for _, hazard in found[shown:])

@@ -122,7 +122,7 @@ def test_modules_import_at_their_top() -> None:
 SHARED_NAMES = {
     "commands, each in a module": ("Allowance", "COMMANDS", "EXAMPLES", "HELP", "command"),
     "formats of an export, each in a module": ("FILE", "SETTINGS", "write"),
-    "forms of an output, by what is shown": ("applied", "checked", "data", "drift", "outcome", "problems", "summary", "text", "valid"),
+    "forms of an output, by what is shown": ("applied", "checked", "data", "drift", "outcome", "problems", "text", "valid"),
     "the same thing on several floors": ("apply", "explain", "is_saved", "plan", "show", "status", "unlock"),
     "rules of a manifest and of what it comes to": ("RULES", "Rule"),
     "versions of what is written, each its own": ("SCHEMA_VERSION",),

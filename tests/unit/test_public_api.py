@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import pickle
 import re
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 import cyborg_infra
+from cyborg_infra.live.connection.errors import ConnectionLost, NoReply
+from cyborg_infra.model.wording import Option, worded
 from tests.conftest import Golden
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -77,3 +80,19 @@ def test_a_manifest_of_text_and_one_of_a_file_are_the_same(tmp_path: Path) -> No
         cyborg_infra.load(path)
     with pytest.raises(cyborg_infra.ManifestInvalid, match="no environment was chosen"):
         cyborg_infra.loads(MANIFEST)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        cyborg_infra.PlanRefused(
+            cyborg_infra.Problem("code", "what", None, worded("with {}", Option("prune")))
+        ),
+        NoReply("$JS.API.INFO", 5.0),
+        ConnectionLost("nats://localhost", "closed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_comes_back_from_another_process_as_it_is(error: cyborg_infra.CyborgError) -> None:
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301 - it is our own
+    assert (type(copied), copied.problems, str(copied)) == (type(error), error.problems, str(error))

@@ -60,7 +60,7 @@ def refuse_unless_allowed(plan: Plan, allow: Collection[str]) -> None:
             *(
                 Problem(
                     hazard.name,
-                    f"{where}{hazard.name}: {hazard.reason}",
+                    f"{where}{hazard}",
                     None,
                     worded("allow it with {}", Option("allow", hazard.name)),
                 )

@@ -50,7 +50,7 @@ _PLANNED = Shown()
 
 def plan(plan: Plan, shown: Shown = _PLANNED) -> Page:
     """Return the plan for a reviewer: what is done to what and why, what it costs, what it takes to apply it."""
-    blocks = [*_differences_of(plan), line((tell.summary(plan), "" if plan else "bold green"))]
+    blocks = [*_differences_of(plan), line((plan.summary, "" if plan else "bold green"))]
     blocks += [line(sentence, hang=0) for sentence in tell.effort(plan)]
     blocks += _ending(plan, shown)
     return Page(tuple(blocks))
@@ -189,7 +189,7 @@ def _orphans(plan: Plan) -> Iterator[Block]:
 
 
 def _hazard(hazard: Hazard, indent: int = 0) -> Block:
-    return line(("!", "red"), " ", (hazard.name.value, "bold red"), f": {tell.hazard(hazard)}", indent=indent)
+    return line(("!", "red"), " ", (hazard.name.value, "bold red"), f": {hazard.cost}", indent=indent)
 
 
 def _ending(plan: Plan, shown: Shown) -> Iterator[Block]:

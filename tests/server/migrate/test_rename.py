@@ -14,7 +14,6 @@ from cyborg_infra.model.metadata_keys import JOURNAL_KEY
 from cyborg_infra.model.plan import Outcome, Plan, PlanRequest, ResultStatus
 from cyborg_infra.model.problems import PlanRefused, Problem, ServerFault
 from cyborg_infra.operations.imports import import_manifest
-from cyborg_infra.render import change_lines
 from tests.server.migrate.test_migration import Killed, die_at
 from tests.support.faults import Faults, Send
 from tests.support.scenario import Request, Scenario, acked, fetched, published
@@ -121,8 +120,8 @@ def test_a_renamed_role_takes_tasks_inbox_and_progress_along(scenario: Scenario)
         "ORG_BROADCASTS/core-broadcast-reader": "ORG_BROADCASTS/backend-broadcast-reader",
     }
     assert (plan.hazards, plan.orphans) == ((), ())
-    assert change_lines.summary(plan).startswith("Plan: 0 to add, ")
-    assert change_lines.summary(plan).endswith(" 0 to destroy, 4 to rename.")
+    assert plan.summary.startswith("Plan: 0 to add, ")
+    assert plan.summary.endswith(" 0 to destroy, 4 to rename.")
     scenario.converge(NEW)
     assert_half_done(scenario, NEW_WORKER, NEW_READER)
     assert [ref for ref in scenario.refs() if "backend" in ref.lower()] == []

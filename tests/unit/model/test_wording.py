@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.wording import Command, Option, Wording, worded
 from cyborg_infra.render.command_line import spoken
@@ -23,6 +24,7 @@ NAMED = st.builds(Option, st.sampled_from(["allow", "prune", "timeout", "js_doma
     ("named", "library", "typed"),
     [
         (Option("allow", "mass-change"), "allow={'mass-change'}", "--allow mass-change"),
+        (Option("allow", HazardName.MASS_CHANGE), "allow={'mass-change'}", "--allow mass-change"),
         (Option("prune"), "prune=True", "--prune"),
         (Option("targets"), "`targets`", "--target"),
         (Option("js_domain"), "`js_domain`", "--js-domain"),
