@@ -70,7 +70,9 @@ def command(
         directory = store or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="cyborg-infra-dev-"))
         )
-        server = stack.enter_context(provision.embedded_server(directory, port, config))
+        server = stack.enter_context(
+            provision.embedded_server(directory, port, config, is_temporary=store is None)
+        )
         login = targets.Flags(server=server.url, no_context=True)
         operator = None
         if loaded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -26,8 +27,12 @@ Allow = Annotated[
 ]
 
 
+_MOST_TOLD = 10
+"""So many problems are told once more, where the plan with all of them is not on the same screen."""
+
+
 def require_allowed(plan: Plan, allow: Sequence[str], *, shown: bool) -> None:
-    """Raise PlanRefused if the plan may not be applied: with every problem, or with one where the plan has just been `shown`."""
+    """Raise PlanRefused if the plan may not be applied: with every problem, or in short where the plan has just been `shown`."""
     from cyborg_infra.operations import provision
 
     try:
@@ -35,18 +40,25 @@ def require_allowed(plan: Plan, allow: Sequence[str], *, shown: bool) -> None:
     except PlanRefused as refused:
         if not shown or (plan.forbidden and not plan.blocking_problems):
             raise
-        raise PlanRefused(_in_short(plan, refused)) from None
+        raise PlanRefused(_in_short(plan, refused), *told_elsewhere(refused)) from None
+
+
+def told_elsewhere(refused: PlanRefused) -> Sequence[Problem]:
+    """Return the first of what the plan is refused for, if the plan went to a file or a pipe: who reads the error does not see it."""
+    if sys.stdout.isatty():
+        return ()
+    return [found._replace(hint=None) for found in refused.problems[:_MOST_TOLD]]
 
 
 def _in_short(plan: Plan, refused: PlanRefused) -> Problem:
-    """Return what the plan above is refused for, in one sentence."""
+    """Return what the plan is refused for, in one sentence."""
     count = len(refused.problems)
     if plan.blocking_problems:
         return Problem(
             "impossible",
             f"nothing was changed: {count} problem{'s' * (count > 1)} of this plan must be solved first",
             None,
-            'each stands behind an "Error" above',
+            'each stands behind an "Error" in the plan, with what to do',
         )
     accepting = " ".join(f"--allow {name}" for name in sorted({found.code for found in refused.problems}))
     names = Counter(problem.code for problem in refused.problems)
@@ -55,7 +67,7 @@ def _in_short(plan: Plan, refused: PlanRefused) -> Problem:
         "not-allowed",
         f"nothing was changed: not allowed by name: {told}",
         None,
-        f"the plan above says what each would cost; accept it with {accepting}",
+        f"the plan says what each would cost; accept it with {accepting}",
     )
 
 

@@ -23,8 +23,13 @@ def command(
     wanted = provision.load_request(manifest, env)
     server = targets.resolve(flags, os.environ)
     warn(*server.warnings)
-    confirm(f"Free the lease of organisation {wanted.owner}, whoever holds it?", "yes", yes=yes)
-    held = provision.unlock(wanted, server, _wait)
+    if holder := provision.lease_holder(wanted, server):
+        end = f"; it ends at {holder.until}, unless its holder still runs" if holder.until else ""
+        sys.stderr.write(
+            f"The lease of {wanted.owner} is held by {holder.holder} since {holder.since}{end}.\n"
+        )
+        confirm(f"Free the lease of organisation {wanted.owner}?", "yes", yes=yes)
+    held = provision.unlock(wanted, server, _wait) if holder else None
     found = f"It was held by {held.holder} since {held.since}." if held else "Nobody held it."
     sys.stdout.write(f"The lease of {wanted.owner} is free. {found}\n")
 

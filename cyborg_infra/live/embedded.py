@@ -24,6 +24,7 @@ from cyborg_infra.model.wording import Option, worded
 
 BINARY_VARIABLE = "CYBORG_INFRA_NATS_SERVER"
 LOOPBACK = "127.0.0.1"
+_LOG_LINES = 5  # so much of the log is told
 
 
 def find_binary(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -54,13 +55,15 @@ def find_binary(path: Path | None = None, environ: Mapping[str, str] = os.enviro
 class EmbeddedServer:
     """A nats-server of our own on 127.0.0.1; its files, log included, are in `store_dir` and outlive it.
 
-    A context manager: running inside the block, stopped in an orderly way after it.
+    A context manager: running inside the block, stopped in an orderly way after it. `is_temporary` if somebody deletes the
+    files then: nobody is sent to a log that is gone.
     """
 
     def __init__(
         self,
         store_dir: Path,
         *,
+        is_temporary: bool = False,
         port: int = 0,
         name: str = "",
         config: str = "",
@@ -69,6 +72,7 @@ class EmbeddedServer:
     ) -> None:
         """Prepare a server. `port` 0 is a free one, kept over restarts. `config` is text in nats-server's own language."""
         self.store_dir = store_dir
+        self.is_temporary = is_temporary
         self.port = port
         self.name = name
         self.config = config
@@ -180,7 +184,6 @@ class EmbeddedServer:
                     "server-start-failed", taken, hint=worded("name another port with {}", Option("port"))
                 )
             )
-        tail = "; ".join(lines[-5:]) or "nothing logged"
-        return ConnectFailed(
-            Problem("server-start-failed", f"{self.binary.name} {what}: {tail}", hint=f"log: {self.log}")
-        )
+        tail = "; ".join(lines[-_LOG_LINES:]) or "nothing logged"
+        log = None if self.is_temporary else f"log: {self.log}"
+        return ConnectFailed(Problem("server-start-failed", f"{self.binary.name} {what}: {tail}", hint=log))

@@ -61,6 +61,7 @@ __all__ = [
     "embedded_server",
     "has_drift",
     "is_saved",
+    "lease_holder",
     "load_request",
     "load_requests",
     "needs_record",
@@ -293,6 +294,17 @@ async def _read_back(
     return verified_outcomes, remaining
 
 
+def lease_holder(request: PlanRequest, target: Target) -> Holder | None:
+    """Return who holds the organisation's lease now, or None. Writes nothing."""
+    from cyborg_infra.live.records import lease
+
+    async def run_read() -> Holder | None:
+        async with connect_account(target) as server:
+            return await lease.read_holder(server, request.owner)
+
+    return run_coroutine(run_read())
+
+
 def unlock(
     request: PlanRequest, target: Target, on_wait: Callable[[float], None] = lambda _: None
 ) -> Holder | None:
@@ -319,14 +331,16 @@ def needs_record(plan: Plan) -> bool:
     return not plan and last_applied.record_at_end(plan, __version__, changed=False) is not None
 
 
-def embedded_server(store: Path, port: int = 0, config: str = "") -> EmbeddedServer:
-    """Return a nats-server of our own with JetStream, to be used as a context manager; its data stays in `store`.
+def embedded_server(
+    store: Path, port: int = 0, config: str = "", *, is_temporary: bool = False
+) -> EmbeddedServer:
+    """Return a nats-server of our own with JetStream, to be used as a context manager; its data stays in `store`, unless that `is_temporary`.
 
     `config` is text in nats-server's own language.
     """
     from cyborg_infra.live.embedded import EmbeddedServer
 
-    return EmbeddedServer(store, port=port, config=config)
+    return EmbeddedServer(store, is_temporary=is_temporary, port=port, config=config)
 
 
 def _server_version(plan: Plan) -> Version:

@@ -237,7 +237,7 @@ def _own_server(stack: ExitStack) -> EmbeddedServer:
 
     end_in_order()
     store = stack.enter_context(tempfile.TemporaryDirectory(prefix="cyborg-infra-verify-"))
-    return stack.enter_context(EmbeddedServer(Path(store)))
+    return stack.enter_context(EmbeddedServer(Path(store), is_temporary=True))
 
 
 def _refuse_unless_new(plan: Plan) -> None:

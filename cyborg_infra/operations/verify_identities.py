@@ -61,7 +61,7 @@ def verify_identities_embedded(
         keys = store / "keys"
         make_keys(found, keys)
         config = server_config.accounts(org, found, public_keys(found, keys), account_names(org), crossings)
-        server = stack.enter_context(EmbeddedServer(store, config=config + more_config))
+        server = stack.enter_context(EmbeddedServer(store, is_temporary=True, config=config + more_config))
         return try_identities(org, server.url, keys, on_progress)
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from cyborg_infra.cli.app import COMMANDS, command_module, names
+from cyborg_infra.live.api.jetstream import connect_account
+from cyborg_infra.live.connection.target import Flags, resolve
 from cyborg_infra.live.embedded import EmbeddedServer
+from cyborg_infra.live.records.lease import lease
 from cyborg_infra.model.buckets import LEASE_BUCKET
 from tests.support.agents import TASK
 from tests.support.cli import SMALL, SMALL_COUNT, Cli, CommandResult, assert_fits, run_process
@@ -252,7 +258,11 @@ def test_a_refusal_tells_each_hazard_once(applied: Cli, api: Api, project: Path)
     ended = applied("apply", "--yes")
     assert ended.code == 3
     assert ended.out.count("2 oldest messages") == 1
-    assert ended.err.startswith("Error: nothing was changed: not allowed by name: deletes-messages\n")
+    assert ended.err.splitlines() == [  # who reads this need not see the plan, which went elsewhere
+        "Error: nothing was changed: not allowed by name: deletes-messages",
+        "       the plan says what each would cost; accept it with --allow deletes-messages",
+        "Error: AGENT_CTO_TASKS: deletes-messages: 2 oldest messages (104 B) above 1, 2 of them unfinished",
+    ]
     told = applied("apply", "--yes", "--format", "json").json
     assert "2 oldest messages" in told["problems"][0]["message"]
     allowed = applied("apply", "--yes", "--allow", "deletes-messages")
@@ -268,10 +278,38 @@ def test_an_error_is_in_every_format_of_a_plan(cli: Cli) -> None:
         assert ended.err.startswith("Error: ")
 
 
-def test_unlock_frees_a_lease_that_nobody_holds_as_well(applied: Cli) -> None:
-    assert applied("unlock").code == 1
-    ended = applied("unlock", "--yes")
+@pytest.mark.parametrize("words", [(), ("--yes",)])
+def test_there_is_nothing_to_unlock_that_nobody_holds(applied: Cli, words: tuple[str, ...]) -> None:
+    ended = applied("unlock", *words)
     assert (ended.code, ended.out) == (0, "The lease of acme is free. Nobody held it.\n")
+
+
+def test_who_is_asked_whether_to_free_a_lease_is_told_whose_it_is(
+    applied: Cli, server: EmbeddedServer
+) -> None:
+    """Also where nobody can be asked."""
+    taken, over = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        target = resolve(Flags(server=server.url, no_context=True), {})
+        async with connect_account(target) as account, lease(account, "acme", wait=0):
+            taken.set()
+            await asyncio.to_thread(over.wait)
+
+    holder = threading.Thread(target=asyncio.run, args=(hold(),))
+    holder.start()
+    try:
+        assert taken.wait(60)
+        ended = applied("unlock")
+    finally:
+        over.set()
+        holder.join()
+    assert ended.code == 1
+    whose, *_ = ended.err.splitlines()
+    assert re.fullmatch(
+        r"The lease of acme is held by .* since .*; it ends at .*, unless its holder still runs\.", whose
+    )
+    assert "use --yes" in ended.err
 
 
 # Several organisations

@@ -55,6 +55,20 @@ def test_yes_is_asked_for_once_and_proceeds(project: Path, api: Api) -> None:
     assert "AGENT_CTO_TASKS" in streams(api)
 
 
+def test_a_refusal_on_a_terminal_does_not_say_the_plan_again(project: Path, api: Api) -> None:
+    terminal = Terminal("apply", "--yes", cwd=project)
+    assert terminal.ended().code == 0
+    for number in range(2):
+        assert api.request("acme.agents.cto.tasks", number)["stream"]
+    (project / "org.yaml").write_text(
+        "org: acme\nroles: {cto: {tasks: {max_msgs: 1}}, backend: {}}\n", encoding="utf-8"
+    )
+    ended = Terminal("apply", "--yes", cwd=project).ended()
+    assert ended.code == 3
+    assert COLOUR.sub("", ended.out).count("deletes-messages: 1 oldest message") == 1
+    assert "the plan says what each would cost" in ended.out
+
+
 def _interrupt(process: subprocess.Popen[bytes]) -> None:
     """By a signal, once it waits for the answer, and as a person would again, where Python was in a place that swallows it."""
     time.sleep(0.5)

@@ -24,6 +24,7 @@ from cyborg_infra.cli.connection_options import connected
 from cyborg_infra.cli.files import save_text
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, ManifestOrPlan, NoColor, Output, Yes
 from cyborg_infra.cli.output import confirm, json_text, put_json, warn
+from cyborg_infra.cli.run import told_elsewhere
 from cyborg_infra.model.auth_plan import AuthHazardName, AuthPlan
 from cyborg_infra.model.identities import Accounts
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, EXIT_REFUSED, PlanRefused, Problem
@@ -250,14 +251,14 @@ def _refuse_unless_allowed(found: Sequence[AuthPlan], allow: Sequence[str], *, s
             raise
         names = ", ".join(sorted({problem.code for problem in refused.problems}))
         if any(each.problems for each in found):
-            hint = 'each stands behind an "Error" above'
+            hint = 'each stands behind an "Error" in the plan, with what to do'
             problem = Problem(
                 "impossible", "nothing was changed: a problem of this plan must be solved first", None, hint
             )
         else:
-            hint = f"the plan above says whom it concerns; accept it with --allow {names}"
+            hint = f"the plan says whom it concerns; accept it with --allow {names}"
             problem = Problem("not-allowed", f"nothing was changed: not allowed by name: {names}", None, hint)
-        raise PlanRefused(problem) from None
+        raise PlanRefused(problem, *told_elsewhere(refused)) from None
 
 
 def _put(

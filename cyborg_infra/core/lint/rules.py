@@ -6,7 +6,7 @@ Most cost by a setting of one stream or consumer; the others by what streams and
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cyborg_infra.core.desired import message_flow
@@ -293,6 +293,25 @@ def trusted_subject(_state: DesiredState, org: Org) -> Iterator[Found]:
         if named and channel.stream is None and Party.ANYONE not in channel.publishers:
             where = org.marks.get(("channels", channel.name, "publishers"))
             yield Found(None, f"{channel.name} has publishers, and is not stored", where)
+
+
+def heard_by_its_publisher(_state: DesiredState, org: Org) -> Iterator[Found]:
+    """Find the channels and events that nobody reads but the role that publishes."""
+    for channel in org.channels:
+        own = channel.scope is Scope.ROLE and channel.publishers == channel.readers == (Party.SELF,)
+        if own or _is_one_role(org, channel.publishers, channel.readers):
+            where = org.marks.get(("channels", channel.name), channel.mark)
+            yield Found(None, f"{channel.name} is read by the role alone that publishes", where)
+    for event in org.events:
+        if _is_one_role(org, event.publishers, event.subscribers):
+            yield Found(None, f"{event.name} is read by the role alone that publishes", event.mark)
+
+
+def _is_one_role(org: Org, publishers: Sequence[str], readers: Sequence[str]) -> bool:
+    """Return whether both name one role, and the same."""
+    if any(isinstance(party, Party) for party in (*publishers, *readers)):
+        return False
+    return len({*org.members(publishers)}) == 1 and {*org.members(publishers)} == {*org.members(readers)}
 
 
 def watched_bucket(_state: DesiredState, org: Org) -> Iterator[Found]:
@@ -613,6 +632,13 @@ NOTES: tuple[LintOfAll, ...] = (
         "who pulls a message, or is answered, names the subject that it comes on, and no permission closes that",
         "let its readers look at the subject and the content of what they hear, and believe neither for its sender",
         trusted_subject,
+    ),
+    LintOfAll(
+        "heard-by-its-publisher",
+        "a channel or an event that only the role reads which publishes on it",
+        "a role tells itself, and nobody else hears it",
+        "name the readers, or readers: operator for whoever watches over all roles",
+        heard_by_its_publisher,
     ),
     LintOfAll(
         "watched-bucket",

@@ -10,6 +10,7 @@ import pytest
 
 from cyborg_infra.live.embedded import BINARY_VARIABLE, EmbeddedServer, find_binary
 from cyborg_infra.model.problems import ConnectFailed, UsageInvalid
+from tests.support.cli import Cli
 from tests.support.nats_client import Api
 from tests.support.servers import StartServer
 
@@ -54,6 +55,20 @@ def test_the_block_is_its_life(tmp_path: Path) -> None:
 def test_a_server_that_ends_at_once_says_why(start_server: StartServer) -> None:
     with pytest.raises(ConnectFailed, match=r"Parse error on line 1.*log: "):
         start_server(config="accounts {")
+
+
+@pytest.mark.parametrize(("words", "named"), [((), False), (("--store", "data"), True)])
+def test_nobody_is_sent_to_a_log_that_is_gone(
+    cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], *, named: bool
+) -> None:
+    binary = project / "nats-server"
+    binary.write_text("#!/bin/sh\necho no such luck\nexit 1\n", encoding="utf-8")
+    binary.chmod(0o755)
+    monkeypatch.setenv(BINARY_VARIABLE, str(binary))
+    ended = cli("dev", *words)
+    assert (ended.code, "no such luck" in ended.err) == (1, True)
+    assert ("log: " in ended.err) is named
+    assert not named or (project / "data" / "nats-server.log").exists()
 
 
 def test_a_taken_port_is_named(server: EmbeddedServer, start_server: StartServer) -> None:

@@ -117,6 +117,38 @@ def test_a_channel_that_relies_on_its_subject_is_noted(channel: str, told: int) 
     assert [each.code for each in notes(org, expand(org))] == ["trusted-subject"] * told
 
 
+@pytest.mark.parametrize(
+    ("channel", "told"),
+    [
+        ("{of: role, durable: true, publishers: self}", 1),
+        ("{of: role, publishers: self}", 1),
+        ("{of: org, durable: true, publishers: [ceo], readers: [ceo]}", 1),
+        ("{of: org, durable: true, publishers: [board], readers: [ceo]}", 1),
+        ("{of: org, durable: true, publishers: [ceo], readers: [ceo, cto]}", 0),
+        ("{of: org, durable: true, publishers: [ceo]}", 0),
+        ("{of: org, durable: true, publishers: [ceo], readers: []}", 0),
+        ("{of: role, publishers: self, readers: operator}", 0),
+        ("{of: role, durable: true, publishers: self, readers: []}", 0),
+        ("{of: group, publishers: self}", 0),
+        ("{of: role}", 0),
+    ],
+)
+def test_a_channel_in_which_a_role_talks_to_itself_is_noted(channel: str, told: int) -> None:
+    text = f"org: gen\nroles: {{ceo: , cto: {{reports_to: ceo}}}}\ngroups: {{board: [ceo]}}\nchannels: {{notes: {channel}}}\n"
+    org = loads(text)
+    found = [each for each in notes(org, expand(org)) if each.code != "trusted-subject"]
+    assert [(each.code, str(each.where)) for each in found] == [
+        ("heard-by-its-publisher", "org.yaml:4:12")
+    ] * told
+
+
+@pytest.mark.parametrize(("subscribers", "told"), [("[ceo]", 1), ("[ceo, cto]", 0), ("[]", 0)])
+def test_an_event_that_a_role_tells_itself_is_noted(subscribers: str, told: int) -> None:
+    event = f"{{publishers: [ceo], subscribers: {subscribers}, durable: true}}"
+    org = loads(f"org: gen\nroles: {{ceo: , cto: {{reports_to: ceo}}}}\nevents: {{deploy.done: {event}}}\n")
+    assert [each.code for each in notes(org, expand(org))] == ["heard-by-its-publisher"] * told
+
+
 @pytest.mark.parametrize(("bucket", "told"), [("{watchers: [cto]}", 1), ("{readers: [cto]}", 0)])
 def test_a_bucket_that_some_may_watch_is_noted(bucket: str, told: int) -> None:
     org = loads(f"org: gen\nroles: [cto]\nkey_value: {{drafts: {bucket}}}\n")
