@@ -183,8 +183,9 @@ def check_schema(
 
 def accepts(schema: str, data: Any) -> bool:
     """Return whether jsonschema has nothing against `data`, found a thousand times faster; what it has, it says itself."""
+    quick = _quick(schema, _own(schema, data))
     try:
-        return _quick(schema, _own(schema, data)).is_valid(data)
+        return quick.is_valid(data)
     except ValueError:  # half of a surrogate pair, or a number beyond every bound
         return False
 
@@ -218,7 +219,7 @@ def _held_to(schema: str, own: OwnKeys) -> dict[str, Any]:
     added = dict(own)
     for section, nodes in places.items():
         for node in nodes:
-            keys = {key: _own_key(key, section, node) for key in added.get(section, ())}
+            keys = {str(key): _own_key(key, section, node) for key in added.get(section, ())}
             node["properties"] = keys | node["properties"]
             node["additionalProperties"] = False
     return found

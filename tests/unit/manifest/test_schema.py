@@ -101,6 +101,18 @@ def test_every_example_and_default_is_valid() -> None:
             assert not list(validator.iter_errors(example)), (path, example)
 
 
+def test_own_channels_are_known_to_the_quick_library() -> None:
+    data = {
+        "org": "x",
+        "roles": {"a": {"outbox_reader": {"ack_wait": "1h"}}},
+        "groups": {"all": ["a"]},
+        "channels": {"outbox": {"of": "role", "durable": True}, "minutes": {"of": "group", "durable": True}},
+        "streams": {"minutes": {"max_msgs": 9}},
+    }
+    assert schema.accepts("org.schema.json", data)
+    assert not schema.accepts("org.schema.json", {**data, "streams": {"hours": {}}})
+
+
 def test_every_spelling_of_the_cli_leads_to_a_key_that_exists() -> None:
     known = {path.rsplit("/", 1)[1] for path, _node in properties(SCHEMA)}
     assert {meant for row in schema._SPELLINGS.values() for meant in row} <= known  # noqa: SLF001
