@@ -18,6 +18,8 @@ class CountKind(StrEnum):
     OLDER = "stored more than `limit` nanoseconds ago"
     ABOVE_PER_SUBJECT = "the oldest of each subject, until `limit` of it are left"
     PASSED_BY_ALL = "what its consumers are done with, but for what a dead letter tells of"
+    # Of a stream, by its subjects alone: whether there are any.
+    PRESENT = "those with one of `subjects`"
     # Of a consumer: messages that match `within` and not `without`.
     PASSED = "in the stream, up to where the consumer has got"
     UNACKNOWLEDGED = (

@@ -68,6 +68,9 @@ class Plan:
         str, ...
     ] = ()  # the subjects that the stream among the last stores from the beginning on
     has_live_resources: bool = True  # something that the organisation owns is on the server
+    note_queries: tuple[CountQuery, ...] = field(
+        default=(), repr=False, compare=False
+    )  # what to measure, so that the notes become exact
     live: LiveState | None = field(
         default=None, repr=False, compare=False
     )  # what it was made from, unless it was saved
@@ -112,8 +115,10 @@ class Plan:
 
     @property
     def count_queries(self) -> frozenset[CountQuery]:
-        """What to measure, so that the hazards become exact."""
-        return frozenset(question for hazard in self.hazards for question in hazard.count_queries)
+        """What to measure, so that the hazards and the notes become exact."""
+        return frozenset(question for hazard in self.hazards for question in hazard.count_queries).union(
+            self.note_queries
+        )
 
     @property
     def blocking_problems(self) -> tuple[Problem, ...]:

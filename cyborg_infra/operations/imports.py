@@ -20,6 +20,7 @@ from cyborg_infra.model.resources import DesiredState, LiveState, Resource
 from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.subjects import is_name, is_token
 from cyborg_infra.model.wording import Command, Option, worded
+from cyborg_infra.render.command_line import spoken
 
 __all__ = ["READERS", "import_files", "import_manifest"]
 
@@ -88,7 +89,7 @@ def _describe(live: LiveState, blank: Org, *, known: bool) -> tuple[str, list[st
     if not found.roles:
         raise CyborgError(_nothing_found(live, org))
     head = f"The organisation {org} as `cyborg-infra import` found it. `cyborg-infra plan` tells what apply would do."
-    notes = _describe_gaps(write_manifest(found, head), live)
+    notes = _describe_gaps(write_manifest(found, head), live, known=known)
     if names.channels != blank.channels or names.subject_prefix != blank.subject_prefix:
         head = f"{head} What stands under naming is what the names on the server have in common."
     return write_manifest(found, head, notes), notes
@@ -105,14 +106,15 @@ def _proposed(live: LiveState, blank: Org) -> Org:
     return blank if check_names(proposed) else proposed
 
 
-def _describe_gaps(manifest: str, live: LiveState) -> list[str]:
+def _describe_gaps(manifest: str, live: LiveState, *, known: bool) -> list[str]:
     """Return what the manifest does not say of `live`; or why it cannot be used as it stands."""
     try:
         org = loads(manifest)
         desired = expand(org, live.server_info.level if live.server_info else NEWEST_LEVEL)
     except ManifestInvalid as invalid:
         return [f"this manifest cannot be applied as it stands: {problem}" for problem in invalid.problems]
-    return describe_gaps(make_plan(live, desired, owner=org.name, org=org), live, org)
+    plan = make_plan(live, desired, owner=org.name, org=org)
+    return [spoken(note) for note in describe_gaps(plan, live, org, names_are_known=known)]
 
 
 def _nothing_found(live: LiveState, org: str) -> Problem:

@@ -78,6 +78,20 @@ def test_the_manifest_is_the_last_argument_of_every_command_that_reads_one(cli: 
     assert "COMMAND" in usage or not reads_one or usage.endswith(last)
 
 
+@pytest.mark.parametrize("group", ["auth", "dlq", "message", "send"])
+def test_a_group_of_commands_alone_lists_them(cli: Cli, group: str) -> None:
+    """As `cyborg-infra` alone does."""
+    shown = cli(group)
+    assert (shown.code, shown.out) == (0, cli(group, "--help").out)
+
+
+def test_what_is_missing_is_told_in_one_line(cli: Cli) -> None:
+    first, *_ = cli("auth", "explain", "cto").err.splitlines()
+    assert first == (
+        "Error: Missing argument 'publish|subscribe|pull|request'. Choose from: publish, subscribe, pull, request"
+    )
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_help_lists_every_command_and_the_exit_codes(cli: Cli, arguments: tuple[str, ...]) -> None:
     shown = cli(*arguments)

@@ -9,6 +9,7 @@ from cyborg_infra.core.planning.hazards import consumers
 from cyborg_infra.core.planning.hazards.counts import format_count
 from cyborg_infra.model.changes import Action, Change
 from cyborg_infra.model.channels import StreamKind
+from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount
 from cyborg_infra.model.fields import Config, Kind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.naming import handed_in_subject
@@ -188,12 +189,45 @@ def _dead_letter_notes(changes: Sequence[Change], live: LiveState) -> Iterator[s
                 yield f"a message of {first_few(gone, _MAX_NAMED)} that fails for good during this apply becomes no dead letter"
 
 
-def _archived_letter_notes(changes: Sequence[Change], live: LiveState) -> Iterator[str]:
-    """Yield notes on dead letters that would lose their messages, or no longer find them."""
-    letters = [found for found in live.streams() if found.metadata.get(KIND_KEY) == StreamKind.DEAD_LETTERS]
-    if not any(isinstance(found.counts, StreamCounts) and found.counts.messages for found in letters):
+def note_queries(changes: Sequence[Change], live: LiveState) -> tuple[CountQuery, ...]:
+    """Return what has to be measured for the notes: whether there are dead letters of what would lose their messages."""
+    return tuple(query for _, queries in _losing_streams(changes, live) for query in queries)
+
+
+def _losing_streams(changes: Sequence[Change], live: LiveState) -> Iterator[tuple[str, Sequence[CountQuery]]]:
+    """Yield each stream whose dead letters an apply would copy, with what tells whether there are any; nothing where that cannot be asked."""
+    letters = [
+        found
+        for found in live.streams()
+        if found.metadata.get(KIND_KEY) == StreamKind.DEAD_LETTERS
+        and isinstance(found.counts, StreamCounts)
+        and found.counts.messages
+    ]
+    if not letters:
         return
-    losing = sorted({change.current_ref.stream for change in changes if change.archives_dead_letters})
+    begins = [found.get("subject_transform").get("dest", "").partition(".{{")[0] for found in letters]
+    for name in sorted({change.current_ref.stream for change in changes if change.archives_dead_letters}):
+        yield (
+            name,
+            [
+                CountQuery(found.ref, CountKind.PRESENT, subjects=(f"{begin}.{name}.*",))
+                for found, begin in zip(letters, begins, strict=True)
+            ]
+            if all(begins)
+            else (),
+        )
+
+
+def _archived_letter_notes(changes: Sequence[Change], live: LiveState) -> Iterator[str]:
+    """Yield notes on dead letters that would lose their messages, or no longer find them; not where it is known that there are none."""
+    answers: dict[CountQuery, MessageCount] = {}
+    for found in live.streams():
+        answers |= found.counts_by_query
+    losing = [
+        name
+        for name, queries in _losing_streams(changes, live)
+        if not queries or any(answers.get(query, MessageCount(1)).messages for query in queries)
+    ]
     if losing:
         yield (
             f"the messages of dead letters of {first_few(losing, _MAX_NAMED)} are copied into DEAD_LETTERS first: dlq finds them there, "

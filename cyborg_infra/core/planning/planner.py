@@ -107,6 +107,7 @@ def make_plan(
                 environment,
             ),
         ),
+        note_queries=notes.note_queries(changes, live),
         live_digests=fingerprint(live, context.selected, owner),
         desired=context.stated,
         server_info=live.server_info,

@@ -211,6 +211,8 @@ async def _amount(
                 return MessageCount(reading.messages, reading.state["bytes"])
             case CountKind.ABOVE_PER_SUBJECT:
                 return await reading.above_per_subject(query.limit)
+            case CountKind.PRESENT:
+                return await reading.present(_matching(query))
             case _ if not reading.gaps_known:
                 return None
             case CountKind.ABOVE_COUNT:
@@ -346,6 +348,13 @@ class _StreamReader:
             if subjects is None
             else MessageCount(sum(max(0, held - limit) for held in subjects.values()))
         )
+
+    async def present(self, matches: Matches) -> MessageCount | None:
+        """Count the messages whose subject matches."""
+        subjects = await self.subjects()
+        if subjects is None:
+            return None
+        return MessageCount(sum(held for subject, held in subjects.items() if matches(subject)))
 
     async def matching(self, query: CountQuery, consumer: LiveResource) -> MessageCount | None:
         """Return messages up to the consumer's cursor, or beyond it, that match; the smaller part of the stream is read."""

@@ -60,7 +60,10 @@ def drift(plan: Plan) -> Page:
     """Return what differs, and whether somebody changed the server or only the manifest is ahead of it."""
     verdict, ahead = tell.verdict(plan)
     style = "bold red" if tell.drifted(plan) or not plan.has_live_resources else "bold green"
-    return Page((*_differences_of(plan, acting=False), line((verdict, style), f" {ahead}" if ahead else "")))
+    blocks = [*_differences_of(plan, acting=False), line((verdict, style), f" {ahead}" if ahead else "")]
+    if tell.drifted(plan) and plan.has_live_resources:
+        blocks.append(line("cyborg-infra apply undoes it; write what shall stay into the manifest."))
+    return Page(tuple(blocks))
 
 
 def _differences_of(plan: Plan, *, acting: bool = True) -> Iterator[Block]:

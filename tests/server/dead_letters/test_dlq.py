@@ -629,3 +629,24 @@ def die_after(faults: Faults, step: int) -> None:
         return answer
 
     faults.intercept_wire(call)
+
+
+def test_a_plan_says_that_dead_letters_are_copied_only_where_there_are_some(
+    scenario: Scenario, dlq: Dlq
+) -> None:
+    """Others' do not count: whoever reads that somebody is alerted once more looks for the reason."""
+    renamed = {
+        role: scenario.request(f"org: acme\nroles: {{chief: {{renamed_from: {role}}}, {other}: }}\n")
+        for role, other in (("cto", "cso"), ("cso", "cto"))
+    }
+    failed(scenario, "t1")
+
+    def told(role: str) -> bool:
+        return any(
+            "are copied into DEAD_LETTERS first" in note for note in scenario.plan(renamed[role]).notes
+        )
+
+    assert (told("cto"), told("cso")) == (True, False)
+    assert handled(dlq("keep")) == ["DEAD_LETTERS/2"]
+    publish(scenario.api, "acme.org.deadletter", b"handed in")
+    assert (told("cto"), told("cso")) == (False, False)

@@ -136,6 +136,31 @@ def test_an_organisation_that_was_applied_comes_back(cli: Cli, project: Path, se
     assert cli("plan", "again.yaml", "--detailed-exitcode", "--server", server.url).code == 0
 
 
+def test_channels_of_its_own_are_no_orphans_without_a_word(
+    cli: Cli, project: Path, server: EmbeddedServer
+) -> None:
+    """A manifest without them takes them for what has left it; the way to read them is told, and leads there."""
+    manifest = "org: acme\nroles: [cto]\nchannels: {control: {of: role, durable: true}}\n"
+    (project / "org.yaml").write_text(manifest, encoding="utf-8")
+    assert cli("apply", "--yes", "--server", server.url).code == 0
+    ended = cli("import", "--org", "acme", "--out", "found.yaml", "--server", server.url)
+    orphan, way, wrote = ended.err.splitlines()
+    assert orphan == (
+        "Note: AGENT_CONTROL is of this organisation, and not in this manifest: "
+        "it would be an orphan, which `cyborg-infra apply --prune` deletes"
+    )
+    assert way.startswith(
+        "Note: AGENT_CONTROL may be of channels of your own: `cyborg-infra import --naming FILE` reads"
+    )
+    assert wrote.startswith("Wrote found.yaml")
+    assert "Orphan: stream AGENT_CONTROL" in cli("plan", "found.yaml", "--server", server.url).out
+    ended = cli(
+        "import", "--org", "acme", "--naming", "org.yaml", "--out", "all.yaml", "--server", server.url
+    )
+    assert ended.err.splitlines() == ["Wrote all.yaml. Next: cyborg-infra plan all.yaml"]
+    assert cli("plan", "all.yaml", "--detailed-exitcode", "--server", server.url).code == 0
+
+
 def test_what_a_manifest_cannot_say_is_told_and_in_the_file(cli: Cli, server: EmbeddedServer) -> None:
     other = {"metadata": {"cyborg-infra.org": "other"}}
     with Api(server.url) as api:
@@ -154,16 +179,15 @@ def test_what_a_manifest_cannot_say_is_told_and_in_the_file(cli: Cli, server: Em
     notes = [line.removeprefix("Note: ") for line in ended.err.splitlines()]
     assert notes == [
         "stream STATUS, which is not managed, captures genbrain.agents.cto.status with genbrain.agents.cto.status: a stream answers a captured request itself, before any agent has spoken",
-        "P_AGENT_INBOXES does not exist: apply will create it",
-        "P_AGENT_INBOXES/cto-inbox-reader does not exist: apply will create it",
-        "P_DEAD_LETTERS does not exist: apply will create it",
-        "P_DEAD_LETTERS/dead-letter-alerts does not exist: apply will create it",
-        "P_ORG_BROADCASTS differs in what the manifest does not say: apply would change description",
+        "P_AGENT_INBOXES and its consumer do not exist: apply will create them, unless the manifest has channels: {inbox: false}",
+        "P_DEAD_LETTERS and its consumer do not exist: apply will create them",
         "P_ORG_BROADCASTS/cto-broadcast-reader does not exist: apply will create it",
+        "P_ORG_BROADCASTS differs in what the manifest does not say: apply would change description",
         "P_AGENT_CTO_TASKS/auditor is a consumer outside the naming scheme and is left alone",
         "P_AGENT_LOST_TASKS is named as a stream of genbrain but stores none of its subjects; it is left alone",
         "P_AGENT_OPS_TASKS belongs to organisation other and is left alone",
         "STATUS is a stream outside the naming scheme and is left alone; it stores genbrain.agents.cto.status",
+        "STATUS may be of channels of your own: `cyborg-infra import --naming FILE` reads them by the manifest that they were made by, or by a file that has them under channels",
     ]
     assert [line.removeprefix("# - ") for line in ended.out.splitlines() if line.startswith("# - ")] == notes
 
