@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.options import (
     MANIFESTS,
     Drain,
@@ -23,7 +22,7 @@ from cyborg_infra.cli.options import (
     Yes,
     seconds,
 )
-from cyborg_infra.cli.output import confirm, put_plans, warn
+from cyborg_infra.cli.output import confirm, put_plans
 from cyborg_infra.cli.run import Allow, perform, require_allowed
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.operations import targets
@@ -61,8 +60,7 @@ def command(
     requests = provision.load_requests(file, env, prune=prune, targets=target or ())
     for wanted in requests:
         _refuse_ignored(wanted, env=env, prune=prune, target=target)
-    server = targets.resolve(flags, os.environ)
-    warn(*server.warnings)
+    server = target_of(flags)
     plans = [provision.plan(wanted, server) for wanted in requests]
     if output is Format.TEXT:
         put_plans(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cyborg_infra.cli import complete
 from cyborg_infra.cli.options import CONNECTION
+from cyborg_infra.cli.output import warn
+
+if TYPE_CHECKING:
+    from cyborg_infra.operations.targets import Flags, Target
 
 
 def _connection(
@@ -104,3 +109,12 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
     with_flags.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
     with_flags.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
     return with_flags
+
+
+def target_of(flags: Flags) -> Target:
+    """Return the server that the options, the environment and the contexts name; what is odd about it is said on stderr."""
+    from cyborg_infra.operations.targets import resolve
+
+    target = resolve(flags, os.environ)
+    warn(*target.warnings)
+    return target

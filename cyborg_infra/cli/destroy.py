@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.options import (
     MANIFEST,
     Env,
@@ -20,7 +19,7 @@ from cyborg_infra.cli.options import (
     PlanFormat,
     seconds,
 )
-from cyborg_infra.cli.output import confirm, put_plan, warn
+from cyborg_infra.cli.output import confirm, put_plan
 from cyborg_infra.cli.run import Allow, perform, require_allowed
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.operations import targets
@@ -53,8 +52,7 @@ def command(
 
     lock = None if no_lock else seconds("--lock-timeout", lock_timeout)
     wanted = provision.destroy_request(manifest, env)
-    server = targets.resolve(flags, os.environ)
-    warn(*server.warnings)
+    server = target_of(flags)
     found = provision.plan(wanted, server)
     implied = [HazardName.MASS_CHANGE]  # whoever types the organisation's name means all of it
     accepted = [*(allow or ()), *implied]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cyborg_infra.cli import complete
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, NoColor, Output, Yes
-from cyborg_infra.cli.output import confirm, put_json, say_where, warn
+from cyborg_infra.cli.output import confirm, put_answer, say_where
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.dead_letters import DeadLetter, DeadLetterAction, DeadLetterResult, DeathType
 from cyborg_infra.model.organisation import Org
@@ -98,13 +98,9 @@ def list_(
 ) -> None:
     """List what failed for good. It says when, whose, how, and whether the message is still there."""
     from cyborg_infra.render import dead_letters
-    from cyborg_infra.render.terminal import console
 
     letters = _found(manifest, env, flags, _selection(role, type_, older_than))
-    if output is Format.JSON:
-        put_json(dead_letters.data(letters))
-    else:
-        console.stdout(no_color=no_color).print(dead_letters.listed(letters))
+    put_answer(letters, output, dead_letters.data, dead_letters.listed, no_color=no_color)
 
 
 @connected
@@ -120,13 +116,11 @@ def show(
     """Show how one dead letter failed, and its message with headers."""
     from cyborg_infra.operations.dead_letters import Selection
     from cyborg_infra.render import dead_letters
-    from cyborg_infra.render.terminal import console
 
     letters = _found(manifest, env, flags, Selection((number,)))
-    if output is Format.JSON:
-        put_json(dead_letters.data(letters))
-    else:
-        console.stdout(no_color=no_color).print(dead_letters.shown(letters[0]))
+    put_answer(
+        letters, output, dead_letters.data, lambda found: dead_letters.shown(found[0]), no_color=no_color
+    )
 
 
 @connected
@@ -279,7 +273,7 @@ def _approved(
 def _found(manifest: str, env: str | None, flags: targets.Flags, selection: Selection) -> list[DeadLetter]:
     from cyborg_infra.operations import dead_letters as operation
 
-    return operation.find(manifest, env, _target(flags), selection, say_where)
+    return operation.find(manifest, env, target_of(flags), selection, say_where)
 
 
 def _handle(
@@ -314,7 +308,7 @@ def _handle(
         action,
         manifest,
         env,
-        _target(flags),
+        target_of(flags),
         selection,
         _silent if quiet else on_server,
         tell,
@@ -324,19 +318,17 @@ def _handle(
         dry_run=dry_run,
     )
     codes = {result.problem.code for result in results if result.problem}
-    if output is Format.JSON and (codes or not quiet):
-        put_json(dead_letters.results(action, results, dry_run=dry_run))
-    elif codes or not quiet:
-        console.stdout(no_color=no_color).print(dead_letters.summary(action, results, dry_run=dry_run))
+    if codes or not quiet:
+        put_answer(
+            results,
+            output,
+            partial(dead_letters.results, action, dry_run=dry_run),
+            partial(dead_letters.summary, action, dry_run=dry_run),
+            no_color=no_color,
+        )
     if codes:
         raise typer.Exit(EXIT_REFUSED if codes <= REFUSALS else EXIT_ERROR)
 
 
 def _silent(_org: Org, _facts: ServerInfo) -> None:
     """Report nothing: the server was reported before, or nobody wants to hear it."""
-
-
-def _target(flags: targets.Flags) -> targets.Target:
-    target = targets.resolve(flags, os.environ)
-    warn(*target.warnings)
-    return target

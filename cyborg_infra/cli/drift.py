@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.options import (
     MANIFESTS,
     MOST_CHARS,
@@ -19,7 +18,7 @@ from cyborg_infra.cli.options import (
     PlanOutput,
     Targets,
 )
-from cyborg_infra.cli.output import put_drift, warn
+from cyborg_infra.cli.output import put_drift
 from cyborg_infra.model.problems import EXIT_DIFFERENCES
 from cyborg_infra.operations import targets
 
@@ -45,8 +44,7 @@ def command(
     """Show what somebody changed on the server since the last apply. Exits 2 if anybody did, or with --pending if anything differs, else 0."""
     from cyborg_infra.operations import provision
 
-    server = targets.resolve(flags, os.environ)
-    warn(*server.warnings)
+    server = target_of(flags)
     requests = provision.load_requests(manifest, env, targets=target or ())
     plans = [provision.plan(request, server) for request in requests]
     put_drift(plans, output, no_color=no_color, max_chars=max_chars)

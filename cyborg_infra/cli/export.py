@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest
-from cyborg_infra.cli.output import warn
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, ExportRefused, Problem, UsageInvalid
 from cyborg_infra.operations import exports, targets
 
@@ -75,8 +73,7 @@ def command(
         raise UsageInvalid(Problem("usage", "--check needs --out", None, "name the directory to look at"))
     target = None
     if live:
-        target = targets.resolve(flags, os.environ)
-        warn(*target.warnings)
+        target = target_of(flags)
     made = exports.export(exports.ExportRequest(format_, manifest, env, settings or (), target))
     if made.gaps and strict:
         raise ExportRefused(*(Problem("cannot-say", gap) for gap in made.gaps))

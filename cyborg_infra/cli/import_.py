@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.files import create_manifest
-from cyborg_infra.cli.output import warn
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.operations import manifest, targets
 from cyborg_infra.operations.imports import READERS, import_files, import_manifest
@@ -74,8 +72,7 @@ def command(
             raise UsageInvalid(
                 Problem("usage", "files are read with --from", None, f"--from {' or '.join(READERS)}")
             )
-        server = targets.resolve(flags, os.environ)
-        warn(*server.warnings)
+        server = target_of(flags)
         text, notes = import_manifest(org, stream_prefix, server, naming)
     elif source not in READERS:
         raise UsageInvalid(Problem("usage", f"--from {source}: there are {', '.join(READERS)}"))

@@ -8,7 +8,7 @@ import typer
 
 from cyborg_infra.cli.message_options import MessageType
 from cyborg_infra.cli.options import Env, Format, Output
-from cyborg_infra.cli.output import put_json
+from cyborg_infra.cli.output import put_answer
 from cyborg_infra.operations import manifest as operation
 
 HELP = "Check tasks, statuses, alerts and the other messages."
@@ -44,13 +44,10 @@ def check(
     With a manifest, tasks are held to its chart: who gives them to whom, and who gets what follows.
     """
     from cyborg_infra.render import json_format
-    from cyborg_infra.render.terminal import console, messages
+    from cyborg_infra.render.terminal import messages
 
     found = operation.load_messages(file, kind, manifest, env)
-    if output is Format.JSON:
-        put_json(json_format.checked(found))
-    else:
-        console.stdout().print(messages.checked(found))
+    put_answer(found, output, json_format.checked, messages.checked)
 
 
 COMMANDS = {"check": (check, "Example: cyborg-infra message check task.json --type task")}

@@ -11,9 +11,8 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, seconds
-from cyborg_infra.cli.output import warn
 from cyborg_infra.model.notification_settings import ReceiverSource
 from cyborg_infra.model.problems import EXIT_ERROR, CyborgError, Problem, UsageInvalid
 from cyborg_infra.model.project import pip_install
@@ -131,8 +130,7 @@ def command(
     if bool(tls_cert) != bool(tls_key):
         raise UsageInvalid(Problem("usage", "--tls-cert and --tls-key go together"))
     http = operation.HttpSettings(host, port, tls_cert, tls_key, _token(token_file), anonymous)
-    server = targets.resolve(flags, os.environ)
-    warn(*server.warnings)
+    server = target_of(flags)
     subject = status.load_status_request(manifest, env)
     settings = subject.org.notifications
     sources = _receivers(notify) if notify else settings.receivers

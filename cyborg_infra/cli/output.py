@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cyborg_infra.cli.options import MANIFEST, MOST_CHARS, PlanFormat
+from cyborg_infra.cli.options import MANIFEST, MOST_CHARS, Format, PlanFormat
 from cyborg_infra.interrupts import end_in_order
 from cyborg_infra.model.problems import Problem, UsageInvalid
 
@@ -15,11 +15,31 @@ if TYPE_CHECKING:  # what is printed was made where these are imported
     from cyborg_infra.model.organisation import Org
     from cyborg_infra.model.plan import Plan
     from cyborg_infra.model.server import ServerInfo
+    from cyborg_infra.render.terminal.layout import Page
+
+Answer = TypeVar("Answer")
 
 
 def put_json(value: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Print `value` as JSON, indented."""
     sys.stdout.write(json_text(value))
+
+
+def put_answer(
+    found: Answer,
+    output: Format,
+    data: Callable[[Answer], dict[str, Any]],
+    page: Callable[[Answer], Page],
+    *,
+    no_color: bool = False,
+) -> None:
+    """Print what was found: by `data` as JSON, or by `page` for people."""
+    if output is Format.JSON:
+        put_json(data(found))
+        return
+    from cyborg_infra.render.terminal import console
+
+    console.stdout(no_color=no_color).print(page(found))
 
 
 def put_json_of_each(answers: Sequence[dict[str, Any]], *, several: bool) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.files import save
 from cyborg_infra.cli.options import (
     MANIFESTS,
@@ -22,7 +21,7 @@ from cyborg_infra.cli.options import (
     Prune,
     Targets,
 )
-from cyborg_infra.cli.output import put_plans, warn
+from cyborg_infra.cli.output import put_plans
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, EXIT_REFUSED, Problem, UsageInvalid
 from cyborg_infra.operations import targets
 
@@ -65,8 +64,7 @@ def command(
         hint = "save a plan of each"
         raise UsageInvalid(Problem("usage", "--out cannot be used with several manifests", None, hint))
     requests = provision.load_requests(manifest, env, prune=prune, targets=target or ())
-    server = targets.resolve(flags, os.environ)
-    warn(*server.warnings)
+    server = target_of(flags)
     plans = [provision.plan(request, server) for request in requests]
     _made[:] = plans
     if out is not None:

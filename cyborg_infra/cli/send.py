@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cyborg_infra.cli import complete
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.message_options import MessageType
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, NoColor, Output
-from cyborg_infra.cli.output import put_json, say_where, warn
+from cyborg_infra.cli.output import put_answer, say_where
 from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.outgoing import Destination, NewTask
 from cyborg_infra.model.problems import EXIT_ERROR, EXIT_REFUSED, Problem, UsageInvalid
@@ -232,14 +232,15 @@ def _send(
     """Send the messages and print the results. Exits 3 if a full stream refused one, 1 for anything else."""
     from cyborg_infra.operations import send as operation
     from cyborg_infra.render import outgoing
-    from cyborg_infra.render.terminal import console
 
-    server = targets.resolve(flags, os.environ)
-    warn(*server.warnings)
+    server = target_of(flags)
     results = operation.send(post, server, say_where, over_limit=bool(allow), dry_run=dry_run)
-    if output is Format.JSON:
-        put_json(outgoing.data(results, dry_run=dry_run))
-    else:
-        console.stdout(no_color=no_color).print(outgoing.sent(results, dry_run=dry_run))
+    put_answer(
+        results,
+        output,
+        partial(outgoing.data, dry_run=dry_run),
+        partial(outgoing.sent, dry_run=dry_run),
+        no_color=no_color,
+    )
     if problem := next((result.problem for result in results if result.problem), None):
         raise typer.Exit(EXIT_REFUSED if problem.code == Allowance.OVER_LIMIT else EXIT_ERROR)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cyborg_infra.cli import complete
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor, seconds
-from cyborg_infra.cli.output import put_json, warn
+from cyborg_infra.cli.output import put_json
 from cyborg_infra.model.problems import EXIT_DIFFERENCES, Problem, UsageInvalid
 from cyborg_infra.model.status import OrgStatus
 from cyborg_infra.model.units import SECOND
@@ -101,8 +100,7 @@ def command(
     if (every := seconds("--interval", interval)) < SHORTEST:
         raise UsageInvalid(Problem("usage", f"--interval: at least {SHORTEST:g}s"))
     limit = None if broadcast_ack is None else int(seconds("--broadcast-ack", broadcast_ack) * SECOND)
-    server = targets.resolve(flags, os.environ)
-    warn(*server.warnings)
+    server = target_of(flags)
     subject = operation.load_status_request(manifest, env, roles=role or (), lag=lag, broadcast_ack=limit)
     if watch:
         _watch(subject, server, every, no_color=no_color)

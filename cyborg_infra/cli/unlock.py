@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, Yes
-from cyborg_infra.cli.output import confirm, warn
+from cyborg_infra.cli.output import confirm
 from cyborg_infra.operations import targets
 
 EXAMPLES = "Example: cyborg-infra unlock org.yaml --yes"
@@ -21,8 +20,7 @@ def command(
     from cyborg_infra.operations import provision
 
     wanted = provision.load_request(manifest, env)
-    server = targets.resolve(flags, os.environ)
-    warn(*server.warnings)
+    server = target_of(flags)
     if holder := provision.lease_holder(wanted, server):
         end = f"; it ends at {holder.until}, unless its holder still runs" if holder.until else ""
         sys.stderr.write(

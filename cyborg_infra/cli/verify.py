@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, NoColor
-from cyborg_infra.cli.output import put_json, say_where, warn
+from cyborg_infra.cli.output import put_json, say_where
 from cyborg_infra.model.problems import EXIT_ERROR, Problem, UsageInvalid
 from cyborg_infra.model.verification import CheckName, CheckResult, VerifyStage
 from cyborg_infra.operations import targets
@@ -87,8 +86,7 @@ def command(
     from cyborg_infra.render.terminal import console
 
     _refuse_wrong_options(clean=clean, embedded=embedded, checks=checks, auth=auth, keys=keys, output=output)
-    target = targets.resolve(flags, os.environ)
-    warn(*target.warnings)
+    target = target_of(flags)
     if clean:
         removed = operation.clean(manifest, env, target, say_where)
         console.stdout(no_color=no_color).print(verification.cleaned(removed))

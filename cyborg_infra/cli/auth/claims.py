@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +21,10 @@ from cyborg_infra.cli.auth.operator_options import (
     Keys,
     OperatorKey,
 )
-from cyborg_infra.cli.connection_options import connected
+from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.files import save_text
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, ManifestOrPlan, NoColor, Output, Yes
-from cyborg_infra.cli.output import confirm, json_text, put_json, warn
+from cyborg_infra.cli.output import confirm, json_text, put_answer
 from cyborg_infra.cli.run import told_elsewhere
 from cyborg_infra.model.auth_plan import AuthHazardName, AuthPlan
 from cyborg_infra.model.identities import Accounts
@@ -149,12 +150,7 @@ def drift(
     changed = any(map(operator_mode.has_changed_rights, found))
     from cyborg_infra.render import auth_plan
 
-    if output is Format.JSON:
-        put_json(auth_plan.data(found))
-    else:
-        from cyborg_infra.render.terminal import console
-
-        console.stdout(no_color=no_color).print(auth_plan.drift(found, changed=changed))
+    put_answer(found, output, auth_plan.data, partial(auth_plan.drift, changed=changed), no_color=no_color)
     if changed or (pending and any(each or each.orphans or each.problems for each in found)):
         raise typer.Exit(EXIT_DIFFERENCES)
 
@@ -230,15 +226,10 @@ def _carry_out(
         for each, request in zip(found, requests, strict=True):  # what is imported has to be exported first
             if each:
                 operator_mode.apply(each, request, store, signer, allow or ())
-    if output is Format.JSON:
+    if output is Format.JSON or any(found):
         from cyborg_infra.render import auth_plan
 
-        put_json(auth_plan.data(found))
-    elif any(found):
-        from cyborg_infra.render import auth_plan
-        from cyborg_infra.render.terminal import console
-
-        console.stdout(no_color=no_color).print(auth_plan.applied(found))
+        put_answer(found, output, auth_plan.data, auth_plan.applied, no_color=no_color)
 
 
 def _refuse_unless_allowed(found: Sequence[AuthPlan], allow: Sequence[str], *, shown: bool) -> None:
@@ -272,13 +263,8 @@ def _put(
 ) -> None:
     from cyborg_infra.render import auth_plan
 
-    if output is Format.JSON:
-        put_json(auth_plan.data(found))
-    else:
-        from cyborg_infra.render.terminal import console
-
-        shown = auth_plan.NextCommand(command, words or (), (), saved_to)
-        console.stdout(no_color=no_color).print(auth_plan.plan(found, shown))
+    shown = auth_plan.NextCommand(command, words or (), (), saved_to)
+    put_answer(found, output, auth_plan.data, partial(auth_plan.plan, shown=shown), no_color=no_color)
 
 
 def _accounts(account: str, agents_account: str, claims: list[Path] | None) -> Accounts:
@@ -293,6 +279,4 @@ def _accounts(account: str, agents_account: str, claims: list[Path] | None) -> A
 def _store(flags: targets.Flags, claims: list[Path] | None) -> operator_mode.Store:
     if claims:
         return operator_mode.Store(files=tuple(claims))
-    target = targets.resolve(flags, os.environ)
-    warn(*target.warnings)
-    return operator_mode.Store(target)
+    return operator_mode.Store(target_of(flags))

@@ -18,7 +18,7 @@ from cyborg_infra.cli.auth.operator_options import (
     lifetime,
 )
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, NoColor, Output
-from cyborg_infra.cli.output import put_json
+from cyborg_infra.cli.output import put_answer
 from cyborg_infra.model.credentials import Credentials
 from cyborg_infra.model.identities import Accounts
 from cyborg_infra.operations import operator_mode
@@ -116,9 +116,4 @@ COMMANDS = {
 def _put(found: list[Credentials], output: Format, *, no_color: bool) -> None:
     from cyborg_infra.render import auth_credentials
 
-    if output is Format.JSON:
-        put_json(auth_credentials.data(found))
-    else:
-        from cyborg_infra.render.terminal import console
-
-        console.stdout(no_color=no_color).print(auth_credentials.credentials_table(found))
+    put_answer(found, output, auth_credentials.data, auth_credentials.credentials_table, no_color=no_color)

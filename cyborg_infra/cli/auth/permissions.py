@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cyborg_infra.cli.options import MANIFEST, Env, Format, Manifest, NoColor, Output
-from cyborg_infra.cli.output import put_json
+from cyborg_infra.cli.output import put_answer, put_json
 from cyborg_infra.model.identities import Operation
 from cyborg_infra.model.problems import EXIT_REFUSED
 from cyborg_infra.operations import identities as operation
@@ -101,13 +101,9 @@ def explain(
 ) -> None:
     """Say whether an identity may do something, and by which row. Exits 3 if it may not. Needs no server."""
     from cyborg_infra.render import identities as render
-    from cyborg_infra.render.terminal import console
 
     found = operation.explain_identity(manifest, env, identity, wanted, what, domain)
-    if output is Format.JSON:
-        put_json(render.explanation_data(found))
-    else:
-        console.stdout(no_color=no_color).print(render.explanation(found))
+    put_answer(found, output, render.explanation_data, render.explanation, no_color=no_color)
     if not found.is_allowed:
         raise typer.Exit(EXIT_REFUSED)
 
