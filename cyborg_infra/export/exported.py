@@ -64,15 +64,10 @@ class Format(NamedTuple):
     configures: bool = False
 
 
-def comments(lines: Iterable[str], mark: str = "#") -> str:
-    """Return the lines as comments, each ended."""
-    return "".join(f"{mark} {_in_one_line(line)}".rstrip() + "\n" for line in lines)
-
-
-def head(given: ExportInput, gaps: Sequence[str], mark: str = "#") -> str:
+def head(given: ExportInput, gaps: Sequence[str]) -> str:
     """Return the first comment of a text: whose it is, and what it does not say."""
     told = ["", "Not in here:", *(f"- {gap}" for gap in gaps)] if gaps else []
-    return comments([given.headline, *told], mark)
+    return "".join(f"# {_in_one_line(line)}".rstrip() + "\n" for line in (given.headline, *told))
 
 
 Key = TypeVar("Key", bound=Hashable)

@@ -108,11 +108,6 @@ class Identity(NamedTuple):
         """What the server is told of subscribing."""
         return _rules(self.subscribe, self.deny_subscribe)
 
-    @property
-    def subject_count(self) -> int:
-        """How many subjects the server is told, of both directions."""
-        return sum(len(part) for rules in (self.publish_rules, self.subscribe_rules) for part in rules)
-
 
 def _rules(allow: tuple[Grant, ...], deny: tuple[Grant, ...]) -> Rules:
     refused = tuple(grant.subject for grant in deny)

@@ -50,7 +50,7 @@ CREDS_SUFFIX = ".creds"
 
 
 def verify_identities_embedded(
-    path: str, env: str | None, on_progress: OnProgress = lambda _: None, *, more_config: str = ""
+    path: str, env: str | None, on_progress: OnProgress = lambda _: None
 ) -> Verification:
     """Return what became of every identity on a nats-server of our own, with keys that are gone with it. Raises CyborgError."""
     org = org_alone(load(path, env))
@@ -61,7 +61,7 @@ def verify_identities_embedded(
         keys = store / "keys"
         make_keys(found, keys)
         config = server_config.accounts(org, found, public_keys(found, keys), account_names(org), crossings)
-        server = stack.enter_context(EmbeddedServer(store, is_temporary=True, config=config + more_config))
+        server = stack.enter_context(EmbeddedServer(store, is_temporary=True, config=config))
         return try_identities(org, server.url, keys, on_progress)
 
 

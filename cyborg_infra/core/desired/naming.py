@@ -10,7 +10,6 @@ from cyborg_infra.model.buckets import STREAM_PREFIX, bucket_stream, bucket_subj
 from cyborg_infra.model.channels import (
     BUILT_IN,
     Channel,
-    ConsumerKind,
     Parties,
     Party,
     Scope,
@@ -49,23 +48,6 @@ def template_name(org: Org, stream: StreamTemplate, role: Role | None = None) ->
     if role is None:
         raise ValueError(f"a {stream.kind} stream belongs to a role")
     return org.stream_prefix + name_for(stream.name, role.name)
-
-
-def shared_names(org: Org) -> list[str]:
-    """Return the names of all streams that there is one each of, whether or not the organisation has them."""
-    return [
-        template_name(org, each.stream)
-        for each in org.channels
-        if each.stream and not each.stream.is_for_each_role
-    ]
-
-
-def consumer_name(org: Org, kind: ConsumerKind, role: Role | None = None) -> str:
-    """Return `cto-worker`, `cto-inbox-reader` ..., or `dead-letter-alerts`."""
-    channel = org.channel_of(kind)
-    if channel is None or channel.reader is None:
-        raise ValueError(f"the organisation has no {kind}")
-    return name_for(channel.reader.name, role.name if role else "")
 
 
 def may_be_named(resource: Resource) -> bool:

@@ -67,9 +67,9 @@ Read = Callable[[Sequence[str]], ToolFiles]
 """Reads files or a folder, by their paths. Raises UsageInvalid for what cannot be read."""
 
 
-def tool_file_error(file: str, message: str, hint: str | None = None) -> UsageInvalid:
+def tool_file_error(file: str, message: str) -> UsageInvalid:
     """Return the error about a file."""
-    return UsageInvalid(Problem("import-file", message, SourcePosition(file, 1, 1), hint))
+    return UsageInvalid(Problem("import-file", message, SourcePosition(file, 1, 1)))
 
 
 def as_object(value: Any, what: str) -> Mapping[str, Any]:

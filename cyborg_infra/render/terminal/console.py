@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 class Plain:
     """A pipe or a file: lines are never broken, have no styles, and are written as they are made."""
 
-    is_terminal = False
-
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
