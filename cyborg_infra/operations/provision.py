@@ -288,10 +288,21 @@ async def _read_back(
     for pause in (0.0, *(timing.REREAD_BACKOFF_SECONDS if server.is_clustered else ())):
         await asyncio.sleep(pause)
         remaining = await _make_plan(server, replace(request, targets=()), ignore_saved=True)
-        verified_outcomes = verify_outcomes(outcomes, remaining)
+        own = await _part_of_targets(server, request, remaining)
+        verified_outcomes = verify_outcomes(outcomes, own)
         if verified_outcomes == outcomes:
             break
     return verified_outcomes, remaining
+
+
+async def _part_of_targets(server: JetStream, request: PlanRequest, remaining: Plan) -> Plan:
+    """Return what is left to do for the targets alone: of the whole manifest a consumer may be replaced with its stream, which is no target's.
+
+    Roles of which nothing is left may be unknown by now.
+    """
+    roles = {side.role for change in remaining.changes for side in (change.before, change.after) if side}
+    left = tuple(role for role in request.targets if role in roles)
+    return await _make_plan(server, replace(request, targets=left), ignore_saved=True) if left else remaining
 
 
 def lease_holder(request: PlanRequest, target: Target) -> Holder | None:

@@ -8,6 +8,7 @@ from cyborg_infra.core.desired import constraints
 from cyborg_infra.core.planning import (
     account_limits,
     preflight,
+    resume,
 )
 from cyborg_infra.core.planning.context import PlanningContext
 from cyborg_infra.model.changes import (
@@ -87,6 +88,7 @@ def block_impossible_changes(context: PlanningContext, changes: Sequence[Change]
                 change, (one for one in readers if one.ref not in deleted)
             )
         problems += preflight.check_unread(change, live)
+        problems += resume.check_open_target(change, context.resumable, live)
         possible = change.change if isinstance(change, Blocked) else change
         found.append(Blocked(possible, tuple(problems)) if problems else change)
     return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
 from cyborg_infra.core.planning.hazards.counts import format_count, hazard_of_amount
+from cyborg_infra.model import stream_copies
 from cyborg_infra.model.changes import (
     Adopt,
     Blocked,
@@ -25,6 +26,8 @@ from cyborg_infra.model.changes import (
 )
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount
 from cyborg_infra.model.metadata_keys import BECOMES_KEY, JOURNAL_KEY
+from cyborg_infra.model.packed_text import unpack
+from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref
 from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState, StreamCounts
 
@@ -87,12 +90,34 @@ def _resumed(change: Change, method: Migrate | Restore) -> Change:
             assert_never(change)
 
 
+def check_open_target(change: Change, resumable: Mapping[Ref, Ref], live: LiveState) -> Iterator[Problem]:
+    """Yield why an interrupted migration cannot end as the manifest has it now: the new stream takes messages in already."""
+    target = live.resources.get(change.ref)
+    temporary = live.resources.get(resumable[change.ref]) if change.ref in resumable else None
+    if target is None or temporary is None or change.after is None or change.ref.consumer:
+        return
+    if JOURNAL_KEY not in temporary.metadata or temporary.is_copy or target.is_copy or target.is_fenced:
+        return
+    method = _journal(temporary).get("route", stream_copies.MIRROR)
+    if not stream_copies.can_become(target, change.after, method):
+        yield stream_copies.changed_meanwhile_problem(change.after)
+
+
+def _journal(temporary: LiveResource) -> Mapping[str, Any]:
+    """Return what the temporary stream remembers of the migration; nothing if that cannot be read, which the apply says before it writes."""
+    try:
+        noted = json.loads(unpack(temporary.metadata.get(JOURNAL_KEY, "")))
+    except ValueError:
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
 def resume_hazards(change: Change, temporary_stream: LiveResource, live: LiveState) -> Iterator[Hazard]:
     """Yield what going on hands out again: of a stream in memory that has died with its server while it was copied.
 
     Until its consumers stood still nobody noted what they did. Everything else was allowed when the replace began.
     """
-    journal, counts = json.loads(temporary_stream.metadata.get(JOURNAL_KEY, "{}")), temporary_stream.counts
+    journal, counts = _journal(temporary_stream), temporary_stream.counts
     died = Ref(change.ref.stream) not in live.resources and temporary_stream.is_copy
     noted = {**(journal.get("floors") or {}), **(journal.get("positions") or {})}
     position = noted.get(change.ref.consumer)

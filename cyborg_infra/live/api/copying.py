@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cyborg_infra.live import timing
@@ -20,6 +20,7 @@ from cyborg_infra.live.api.fencing import write_end_marker
 from cyborg_infra.live.api.idempotent import update_stream
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.api.messages import decode_message, get_message
+from cyborg_infra.model import stream_copies
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.problems import Problem, ServerFault
@@ -48,7 +49,11 @@ class CopyMethod(ABC):
     name: str
     keeps_numbers: bool  # of messages, by which dead letters know theirs
     can_defer: bool  # whether a copy can exist before it copies
-    creation_fields: tuple[str, ...]  # what else a new stream has to have from its creation on
+
+    @property
+    def creation_fields(self) -> Sequence[str]:
+        """What else a new stream has to have from its creation on."""
+        return stream_copies.CREATION_FIELDS[self.name]
 
     @abstractmethod
     def source_config(self, origin: Ref, *, deferred: bool = False) -> dict[str, Any]:
@@ -83,10 +88,9 @@ class CopyMethod(ABC):
 
 
 class _Mirror(CopyMethod):
-    name = "mirror"
+    name = stream_copies.MIRROR
     keeps_numbers = True
     can_defer = False
-    creation_fields = ()
 
     def source_config(self, origin: Ref, *, deferred: bool = False) -> dict[str, Any]:
         if deferred:
@@ -117,10 +121,9 @@ class _Mirror(CopyMethod):
 
 
 class _Sources(CopyMethod):
-    name = "sources"
+    name = stream_copies.SOURCES
     keeps_numbers = False
     can_defer = True
-    creation_fields = ("first_seq",)
 
     def source_config(self, origin: Ref, *, deferred: bool = False) -> dict[str, Any]:
         nothing = {"filter_subject": fence_subject(origin)} if deferred else {}

@@ -96,6 +96,9 @@ async def _make(server: JetStream, change: Create | Adopt | Update, options: App
             await _restore_consumer(server, change, options)
         case Direct():
             if isinstance(change, Create):
+                if change.archives_dead_letters:  # or the new consumer begins with them
+                    stream = Ref(change.ref.stream)
+                    await options.archive_dead_letters(stream, stream)
                 await _create(server, change.after, change.consumers_after.values())
             else:
                 await _update(server, change, options)

@@ -206,6 +206,22 @@ def test_it_keeps_it_where_dead_letters_is_changed_by_a_later_apply(
     assert tasks.listed() == set(kept)
 
 
+def test_a_worker_of_a_workqueue_that_somebody_deleted_comes_back_without_what_the_old_one_gave_up(
+    scenario: Scenario, cli: Cli
+) -> None:
+    """A workqueue holds it still, and a new worker begins with all that is stored."""
+    text = manifest(QUEUE, "")
+    scenario.converge(text)
+    tasks = Failing(scenario, cli, 2)
+    kept = set(tasks.end(["failed", "done", "failed"]))
+    publish(scenario.api, "acme.agents.cto.tasks", b"waiting")
+    scenario.ask("CONSUMER.DELETE.AGENT_CTO_TASKS.cto-worker")
+    plan = ran(scenario, text, ())
+    assert plan.hazards == ()
+    assert tasks.handed_out("AGENT_CTO_TASKS/cto-worker") == ["waiting"]
+    assert tasks.listed() == kept
+
+
 @pytest.mark.parametrize("name", ["workqueue to limits", "workqueue to interest", "storage of a workqueue"])
 def test_what_a_workqueue_has_given_up_is_not_taken_for_open_when_it_moves(
     start_server: StartServer, project: Path, cli: Cli, name: str

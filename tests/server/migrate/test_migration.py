@@ -17,7 +17,7 @@ from cyborg_infra.live.execute.migrate import catch_up
 from cyborg_infra.live.interception import ApiRequest
 from cyborg_infra.model.changes import Action, Change, HazardName
 from cyborg_infra.model.plan import Plan, ResultStatus
-from cyborg_infra.model.problems import PlanStale
+from cyborg_infra.model.problems import PlanRefused, PlanStale
 from cyborg_infra.model.ref import TEMPORARY_PREFIX
 from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.operations import provision
@@ -524,8 +524,11 @@ def test_reverted_manifest_waits_until_the_interrupted_migration_is_finished(
         patched.intercept(call)
         scenario.apply(began)
     wish = scenario.request(manifest("storage: memory, allow_msg_ttl: false"))
-    (problem,) = [outcome.problem for outcome in scenario.apply(wish) if outcome.problem]
+    (problem,) = scenario.plan(wish).blocking_problems
     assert problem.code == "changed-meanwhile"
+    with scenario.requests() as made, pytest.raises(PlanRefused):
+        scenario.apply(wish)
+    assert [request.verb for request in made if request.writes] == []
     apply_until_done(scenario, began)
     apply_until_done(scenario, wish)
     assert len(stored(scenario)) == 5

@@ -322,3 +322,16 @@ def test_the_environment_may_come_from_the_environment(
     monkeypatch.setenv("CYBORG_INFRA_ENV", "staging")
     assert cli("apply", "it.plan", "--yes", *at).code == ERROR
     assert cli("plan", "--detailed-exitcode", "--env", "production", *at).code == IN_SYNC
+
+
+def test_a_role_that_was_applied_alone_is_done_although_more_is_left_to_do_of_it(scenario: Scenario) -> None:
+    """Its reader is what it asked for; that the stream, which is no role's, is replaced later and takes the reader along, is another plan."""
+    scenario.converge("org: acme\nroles: [cto, ceo]\n")
+    after = "org: acme\nroles: [cto, ceo]\nstreams: {broadcasts: {storage: memory}}\nconsumers: {broadcast_reader: {ack_wait: 7m}}\n"
+    request = scenario.request(after, targets=["cto"])
+    outcomes = scenario.apply(request)
+    assert [str(outcome.change.ref) for outcome in outcomes] == ["ORG_BROADCASTS/cto-broadcast-reader"]
+    assert [outcome.problem for outcome in outcomes] == [None]
+    assert not scenario.plan(request)
+    scenario.converge(after)
+    assert not scenario.plan(scenario.request(after))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cyborg_infra.core.planning.hazards.counts import format_count, hazard_of_amount, setting
-from cyborg_infra.model.changes import Action, Change, Hazard, HazardName
+from cyborg_infra.model.changes import Action, Cause, Change, Hazard, HazardName
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.consumer_position import filter_patterns
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount, Share
@@ -22,9 +22,9 @@ from cyborg_infra.model.subjects import overlap
 
 def is_archived_before(change: Change, live: LiveState, version: Version) -> bool:
     """Return whether an apply keeps elsewhere, before the change, what has failed for good: it is deleted, comes again, or is renumbered."""
-    if change.before is None and not change.preserves_messages:
-        return False  # there is nothing yet
     before, after, stream = change.before, change.after, live.resources.get(Ref(change.current_ref.stream))
+    if before is None and not change.preserves_messages:
+        return _was_deleted(change) and stream is not None and setting(stream, "retention") == "workqueue"
     kind = next(side.metadata.get(KIND_KEY) for side in (after, before) if side)
     if kind in (StreamKind.DEAD_LETTERS, StreamKind.KEY_VALUE):
         return False
@@ -44,6 +44,11 @@ def is_archived_before(change: Change, live: LiveState, version: Version) -> boo
         return held != "limits"
     filtered = bool(changed & {"filter_subject", "filter_subjects"})
     return held == "interest" and (change.action is Action.DELETE or filtered)
+
+
+def _was_deleted(change: Change) -> bool:
+    """Return whether it is a consumer that somebody deleted: a new one of a workqueue begins with all that is stored, given up or not."""
+    return bool(change.ref.consumer) and change.cause is Cause.DRIFT
 
 
 def given_up_deleted_hazards(

@@ -45,6 +45,7 @@ from cyborg_infra.model.metadata_keys import APPLIED_KEY, KIND_KEY, OWNER_KEY
 from cyborg_infra.model.problems import PlanStale, Problem, ServerFault
 from cyborg_infra.model.ref import Ref, temporary_stream
 from cyborg_infra.model.resources import LiveResource, Resource, copy_max_bytes, stream_counts
+from cyborg_infra.model.stream_copies import FIXED_FIELDS, can_become, changed_meanwhile_problem
 
 COPYABLE_FIELDS = (
     "num_replicas",
@@ -55,12 +56,6 @@ COPYABLE_FIELDS = (
     "allow_msg_ttl",
 )
 """What says how a stream keeps messages, without any limit: a copy has to have all."""
-
-FIXED_FIELDS = ("storage", "max_consumers", "persist_mode", "retention")
-"""What the new stream has to have from its creation on."""
-
-ENABLE_ONLY_FIELDS = ("allow_msg_ttl", "deny_delete", "deny_purge")
-"""What no update takes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,14 +309,7 @@ class Migration:
         """Finish: create the placeholders, then set the limits of S, which deletes what nobody waits for."""
         stream, journal = seen.existing_stream, seen.journal
         if not self._is_compatible(stream, journal.copy_method):
-            raise ServerFault(
-                Problem(
-                    "changed-meanwhile",
-                    f"{self.ref}: the manifest has changed since its replace was interrupted",
-                    None,
-                    "apply the manifest as it was then, and this one after that",
-                )
-            )
+            raise ServerFault(changed_meanwhile_problem(self.desired))
         await self._carry_rest(seen.existing_temporary, stream, journal)
         if APPLIED_KEY not in stream.metadata:
             await delete_end_markers(self.server, self.ref)
@@ -540,14 +528,7 @@ class Migration:
 
     def _is_compatible(self, stream: LiveResource, method: CopyMethod) -> bool:
         """Return whether S, as it was created, can become what the manifest wants now."""
-        held, wanted = stream.normalised(), Resource(self.ref, self._creation_config(method)).normalised()
-        if any(held.get(name) and not self.desired.get(name) for name in ENABLE_ONLY_FIELDS):
-            return False
-        return all(
-            held.get(name) == wanted.get(name)
-            for name in (*FIXED_FIELDS, *method.creation_fields)
-            if name != "retention" or "workqueue" in (held.get(name), wanted.get(name))
-        )
+        return can_become(stream, self.desired, method.name)
 
     async def _purge_below(self, first: int) -> None:
         """Purge from T the messages before `first`."""
