@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cyborg_infra.model.status import Condition
+from cyborg_infra.model.status import CRITICAL, Condition
 from cyborg_infra.monitor.page.chart import Chart
 
 
@@ -19,6 +19,15 @@ class Severity(StrEnum):
     IDLE = "idle"
     GOOD = "good"
     UNKNOWN = "unknown"
+
+
+def severity_of(condition: Condition) -> Severity:
+    """Return how bad a state or an alarm is."""
+    if condition is Condition.WORKING:
+        return Severity.WORKING
+    if condition is Condition.IDLE:
+        return Severity.IDLE
+    return Severity.CRITICAL if condition in CRITICAL else Severity.WARNING
 
 
 @dataclass(frozen=True, slots=True)

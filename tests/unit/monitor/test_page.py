@@ -24,9 +24,11 @@ from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.status import STATES, Alarm, Condition
 from cyborg_infra.model.wording import Command, Option, worded
 from cyborg_infra.monitor.page import chart, routes
-from cyborg_infra.monitor.page.content import OVERVIEW, PageValues, Piece, Severity, View
+from cyborg_infra.monitor.page.content import OVERVIEW, PageValues, Piece, Severity, View, severity_of
+from cyborg_infra.monitor.page.queues import MAX_ROLES, PART
 from cyborg_infra.monitor.page.render import FILES, render_page
-from cyborg_infra.monitor.page.values import MAX_ALARMS, MAX_ROLES, PART, page_values, pieces, severity_of
+from cyborg_infra.monitor.page.texts import pieces
+from cyborg_infra.monitor.page.values import MAX_ALARMS, page_values
 from cyborg_infra.monitor.server import HttpSettings, serve
 from tests.conftest import Golden
 from tests.support.html import Elements
