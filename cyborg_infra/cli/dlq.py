@@ -163,7 +163,7 @@ def replay(
 
 @connected
 def keep(
-    manifest: Manifest = MANIFEST,
+    words: Words = None,
     *,
     env: Env = None,
     role: RoleName = "",
@@ -175,7 +175,8 @@ def keep(
     flags: targets.Flags,
 ) -> None:
     """Copy the messages before their streams drop them; for cron. They are in DEAD_LETTERS then, and a workqueue has its slots back."""
-    wanted = _selection(role, type_, older_than)
+    numbers, manifest = _apart(words or [])
+    wanted = _chosen(numbers, _selection(role, type_, older_than), all_=True)
     _handle(DeadLetterAction.KEEP, manifest, env, flags, wanted, output, quiet=quiet, no_color=no_color)
 
 

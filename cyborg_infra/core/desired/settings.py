@@ -19,7 +19,7 @@ from cyborg_infra.model.organisation import (
     Role,
 )
 from cyborg_infra.model.problems import SourcePosition
-from cyborg_infra.model.resources import Resource
+from cyborg_infra.model.resources import DesiredResource, Resource
 
 
 def explicit_settings(org: Org, kind: StreamKind | ConsumerKind, member: Member | None) -> dict[str, Any]:
@@ -146,6 +146,12 @@ def setting_mark(
             if said in fields and (mark := org.marks.get((*path, _word(path, said)))):
                 return mark
     return None
+
+
+def where_set(desired: DesiredResource, org: Org | None, field: str) -> SourcePosition | None:
+    """Return where the manifest sets this field of a resource; where it does not, or is not at hand, where the resource comes from."""
+    found = setting_mark(org, kind_of(desired), member_of(org, desired), field) if org else None
+    return found or desired.origin
 
 
 def holds_over(

@@ -8,8 +8,10 @@ from dataclasses import replace
 from itertools import pairwise, product
 
 from cyborg_infra.core.desired.expand import CONSUMER_CAP, CONSUMER_CAP_LEVEL
+from cyborg_infra.core.desired.settings import where_set
 from cyborg_infra.model.changes import Action, Change
 from cyborg_infra.model.fields import Config, Kind
+from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.plan import Reservation
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
@@ -18,7 +20,9 @@ from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.units import format_size
 
 
-def check_resource_limits(desired: DesiredResource, server_info: ServerInfo) -> Iterator[Problem]:
+def check_resource_limits(
+    desired: DesiredResource, server_info: ServerInfo, org: Org | None
+) -> Iterator[Problem]:
     """Yield one stream or consumer that is larger than the account allows (10122, 10026, 10121)."""
     limits = server_info.limits
     if desired.ref.kind is Kind.STREAM:
@@ -26,7 +30,7 @@ def check_resource_limits(desired: DesiredResource, server_info: ServerInfo) -> 
             yield Problem(
                 "limit-consumers",
                 f"{desired.ref}: max_consumers is {desired.get('max_consumers'):,}, and the account allows {limits.max_consumers:,}",
-                desired.origin,
+                where_set(desired, org, "max_consumers"),
                 "lower max_consumers, or raise the account's limit",
             )
         most = limits.max_memory_stream if desired.get("storage") == "memory" else limits.max_file_stream
@@ -34,7 +38,7 @@ def check_resource_limits(desired: DesiredResource, server_info: ServerInfo) -> 
             yield Problem(
                 "limit-max-bytes",
                 f"{desired.ref}: max_bytes is {format_size(desired.get('max_bytes'))}, and the account allows {format_size(most)} for one stream",
-                desired.origin,
+                where_set(desired, org, "max_bytes"),
                 "lower max_bytes, or raise the account's limit",
             )
     elif (
@@ -44,7 +48,7 @@ def check_resource_limits(desired: DesiredResource, server_info: ServerInfo) -> 
         yield Problem(
             "limit-ack-pending",
             f"{desired.ref}: max_ack_pending is {desired.get('max_ack_pending'):,}, and the account allows {limits.max_ack_pending:,}",
-            desired.origin,
+            where_set(desired, org, "max_ack_pending"),
             "set a lower max_ack_pending, or raise the account's limit",
         )
 

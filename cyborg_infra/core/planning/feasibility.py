@@ -71,9 +71,9 @@ def block_impossible_changes(context: PlanningContext, changes: Sequence[Change]
             if not alike.is_clean(change.after, holder, new=new):
                 around = ServerContext(holder, others)
                 refused = [
-                    *preflight.check_fields(change.after, server_info),
-                    *preflight.check_replicas(change.after, server_info),
-                    *account_limits.check_resource_limits(change.after, server_info),
+                    *preflight.check_fields(change.after, server_info, context.org),
+                    *preflight.check_replicas(change.after, server_info, context.org),
+                    *account_limits.check_resource_limits(change.after, server_info, context.org),
                     *constraints.check_this_server(
                         change.after, around, server_info.version, context.org, new=new
                     ),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cyborg_infra.core.desired.naming import advisories_of_stream
 from cyborg_infra.core.desired.rules import captured_subjects
+from cyborg_infra.core.desired.settings import where_set
 from cyborg_infra.model.changes import Action, Blocked, Change
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.constraints import exceeded
@@ -65,7 +66,7 @@ def check_server(org: Org | None, server_info: ServerInfo) -> Iterator[Problem]:
             )
 
 
-def check_fields(desired: DesiredResource, server_info: ServerInfo) -> Iterator[Problem]:
+def check_fields(desired: DesiredResource, server_info: ServerInfo, org: Org | None) -> Iterator[Problem]:
     """Yield fields and values that this server does not know: it would refuse them (10025), or before 2.12 drop them silently."""
     table = FIELDS[desired.ref.kind]
     for name, value in desired.normalised().items():
@@ -74,19 +75,19 @@ def check_fields(desired: DesiredResource, server_info: ServerInfo) -> Iterator[
             yield Problem(
                 "unknown-field",
                 f"{desired.ref}: {name} needs API level {needed}, and the server has level {server_info.level} (nats-server {server_info.version})",
-                desired.origin,
+                where_set(desired, org, name),
                 "take it out of the manifest, or update the server",
             )
 
 
-def check_replicas(desired: DesiredResource, server_info: ServerInfo) -> Iterator[Problem]:
+def check_replicas(desired: DesiredResource, server_info: ServerInfo, org: Org | None) -> Iterator[Problem]:
     """Yield problems of replicas on a single server (10074). How many servers a cluster has, nobody tells: those that are down are not counted."""
     replicas = desired.get("num_replicas")
     if replicas > 1 and not server_info.cluster:
         yield Problem(
             "replicas",
             f"{desired.ref}: {replicas} replicas need a cluster, and this is a single server",
-            desired.origin,
+            where_set(desired, org, "num_replicas"),
             "set replicas to 1",
         )
 

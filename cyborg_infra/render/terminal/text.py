@@ -188,7 +188,7 @@ def _orphans(plan: Plan) -> Iterator[Block]:
         named = f"{orphan.ref.kind} {orphan.ref} is no longer in the manifest{held}."
         yield line(("Orphan: ", "bold yellow"), named, hang=8)
     if plan.orphans:
-        yield line("Orphans stay as they are; --prune deletes them.")
+        yield line("Orphans stay as they are; cyborg-infra apply --prune deletes them.")
 
 
 def _hazard(hazard: Hazard, indent: int = 0) -> Block:

@@ -218,7 +218,8 @@ def test_an_archived_dead_letter_outlives_its_stream_and_can_be_replayed(
     scenario: Scenario, dlq: Dlq
 ) -> None:
     failed(scenario, "t1", "t2")
-    assert handled(dlq("keep")) == ["DEAD_LETTERS/3", "DEAD_LETTERS/4"]
+    assert handled(dlq("keep", "2")) == ["DEAD_LETTERS/3"]
+    assert handled(dlq("keep")) == ["DEAD_LETTERS/4"]
     assert handled(dlq("keep")) == []
     scenario.ask(f"STREAM.PURGE.{TASKS}")
     letters = listed(dlq)
@@ -647,6 +648,5 @@ def test_a_plan_says_that_dead_letters_are_copied_only_where_there_are_some(
         )
 
     assert (told("cto"), told("cso")) == (True, False)
-    assert handled(dlq("keep")) == ["DEAD_LETTERS/2"]
-    publish(scenario.api, "acme.org.deadletter", b"handed in")
+    assert handled(dlq("keep")) == ["DEAD_LETTERS/2"]  # where no rename looks for it
     assert (told("cto"), told("cso")) == (False, False)
