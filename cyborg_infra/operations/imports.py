@@ -87,7 +87,7 @@ def _describe(live: LiveState, blank: Org, *, known: bool) -> tuple[str, list[st
     names = blank if known else _proposed(live, blank)
     found = describe.describe_org(live, names)
     if not found.roles:
-        raise CyborgError(_nothing_found(live, org))
+        raise CyborgError(_nothing_found(live, org, known=known))
     head = f"The organisation {org} as `cyborg-infra import` found it. `cyborg-infra plan` tells what apply would do."
     notes = _describe_gaps(write_manifest(found, head), live, known=known)
     if names.channels != blank.channels or names.subject_prefix != blank.subject_prefix:
@@ -117,14 +117,25 @@ def _describe_gaps(manifest: str, live: LiveState, *, known: bool) -> list[str]:
     return [spoken(note) for note in describe_gaps(plan, live, org, names_are_known=known)]
 
 
-def _nothing_found(live: LiveState, org: str) -> Problem:
+def _nothing_found(live: LiveState, org: str, *, known: bool) -> Problem:
     subjects = [subject.split(".") for found in live.streams() for subject in found.get("subjects")]
     others = sorted({tokens[0] for tokens in subjects if tokens[1:2] == ["agents"] and is_token(tokens[0])})
     return Problem(
         "nothing-to-import",
         f"no stream or consumer is named as one of a role of {org}",
         None,
-        f"there are subjects of {', '.join(others)}"
-        if others
-        else worded("the names must follow the naming scheme; see `{}`", Command("show")),
+        f"there are subjects of {', '.join(others)}" if others else _way_to_names(known=known),
+    )
+
+
+def _way_to_names(*, known: bool) -> str:
+    if known:
+        return worded(
+            "see what `{}` prints of the file's names and subjects, with some roles", Command("show")
+        )
+    return worded(
+        "names and subjects of your own are read with {}, a file with what stands under naming and channels in a manifest; "
+        "`{}` prints those of a manifest without",
+        Option("naming", "FILE"),
+        Command("show"),
     )

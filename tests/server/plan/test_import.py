@@ -136,6 +136,24 @@ def test_an_organisation_that_was_applied_comes_back(cli: Cli, project: Path, se
     assert cli("plan", "again.yaml", "--detailed-exitcode", "--server", server.url).code == 0
 
 
+def test_where_nothing_is_named_by_the_scheme_the_way_to_other_names_is_told(
+    cli: Cli, project: Path, server: EmbeddedServer
+) -> None:
+    with Api(server.url) as api:
+        ByHand(api).stream("cto-tasks", "tasks.cto")
+    ended = cli("import", "--org", "acme", "--server", server.url)
+    assert (ended.code, "are read with --naming FILE" in ended.err) == (1, True)
+    names = 'naming: {subject_prefix: "", streams: {tasks: "{role}-tasks"}}\n'
+    (project / "names.yaml").write_text(names, encoding="utf-8")
+    ended = cli("import", "--org", "acme", "--naming", "names.yaml", "--server", server.url)
+    assert (ended.code, "`cyborg-infra show` prints of the file's names" in ended.err) == (1, True)
+    (project / "names.yaml").write_text(
+        f"{names}channels: {{tasks: {{subject: 'tasks.{{role}}'}}}}\n", encoding="utf-8"
+    )
+    ended = cli("import", "--org", "acme", "--naming", "names.yaml", "--server", server.url)
+    assert (ended.code, yaml.safe_load(ended.out)["roles"]) == (0, ["cto"])
+
+
 def test_channels_of_its_own_are_no_orphans_without_a_word(
     cli: Cli, project: Path, server: EmbeddedServer
 ) -> None:
