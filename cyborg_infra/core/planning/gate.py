@@ -30,15 +30,24 @@ def refuse_unless_same(saved: Plan, now: Plan) -> None:
                 problems.append(Problem("stale", f"{ref} was deleted since the plan was made"))
             case before, after if before != after:
                 problems.append(Problem("stale", f"{ref} was changed since the plan was made"))
-    problems += [
+    elsewhere = [
         Problem("stale", f"the plan was made for {what} {was or 'none'!r}, and this is {found or 'none'!r}")
         for what, was, found in _identities(saved, now)
         if was != found
     ]
-    if problems:
+    if problems or elsewhere:
+        done = not now and not elsewhere
         raise PlanStale(
-            Problem("stale", "the plan is stale: the server is no longer as it was", None, "make a new plan"),
+            Problem(
+                "stale",
+                "the plan is stale: the server is no longer as it was",
+                None,
+                "nothing of it is left to do: it was applied, or somebody did the same"
+                if done
+                else "make a new plan",
+            ),
             *problems,
+            *elsewhere,
         )
 
 
