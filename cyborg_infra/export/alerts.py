@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.export.exported import Export, ExportInput, Setting, head, kubernetes_name
 from cyborg_infra.export.yaml_text import yaml_text
@@ -18,6 +18,7 @@ from cyborg_infra.model.organisation import LAG, LETTERS, LETTERS_WITHIN
 from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.status import ALARMS, CRITICAL, MONITOR_ALARMS, NEAR_LIMIT_SHARE, Condition
 from cyborg_infra.model.units import SECOND
+from cyborg_infra.model.valueclass import NamedTuple
 
 OURS, EXPORTER, SURVEYOR = "cyborg-infra", "nats-exporter", "surveyor"
 SETTINGS: Mapping[str, Setting] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.export.exported import Export, ExportInput, Setting, head
 from cyborg_infra.export.yaml_text import yaml_text
@@ -18,6 +18,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.units import format_duration
+from cyborg_infra.model.valueclass import NamedTuple
 
 SETTINGS: Mapping[str, Setting] = {
     "server": Setting("nats://localhost:4222", "URL of the server"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from cyborg_infra.export.exported import ExportInput
 from cyborg_infra.model.channels import EVENTS, Scope
@@ -11,6 +10,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.naming import inbox_prefix
 from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.units import SECOND
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class ConsumerNames(NamedTuple):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.export.exported import Export, ExportInput, Setting, kubernetes_name
+from cyborg_infra.model.valueclass import NamedTuple
 
 SETTINGS: Mapping[str, Setting] = {
     "refresh": Setting("1m", "how often Grafana reads again"),

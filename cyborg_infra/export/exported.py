@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from cyborg_infra.model.fields import FIELDS
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.normalise import without_server_labels
 from cyborg_infra.model.organisation import Alerts, Org
 from cyborg_infra.model.resources import Resource, State
+from cyborg_infra.model.valueclass import NamedTuple
 
 _MAX_KUBERNETES_NAME = 240
 """Characters of a name, with room for a number behind it."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from cyborg_infra.model.valueclass import NamedTuple
 
 Schema = Mapping[str, Any]
 

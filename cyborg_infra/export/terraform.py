@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.export.exported import Export, ExportInput, Setting, distinct_names, head, written_config
 from cyborg_infra.model.fields import FIELDS, Config, Kind, Unit
@@ -16,6 +16,7 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.tool_names import TERRAFORM_CONSUMER_ID, TERRAFORM_NAMES, TERRAFORM_STREAM_ID
 from cyborg_infra.model.units import SECOND
+from cyborg_infra.model.valueclass import NamedTuple
 
 SETTINGS: Mapping[str, Setting] = {
     "server": Setting("", "URL of the server, to configure the provider as well"),

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cyborg_infra.model.problems import ServerFault
+from cyborg_infra.model.valueclass import NamedTuple
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")

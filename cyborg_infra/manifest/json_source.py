@@ -11,11 +11,11 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from cyborg_infra.manifest.yaml_source import Source
 from cyborg_infra.model.organisation import ManifestPath
 from cyborg_infra.model.problems import Problem, SourcePosition
+from cyborg_infra.model.valueclass import NamedTuple
 
 MAX_DEPTH = 64  # a task of messages.md is 4 deep; its context may hold anything
 MAX_DIGITS = 400  # of a whole number: more are no finite number to any reader

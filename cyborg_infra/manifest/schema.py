@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path as File
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -17,6 +17,7 @@ from cyborg_infra.manifest.yaml_source import Source
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.organisation import ManifestPath
 from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.valueclass import NamedTuple
 
 if TYPE_CHECKING:
     import jsonschema_rs

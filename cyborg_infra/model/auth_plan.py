@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.model.changes import Action, Cause, FieldChange
 from cyborg_infra.model.claims import MAX_TOKEN_BYTES, Claims
 from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class Direction(StrEnum):

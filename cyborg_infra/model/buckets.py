@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from cyborg_infra.model.valueclass import NamedTuple
 
 LEASE_BUCKET = "cyborg-infra"
 """The bucket of all organisations' leases; `nats kv get cyborg-infra <org>` shows who holds one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, assert_never, cast
+from typing import Any, ClassVar, assert_never, cast
 
 from cyborg_infra.model.counting import CountQuery, Share
 from cyborg_infra.model.metadata_keys import OWNERSHIP_KEYS
@@ -13,7 +13,7 @@ from cyborg_infra.model.normalise import SERVER_KEY_PREFIX
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredResource, LiveResource
-from cyborg_infra.model.valueclass import valueclass
+from cyborg_infra.model.valueclass import NamedTuple, valueclass
 
 
 class Action(StrEnum):

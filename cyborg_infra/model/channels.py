@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.units import DAY, HOUR, MINUTE
+from cyborg_infra.model.valueclass import NamedTuple
 
 _MIB_BYTES = 1024 * 1024
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from cyborg_infra.model.key_pairs import KeyPair, is_signature
+from cyborg_infra.model.valueclass import NamedTuple
 
 Claims = Mapping[str, Any]
 """The body of a token: `iss` has signed it, `sub` is whom it is about, `iat` and `exp` are seconds since 1970."""

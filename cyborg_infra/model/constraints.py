@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cache
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.model import subject_transforms
 from cyborg_infra.model.error_codes import ErrorCode
@@ -23,6 +23,7 @@ from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.server_versions import LEVELS, OLDEST, Capability, Version
 from cyborg_infra.model.subjects import MAX_NAME, covers, is_name, is_pattern, overlap
 from cyborg_infra.model.units import MILLISECOND, SECOND, format_duration
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class Concerns(Enum):
@@ -75,7 +76,7 @@ class Constraint(NamedTuple):
         str, ...
     ]  # what it compares, first what is to be changed; all at their defaults break nothing
     broken: IsBroken
-    error: ErrorCode
+    error: int
     says: str  # a sentence that follows a name: `max_age must be ...`
     instead: str
     versions: tuple[VersionRange, ...] = ALWAYS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Container, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import Self
 
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import READ_KEY, START_KEY
@@ -14,6 +14,7 @@ from cyborg_infra.model.resources import LiveResource, Resource, consumer_counts
 from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.model.subjects import covers, overlap
 from cyborg_infra.model.units import whole_number
+from cyborg_infra.model.valueclass import NamedTuple
 
 MAX_NUMBERS = 200_000
 """Sequence numbers between what is finished and what is handed out, each of which has to be tried and handed out once."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
 
 from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class CountKind(StrEnum):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cyborg_infra.model.identities import Accounts
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class Credentials(NamedTuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 
-from cyborg_infra.model.fields import Config
 from cyborg_infra.model.problems import Problem
+from cyborg_infra.model.stored_messages import StoredMessage
+from cyborg_infra.model.valueclass import valueclass
 
 NUMBER = "Cyborg-Infra-Number"
 STREAM_HEADER = "Cyborg-Infra-Stream"
@@ -28,9 +28,6 @@ REPLAYING_HEADER = "Cyborg-Infra-Replaying"
 REPLAYS_HEADER = "Cyborg-Infra-Replays"
 """The header of a message that is published again: the stream and sequence number of the first one."""
 
-Headers = tuple[tuple[str, str], ...]
-"""Names and values in their order; a name may come more than once."""
-
 
 class DeathType(StrEnum):
     """How a message failed for good; the word that `--type` takes."""
@@ -49,22 +46,7 @@ class MessageLocation(StrEnum):
     UNREAD = "unread"  # nobody may look, and so nobody knows
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
-    """A stored message. `time` is RFC 3339 as the server writes it."""
-
-    subject: str
-    sequence: int
-    time: str
-    data: bytes = b""
-    headers: Headers = ()
-
-    def header(self, name: str) -> str:
-        """Return the first value of a header, empty if there is none."""
-        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
-
-
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class DeadLetter:
     """A message that failed, by an entry of DEAD_LETTERS.
 
@@ -119,17 +101,6 @@ def task_named_in(letter: DeadLetter) -> tuple[str, str]:
     return task_id if isinstance(task_id, str) else "", title if isinstance(title, str) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamUsage:
-    """What DEAD_LETTERS holds: in all, on the subject of copies, and the number of its first entry."""
-
-    config: Config
-    messages: int
-    bytes: int
-    first: int
-    copies: int
-
-
 class DeadLetterAction(StrEnum):
     """What can be done with a dead letter."""
 
@@ -138,7 +109,7 @@ class DeadLetterAction(StrEnum):
     DROP = "drop"
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class DeadLetterResult:
     """One dead letter and what became of it. `stored_at` is where the message is now, empty where it is nowhere.
 

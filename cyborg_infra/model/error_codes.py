@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 
-
-class ErrorCode(IntEnum):
-    """The `err_code` of an answer: what this tool decides by, explains or foresees. It prints as its number."""
+class ErrorCode:
+    """The `err_code` of an answer: what this tool decides by, explains or foresees."""
 
     JSAccountResourcesExceededErr = 10002
     JSClusterNoPeersErrF = 10005

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import Enum, StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.model import units
 from cyborg_infra.model.server_versions import Capability, Version
+from cyborg_infra.model.valueclass import NamedTuple
 
 Config = Mapping[str, Any]
 """A stream's or consumer's configuration in wire form, as JSON gives it."""

@@ -8,9 +8,9 @@ publish on whatever reply subject that names, and who may ask himself names any 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
 
 from cyborg_infra.model.subjects import covers, overlap
+from cyborg_infra.model.valueclass import NamedTuple
 
 EVERYTHING = ">"
 

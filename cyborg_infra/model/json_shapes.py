@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from cyborg_infra.model.fields import FIELDS, Field, Kind, Unit
 from cyborg_infra.model.subjects import is_name
+from cyborg_infra.model.valueclass import NamedTuple
 
 _MAX_DEPTH = 32  # of what we do not read and may have to send back: JetStream's own configurations are 4 deep
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from typing import NamedTuple
 
-from cyborg_infra.model.valueclass import valueclass
+from cyborg_infra.model.valueclass import NamedTuple, valueclass
 
 Members = Mapping[str, frozenset[str]]
 """Kind of stream or consumer -> those that there were: roles and buckets by name, and "" where all share one."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from cyborg_infra.model.changes import Action
 from cyborg_infra.model.dead_letters import DeadLetter
 from cyborg_infra.model.notifications import ReceiverStatus
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.status import ALARMS, Alarm, Condition, OrgStatus
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)

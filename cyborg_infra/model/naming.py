@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cyborg_infra.model.channels import DEAD_LETTERS_BELOW
+from cyborg_infra.model.valueclass import NamedTuple
 
 if TYPE_CHECKING:
     from cyborg_infra.model.resources import Resource

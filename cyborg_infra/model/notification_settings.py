@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, time, tzinfo
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.units import HOUR, SECOND
-from cyborg_infra.model.valueclass import valueclass
+from cyborg_infra.model.valueclass import NamedTuple, valueclass
 
 
 class ReceiverSource(NamedTuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 from cyborg_infra.model.dead_letters import DeadLetter
 from cyborg_infra.model.status import Alarm
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class Turn(StrEnum):

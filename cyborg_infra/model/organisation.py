@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.model.channels import BUILT_IN, Channel, ConsumerKind, Scope, StreamKind
 from cyborg_infra.model.notification_settings import NotificationOverrides, NotificationSettings
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.standing import AuthSettings
 from cyborg_infra.model.units import MINUTE
-from cyborg_infra.model.valueclass import valueclass
+from cyborg_infra.model.valueclass import NamedTuple, valueclass
 
 ManifestPath = tuple[str | int, ...]
 """Where a value stands in the manifest: `("roles", "cto", "tasks", "max_age")`."""

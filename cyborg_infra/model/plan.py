@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import NamedTuple
 
 from cyborg_infra.model.buckets import TOOL_BUCKETS, bucket_stream
 from cyborg_infra.model.changes import Action, Change, Hazard, HazardName
@@ -15,7 +14,7 @@ from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState
 from cyborg_infra.model.server import Limits, ServerInfo
-from cyborg_infra.model.valueclass import valueclass
+from cyborg_infra.model.valueclass import NamedTuple, valueclass
 from cyborg_infra.model.wording import Option, worded
 
 _MOST_TOLD = 30

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import worded
 
 EXIT_OK = 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
 
 from cyborg_infra.model.fields import Kind
+from cyborg_infra.model.valueclass import NamedTuple
 
 PLACEHOLDER_PREFIX = "cyborg-infra-placeholder-"
 """Begins the name of a consumer that keeps the position of one being replaced; also such a consumer's kind."""

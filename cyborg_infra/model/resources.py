@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 import orjson
 
@@ -28,7 +28,7 @@ from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.ref import Ref, fence_subject, stop_subject
 from cyborg_infra.model.server_values import as_requested, noted_values, with_server_values
 from cyborg_infra.model.units import SECOND, whole_number
-from cyborg_infra.model.valueclass import valueclass
+from cyborg_infra.model.valueclass import NamedTuple, valueclass
 
 if TYPE_CHECKING:  # `validate` needs none of them
     from cyborg_infra.model.counting import CountQuery, MessageCount

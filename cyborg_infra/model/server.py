@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cyborg_infra.model.last_applied import AppliedRecord
 from cyborg_infra.model.server_versions import Version
+from cyborg_infra.model.valueclass import NamedTuple
 
 UNNAMED_CLUSTER = "?"
 """The cluster of a JetStream that is reached from outside and has no stream that would tell."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
-from cyborg_infra.model.dead_letters import DeadLetter, StoredMessage
+from cyborg_infra.model.dead_letters import DeadLetter
 from cyborg_infra.model.organisation import BROADCAST_ACK, Alerts
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Copy, LiveState, Unfinished
 from cyborg_infra.model.server import ServerInfo
+from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.wording import Command, Option, worded
 
 NEAR_LIMIT_SHARE = 0.9

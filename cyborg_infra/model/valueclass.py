@@ -1,20 +1,41 @@
-"""`valueclass`: a frozen dataclass, but that only type checkers keep it from changing.
+"""`valueclass` and `NamedTuple`: what values are made of, without what Python does for each class of them at every start.
 
-Python's own freezing sets each field by a call, so that one takes four times as long to make, and its class twice. And
-it writes and compiles functions to compare, hash and print for each class; here all have the same three. It is for what
-there are tens of thousands of, and for what every command imports.
+A `valueclass` is a frozen dataclass, but that only type checkers keep it from changing. Python's own freezing sets each
+field by a call, so that one takes four times as long to make, and its class twice. And it writes and compiles functions
+to compare, hash and print for each class; here all have the same three. It is for what there are tens of thousands of,
+and for what every command imports.
+
+A `NamedTuple` is what `typing` has under this name, but that its annotations stay the text that they are: `typing`
+compiles each of them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["valueclass"]
+__all__ = ["NamedTuple", "valueclass"]
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as valueclass
+    from typing import NamedTuple  # noqa: TID251 - this is it
 else:
+    from collections import namedtuple
     from dataclasses import dataclass, fields
+
+    class _Named(type):
+        def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+            if not bases:
+                return super().__new__(cls, name, bases, namespace)
+            names = namespace.pop("__annotations__", {})
+            defaults = [namespace.pop(each) for each in names if each in namespace]
+            made = namedtuple(name, names, defaults=defaults)  # noqa: PYI024 - see above
+            made.__annotations__ = made.__new__.__annotations__ = names
+            for each, value in namespace.items():
+                setattr(made, each, value)
+            return made
+
+    class NamedTuple(metaclass=_Named):
+        """See above."""
 
     def valueclass(*, frozen: bool, slots: bool) -> object:  # noqa: ARG001 - type checkers read it
         """Return as dataclass: equal, hashed and printed by its fields; by its words if it has some (`__str__`)."""

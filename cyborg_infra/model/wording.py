@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from typing import Self
+
+from cyborg_infra.model.valueclass import NamedTuple
 
 PROGRAM = "cyborg-infra"
 

@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,6 +20,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cyborg_infra.model.problems import Problem, UsageInvalid
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.monitor.access import OnlyThisMachine, TokenRequired, is_loopback
 from cyborg_infra.monitor.exposition import exposition

@@ -16,12 +16,13 @@ from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.connection.errors import PermissionDenied, Unanswered
 from cyborg_infra.model import channels
 from cyborg_infra.model.channels import StreamKind
-from cyborg_infra.model.dead_letters import DeadLetter, DeathType, MessageLocation, StoredMessage
+from cyborg_infra.model.dead_letters import DeadLetter, DeathType, MessageLocation
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource
+from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.subjects import covers, is_token
 from cyborg_infra.model.wording import Command, worded
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.desired.naming import list_subjects
@@ -19,6 +18,7 @@ from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.resources import DesiredState, LiveState, Resource, State
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.operations.expected_server import check_expected_server
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from cyborg_infra.core.identity.accounts import crossings
 from cyborg_infra.core.identity.explain import explain, find_identity
@@ -14,6 +13,7 @@ from cyborg_infra.model.key_pairs import KeyKind
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.resources import DesiredState
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Command, first_few, worded
 from cyborg_infra.operations import key_files
 from cyborg_infra.operations.manifest import expand_manifest

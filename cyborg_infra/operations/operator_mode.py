@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from cyborg_infra import files
 from cyborg_infra.core.identity.signing_keys import (
@@ -26,6 +25,7 @@ from cyborg_infra.model.credentials import Credentials, MadeOperator
 from cyborg_infra.model.identities import Accounts, Identity
 from cyborg_infra.model.key_pairs import KeyKind, KeyPair, is_public_key
 from cyborg_infra.model.problems import PlanRefused, PlanStale, Problem, UsageInvalid
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Command, Option, worded
 from cyborg_infra.operations.identities import find_identity, load_identities
 from cyborg_infra.operations.key_files import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ from cyborg_infra.model.problems import (
 from cyborg_infra.model.resources import DesiredState, LiveState
 from cyborg_infra.model.server import Limits
 from cyborg_infra.model.server_versions import NEWEST_LEVEL, Version
+from cyborg_infra.model.valueclass import valueclass
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.operations.event_loop import run_coroutine
 
@@ -185,7 +186,7 @@ async def apply_on(bare: JetStream, request: ApplyRequest, interrupt: Interrupt)
         return await _ended(server, request, now, outcomes)
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class ApplyRequest:
     """What the user asks of an apply: which plan, which hazards are allowed, how long it may wait, and who hears what.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.model.auth_plan import AuthPlan, CrossingChange, KeyChange, SubjectChange
 from cyborg_infra.model.changes import Action, Cause
 from cyborg_infra.model.resources import digest_of
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.render.command_line import in_command_line_words, spoken
 from cyborg_infra.render.json_format import SCHEMA_VERSION
 from cyborg_infra.render.terminal.layout import Block, Page, line

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from cyborg_infra.model.changes import UNLABELLED, UPGRADED, Action, Cause, Change, FieldChange
 from cyborg_infra.model.fields import FIELDS, Kind, Unit
@@ -13,6 +12,7 @@ from cyborg_infra.model.plan import Outcome, Plan, Reservation, ResultStatus
 from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.units import format_size
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.values import both, in_short, plural, quoted
 

@@ -13,9 +13,9 @@ from cyborg_infra.model.dead_letters import (
     DeadLetterAction,
     DeadLetterResult,
     MessageLocation,
-    StoredMessage,
     task_named_in,
 )
+from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.json_format import SCHEMA_VERSION, dead_letter, problem_row
 from cyborg_infra.render.terminal.layout import Block, Page, Table, line

@@ -9,10 +9,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
 
 from cyborg_infra.model.channels import Channel, Party, Scope
 from cyborg_infra.model.organisation import Org, Role
+from cyborg_infra.model.valueclass import NamedTuple
 
 MAX_ALONE = 12
 """So many roles are drawn one by one."""

@@ -9,11 +9,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from cyborg_infra.model.problems import Problem, SourcePosition
 from cyborg_infra.model.project import PROJECT
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.render.command_line import in_command_line_words
 
 _HELP = f"{PROJECT}/blob/main/docs/reference/problems.md"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from cyborg_infra.model.changes import Action, Change
 from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.resources import LiveResource, Resource
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.render import change_lines as tell
 from cyborg_infra.render.command_line import in_command_line_words, spoken
 from cyborg_infra.render.values import escape_control, few, holds, in_short, plural

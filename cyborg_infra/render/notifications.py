@@ -6,7 +6,6 @@ import hashlib
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from cyborg_infra.model.dead_letters import (
     SUBJECT_HEADER,
@@ -17,6 +16,7 @@ from cyborg_infra.model.dead_letters import (
 from cyborg_infra.model.notifications import AlarmTurn, Message, Notification, NotificationKind, Turn
 from cyborg_infra.model.status import Condition
 from cyborg_infra.model.units import SECOND, format_age
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import PROGRAM
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.failures import how_it_failed

@@ -6,7 +6,6 @@ Ages in seconds; what is not known is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from cyborg_infra.model.changes import Action
 from cyborg_infra.model.monitor import Attempts, Observation
@@ -21,6 +20,7 @@ from cyborg_infra.model.status import (
     OrgStatus,
 )
 from cyborg_infra.model.units import SECOND
+from cyborg_infra.model.valueclass import NamedTuple
 
 Samples = Iterator[tuple[Mapping[str, str], float | None]]
 """The labels of each sample, besides that of the organisation, and its value."""

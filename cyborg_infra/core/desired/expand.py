@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.core.desired import naming, rules
 from cyborg_infra.core.desired.settings import explicit_settings, overridden_for_role, source_mark
@@ -35,6 +35,7 @@ from cyborg_infra.model.resources import (
 from cyborg_infra.model.server_values import LIMITED_FIELDS
 from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.units import MINUTE
+from cyborg_infra.model.valueclass import NamedTuple
 
 # What sealing a stream does to its other fields.
 SEALED: Mapping[str, Any] = {

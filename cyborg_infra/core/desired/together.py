@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from cyborg_infra.core.desired.rules import captured_subjects
 from cyborg_infra.core.desired.settings import kind_of, member_of, source_mark
@@ -13,6 +12,7 @@ from cyborg_infra.model.problems import ManifestInvalid, Problem, SourcePosition
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.model.subjects import SubjectIndex
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import first_few
 
 _APART = "give each subjects of its own, or an account of its own"

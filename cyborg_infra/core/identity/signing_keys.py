@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -38,6 +38,7 @@ from cyborg_infra.model.identities import EVERYTHING, Crossing, Identity, Rules
 from cyborg_infra.model.metadata_keys import APPLIED_KEY, OWNER_KEY
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.subjects import covers, overlap
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Command, Option, worded
 
 _SCOPED = "user_scope"

@@ -7,7 +7,6 @@ Each row is a subject and what it is for. Without it the tool says so, names the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from cyborg_infra.core.identity.grants import API, use_consumer
 from cyborg_infra.model import channels
@@ -20,6 +19,7 @@ from cyborg_infra.model.ref import Ref, fence_subject
 from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.standing import Standing
 from cyborg_infra.model.subjects import is_pattern
+from cyborg_infra.model.valueclass import NamedTuple
 
 _Rows = tuple[tuple[str, str], ...]
 

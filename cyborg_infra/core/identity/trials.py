@@ -7,7 +7,7 @@ grant that is too wide shows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.core.desired.chart import may_publish
 from cyborg_infra.model import channels
@@ -19,6 +19,7 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredResource, DesiredState
 from cyborg_infra.model.standing import Standing
 from cyborg_infra.model.subjects import covers
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.verification import USER_INFO, IdentityWork, Misuse
 
 MOST_OTHERS = 24

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from cyborg_infra.core.desired import message_flow
 from cyborg_infra.core.desired.naming import event_subject
@@ -20,6 +19,7 @@ from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.model.units import DAY, HOUR, MINUTE, SECOND
+from cyborg_infra.model.valueclass import NamedTuple
 
 Find = Callable[[Resource, Org], Iterator[str]]
 """The names of the fields that cost something in this stream or consumer."""

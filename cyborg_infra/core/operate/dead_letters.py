@@ -14,14 +14,7 @@ from cyborg_infra.model import channels
 from cyborg_infra.model import dead_letters as headers
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.channels import ROLE, UPPER_ROLE, Channel, Scope, StreamKind, name_for, own_channel
-from cyborg_infra.model.dead_letters import (
-    DeadLetter,
-    DeathType,
-    Headers,
-    MessageLocation,
-    StoredMessage,
-    StreamUsage,
-)
+from cyborg_infra.model.dead_letters import DeadLetter, DeathType, MessageLocation
 from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.metadata_keys import KIND_KEY, RENAMED_FROM_KEY
 from cyborg_infra.model.naming import handed_in_subject
@@ -29,6 +22,7 @@ from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.problems import Problem, ServerFault, UsageInvalid
 from cyborg_infra.model.resources import DesiredResource, DesiredState
 from cyborg_infra.model.status import Condition
+from cyborg_infra.model.stored_messages import Headers, StoredMessage, StreamUsage
 from cyborg_infra.model.subjects import covers, is_name, is_pattern
 from cyborg_infra.model.units import MAX_INT64, whole_number
 from cyborg_infra.model.wording import Command, Option, worded

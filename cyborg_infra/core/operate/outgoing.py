@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from cyborg_infra.core.desired import naming
 from cyborg_infra.model import channels
@@ -18,6 +17,7 @@ from cyborg_infra.model.problems import MessageInvalid, Problem, SendRefused, Us
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import ConsumerCounts, LiveResource
 from cyborg_infra.model.subjects import SubjectIndex
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Command, Option, worded
 
 OTHER_COMMANDS: Mapping[MessageKind, str] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from cyborg_infra.core.desired.naming import stream_of_advisory
 from cyborg_infra.core.planning import (
@@ -34,6 +34,7 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, LiveState
 from cyborg_infra.model.server_versions import OLDEST, Capability
 from cyborg_infra.model.subjects import SubjectIndex
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class _Outlook(NamedTuple):

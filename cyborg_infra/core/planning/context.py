@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from cyborg_infra.core.planning import (
     dead_letter_order,
@@ -21,10 +20,11 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState, Resource
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import OLDEST
+from cyborg_infra.model.valueclass import valueclass
 from cyborg_infra.model.wording import Option, worded
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class PlanningContext:
     """What every pass of the planner may look at: what there is, what shall be, and whose it is."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from cyborg_infra.core.desired.naming import advisories_of_stream, stream_of_advisory
 from cyborg_infra.model.changes import Action, Change
@@ -13,6 +12,7 @@ from cyborg_infra.model.metadata_keys import APPLIED_KEY, KIND_KEY
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, LiveState
 from cyborg_infra.model.subjects import covers, overlap
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class ApplyPhases(NamedTuple):

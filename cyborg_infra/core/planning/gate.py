@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from cyborg_infra.core.planning.hazards.counts import format_count
 from cyborg_infra.model.changes import Change, Hazard, HazardName
@@ -14,6 +13,7 @@ from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
 from cyborg_infra.model.problems import CyborgError, PlanRefused, PlanStale, Problem
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.server import UNNAMED_CLUSTER
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Option, worded
 
 NEGLIGIBLE_COUNT = 10  # messages that come while a plan is looked at

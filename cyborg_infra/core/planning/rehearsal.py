@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.model.changes import Action, Change
 from cyborg_infra.model.constraints import CONSTRAINTS, Concerns
@@ -30,6 +30,7 @@ from cyborg_infra.model.resources import (
     with_what_is_said,
 )
 from cyborg_infra.model.server_values import LIMITED_FIELDS, with_server_values
+from cyborg_infra.model.valueclass import NamedTuple
 
 MAX_STREAM_BYTES = 1024 * 1024  # bytes to reserve: more would have to be there beside what is replaced
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.errors import ApiError
@@ -28,6 +28,7 @@ from cyborg_infra.model.ref import Ref, fence_subject
 from cyborg_infra.model.resources import COPY_FIELDS, LiveResource, Resource, stream_counts
 from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.model.units import age, whole_number
+from cyborg_infra.model.valueclass import NamedTuple
 
 SOURCE_HEADER = "Nats-Stream-Source"  # `origin number filter transform`, of the last hop alone (measured 2.10.26, 2.11.11)
 MIN_DUPLICATE_WINDOW_NS = 100_000_000  # nanoseconds; the server has no shorter memory of message ids

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.live.connection.errors import NoReply, Unanswered
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Command, worded
 
 NOBODY_HOLDS = "no server answers for it: most of its copies are on servers that are down, or it gets a new leader within seconds"

@@ -54,7 +54,7 @@ from cyborg_infra.model.server_versions import LEVELS, Version, level_of
 
 if TYPE_CHECKING:
     from cyborg_infra.live.connection.nats_client import OnMessage
-    from cyborg_infra.model.dead_letters import Headers
+    from cyborg_infra.model.stored_messages import Headers
 
 READS_IN_FLIGHT = 128  # measured: the server drops its whole queue at 10,000; beyond 128 nothing is gained
 AT_ONCE = 2_000  # messages that are handed to the connection in one piece

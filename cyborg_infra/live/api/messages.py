@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.connection.replies import BadAnswer
-from cyborg_infra.model.dead_letters import Headers, StoredMessage, StreamUsage
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.stored_messages import Headers, StoredMessage, StreamUsage
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Command, worded
 
 NO_MESSAGE_CODES = (

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from cyborg_infra.model.problems import Problem, ServerFault
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Option, worded
 
 PAGE_ROWS = 256  # rows of a listing

@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.api.messages import decode_headers
 from cyborg_infra.live.connection.errors import ConnectionLost, NoReply
-from cyborg_infra.model.dead_letters import StoredMessage
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.units import SECOND
+from cyborg_infra.model.valueclass import NamedTuple
 
 ACK, NAK, IN_PROGRESS = b"+ACK", b"-NAK", b"+WPI"
 

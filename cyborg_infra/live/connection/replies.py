@@ -7,7 +7,7 @@ from an answer, so that whoever reads it can rely on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -33,6 +33,7 @@ from cyborg_infra.model.json_shapes import (
 from cyborg_infra.model.permissions import Permissions
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.server_versions import Version
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Option, worded
 
 HINT = worded(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from cyborg_infra import files
@@ -18,7 +18,7 @@ from cyborg_infra.live.connection.context import Context, expand_path, read_cont
 from cyborg_infra.model import units
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.subjects import is_pattern, is_token
-from cyborg_infra.model.valueclass import valueclass
+from cyborg_infra.model.valueclass import NamedTuple, valueclass
 from cyborg_infra.model.wording import Option, worded
 
 DEFAULT = "default"

@@ -10,18 +10,19 @@ import contextlib
 import json
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from typing import NamedTuple, Self
+from typing import Self
 
 from cyborg_infra.live.api import messages
 from cyborg_infra.live.api.copying import SOURCE_HEADER
 from cyborg_infra.live.api.jetstream import JetStream
-from cyborg_infra.model.dead_letters import Headers, StoredMessage
 from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.problems import ServerFault
 from cyborg_infra.model.ref import Ref, fence_subject
 from cyborg_infra.model.resources import LiveResource
+from cyborg_infra.model.stored_messages import Headers, StoredMessage
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.model.units import whole_number
+from cyborg_infra.model.valueclass import NamedTuple
 
 EVERY = "$JS.EVENT.ADVISORY.CONSUMER.*.*.*"
 REMEMBERED = 10_000  # the newest, as many as DEAD_LETTERS holds by default

@@ -9,7 +9,7 @@ finished; and what tries a change that takes nothing away, as without it a refus
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from cyborg_infra.live.api.copying import MIRROR, copy_method_for
 from cyborg_infra.live.api.fencing import parks_first
@@ -36,6 +36,7 @@ from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref, fence_subject, rehearsal_stream
 from cyborg_infra.model.resources import DesiredResource, StreamCounts
 from cyborg_infra.model.server_versions import Version
+from cyborg_infra.model.valueclass import NamedTuple
 
 _HINT = "docs/how-to/permissions.md says what each is for"
 

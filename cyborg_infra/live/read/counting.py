@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.api.jetstream import READS_IN_FLIGHT, JetStream
@@ -23,6 +23,7 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, LiveState, StreamCounts, consumer_counts
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.model.units import age as passed
+from cyborg_infra.model.valueclass import NamedTuple
 
 UNREADABLE = (NoReply, NoResponders, ApiError, PermissionDenied)
 _MAX_ATTEMPTS = 3  # a stream that is being worked with is read again, so that its counts fit together

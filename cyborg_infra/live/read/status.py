@@ -17,12 +17,12 @@ from cyborg_infra.live.read.counting import MAX_SUBJECTS
 from cyborg_infra.live.records.lease import read_holder
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.consumer_position import filter_patterns
-from cyborg_infra.model.dead_letters import StoredMessage
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.problems import CyborgError, SnapshotIncomplete
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import ConsumerCounts, DesiredState, LiveResource, LiveState, StreamCounts
 from cyborg_infra.model.status import MessageTime, StatusReadings, StoredBroadcast
+from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.subjects import SubjectIndex, covers
 
 MAX_BROADCASTS = 10  # broadcasts that are looked at

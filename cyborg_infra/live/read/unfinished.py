@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from cyborg_infra.model.consumer_position import (
     answers_for,
@@ -21,6 +21,7 @@ from cyborg_infra.model.dead_letters import DeadLetter, DeathType
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, consumer_counts
 from cyborg_infra.model.subjects import SubjectIndex
+from cyborg_infra.model.valueclass import NamedTuple
 
 Matches = Callable[[str], bool]
 Told = Mapping[Ref, Sequence[DeadLetter]] | None

@@ -14,10 +14,10 @@ from cyborg_infra.live.api.idempotent import write_once
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.api.messages import decode_message
 from cyborg_infra.model.buckets import bucket_stream, bucket_subject
-from cyborg_infra.model.dead_letters import StoredMessage
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource
+from cyborg_infra.model.stored_messages import StoredMessage
 
 REPLICAS = 3  # where a cluster has as many servers
 

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from getpass import getuser
 from os import getpid, getuid
-from typing import NamedTuple
 
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.errors import ApiError, NoLeader, NotReached
@@ -33,14 +32,15 @@ from cyborg_infra.live.records.bucket import (
     latest_message,
 )
 from cyborg_infra.model.buckets import LEASE_BUCKET, bucket_stream, bucket_subject
-from cyborg_infra.model.dead_letters import StoredMessage
 from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.json_shapes import object_of, printable
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource
+from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.model.units import SECOND, age
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import PROGRAM, Command, Option, worded
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"

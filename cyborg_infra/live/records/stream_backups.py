@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.api.fencing import fenced_config
@@ -34,6 +34,7 @@ from cyborg_infra.model.json_shapes import map_of, object_of, printable
 from cyborg_infra.model.problems import CyborgError
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, Resource
+from cyborg_infra.model.valueclass import NamedTuple
 
 SCHEMA_VERSION = 1
 _CONFIGURATION = object_of({})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.model.buckets import DEFAULTS, bucket_stream, bucket_subject
 from cyborg_infra.model.fields import FIELDS, Config
@@ -12,6 +12,7 @@ from cyborg_infra.model.problems import Problem, SourcePosition, UsageInvalid
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, LiveState
 from cyborg_infra.model.units import SECOND, parse_duration
+from cyborg_infra.model.valueclass import NamedTuple
 
 # Settings of every client's bucket but the one in which they disagree.
 _BUCKET = {name: value for name, value in DEFAULTS.items() if name != "allow_msg_ttl"}

@@ -7,7 +7,6 @@ import gzip
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -15,6 +14,7 @@ from starlette.routing import Route
 
 from cyborg_infra.model.monitor import Observation
 from cyborg_infra.model.status import STATES
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.monitor.feed import Feed
 from cyborg_infra.monitor.page.content import View
 from cyborg_infra.monitor.page.render import FILES, render_page

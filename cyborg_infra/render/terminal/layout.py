@@ -7,8 +7,9 @@ a control sequence.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.render.values import escape_control
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from cyborg_infra.model.changes import Action, Cause, Change, Hazard
 from cyborg_infra.model.channels import ConsumerKind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
 from cyborg_infra.model.resources import DesiredState, Resource
+from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.render import change_lines as tell
 from cyborg_infra.render.command_line import in_command_line_words, spoken
 from cyborg_infra.render.terminal import similar_changes

@@ -15,9 +15,9 @@ from cyborg_infra.model.dead_letters import (
     SEQUENCE_HEADER,
     STORED_HEADER,
     STREAM_HEADER,
-    StoredMessage,
 )
 from cyborg_infra.model.organisation import Org, Role
+from cyborg_infra.model.stored_messages import StoredMessage
 from tests.support.draws import draws
 
 ORG = Org("acme", (Role("cto"),))

@@ -6,7 +6,8 @@ import pytest
 
 from cyborg_infra.core.operate.dead_letters import decode_entry
 from cyborg_infra.manifest.load import loads
-from cyborg_infra.model.dead_letters import DeathType, StoredMessage
+from cyborg_infra.model.dead_letters import DeathType
+from cyborg_infra.model.stored_messages import StoredMessage
 
 ORG = loads(
     """

@@ -18,7 +18,7 @@ from rich.console import Console
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.core.operate.status import make_status
 from cyborg_infra.manifest.load import loads
-from cyborg_infra.model.dead_letters import CONSUMER_HEADER, SEQUENCE_HEADER, STREAM_HEADER, StoredMessage
+from cyborg_infra.model.dead_letters import CONSUMER_HEADER, SEQUENCE_HEADER, STREAM_HEADER
 from cyborg_infra.model.organisation import BROADCAST_ACK, LETTERS, LETTERS_WITHIN, Org, Role
 from cyborg_infra.model.organisation import LAG as LAG_THRESHOLD
 from cyborg_infra.model.problems import ManifestInvalid, Problem, UsageInvalid
@@ -35,6 +35,7 @@ from cyborg_infra.model.status import (
     StatusReadings,
     StoredBroadcast,
 )
+from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.operations.status import require_role
 from cyborg_infra.render import json_format, prometheus
 from cyborg_infra.render.command_line import spoken

@@ -8,9 +8,10 @@ import pytest
 
 from cyborg_infra.core.operate.dead_letters import without_original
 from cyborg_infra.core.operate.notifications import Allowance, grouped, letter_notifications
-from cyborg_infra.model.dead_letters import DeadLetter, DeathType, MessageLocation, StoredMessage
+from cyborg_infra.model.dead_letters import DeadLetter, DeathType, MessageLocation
 from cyborg_infra.model.notifications import AlarmTurn, Message, Notification, NotificationKind, Turn
 from cyborg_infra.model.status import ALARMS, MONITOR_ALARMS, Alarm, Condition
+from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.render.notifications import Sender, message
 
 SENDER = Sender("acme", "production", "orgs/acme staff.yaml")

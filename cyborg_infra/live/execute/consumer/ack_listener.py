@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
 
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.api.pulling import IN_PROGRESS, decode_ack_subject
 from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.valueclass import NamedTuple
 
 NEXT = b"+NXT"  # done, and asks for another one
 DONE = b"+ACK"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.api.pulling import decode_ack_subject
@@ -24,6 +24,7 @@ from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import REFILL_GROUP
 from cyborg_infra.model.units import HOUR
+from cyborg_infra.model.valueclass import NamedTuple
 
 BATCH_SIZE = 500  # messages asked for at once, where the consumer may have so many open
 MAX_ATTEMPTS = 5

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.execute.consumer.options import ApplyOptions
@@ -16,6 +15,7 @@ from cyborg_infra.live.execute.consumer.starting import ConsumerStart
 from cyborg_infra.model.consumer_position import Position
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, Resource
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class FinalPosition(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import NamedTuple
 
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.copying import CopyMethod, require_stream
@@ -15,6 +14,7 @@ from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, StreamCounts, stream_counts
+from cyborg_infra.model.valueclass import NamedTuple
 
 NEARLY_COMPLETE_LAG = (
     500  # messages that may still be missing when the origin is fenced: they take a few milliseconds

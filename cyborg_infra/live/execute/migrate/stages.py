@@ -7,12 +7,12 @@ stream; of a rename it is the source under its old name, and S the target under 
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import NamedTuple
 
 from cyborg_infra.live.api.copying import require_stream
 from cyborg_infra.live.records.journal import Journal, has_begun
 from cyborg_infra.model.ref import TEMPORARY_PREFIX
 from cyborg_infra.model.resources import LiveResource, stream_counts
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class MigrationStage(Enum):

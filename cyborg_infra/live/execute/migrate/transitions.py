@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
-from typing import NamedTuple
 
 from cyborg_infra.live.execute.migrate.stages import MigrationStage, StreamPair
 from cyborg_infra.live.execute.migrate.steps import Migration
+from cyborg_infra.model.valueclass import NamedTuple
 
 Step = Callable[[Migration, StreamPair], Awaitable[None]]
 Recheck = Callable[[Migration, StreamPair], Awaitable[bool]]
