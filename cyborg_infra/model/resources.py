@@ -14,6 +14,7 @@ import orjson
 from cyborg_infra.model.fields import ABSENT, Config, Kind
 from cyborg_infra.model.metadata_keys import (
     BECOMES_KEY,
+    KIND_KEY,
     OWNER_KEY,
     OWNERSHIP_KEYS,
     RESOURCE_KEY,
@@ -315,9 +316,10 @@ class Resource:
         return digest_of(self.normalised())
 
     def settings_digest(self) -> str:
-        """Return a digest of the same but for NAMED_SUBJECTS: equal for all of a kind that are set alike."""
+        """Return a digest of the same and the kind, but for NAMED_SUBJECTS: equal for all of a kind that are set alike."""
         if self._settings_digest is None:
-            object.__setattr__(self, "_settings_digest", settings_digest(self.normalised()))
+            found = settings_digest(self.ref.kind, self.metadata.get(KIND_KEY, ""), self.normalised())
+            object.__setattr__(self, "_settings_digest", found)
         return self._settings_digest or ""
 
 
@@ -423,9 +425,10 @@ def requested_start(config: Config) -> str:
     return f"{policy} {config[_START_FIELDS[policy]]}" if policy in _START_FIELDS else policy
 
 
-def settings_digest(normalised: Config) -> str:
-    """Return a short digest of a canonical form but for NAMED_SUBJECTS."""
-    return digest_of({name: value for name, value in normalised.items() if name not in NAMED_SUBJECTS})
+def settings_digest(kind: Kind, label: str, normalised: Config) -> str:
+    """Return a short digest of a canonical form but for NAMED_SUBJECTS; `label` says which of a kind it is."""
+    settings = {name: value for name, value in normalised.items() if name not in NAMED_SUBJECTS}
+    return digest_of([kind, label, settings])
 
 
 def digest_of(value: object) -> str:

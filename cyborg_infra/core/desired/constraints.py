@@ -22,7 +22,6 @@ from cyborg_infra.model.fields import Config, Kind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import ADMISSION, Org
 from cyborg_infra.model.problems import Problem, SourcePosition
-from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import (
     NAMED_SUBJECTS,
     DesiredResource,
@@ -44,31 +43,30 @@ class CheckedSettings:
 
     def __init__(self, org: Org | None) -> None:
         self._kinds, self._alone = overridden_fields(org, *_OF_SUBJECTS) if org else (set(), set())
-        self._knows = org is not None
+        self._all, self._none = org is not None and not self._kinds and not self._alone, org is None
         self._clean: set[_Alike] = set()
 
     def is_clean(self, resource: DesiredResource, stream: Resource | None, *, new: bool) -> bool:
         """Return whether one alike has nothing against it, of those that were remembered."""
-        by_scheme = self._by_scheme(resource) and (stream is None or self._by_scheme(stream))
-        return by_scheme and _key(resource, stream, new=new) in self._clean
+        return _key(resource, stream, new=new) in self._clean and (
+            self._all or (self._is_by_scheme(resource) and (stream is None or self._is_by_scheme(stream)))
+        )
 
     def remember(self, resource: DesiredResource, stream: Resource | None, *, new: bool) -> None:
         """Remember that nothing is wrong with the resource."""
         self._clean.add(_key(resource, stream, new=new))
 
-    def _by_scheme(self, resource: Resource) -> bool:
-        if not self._kinds and not self._alone:
-            return self._knows
+    def _is_by_scheme(self, resource: Resource) -> bool:
         kind = resource.metadata.get(KIND_KEY)
-        return kind not in self._kinds and (kind, resource.role) not in self._alone
+        return not self._none and kind not in self._kinds and (kind, resource.role) not in self._alone
 
 
-_Alike = tuple[bool, Kind, str, frozenset[str], str]
+_Alike = tuple[bool, str, frozenset[str], str]
 
 
 def _key(resource: DesiredResource, stream: Resource | None, *, new: bool) -> _Alike:
     of_stream = stream.settings_digest() if stream else ""
-    return new, resource.ref.kind, resource.settings_digest(), resource.left_open, of_stream
+    return new, resource.settings_digest(), resource.left_open, of_stream
 
 
 _OF_SUBJECTS = (*NAMED_SUBJECTS, "mirror", "sources", "subject_transform", "republish", "deliver_subject")
@@ -78,15 +76,16 @@ _OF_SUBJECTS = (*NAMED_SUBJECTS, "mirror", "sources", "subject_transform", "repu
 def check_every_server(org: Org, desired: DesiredState) -> Iterator[Problem]:
     """Yield what no supported server takes, whatever there is already."""
     others, alike = streams_in_full(desired), CheckedSettings(org)
-    for resource in desired.resources.values():
-        stream = desired.resources[Ref(resource.ref.stream)] if resource.ref.consumer else None
-        if alike.is_clean(resource, stream, new=False):
-            continue
-        found = violations_on_every_server(resource, ServerContext(stream, others))
-        if not found:
-            alike.remember(resource, stream, new=False)
-        for breach in found:
-            yield _problem(breach, resource, stream, org)
+    for stream in desired.streams():
+        for resource in (stream, *desired.consumers(stream.ref.stream)):
+            holder = None if resource is stream else stream
+            if alike.is_clean(resource, holder, new=False):
+                continue
+            found = violations_on_every_server(resource, ServerContext(holder, others))
+            if not found:
+                alike.remember(resource, holder, new=False)
+            for breach in found:
+                yield _problem(breach, resource, holder, org)
 
 
 def check_this_server(

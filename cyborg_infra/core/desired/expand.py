@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from cyborg_infra.core.desired import naming, rules
 from cyborg_infra.core.desired.settings import explicit_settings, overridden_for_role, source_mark
 from cyborg_infra.model import buckets
-from cyborg_infra.model.channels import ConsumerKind, StreamKind, name_for
+from cyborg_infra.model.channels import Channel, ConsumerKind, StreamKind, name_for
 from cyborg_infra.model.fields import FIELDS, Kind
 from cyborg_infra.model.metadata_keys import (
     APPLIED_KEY,
@@ -80,27 +81,35 @@ def expand_unchecked(org: Org, level: int = NEWEST_LEVEL) -> DesiredState:
     readers = list(_readers(org))
     count = Counter(reader.ref.stream for reader in readers)
     streams = {
-        stream.ref: stream
-        for kind, member in _planned_streams(org)
-        for stream in (_stream(common, kind, member, count),)
+        planned.ref: _stream(common, planned, count[planned.ref.stream]) for planned in _planned_streams(org)
     }
     limits = {
-        ref.stream: found for ref, stream in streams.items() if (found := stream.get("consumer_limits"))
+        ref.stream: found
+        for ref, stream in streams.items()
+        if (found := stream.config.get("consumer_limits"))
     }
-    consumers = {
-        reader.ref: _consumer(common, reader, limits.get(reader.ref.stream, {})) for reader in readers
-    }
+    consumers = {reader.ref: _consumer(common, reader, limits.get(reader.ref.stream)) for reader in readers}
     return DesiredState(streams | consumers)
 
 
-def _planned_streams(org: Org) -> Iterator[tuple[StreamKind, Member | None]]:
-    """Yield what there is a stream of."""
+class _Planned(NamedTuple):
+    """What there is a stream of; of a bucket there is no channel."""
+
+    ref: Ref
+    kind: StreamKind
+    member: Member | None
+    channel: Channel | None
+
+
+def _planned_streams(org: Org) -> Iterator[_Planned]:
     for channel in naming.existing_channels(org):
-        if channel.stream and channel.stream.is_for_each_role:
-            yield from ((channel.stream.kind, role) for role in org.roles)
-        elif channel.stream:
-            yield channel.stream.kind, None
-    yield from ((StreamKind.KEY_VALUE, bucket) for bucket in org.buckets)
+        stream = channel.stream
+        if stream:
+            members = org.roles if stream.is_for_each_role else (None,)
+            for role in members:
+                yield _Planned(Ref(naming.template_name(org, stream, role)), stream.kind, role, channel)
+    for bucket in org.buckets:
+        yield _Planned(Ref(buckets.bucket_stream(bucket.name)), StreamKind.KEY_VALUE, bucket, None)
 
 
 class _Reader(NamedTuple):
@@ -114,22 +123,20 @@ class _Reader(NamedTuple):
 
 def _readers(org: Org) -> Iterator[_Reader]:
     for channel in naming.existing_channels(org):
-        if channel.stream is None or channel.reader is None:
+        stream, reader = channel.stream, channel.reader
+        if stream is None or reader is None:
             continue
-        stream, kind = channel.stream, channel.reader.kind
-        listed = naming.subjects_by_reader(org, channel)
         shared = "" if stream.is_for_each_role else naming.template_name(org, stream)
-        for role in naming.reading_roles(org, channel):
+        for role, subjects in naming.readers(org, channel):
             ref = Ref(
                 shared or naming.template_name(org, stream, role),
-                name_for(channel.reader.name, role.name if role else ""),
+                name_for(reader.name, role.name if role else ""),
             )
-            read = listed.get(role.name, ()) if role else ()
-            yield _Reader(ref, kind, role, naming.consumer_subjects(org, channel, role, read))
+            yield _Reader(ref, reader.kind, role, subjects)
 
 
 class _Template(NamedTuple):
-    """A configuration without what has the member's name in it, its canonical form, the labels with their marks, and what is left open."""
+    """What those have in common that are set alike: a configuration without what has the member's name in it, its canonical form, a digest of that, the labels with their marks, and what is left open."""
 
     config: dict[str, Any]
     canonical: dict[str, Any]
@@ -152,15 +159,13 @@ class _TemplateCache:
         if isinstance(member, Bucket):
             return self._settings(kind, member)
         alone = member if member and (kind, member.name) in self._alone else None
-        key = (
-            kind,
-            canonical_json([layer.roles.get(alone.name, {}).get(kind) for layer in self.org.layers])
-            if alone
-            else b"",
-        )
-        if key not in self._found:
-            self._found[key] = self._settings(kind, alone)
-        return self._found[key]
+        own = b""
+        if alone:
+            own = canonical_json([layer.roles.get(alone.name, {}).get(kind) for layer in self.org.layers])
+        found = self._found.get((kind, own))
+        if found is None:
+            found = self._found[kind, own] = self._settings(kind, alone)
+        return found
 
     def _settings(self, kind: StreamKind | ConsumerKind, member: Member | None) -> _Template:
         settings = explicit_settings(self.org, kind, member)
@@ -181,44 +186,49 @@ class _TemplateCache:
         return _Template(
             dict.fromkeys(("name", "durable_name") if which is Kind.CONSUMER else ("name",), "") | config,
             said,
-            settings_digest(said),
+            settings_digest(which, kind, said),
             {**config.get("metadata", {}), OWNER_KEY: self.org.name, KIND_KEY: str(kind)},
             _left_open(kind, {*settings, *_defaults(self.org, kind)}, config),
         )
 
 
-def _stream(
-    common: _TemplateCache, kind: StreamKind, member: Member | None, readers: Mapping[str, int]
-) -> DesiredResource:
-    org, settings = common.org, common.settings_of(kind, member)
-    ref = Ref(naming.stream_name(org, kind, member))
+def _stream(common: _TemplateCache, planned: _Planned, readers: int) -> DesiredResource:
+    org, (ref, kind, member, channel) = common.org, planned
+    settings = common.settings_of(kind, member)
     own: dict[str, Any] = {}
     given = settings.config
     if "subjects" not in given:
-        own["subjects"] = naming.stream_subjects(org, kind, member)
+        if isinstance(member, Bucket):
+            own["subjects"] = [buckets.bucket_subject(member.name)]
+        elif channel:
+            own["subjects"] = naming.stream_subjects(org, channel, member)
     elif not given["subjects"] and not given.get("mirror") and not given.get("sources"):
         own["subjects"] = [ref.name]  # as the server would
     if wanted := given.get("republish"):
         own["republish"] = _republish(wanted, given, own.get("subjects") or given["subjects"])
-    crowded = common.level >= CONSUMER_CAP_LEVEL and readers[ref.stream] > CONSUMER_CAP
+    crowded = common.level >= CONSUMER_CAP_LEVEL and readers > CONSUMER_CAP
     if crowded and "max_consumers" not in explicit_settings(org, kind, member):
         # Room for up to a thousand more, so that a new role does not mean a change of the stream.
-        own["max_consumers"] = (readers[ref.stream] // CONSUMER_CAP + 1) * CONSUMER_CAP
-    return _resource(org, ref, settings, own, kind, member)
+        own["max_consumers"] = (readers // CONSUMER_CAP + 1) * CONSUMER_CAP
+    noted = {}
+    if kind == StreamKind.DEAD_LETTERS and org.buckets:
+        noted[BUCKETS_KEY] = " ".join(sorted(bucket.name for bucket in org.buckets))
+    return _resource(org, ref, settings, own, kind, member, noted)
 
 
-def _consumer(common: _TemplateCache, reader: _Reader, limits: Mapping[str, Any]) -> DesiredResource:
+def _consumer(common: _TemplateCache, reader: _Reader, limits: Mapping[str, Any] | None) -> DesiredResource:
     """Return the desired consumer; `limits` are its stream's `consumer_limits`."""
     ref, kind, role, subjects = reader
     settings = common.settings_of(kind, role)
     given = settings.config
     own = {} if "filter_subject" in given or "filter_subjects" in given else _filter(subjects)
-    said = explicit_settings(common.org, kind, role) if limits else {}
-    for name, limit in limits.items():
-        # The stream's limit is the default of what the consumer leaves open, as on the server.
-        default = FIELDS[Kind.CONSUMER][name].default
-        if limit and not said.get(name) and given.get(name, default) in (default, 0):
-            own[name] = limit
+    if limits:
+        said = explicit_settings(common.org, kind, role)
+        for name, limit in limits.items():
+            # The stream's limit is the default of what the consumer leaves open, as on the server.
+            default = FIELDS[Kind.CONSUMER][name].default
+            if limit and not said.get(name) and given.get(name, default) in (default, 0):
+                own[name] = limit
     return _resource(common.org, ref, settings, own, kind, role)
 
 
@@ -229,19 +239,17 @@ def _resource(
     own: dict[str, Any],
     kind: StreamKind | ConsumerKind,
     member: Member | None,
+    noted: Mapping[str, str] = MappingProxyType({}),
 ) -> DesiredResource:
     """Return the resource with its ownership keys and digest, by which the next plan tells drift from a change of the manifest."""
     labels = settings.labels.copy()
-    more: dict[str, str] = {}
     if isinstance(member, Role):
         labels[ROLE_KEY] = member.name
         if member.renamed_from:
-            more[RENAMED_FROM_KEY] = member.renamed_from
-    if kind == StreamKind.DEAD_LETTERS and org.buckets:
-        more[BUCKETS_KEY] = " ".join(sorted(bucket.name for bucket in org.buckets))
+            noted = {RENAMED_FROM_KEY: member.renamed_from}
     meaning = settings.canonical | normalise_fields(ref.kind, own)
-    if more:
-        labels |= more
+    if noted:
+        labels |= noted
         meaning["metadata"] = {key: text for key, text in sorted(labels.items()) if key not in OWNERSHIP_KEYS}
     labels[APPLIED_KEY] = digest_of(meaning)
     labels[RESOURCE_KEY] = str(ref)
@@ -250,13 +258,14 @@ def _resource(
     if ref.consumer:
         config["durable_name"] = ref.name
     config["metadata"] = labels
+    alike = own.keys() <= NAMED_SUBJECTS
     return DesiredResource.from_normalised(
         ref,
         config,
         source_mark(org, kind, member),
         meaning,
-        settings.left_open.difference(own),
-        settings.digest if own.keys() <= NAMED_SUBJECTS and not more else None,
+        settings.left_open if alike else settings.left_open.difference(own),
+        settings.digest if alike and not noted else None,
     )
 
 

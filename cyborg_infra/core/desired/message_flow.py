@@ -22,6 +22,8 @@ MAX_LAPS = 16
 
 def stored_subjects(stream: Resource, state: State[Resource]) -> list[str]:
     """Return the subjects under which the stream stores what is published or copied to it; `>` where nobody can know."""
+    if not any(stream.config.get(name) for name in ("subject_transform", "mirror", "sources")):
+        return list(dict.fromkeys(stream.get("subjects")))  # nearly all streams
     return list(dict.fromkeys(_stored(stream, state, ())))
 
 
@@ -94,7 +96,10 @@ def told_of_themselves(state: State[Resource]) -> list[Resource]:
     storing = [
         stream
         for stream in state.streams()
-        if any(overlap(every, subject) for subject in stream.get("subjects"))
+        if any(
+            subject.startswith(("$", "*", ">")) and overlap(every, subject)
+            for subject in stream.get("subjects")
+        )
     ]
     if not storing:
         return []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cyborg_infra.core.desired.chart import Assigners
 from cyborg_infra.model import channels
-from cyborg_infra.model.buckets import STREAM_PREFIX, bucket_stream, bucket_subject
+from cyborg_infra.model.buckets import STREAM_PREFIX, bucket_stream
 from cyborg_infra.model.channels import (
     BUILT_IN,
     Channel,
@@ -113,16 +113,16 @@ def role_names(role: Role) -> list[str]:
     return [role.name, role.renamed_from] if role.renamed_from else [role.name]
 
 
-def stream_subjects(org: Org, kind: StreamKind, member: Member | None = None) -> list[str]:
-    """Return the subjects that a stream stores."""
-    if isinstance(member, Bucket):
-        return [bucket_subject(member.name)]
-    channel = org.channel_of(kind)
-    if channel is None:
-        raise ValueError(f"the organisation has no {kind} stream")
+def role_subjects(org: Org, channel: Channel, role: Role) -> list[str]:
+    """Return the subjects of a channel that are one role's."""
+    return [org.subject(channel.subject_of(name)) for name in role_names(role)]
+
+
+def stream_subjects(org: Org, channel: Channel, role: Role | None = None) -> list[str]:
+    """Return the subjects that a channel's stream stores, of the one that is the role's where there is one for each."""
     match channel.scope:
-        case Scope.ROLE if member is not None:
-            return [org.subject(channel.subject_of(name)) for name in role_names(member)]
+        case Scope.ROLE if role is not None:
+            return role_subjects(org, channel, role)
         case Scope.ROLE:
             return [org.subject(channel.subject_of("*"))]
         case Scope.GROUP:
@@ -178,24 +178,6 @@ def dead_letter_transform(org: Org) -> dict[str, str]:
     }
 
 
-def consumer_subjects(
-    org: Org, channel: Channel, role: Role | None = None, listed: Sequence[str] = ()
-) -> Sequence[str]:
-    """Return the subjects that a consumer of the channel filters for, `listed` where each says who reads it; none means all of its stream."""
-    if channel.is_of_no_role:
-        return ()
-    match channel.scope:
-        case Scope.EVENT:
-            return listed
-        case Scope.GROUP if channel.readers == (Party.SELF,):
-            return listed
-        case Scope.ROLE if role and channel.readers == (Party.SELF,):
-            return tuple(org.subject(channel.subject_of(name)) for name in role_names(role))
-        case Scope.ROLE | Scope.GROUP:
-            return (org.subject(channel.subject_of("*")),)
-    return (org.subject(channel.subject),)
-
-
 def ephemeral_subjects(org: Org, may_meet: Callable[[str], object]) -> list[str]:
     """Return subjects that no stream may capture: a captured request is answered by the stream, not by the agent.
 
@@ -218,17 +200,23 @@ def ephemeral_subjects(org: Org, may_meet: Callable[[str], object]) -> list[str]
     return found + [event_subject(org, event.name) for event in org.events if not event.durable]
 
 
-def reading_roles(org: Org, channel: Channel) -> Iterator[Role | None]:
-    """Yield each role that has a consumer of this channel; None where it has one that is no role's."""
+def readers(org: Org, channel: Channel) -> Iterator[tuple[Role | None, Sequence[str]]]:
+    """Yield each role that has a consumer of this channel, None for one that is no role's, and the subjects that it filters for.
+
+    None of them means all of its stream.
+    """
     if channel.is_of_no_role:
-        yield None
+        yield None, ()
     elif channel.scope is Scope.EVENT or (channel.scope is Scope.GROUP and channel.readers == (Party.SELF,)):
         listed = subjects_by_reader(org, channel)
-        yield from (role for role in org.roles if role.name in listed)
+        yield from ((role, listed[role.name]) for role in org.roles if role.name in listed)
+    elif channel.is_mail:
+        yield from ((role, role_subjects(org, channel, role)) for role in org.roles)
     else:
-        named = org.members(party for party in channel.readers if not isinstance(party, Party))
+        named = {*org.members(party for party in channel.readers if not isinstance(party, Party))}
         everyone = any(isinstance(party, Party) for party in channel.readers)
-        yield from (role for role in org.roles if everyone or role.name in named)
+        common = (org.subject(channel.subject if channel.scope is Scope.ORG else channel.subject_of("*")),)
+        yield from ((role, common) for role in org.roles if everyone or role.name in named)
 
 
 def list_subjects(org: Org, state: DesiredState, most_publishers: int | None = None) -> tuple[Subject, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from cyborg_infra.core.desired.rules import first_of_each
 from cyborg_infra.core.desired.settings import kind_of, member_of, setting_mark
@@ -50,23 +50,36 @@ def is_ignored(org: Org, code: str, role: str | None) -> bool:
 
 def _find_warnings(org: Org, state: DesiredState) -> Iterator[tuple[str | None, Problem]]:
     """Yield every warning, ignored or not, with the role whose stream or consumer it is about."""
-    rows: dict[StreamKind | ConsumerKind, list[Lint]] = {}
-    clean = set[tuple[str, str]]()
+    known: dict[str, list[_Costly]] = {}
+    marks = _SettingMarks(org)
     for resource in state.resources.values():
-        alike, role = (resource.metadata[KIND_KEY], resource.settings_digest()), resource.role
-        if alike in clean:
-            continue  # set as one that was looked at, for a role as well
-        kind = kind_of(resource)
-        if kind not in rows:
-            rows[kind] = [row for row in LINTS if row.applies(kind, org.channel_of(kind))]
-        found = [(row, name) for row in rows[kind] for name in row.find(resource, org)]
-        if not found and role:
-            clean.add(alike)
-        for row, name in found:
-            setting = f"{_manifest_name(resource, name)} {_format_value(resource, name)} of {resource.ref}"
-            where = _setting_mark(org, resource, name)
-            yield role, Problem(row.code, f"{setting}: {row.reason}", where, row.advice)
+        alike = resource.settings_digest()
+        found = known.get(alike)
+        if found is None:
+            found = list(_costly_settings(org, resource))
+            if resource.role:  # what is set alike for another role costs the same
+                known[alike] = found
+        for row, name, setting in found:
+            where = marks.of(resource, name) or resource.origin
+            message = f"{setting} of {resource.ref}: {row.reason}"
+            yield resource.role, Problem(row.code, message, where, row.advice)
     yield from _find_in(LINTS_OF_ALL, org, state)
+
+
+class _Costly(NamedTuple):
+    """A field that costs something, and what the manifest calls it, with its value in words."""
+
+    row: Lint
+    name: str
+    setting: str
+
+
+def _costly_settings(org: Org, resource: DesiredResource) -> Iterator[_Costly]:
+    kind = kind_of(resource)
+    for row in LINTS:
+        if row.applies(kind, org.channel_of(kind)):
+            for name in row.find(resource, org):
+                yield _Costly(row, name, f"{_manifest_name(resource, name)} {_format_value(resource, name)}")
 
 
 def _find_in(
@@ -86,14 +99,31 @@ def _unneeded_ignores(org: Org, found: set[tuple[str, str | None]]) -> Iterator[
             yield Problem(UNNEEDED_IGNORE_CODE, message, each.mark, "remove it, so that the next one is told")
 
 
-def _setting_mark(org: Org, resource: DesiredResource, name: str) -> SourcePosition | None:
-    """Return where the value was set. A default costs because of the environment, or stands where the resource comes from."""
-    kind, member = kind_of(resource), member_of(org, resource)
-    found = setting_mark(org, kind, member, name)
-    channel = org.channel_of(kind) if isinstance(kind, ConsumerKind) else None
-    if not found and channel and channel.stream:
-        found = setting_mark(org, channel.stream.kind, member, "consumer_limits")
-    return found or org.marks.get(("environments", org.environment or "")) or resource.origin
+class _SettingMarks:
+    """Where values were set; of the roles that set none for themselves alone, once for all."""
+
+    def __init__(self, org: Org) -> None:
+        self._org = org
+        self._alone = {role for layer in org.layers for role in layer.roles}
+        self._common: dict[tuple[str, str], SourcePosition | None] = {}
+
+    def of(self, resource: DesiredResource, name: str) -> SourcePosition | None:
+        """Return where this value was set. A default costs because of the environment; None where it stands where the resource comes from."""
+        role = resource.role
+        if not role or role in self._alone:
+            return self._find(resource, name)
+        key = resource.metadata[KIND_KEY], name
+        if key not in self._common:
+            self._common[key] = self._find(resource, name)
+        return self._common[key]
+
+    def _find(self, resource: DesiredResource, name: str) -> SourcePosition | None:
+        org, kind, member = self._org, kind_of(resource), member_of(self._org, resource)
+        found = setting_mark(org, kind, member, name)
+        channel = org.channel_of(kind) if isinstance(kind, ConsumerKind) else None
+        if not found and channel and channel.stream:
+            found = setting_mark(org, channel.stream.kind, member, "consumer_limits")
+        return found or org.marks.get(("environments", org.environment or ""))
 
 
 def _manifest_name(resource: Resource, name: str) -> str:

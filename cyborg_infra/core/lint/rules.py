@@ -244,11 +244,12 @@ def single_replica(resource: Resource, org: Org) -> Iterator[str]:
 def unmatched_subject(state: DesiredState, org: Org) -> Iterator[Found]:
     """Find subjects under which messages are stored and no consumer is handed them."""
     events = {event_subject(org, event.name): event.mark for event in org.events}
+    read = {each.stream.kind for each in org.channels if each.stream and _is_read(each.stream.kind, each)}
     for stream in state.streams():
-        kind = kind_of(stream)
-        if _is_read(kind, org.channel_of(kind)):
+        if stream.metadata[KIND_KEY] in read:
             for subject in message_flow.unmatched(stream, state):
-                where = events.get(subject) or source_mark(org, kind, member_of(org, stream), *_STORED_BY)
+                member = member_of(org, stream)
+                where = events.get(subject) or source_mark(org, kind_of(stream), member, *_STORED_BY)
                 yield Found(stream.role, f"{subject} of {stream.ref}", where)
 
 
