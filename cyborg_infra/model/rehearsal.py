@@ -26,10 +26,11 @@ class Rehearsal:
     """A stream, and the consumers that are tried on it.
 
     `is_required`: something is taken away for it, so that nothing is done without. `takes_room`: there is room for it
-    if there is for what the plan makes.
+    if there is for what the plan makes; `reserves` says how many bytes that is, where this one reserves all of it.
     """
 
     stream: Part
     consumers: tuple[Part, ...] = ()
     is_required: bool = True
     takes_room: bool = False
+    reserves: int = 0

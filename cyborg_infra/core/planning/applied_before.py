@@ -9,7 +9,7 @@ from cyborg_infra.core.desired.naming import advisories_of_stream
 from cyborg_infra.model.buckets import bucket_stream
 from cyborg_infra.model.channels import BUILT_IN, ConsumerKind, StreamKind, consumer_kinds, stream_kinds
 from cyborg_infra.model.last_applied import AppliedRecord, Members
-from cyborg_infra.model.metadata_keys import APPLIED_KEY, BUCKETS_KEY, KIND_KEY
+from cyborg_infra.model.metadata_keys import APPLIED_KEY, BUCKETS_KEY, KIND_KEY, RENAMED_FROM_KEY
 from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, Resource
 
 
@@ -60,10 +60,16 @@ class AppliedHistory:
 
     def was_applied(self, desired: DesiredResource) -> bool:
         """Return whether a missing resource was there before: then somebody deleted it."""
-        remembered = (
-            self._memory.had_member(desired.metadata[KIND_KEY], _member(desired)) if self._memory else None
-        )
+        remembered = self._remembers(desired)
         return self._was_shared_stream_applied(desired) if remembered is None else remembered
+
+    def _remembers(self, desired: DesiredResource) -> bool | None:
+        """Return whether it was there, also by the name that its role had before; None if that is not known."""
+        if self._memory is None:
+            return None
+        kind, former = desired.metadata[KIND_KEY], desired.metadata.get(RENAMED_FROM_KEY)
+        found = self._memory.had_member(kind, _member(desired))
+        return self._memory.had_member(kind, former) if former and found is False else found
 
     def _was_shared_stream_applied(self, desired: DesiredResource) -> bool:
         """Return whether a shared stream was applied: of ORG_EVENTS, which comes and goes with the manifest, its dead-letter transform decides; of an event reader nothing tells.

@@ -72,7 +72,7 @@ def assess_hazards(context: PlanningContext, changes: Sequence[Change]) -> list[
                 *streams.redundancy_hazards(change, live, desired),
             )
             if change.before
-            else _creation_hazards(change, outlook, live, desired)
+            else _creation_hazards(change, outlook, context)
         )
         costly.append(replace(change, hazards=found) if found else change)
     return costly
@@ -270,13 +270,14 @@ def _subjects_left_behind(stream: LiveResource, staying: Collection[str | None])
     return streams.foreign_subjects(stream) if staying else ()
 
 
-def _creation_hazards(
-    change: Change, outlook: _Outlook, live: LiveState, desired: DesiredState
-) -> Iterator[Hazard]:
+def _creation_hazards(change: Change, outlook: _Outlook, context: PlanningContext) -> Iterator[Hazard]:
     """Return the hazards of creating what was there before, or takes over from another one; what resumes from a placeholder has none."""
     leaving = outlook.leaving.get(change.ref, ())
     if change.after is not None and leaving and change.cause is not Cause.DRIFT:
-        yield from handovers.repeated_hazards(change.after, leaving, live)
+        yield from handovers.repeated_hazards(change.after, leaving, context.live)
     if change.after is not None and change.cause is Cause.DRIFT and not change.preserves_messages:
-        left_out = migrations.count_left_out(Ref(change.ref.stream), live, desired)
-        yield from consumers.consumer_recreation_hazards(change.after, live, left_out=left_out)
+        stream = Ref(change.ref.stream)
+        left_out = migrations.count_left_out(stream, context.live, context.desired)
+        yield from consumers.consumer_recreation_hazards(
+            change.after, context.current_resource(stream), left_out=left_out
+        )

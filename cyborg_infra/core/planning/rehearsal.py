@@ -3,8 +3,8 @@
 A table of a server's rules knows the servers of its time, and nothing of the limits that an administrator has set
 (`limits { duplicate_window }`). So of each kind of stream and consumer that is about to be made, changed, or made anew,
 one is made before, as it will be, where nobody publishes and nobody reads: every subject is behind a first token of its
-own, so that what overlaps does so there as well; what it copies from does not exist; and little room is reserved. What
-will be updated is made as it is, and updated. It is deleted at once.
+own, so that what overlaps does so there as well; what it copies from does not exist; and little room is reserved: all that
+the plan reserves, once, where it takes nothing away. What will be updated is made as it is, and updated. It is deleted at once.
 """
 
 from __future__ import annotations
@@ -79,11 +79,31 @@ def plan_rehearsals(plan: Plan) -> Iterator[Rehearsal]:
     """
     grows = not any(change.action is Action.DELETE or _replaces(change) for change in plan.changes)
     known: set[bytes] = set()
+    reserves = _reserved_on_one_server(plan) if grows else {}
     for tried in _tried_streams(plan):
         kinds = b"|".join(one.kind for one in (tried.stream, *tried.consumers))
         if kinds not in known:
             known.add(kinds)
-            yield _rehearsal(tried, plan.org, takes_room=grows and tried.is_new)
+            takes_room = grows and tried.is_new
+            wanted = tried.stream.wanted
+            size = reserves.pop(wanted.get("storage"), 0) if takes_room and wanted.get("max_bytes") > 0 else 0
+            yield _rehearsal(tried, plan.org, takes_room=takes_room, reserves=size)
+
+
+def _reserved_on_one_server(plan: Plan) -> dict[str, int]:
+    """Return storage -> the bytes that all together reserve, where one stream can stand for them: how much a server has it tells nobody.
+
+    In a cluster they are on several servers.
+    """
+    if plan.server_info is None or plan.server_info.cluster:
+        return {}
+    limits = plan.server_info.limits
+    largest = {"file": limits.max_file_stream, "memory": limits.max_memory_stream}
+    return {
+        each.storage: each.bytes
+        for each in plan.reserves
+        if not 0 < largest[each.storage] < each.bytes and not limits.max_bytes_required
+    }
 
 
 def shape_of(resource: Resource) -> bytes:
@@ -188,7 +208,7 @@ def _updated_by(change: Change, wanted: DesiredResource) -> LiveResource | None:
     return with_what_is_said(change.before, wanted)
 
 
-def _rehearsal(tried: _TriedStream, owner: str, *, takes_room: bool) -> Rehearsal:
+def _rehearsal(tried: _TriedStream, owner: str, *, takes_room: bool, reserves: int) -> Rehearsal:
     name = rehearsal_stream(tried.stream.wanted.ref).stream
     first = f"_rehearsal.{name.removeprefix(REHEARSAL_PREFIX)}."
 
@@ -204,8 +224,8 @@ def _rehearsal(tried: _TriedStream, owner: str, *, takes_room: bool) -> Rehearsa
             config = {field: value for field, value in config.items() if field not in _NEVER_NEW}
             config |= _copied_origin(found, name)
             config["subjects"] = _one_of_each_form(config.get("subjects") or ())
-            if config.get("max_bytes", -1) > MAX_STREAM_BYTES:
-                config["max_bytes"] = MAX_STREAM_BYTES
+            if config.get("max_bytes", -1) > MAX_STREAM_BYTES or reserves:
+                config["max_bytes"] = reserves or MAX_STREAM_BYTES
         else:
             config["durable_name"] = ref.name
         return Resource(ref, without_server_labels(config))
@@ -225,6 +245,7 @@ def _rehearsal(tried: _TriedStream, owner: str, *, takes_room: bool) -> Rehearsa
         tuple(map(part, tried.consumers)),
         tried.is_required,
         takes_room,
+        reserves,
     )
 
 

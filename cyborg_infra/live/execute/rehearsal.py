@@ -27,7 +27,7 @@ from cyborg_infra.model.rehearsal import Part, Rehearsal
 from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.server import Limits
 from cyborg_infra.model.server_values import as_open
-from cyborg_infra.model.units import format_duration, parse_duration
+from cyborg_infra.model.units import format_duration, format_size, parse_duration
 
 REHEARSALS_IN_FLIGHT = 4  # each takes room for a moment
 
@@ -41,6 +41,10 @@ NO_ROOM_CODES = frozenset(
     }
 )
 """There is no room for it beside what is there, which will be gone by then: the plan has counted that."""
+
+_NO_STORAGE_CODES = frozenset(
+    {ErrorCode.JSMemoryResourcesExceededErr, ErrorCode.JSStorageResourcesExceededErr}
+)
 
 _LIMIT = re.compile(r"limit of (\S+)")
 
@@ -137,6 +141,8 @@ async def _try(server: JetStream, rehearsal: Rehearsal) -> _Trial:
             except ApiError as error:
                 if not part.is_background:
                     refusal = _refusal_problem(part, error)
+                    if rehearsal.reserves and error.err_code in _NO_STORAGE_CODES:
+                        refusal = _no_room_problem(rehearsal, error)
                     (trial.without_room if error.err_code in NO_ROOM_CODES else trial.problems).append(
                         refusal
                     )
@@ -229,6 +235,17 @@ def _server_values(part: Part, config: Config) -> Mapping[str, int]:
     usual = as_open(part.desired.config)
     held = {name: config.get(name) or 0 for name in part.desired.left_open}
     return {name: value for name, value in held.items() if value and value != usual.get(name)}
+
+
+def _no_room_problem(rehearsal: Rehearsal, error: ApiError) -> Problem:
+    stream = rehearsal.stream.desired
+    size, storage = format_size(rehearsal.reserves), stream.get("storage")
+    return Problem(
+        "refused-by-server",
+        f"the server has no room for {size} in {storage} storage, which the streams of this plan reserve by max_bytes (err_code {error.err_code}); nothing was changed",
+        stream.origin,
+        f"lower max_bytes, or set it to -1, which reserves nothing; or raise max_{storage}_store in the server's configuration",
+    )
 
 
 def _refusal_problem(part: Part, error: ApiError) -> Problem:

@@ -227,6 +227,31 @@ def test_where_there_is_no_room_to_try_it_is_done_all_the_same(
         assert not full.plan(full.request(text % ("150MB", 9)))
 
 
+@pytest.mark.parametrize("storage", ["file", "memory"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_a_server_has_no_room_for_is_refused_before_the_first_write(
+    start_server: StartServer, tmp_path: Path, version: str, storage: str
+) -> None:
+    """How much storage a server has it tells nobody, and each of these streams alone would have room."""
+    small = ", ".join(f"{kind}: {{max_bytes: -1}}" for kind in ("inboxes", "broadcasts", "dead_letters"))
+    text = f"org: full\nroles: [%s]\nstreams: {{tasks: {{max_bytes: 15MB, storage: {storage}}}, {small}}}\n"
+    config = "jetstream { max_file_store: 40MB, max_memory_store: 40MB }"
+    with Scenario(start_server(config=config, version=version).url, tmp_path) as full:
+        for roles in ("cto, ceo, cso", "cto, ceo"):
+            wish = full.request(text % roles)
+            if roles == "cto, ceo":
+                full.converge(text % roles)
+                assert not full.plan(wish)
+            wish = full.request(text % "cto, ceo, cso")
+            with full.requests() as made, pytest.raises(PlanRefused) as refused:
+                full.apply(wish)
+            assert [request.verb for request in made if request.writes] == []
+            size = "15 MiB" if roles == "cto, ceo" else "45 MiB"
+            (problem,) = refused.value.problems
+            assert f"the server has no room for {size} in {storage} storage" in problem.message
+            assert f"raise max_{storage}_store" in (problem.hint or "")
+
+
 def test_a_stream_that_has_no_place_for_its_store_for_a_moment_is_created_again(
     scenario: Scenario, faults: Faults
 ) -> None:

@@ -17,7 +17,7 @@ from cyborg_infra.model.problems import PlanRefused
 from cyborg_infra.operations import provision
 from tests.support.cli import SMALL, Cli
 from tests.support.cluster import running_cluster
-from tests.support.scenario import EVERY_HAZARD, Scenario, Step, deleted, with_metadata
+from tests.support.scenario import EVERY_HAZARD, Scenario, Step, acked, deleted, published, with_metadata
 from tests.support.servers import StartServer
 
 BUCKET = f"KV_{APPLIED_BUCKET}"
@@ -335,3 +335,27 @@ def test_a_role_that_was_applied_alone_is_done_although_more_is_left_to_do_of_it
     assert not scenario.plan(request)
     scenario.converge(after)
     assert not scenario.plan(scenario.request(after))
+
+
+@pytest.mark.parametrize(
+    ("after", "ref"),
+    [
+        ("roles: {tech: {renamed_from: cto}, ceo: {}}", "ORG_BROADCASTS/tech-broadcast-reader"),
+        ("roles: [cto, ceo]\nnaming: {stream_prefix: P_}", "P_ORG_BROADCASTS/cto-broadcast-reader"),
+        ("roles: {tech: {renamed_from: cto}, ceo: {}}\nnaming: {stream_prefix: P_}", "P_ORG_BROADCASTS/tech-broadcast-reader"),
+    ],
+    ids=["role", "stream", "both"],
+)  # fmt: skip
+def test_who_was_deleted_begins_again_under_another_name_as_well(
+    scenario: Scenario, after: str, ref: str
+) -> None:
+    scenario.converge("org: acme\nroles: [cto, ceo]\n")
+    published("acme.org.broadcasts", 3)(scenario)
+    acked("ORG_BROADCASTS/cto-broadcast-reader", 3)(scenario)
+    deleted("ORG_BROADCASTS/cto-broadcast-reader")(scenario)
+    plan = scenario.plan(scenario.request(f"org: acme\n{after}\n"))
+    (change,) = [change for change in plan.changes if str(change.ref) == ref]
+    assert (change.cause, [(hazard.name, hazard.count) for hazard in change.hazards]) == (
+        Cause.DRIFT,
+        [("repeats-work", 3)],
+    )

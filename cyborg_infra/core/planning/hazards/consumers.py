@@ -175,13 +175,12 @@ def _later_start_hazards(live: LiveResource, desired: DesiredResource, version: 
 
 
 def consumer_recreation_hazards(
-    desired: DesiredResource, live_state: LiveState, *, left_out: int = 0
+    desired: DesiredResource, stream: LiveResource | None, *, left_out: int = 0
 ) -> Iterator[Hazard]:
-    """Yield the hazard of a consumer that somebody deleted: it begins again, since nothing tells where it stood.
+    """Yield the hazard of a consumer that somebody deleted: it begins again, since nothing tells where it stood in the living `stream`.
 
     Only under limits retention are messages stored that it had finished. `left_out`: so many its stream no longer has then.
     """
-    stream = live_state.resources.get(Ref(desired.ref.stream))
     begins_behind = desired.ref.consumer and setting(desired, "deliver_policy") != "new"
     if stream is None or not begins_behind or setting(stream, "retention") != "limits":
         return
