@@ -56,10 +56,10 @@ def find_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Ch
 
 def _waits_for_a_name(context: PlanningContext, ref: Ref) -> bool:
     """Return whether it comes of a stream whose name another one takes: that is refused, and this comes after it."""
-    if not context.names_in_use:
-        return False
-    stream = Ref(ref.stream)
-    return stream in context.names_in_use.values() or (bool(ref.consumer) and stream in context.names_in_use)
+    names, stream = context.names_in_use, Ref(ref.stream)
+    if not names or (not ref.consumer and ref in names):
+        return False  # it is what is refused
+    return stream in names.values() or stream in names
 
 
 def delete_orphans(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
@@ -125,7 +125,7 @@ def _change(context: PlanningContext, desired: DesiredResource, history: Applied
             "order",
             f"{live.ref} cannot be another stream's name yet: what is called so becomes {successor}",
             desired.origin,
-            f"rename in two applies: first {live.ref} to {successor}, then what shall be called {live.ref}",
+            _order_of_renames(live.ref, successor, swaps=successor in context.names_in_use),
         )
         return Blocked(Update(live, desired), (problem,))
     version, seen = context.server_info.version, with_what_is_said(live, desired)
@@ -149,6 +149,13 @@ def _change(context: PlanningContext, desired: DesiredResource, history: Applied
         return Replace(live, desired, fields, cause=cause, reason=reason)
     differs = Update if live.owner else Adopt
     return differs(live, desired, fields, cause=cause, reason=reason)
+
+
+def _order_of_renames(ref: Ref, successor: Ref, *, swaps: bool) -> str:
+    """Return how the names come to be as they shall be."""
+    if swaps:
+        return f"swap names in two applies, by way of a third name: first {ref} to that, then both"
+    return f"rename in two applies: first {ref} to {successor}, then what shall be called {ref}"
 
 
 def _has_another_home(context: PlanningContext, desired: DesiredResource, history: AppliedHistory) -> bool:

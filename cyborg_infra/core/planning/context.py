@@ -82,7 +82,7 @@ def make_context(
     desired = server_values.with_known_values(desired, live, predecessors, differing, server_info.limits)
     resumable = resume.find_resumable(left, live, desired, owner)
     in_progress = {*predecessors.values(), *resumable.values()}
-    names_in_use = renames.names_in_use(live, desired, owner)
+    names_in_use = renames.names_in_use(live, desired, owner, differing)
     in_progress |= _kept_for_names(left, desired, names_in_use)
     in_progress |= {
         found.ref for found in left if found.ref.is_placeholder and Ref(found.ref.stream) in in_progress

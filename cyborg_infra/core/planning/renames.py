@@ -85,26 +85,30 @@ def _takeovers(
             yield wanted.ref, places[0].ref
 
 
-def names_in_use(live: LiveState, desired: DesiredState, owner: str) -> Mapping[Ref, Ref]:
+def names_in_use(
+    live: LiveState, desired: DesiredState, owner: str, differing: Iterable[Ref]
+) -> Mapping[Ref, Ref]:
     """Return stream -> the desired one that it becomes, where another desired stream shall have its name.
 
-    A stream goes on under another name only once; so those in its place have to wait. Where two swap their names
-    both are there, and subjects that move in a circle tell it.
+    A stream goes on under another name only once; so those in its place have to wait. Where two swap their names each is
+    in the other's way, also if their subjects change and so move in no circle. Only what is `differing` can be so.
     """
-    wanted: dict[tuple[str | None, str | None], Ref] = {
-        (stream.metadata[KIND_KEY], stream.role): stream.ref
-        for stream in desired.streams()
-        if stream.ref not in live.resources and stream.metadata[KIND_KEY] != StreamKind.KEY_VALUE
-    }
-    found = {}
-    for stream in desired.streams() if wanted else ():
-        held = live.resources.get(stream.ref)
-        if held is None or held.owner != owner:
+    others = {}
+    for ref in differing:
+        wanted, held = desired.resources.get(ref), live.resources.get(ref)
+        if ref.consumer or wanted is None or held is None or held.owner != owner:
             continue
         known = held.metadata.get(KIND_KEY), held.role
-        if known != (stream.metadata[KIND_KEY], stream.role) and (successor := wanted.get(known)):
-            found[held.ref] = successor
-    return found
+        if known != (wanted.metadata[KIND_KEY], wanted.role):
+            others[ref] = known
+    if not others:
+        return {}
+    homes: dict[tuple[str | None, str | None], Ref] = {
+        (stream.metadata[KIND_KEY], stream.role): stream.ref
+        for stream in desired.streams()
+        if stream.metadata[KIND_KEY] != StreamKind.KEY_VALUE
+    }
+    return {ref: homes[known] for ref, known in sorted(others.items()) if known in homes}
 
 
 def _successions(

@@ -292,3 +292,36 @@ def test_a_renamed_role_is_imported_as_one(scenario: Scenario) -> None:
     manifest, unsaid = import_manifest("acme", "", scenario.target)
     assert "renamed_from: backend" in manifest
     assert (list(unsaid), bool(scenario.plan(scenario.request(manifest)))) == ([], False)
+
+
+@pytest.mark.parametrize("prefix", ["", "subject_prefix: acme.eu, "], ids=["same subjects", "other subjects"])
+def test_two_streams_that_swap_their_names_do_it_by_way_of_a_third_one(
+    scenario: Scenario, prefix: str
+) -> None:
+    """Also where their subjects change, and so stand in nobody's way: the one would take in the other's messages, and lose its own."""
+    text = f"org: acme\nroles: [cto]\nnaming: {{{prefix}streams: {{inboxes: %s, broadcasts: %s}}}}\n"
+    scenario.converge("org: acme\nroles: [cto]\n")
+    published("acme.agents.cto.inbox", 3)(scenario)
+    published("acme.org.broadcasts", 2)(scenario)
+    swapped = scenario.request(text % ("ORG_BROADCASTS", "AGENT_INBOXES"))
+    plan = scenario.plan(swapped)
+    assert {problem.code for problem in plan.blocking_problems} == {"order"}
+    assert {str(change.ref) for change in plan.changes if change.action is Action.IMPOSSIBLE} == {
+        "ORG_BROADCASTS",
+        "AGENT_INBOXES",
+    }
+    assert any("by way of a third name" in (problem.hint or "") for problem in plan.blocking_problems)
+    with scenario.requests() as made, pytest.raises(PlanRefused):
+        scenario.apply(swapped)
+    assert [request.verb for request in made if request.writes] == []
+    for names in (
+        ("THIRD", "ORG_BROADCASTS"),
+        ("THIRD", "AGENT_INBOXES"),
+        ("ORG_BROADCASTS", "AGENT_INBOXES"),
+    ):
+        scenario.converge(text % names)
+        assert not scenario.plan(scenario.request(text % names))
+    assert [scenario.info(name)["state"]["messages"] for name in ("ORG_BROADCASTS", "AGENT_INBOXES")] == [
+        3,
+        2,
+    ]
