@@ -13,6 +13,7 @@ import typer
 
 from cyborg_infra.cli.connection_options import connected, target_of
 from cyborg_infra.cli.options import MANIFEST, Env, Manifest, seconds
+from cyborg_infra.files import Unreadable, read_text
 from cyborg_infra.model.notification_settings import ReceiverSource
 from cyborg_infra.model.problems import EXIT_ERROR, CyborgError, Problem, UsageInvalid
 from cyborg_infra.model.project import pip_install
@@ -232,10 +233,9 @@ def _token(file: Path | None) -> str:
     if file is None:
         return os.environ.get(TOKEN_VARIABLE, "").strip()
     try:
-        found = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise UsageInvalid(Problem("usage", f"--token-file: {file}: {reason}")) from None
+        found = read_text(file).strip()
+    except Unreadable as error:
+        raise UsageInvalid(Problem("usage", f"--token-file: {file}: {error}")) from None
     if not found:
         raise UsageInvalid(Problem("usage", f"--token-file: {file} has no token in it"))
     return found

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from resource import RLIMIT_NOFILE, getrlimit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from cyborg_infra.files import Unreadable, require_readable
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Option, worded
@@ -31,10 +33,11 @@ OPEN_PATHS = ("/healthz", "/readyz")
 """What probes ask, who have no token; nothing is told there but yes or no."""
 
 MAX_CONNECTIONS = 500
-"""So many clients may be connected. Who comes after that is hung up on: descriptors are left for the server and for telling people."""
+"""So many clients may be connected, or half of the descriptors that a process may have. Who comes after that is hung up on: descriptors are left for the server and for telling people."""
 ASK_SECONDS = 10.0
 """So long a client may be connected without having asked for anything, and so long he may take for the handshake of TLS."""
 
+_PAUSE_SECONDS = 0.2
 _GRACE_SECONDS = 2.0  # for answers that are under way when the monitor ends
 _SHUTDOWN_SECONDS = 20  # for /metrics of 10,000 roles, which is written in a thread that cannot be stopped
 
@@ -111,10 +114,13 @@ def _config(feed: Feed, settings: HttpSettings) -> uvicorn.Config:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     try:
+        for file in filter(None, (settings.tls_cert, settings.tls_key)):
+            require_readable(file, pipe=False)  # OpenSSL would wait for a writer, whatever signal comes
         config.load()
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ssl.SSLError, Unreadable) as error:
+        reason = str(error) if isinstance(error, Unreadable) else _reason(error)
         raise UsageInvalid(
-            Problem("bad-certificate", f"the certificate and its key cannot be used: {_reason(error)}")
+            Problem("bad-certificate", f"the certificate and its key cannot be used: {reason}")
         ) from None
     return config
 
@@ -122,18 +128,15 @@ def _config(feed: Feed, settings: HttpSettings) -> uvicorn.Config:
 class _Connection(H11Protocol):
     """One client, who may not stay for nothing: before the token is asked for, anybody can connect.
 
-    Uvicorn counts no client that has not asked yet, and waits for one for ever.
+    Uvicorn waits for one that has not asked yet for ever.
     """
 
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Hang up at once if too many are connected."""
+        """Wait for the first request."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
-        else:
-            self._wait_for_request()
+        self._wait_for_request()
 
     def on_response_complete(self) -> None:
         """Wait for another request, which may be there already."""
@@ -163,23 +166,62 @@ class _Connection(H11Protocol):
             self.transport.abort()
 
 
+class _Door:
+    """Lets clients in, one by one, and counts each from then on.
+
+    A server of asyncio's lets in all who wait, says with a traceback for each that there are no descriptors left, and counts
+    nobody in the handshake of TLS.
+    """
+
+    def __init__(self, listening: socket.socket, server: _Server) -> None:
+        self._listening = listening
+        self._server = server
+        self._greeting: set[asyncio.Task[None]] = set()
+        self._most = min(MAX_CONNECTIONS, getrlimit(RLIMIT_NOFILE)[0] // 2)
+        listening.setblocking(False)
+        self._letting_in = asyncio.create_task(self._let_in())
+
+    async def _let_in(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(self._listening)
+            except OSError:  # who came has gone, or there are no descriptors left
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            if len(self._greeting) + len(self._server.server_state.connections) >= self._most:
+                client.close()
+                continue
+            greeting = asyncio.create_task(self._greet(client))
+            self._greeting.add(greeting)
+            greeting.add_done_callback(self._greeting.discard)
+
+    async def _greet(self, client: socket.socket) -> None:
+        """Hand the client over to Uvicorn, after his handshake of TLS."""
+        config = self._server.config
+        protocol = partial(_Connection, config=config, server_state=self._server.server_state, app_state={})
+        limit = {"ssl_handshake_timeout": ASK_SECONDS, "ssl_shutdown_timeout": ASK_SECONDS}
+        with contextlib.suppress(OSError):  # it is his own affair
+            await asyncio.get_running_loop().connect_accepted_socket(
+                protocol, client, ssl=config.ssl, **(limit if config.ssl else {})
+            )
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        for task in (self._letting_in, *self._greeting):
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Return once nobody is let in."""
+        await asyncio.gather(self._letting_in, *self._greeting, return_exceptions=True)
+
+
 class _Server(uvicorn.Server):
-    """Uvicorn, which leaves signals to whoever runs the process, and gives nobody the minute that asyncio has for a handshake."""
+    """Uvicorn, which leaves signals to whoever runs the process, and has a door of its own."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen on these sockets. Uvicorn sets no limit to a handshake, in which a client is not counted yet."""
-        config = self.config
-        protocol = partial(_Connection, config=config, server_state=self.server_state, app_state={})
-        self.servers = [
-            await asyncio.get_running_loop().create_server(
-                protocol,
-                sock=each,
-                ssl=config.ssl,
-                backlog=config.backlog,
-                ssl_handshake_timeout=ASK_SECONDS if config.ssl else None,
-            )
-            for each in sockets or ()
-        ]
+        """Listen on these sockets."""
+        self.servers = [_Door(each, self) for each in sockets or ()]  # type: ignore[misc]
         self.started = True
 
     @contextlib.contextmanager

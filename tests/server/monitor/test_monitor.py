@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
 from cyborg_infra.live.embedded import EmbeddedServer
@@ -40,6 +44,33 @@ def held(scene: Scenario) -> dict[str, int]:
     return {
         name: scene.info(name)["state"]["last_seq"] for name in sorted(scene.ask("STREAM.NAMES")["streams"])
     }
+
+
+@pytest.mark.parametrize("secret", [False, True], ids=["plain", "TLS"])
+def test_whoever_comes_descriptors_are_left_and_nobody_prints_a_traceback(
+    start_server: StartServer, project: Path, tmp_path: Path, *, secret: bool
+) -> None:
+    """Hundreds who all wait to be let in, and say nothing: each was a traceback for every descriptor that was missing."""
+    server, options = start_server(), list[str]()
+    if secret:
+        issued = trustme.CA().issue_cert("127.0.0.1")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
+        issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+        options = ["--tls-cert", str(tmp_path / "chain.pem"), "--tls-key", str(tmp_path / "key.pem")]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))  # is inherited
+    try:
+        monitor = RunningMonitor("--server", server.url, "--no-context", *options, cwd=project)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    host, _, port = monitor.url.rpartition("/")[2].rpartition(":")
+    with monitor, contextlib.ExitStack() as clients:
+        connected = [
+            clients.enter_context(socket.create_connection((host, int(port)), timeout=60)) for _ in range(300)
+        ]
+        assert connected[-1].recv(1) == b""
+        ended = monitor.end()
+    assert (ended.code, ended.err) == (0, "Stopped.\n")
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -321,9 +322,26 @@ def test_who_comes_when_too_many_are_connected_is_hung_up_on(monkeypatch: pytest
         until(lambda: _answers(url))
 
 
-def _answers(url: str) -> bool:
+def test_who_is_in_the_handshake_is_connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as liked to were, and each of them had a descriptor."""
+    monkeypatch.setattr("cyborg_infra.monitor.server.MAX_CONNECTIONS", 2)
+    chain, key, context = issued(tmp_path)
+    with (
+        served(SEEN, HttpSettings(port=0, tls_cert=chain, tls_key=key)) as url,
+        connected(url) as one,
+        connected(url),
+        connected(url) as third,
+    ):
+        assert is_hung_up(third)
+        one.close()
+        until(lambda: _answers(url, context))
+
+
+def _answers(url: str, context: ssl.SSLContext | None = None) -> bool:
+    opener = build_opener(*(HTTPSHandler(context=each) for each in (context,) if each))
     try:
-        return get(f"{url}/healthz").code == 200
+        with opener.open(f"{url}/healthz", timeout=60) as answer:
+            return bool(answer.status == 200)
     except OSError:
         return False
 
@@ -355,6 +373,9 @@ def test_it_ends_without_a_word_while_pages_listen(caplog: pytest.LogCaptureFixt
         (("--tls-cert", "chain.pem"), "--tls-cert and --tls-key go together"),
         (("--token-file", "absent"), "--token-file: absent: No such file or directory"),
         (("--token-file", "empty"), "--token-file: empty has no token in it"),
+        (("--token-file", "/dev/zero"), "--token-file: /dev/zero: it is a device"),
+        (("--tls-cert", "pipe", "--tls-key", "empty"), "cannot be used: it is a pipe, and has to be a file"),
+        (("--tls-cert", "empty", "--tls-key", "/dev/zero"), "cannot be used: it is a device"),
         (("--env", "nowhere"), "no environment nowhere"),
         (("absent.yaml",), "absent.yaml"),
     ],
@@ -364,6 +385,7 @@ def test_what_cannot_be_used_ends_it_at_once(
 ) -> None:
     """Whether or not a server answers."""
     (project / "empty").write_text("\n", encoding="utf-8")
+    os.mkfifo(project / "pipe")
     ended = cli("monitor", *options, "--server", "nats://127.0.0.1:1", "--no-context")
     assert (ended.code, ended.out) == (1, "")
     assert said in ended.err
