@@ -50,6 +50,9 @@ class Unit(StrEnum):
 MESSAGE_ID = "Nats-Msg-Id"
 """The header by which a stream knows a message for its duplicate_window."""
 
+EXPECTED_LAST_SEQUENCE = "Nats-Expected-Last-Sequence"
+"""The header by which a stream takes a message only right behind that one."""
+
 
 class UpdateEffect(Enum):
     """What a server does when a field of a living stream or consumer is changed."""

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cyborg_infra.core.desired.naming import EVERY_ADVISORY, channel_subject, stream_name
 from cyborg_infra.core.operate import dead_letters as core
+from cyborg_infra.core.operate.dead_letters import Publication
 from cyborg_infra.live.api import messages
-from cyborg_infra.live.api.errors import ApiError
+from cyborg_infra.live.api.errors import WRONG_LAST_SEQUENCE, ApiError
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.connection.errors import PermissionDenied, Unanswered
 from cyborg_infra.model import channels
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.dead_letters import DeadLetter, DeathType, MessageLocation
+from cyborg_infra.model.fields import EXPECTED_LAST_SEQUENCE
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import LiveResource
+from cyborg_infra.model.resources import LiveResource, StreamCounts
 from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.subjects import covers, is_token
 from cyborg_infra.model.wording import Command, worded
+
+_FENCED_TRIES = 5  # a stream to which others publish takes some of them
 
 NO_DEAD_LETTERS_CODE = "no-dead-letters"
 """The code of the problem that there is no DEAD_LETTERS."""
@@ -128,13 +133,47 @@ class DeadLetterStore:
         return replace(letter, deletes_finished=retention in ("workqueue", "interest"))
 
     async def archive(self, letter: DeadLetter, replaying: str = "") -> DeadLetter:
-        """Archive the whole message in DEAD_LETTERS, in place of every pointer to it; a workqueue has its slot back."""
+        """Archive the whole message in DEAD_LETTERS, in place of every pointer to it; a workqueue has its slot back.
+
+        Raises ServerFault where it is not there any more.
+        """
         if core.is_archive_copy(letter, replaying):  # an earlier run got this far
             await self.remove(letter, but=letter.entry)
             return replace(letter, stored=False, other_numbers=())
-        copy = await self._copy(letter, replaying)
+        copy = core.decode_entry(await self._copy(letter, replaying, fenced=True), self.org)
         await self.remove(letter)
-        return core.decode_entry(copy, self.org)
+        if replaying and not copy.replaying:  # somebody else keeps it at the same time
+            return await self.archive(copy, replaying)
+        return copy
+
+    async def publish_while_there(
+        self, letter: DeadLetter, message: Publication, stream: str, *, doing: str
+    ) -> dict[str, Any]:
+        """Return the acknowledgement of what replays or keeps the dead letter. Raises ServerFault where somebody else has, and as `publish_to` does.
+
+        He has published there as well, and then deleted the entry. By the id alone a stream knows that only for as long as its
+        duplicate_window, and whoever is held up (Ctrl-Z, a laptop that sleeps) goes on later than that. Where others publish
+        all the time it is sent all the same, right behind a look at the entry.
+        """
+        tries = _FENCED_TRIES
+        while True:
+            fence = ((EXPECTED_LAST_SEQUENCE, str(await self.last_sequence(stream))),) if tries else ()
+            entry = await messages.read_message(self.server, await self.stream(), letter.entry)
+            if entry is None or not core.is_of_same_message(core.decode_entry(entry, self.org), letter):
+                raise ServerFault(core.handled_problem(letter))
+            try:
+                return await self.server.publish_to(
+                    message.subject, message.data, (*message.headers, *fence), doing=doing, stream=stream
+                )
+            except ApiError as fault:
+                if fault.err_code not in WRONG_LAST_SEQUENCE or not fence:
+                    raise
+            tries -= 1
+
+    async def last_sequence(self, stream: str) -> int:
+        """Return the number of the last message that the stream has taken; 0 where there is none."""
+        found = await self.server.info(Ref(stream))
+        return found.counts.last_seq if found and isinstance(found.counts, StreamCounts) else 0
 
     async def archive_of_stream(self, stream: Ref, becomes: Ref) -> None:
         """Archive every dead letter whose message `stream` has, and delete it from a workqueue.
@@ -170,24 +209,23 @@ class DeadLetterStore:
                 found.setdefault(Ref(letter.current_stream, letter.consumer), []).append(letter)
         return found
 
-    async def remove(self, letter: DeadLetter, *, but: int = 0) -> None:
+    async def remove(self, letter: DeadLetter, *, but: int = 0) -> bool:
         """Delete every entry of the dead letter `but` one; and the original from a workqueue, where it would keep its slot for ever.
 
-        The original first: without its pointer nobody would find it.
+        The original first: without its pointer nobody would find it. Returns whether there was any entry.
         """
         await self._release_slot(letter)
         stream = await self.stream()
-        for number in (*letter.other_numbers, letter.entry):
-            if number != but:
-                await messages.delete_message(self.server, stream, number)
+        numbers = [number for number in (*letter.other_numbers, letter.entry) if number != but]
+        return any([await messages.delete_message(self.server, stream, number) for number in numbers])
 
     async def _release_slot(self, letter: DeadLetter) -> None:
         """Delete the original from a workqueue."""
         if letter.stored and await self._retention(letter.current_stream) == "workqueue":
             await messages.delete_message(self.server, letter.current_stream, letter.sequence)
 
-    async def _copy(self, letter: DeadLetter, replaying: str = "") -> StoredMessage:
-        """Return the whole message, as it is now in DEAD_LETTERS beside what tells of it."""
+    async def _copy(self, letter: DeadLetter, replaying: str = "", *, fenced: bool = False) -> StoredMessage:
+        """Return the whole message, as it is now in DEAD_LETTERS beside what tells of it, if `fenced` while that is there."""
         living = await self._living()
         stream, copy = living.ref.stream, core.archive_copy(letter, self._subject_in(living), replaying)
         held = await messages.read_stream_usage(self.server, stream, copy.subject)
@@ -199,9 +237,12 @@ class DeadLetterStore:
                 )
             )
         doing = f"keeping dead letter {letter.number}"
-        answer = await self.server.publish_to(
-            copy.subject, copy.data, copy.headers, doing=doing, stream=stream
-        )
+        if fenced:
+            answer = await self.publish_while_there(letter, copy, stream, doing=doing)
+        else:
+            answer = await self.server.publish_to(
+                copy.subject, copy.data, copy.headers, doing=doing, stream=stream
+            )
         entry = await messages.read_message(self.server, stream, answer["seq"])
         if entry is None:
             hint = worded("somebody else may have handled it: look again with `{}`", Command("dlq list"))

@@ -29,7 +29,6 @@ from cyborg_infra.model.fields import MESSAGE_ID
 from cyborg_infra.model.organisation import LAG, Org
 from cyborg_infra.model.problems import Problem, SendRefused, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import StreamCounts
 from cyborg_infra.model.subjects import covers
 from cyborg_infra.operations.dead_letter_store import DeadLetterStore
 from cyborg_infra.operations.event_loop import run_coroutine
@@ -148,7 +147,7 @@ class _Processor:
                     kept = await self.letters.archive(letter)
                     return DeadLetterResult(letter, f"{await self.letters.stream()}/{kept.entry}")
                 case DeadLetterAction.DROP:
-                    await self.letters.remove(letter)
+                    await self.drop(letter)
                     return DeadLetterResult(letter)
         except ServerFault as fault:
             return DeadLetterResult(
@@ -196,10 +195,17 @@ class _Processor:
             again, stream = await self._destination(letter)
             await self._require_reader(letter, again.subject, stream)
             if not letter.replaying:
-                letter = await self.letters.archive(letter, f"{stream}/{await self._last(stream)}")
+                letter = await self.letters.archive(
+                    letter, f"{stream}/{await self.letters.last_sequence(stream)}"
+                )
             place = await self._publish(letter, again, stream)
         await self.letters.remove(letter)
         return place
+
+    async def drop(self, letter: DeadLetter) -> None:
+        """Delete it. Raises ServerFault where somebody else has handled it meanwhile: it may be a task again."""
+        if not await self.letters.remove(letter):
+            raise ServerFault(core.handled_problem(letter))
 
     async def _destination(self, letter: DeadLetter) -> tuple[Publication, str]:
         """Return the message as it is published again, and the stream that would store it. Raises ServerFault if there is none.
@@ -235,11 +241,9 @@ class _Processor:
         """Publish the message, to this stream and no other. What was certainly not stored is not noted as replayed any more."""
         doing = f"replaying dead letter {letter.number}"
         try:
-            answer = await self.server.publish_to(
-                again.subject, again.data, again.headers, doing=doing, stream=stream
-            )
+            answer = await self.letters.publish_while_there(letter, again, stream, doing=doing)
         except ServerFault as fault:
-            if not _may_be_stored(fault):
+            if not _may_be_stored(fault) and fault.problems[0].code != core.HANDLED_CODE:
                 with contextlib.suppress(ServerFault):  # else the next replay looks for it
                     await self.letters.archive(letter)
             if isinstance(fault, ApiError) and fault.err_code == ErrorCode.JSStreamStoreFailedF:
@@ -270,10 +274,6 @@ class _Processor:
         if self.allow_duplicates or (whole and all(later) and stream == noted):
             return ""
         raise ServerFault(core.maybe_replayed_problem(letter, stream))
-
-    async def _last(self, stream: str) -> int:
-        found = await self.server.info(Ref(stream))
-        return found.counts.last_seq if found and isinstance(found.counts, StreamCounts) else 0
 
 
 def _org(path: str, env: str | None, selection: Selection) -> Org:

@@ -27,6 +27,7 @@ from cyborg_infra.model.subjects import covers, is_name, is_pattern
 from cyborg_infra.model.units import MAX_INT64, whole_number
 from cyborg_infra.model.wording import Command, Option, worded
 
+HANDLED_CODE = "handled-meanwhile"
 MAYBE_REPLAYED_CODE = HazardName.REPEATS_WORK.value
 UNMATCHED_SUBJECT_CODE = Condition.UNMATCHED_SUBJECT.value
 """The code of the refusal to replay what may have been replayed; the word that `--allow` takes."""
@@ -329,6 +330,12 @@ def select(letters: Sequence[DeadLetter], selection: Selection, now: datetime) -
     ]
 
 
+def handled_problem(letter: DeadLetter) -> Problem:
+    """Return what to say where somebody else has replayed, kept or dropped it since it was read."""
+    said = f"somebody else has handled dead letter {letter.number} meanwhile"
+    return Problem(HANDLED_CODE, said, None, worded("`{}` shows what there is now", Command("dlq list")))
+
+
 def _means(letter: DeadLetter) -> set[int]:
     """Return every number that means this one."""
     return {letter.number, letter.entry, *letter.other_numbers}
@@ -361,9 +368,9 @@ def archive_copy(letter: DeadLetter, subject: str, replaying: str = "") -> Publi
         (headers.STORED_HEADER, letter.stored_at),
         (headers.FAILED_HEADER, letter.time),
         (headers.REPLAYING_HEADER, replaying),
-        # One entry is copied so but once; two who do it at the same time make one copy. A DEAD_LETTERS that was moved may
-        # have given its number to another one.
-        (MESSAGE_ID, f"{'replaying' if replaying else 'kept'}-{letter.entry}-{_identified(letter)}"),
+        # One entry is copied but once; two who do it at the same time make one copy, also if one of them replays it. A
+        # DEAD_LETTERS that was moved may have given its number to another one.
+        (MESSAGE_ID, f"kept-{letter.entry}-{_identified(letter)}"),
     )
     return Publication(
         subject, message.data, (*_user_headers(message), *((name, value) for name, value in told if value))
@@ -374,6 +381,11 @@ def is_archive_copy(letter: DeadLetter, replaying: str = "") -> bool:
     """Return whether the entry is already what `archive_copy` would make of it."""
     entry = letter.message if letter.original is MessageLocation.KEPT else None
     return entry is not None and entry.header(headers.REPLAYING_HEADER) == replaying
+
+
+def is_of_same_message(entry: DeadLetter, letter: DeadLetter) -> bool:
+    """Return whether an entry tells of the same message as another one, by what it says itself."""
+    return _message_key(entry) == _message_key(letter)
 
 
 def needs_archiving(letter: DeadLetter) -> bool:
@@ -436,7 +448,7 @@ def replay_publication(letter: DeadLetter) -> Publication:
 def is_what_was_sent(sent: Publication, stored: StoredMessage | None) -> bool:
     """Return whether a stream has this message under its id, and not one that somebody else has published under it before.
 
-    What a replay notes is another number in each of two that run at once. The subject may be one that the stream has made of it.
+    What a replay notes is another number in each of two that run at once, and who keeps it notes nothing. The subject may be one that the stream has made of it.
     """
     return (
         stored is not None
@@ -446,7 +458,7 @@ def is_what_was_sent(sent: Publication, stored: StoredMessage | None) -> bool:
 
 
 def _comparable(found: Headers) -> list[tuple[str, str]]:
-    told = ((name, "" if name == headers.REPLAYING_HEADER else value.strip()) for name, value in found)
+    told = ((name, value.strip()) for name, value in found if name != headers.REPLAYING_HEADER)
     return sorted(each for each in told if not each[0].lower().startswith(SERVER_HEADER_PREFIX))
 
 

@@ -13,6 +13,12 @@ from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Command, worded
 
+WRONG_LAST_SEQUENCE = (
+    ErrorCode.JSStreamWrongLastSequenceErrF,
+    ErrorCode.JSStreamWrongLastSequenceConstantErr,
+)
+"""Somebody else has written since, or is writing: what was to be stored behind a message is not stored."""
+
 NOBODY_HOLDS = "no server answers for it: most of its copies are on servers that are down, or it gets a new leader within seconds"
 
 

@@ -149,14 +149,16 @@ def decode_message(found: Mapping[str, Any]) -> StoredMessage:
     )
 
 
-async def delete_message(server: JetStream, stream: str, sequence: int) -> None:
-    """Delete the message, if it is there."""
+async def delete_message(server: JetStream, stream: str, sequence: int) -> bool:
+    """Delete the message; return whether it was there."""
     doing = f"deleting {stream}/{sequence}"
     try:
         await server.request(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence}, doing=doing)
     except ApiError as error:
         if error.err_code not in (*NO_MESSAGE_CODES, ErrorCode.JSStreamNotFoundErr):
             raise
+        return False
+    return True
 
 
 def decode_headers(block: bytes) -> Headers:

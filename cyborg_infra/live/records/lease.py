@@ -20,7 +20,7 @@ from getpass import getuser
 from os import getpid, getuid
 
 from cyborg_infra.live import timing
-from cyborg_infra.live.api.errors import ApiError, NoLeader, NotReached
+from cyborg_infra.live.api.errors import WRONG_LAST_SEQUENCE, ApiError, NoLeader, NotReached
 from cyborg_infra.live.api.idempotent import write_once
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.connection.errors import Unanswered
@@ -32,10 +32,10 @@ from cyborg_infra.live.records.bucket import (
     latest_message,
 )
 from cyborg_infra.model.buckets import LEASE_BUCKET, bucket_stream, bucket_subject
-from cyborg_infra.model.error_codes import ErrorCode
 from cyborg_infra.model.json_shapes import object_of, printable
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.resources import LiveResource
 from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.subjects import covers
@@ -44,10 +44,6 @@ from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import PROGRAM, Command, Option, worded
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_WRONG_LAST_SEQUENCE = (
-    ErrorCode.JSStreamWrongLastSequenceErrF,
-    ErrorCode.JSStreamWrongLastSequenceConstantErr,
-)
 _STREAM = bucket_stream(LEASE_BUCKET)
 _MIN_MAX_BYTES = 1024  # bytes that a lease needs at most
 _NO_LEASE = "somebody whose record is no lease"
@@ -330,7 +326,7 @@ async def _put(
             sent.append(value)
             raise
         except ApiError as error:
-            if error.err_code not in _WRONG_LAST_SEQUENCE:
+            if error.err_code not in WRONG_LAST_SEQUENCE:
                 raise
             if not sent:
                 return None

@@ -173,7 +173,7 @@ def test_replayed_means_published_again_once_and_gone_from_the_list(scenario: Sc
     assert f"Cyborg-Infra-Replays: {TASKS}/1" in message.headers
     assert "Trace: 7" in message.headers
     again = dlq("replay", "1")
-    assert (again.code, again.json["problems"][0]["code"]) == (1, "no-dead-letter")
+    assert (again.code, again.json["problems"][0]["code"]) == (1, "handled-meanwhile")
     assert waiting(scenario) == 0
 
 
@@ -483,7 +483,7 @@ def test_who_publishes_under_its_id_or_its_name_takes_no_dead_letters_place(
     handed_in = "acme.org.deadletter"
     subject, headers = {
         "keep": (handed_in, {"Nats-Msg-Id": f"kept-1-{ident}"}),
-        "replaying": (handed_in, {"Nats-Msg-Id": f"replaying-1-{ident}"}),
+        "replaying": (handed_in, {"Nats-Msg-Id": f"kept-1-{ident}"}),
         "replay": (SUBJECT, {"Nats-Msg-Id": f"replay-{ident}"}),
         "copy": (handed_in, {f"Cyborg-Infra-{name}": value for name, value in named.items()}),
     }[what]
@@ -527,6 +527,54 @@ def test_two_who_replay_at_once_publish_everything_once(scenario: Scenario, dlq:
         scenario.api.ask(message.reply, b"+ACK")
     got += [fetch(scenario.api, WORKER) for _ in range(5)]
     assert len({message.data for message in got}) == 10
+
+
+@pytest.mark.parametrize("manifest", [FORGETFUL, FORGETFUL_QUEUE], ids=["limits", "workqueue"])
+@pytest.mark.parametrize("words", [("replay", "--all", "--yes"), ("keep",)], ids=["replay", "keep"])
+def test_held_up_anywhere_a_replay_does_not_do_again_what_somebody_else_has_done(
+    scenario: Scenario, dlq: Dlq, project: Path, faults: Faults, manifest: str, words: tuple[str, ...]
+) -> None:
+    """As by Ctrl-Z, a laptop that sleeps, or a thousand others before it: for longer than any stream remembers an id."""
+    scenario.converge(manifest)
+    for step in range(1, 6):
+        failed(scenario, f"t{step}")
+        done: list[bytes] = []
+
+        def work(done: list[bytes]) -> None:
+            while waiting(scenario):
+                task = fetch(scenario.api, WORKER)
+                done.append(task.data)
+                scenario.api.ask(task.reply, b"+ACK")
+
+        def meanwhile(done: list[bytes] = done) -> None:
+            with spawn("dlq", *words, "--server", scenario.url, cwd=project) as other:
+                other.communicate(timeout=120)
+            work(done)
+            forgotten()
+
+        with faults.context() as patched:
+            before_write(patched, step, meanwhile)
+            dlq("replay", "--all", "--yes")
+        work(done)
+        forgotten()
+        for letter in listed(dlq):
+            handled(dlq("replay", str(letter["number"])))
+        work(done)
+        assert done == [f'{{"task_id": "t{step}"}}'.encode()]
+
+
+def test_who_drops_what_somebody_else_has_replayed_is_told(
+    scenario: Scenario, dlq: Dlq, project: Path, faults: Faults
+) -> None:
+    failed(scenario, "t1")
+
+    def meanwhile() -> None:
+        with spawn("dlq", "replay", "1", "--server", scenario.url, cwd=project) as other:
+            other.communicate(timeout=120)
+
+    before_write(faults, 1, meanwhile)
+    ended = dlq("drop", "1", "--yes")
+    assert (ended.code, ended.json["results"][0]["problem"]["code"]) == (1, "handled-meanwhile")
 
 
 def test_a_message_too_large_to_be_copied_is_told_and_holds_up_no_other(scenario: Scenario, dlq: Dlq) -> None:
@@ -620,16 +668,32 @@ def die_after(faults: Faults, step: int) -> None:
     async def call(request: WireRequest, send: SendWire) -> bytes:
         nonlocal reached
         answer = await send(request)
-        verb = request.subject.removeprefix("$JS.API.")
-        is_write = not request.subject.startswith("$") or (
-            verb != request.subject and Request(verb, None).writes
-        )
-        reached += is_write
-        if is_write and reached == step:
+        reached += is_write(request)
+        if is_write(request) and reached == step:
             raise Killed
         return answer
 
     faults.intercept_wire(call)
+
+
+def before_write(faults: Faults, step: int, meanwhile: Callable[[], None]) -> None:
+    """The tool is held up before its n-th write, for as long as this takes."""
+    reached = 0
+
+    async def call(request: WireRequest, send: SendWire) -> bytes:
+        nonlocal reached
+        reached += is_write(request)
+        if is_write(request) and reached == step:
+            meanwhile()
+        return await send(request)
+
+    faults.intercept_wire(call)
+
+
+def is_write(request: WireRequest) -> bool:
+    """Return whether it is a message, or a request that may change something."""
+    verb = request.subject.removeprefix("$JS.API.")
+    return not request.subject.startswith("$") or (verb != request.subject and Request(verb, None).writes)
 
 
 def test_a_plan_says_that_dead_letters_are_copied_only_where_there_are_some(
