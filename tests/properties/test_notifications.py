@@ -110,6 +110,24 @@ def test_what_holds_in_the_end_has_been_told_and_what_does_not_is_over(
 
 
 @draws(200)
+@given(settings, looks, st.sampled_from([3_600, 86_400, 300_000_000]))
+def test_a_clock_that_is_set_back_keeps_nothing_from_being_told(
+    said: NotificationSettings, history: Sequence[tuple[float, frozenset[core.AlarmKey], bool]], back: float
+) -> None:
+    """As of a machine that began with a wrong one: what is remembered is of a future that does not come for years."""
+    found = story(NotificationSettings((), said.repeat), history)
+    found.now -= back
+    before = len(found.told)
+    for _ in range(3):
+        found.look(3_601, frozenset())
+    assert [each for each in found.episodes.values() if not each.over and each.told_at is not None] == []
+    for key in KEYS:
+        found.look(20_000, frozenset({key}))
+        assert found.of(key)[-1] is Turn.BEGUN
+    assert all(turn.lasted >= 0 for _, turn in found.told[before:])
+
+
+@draws(200)
 @given(looks, st.sampled_from([0.0, 300.0]))
 def test_nothing_is_told_in_quiet_hours_but_what_is_urgent(
     history: Sequence[tuple[float, frozenset[core.AlarmKey], bool]], repeat: float

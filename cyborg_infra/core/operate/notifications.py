@@ -50,7 +50,7 @@ def next_turns(
     holding = {alarm.key: alarm for alarm in alarms}
     for key in dict.fromkeys((*episodes, *holding)):
         code, known_now = key[0], key[0] in known
-        episode = _seen(episodes.get(key), holding.get(key), now, known=known_now)
+        episode = _seen(_until_now(episodes.get(key), now), holding.get(key), now, known=known_now)
         held = settings.quiet is not None and settings.quiet.holds_back(code, now)
         turn = _turn(episode, now, settings.repeat, held=held, known=known_now)
         if turn is not None:
@@ -61,6 +61,19 @@ def next_turns(
         if not _is_forgotten(episode, now):
             after[key] = episode
     return after, turns
+
+
+def _until_now(episode: Episode | None, now: float) -> Episode | None:
+    """Return the episode without what has yet to come: a clock was wrong, and nothing would be told until that."""
+    if episode is None or now >= max(episode.since, episode.told_at or 0, episode.gone_since or 0):
+        return episode
+    told_at, gone = episode.told_at, episode.gone_since
+    return replace(
+        episode,
+        since=min(episode.since, now),
+        told_at=None if told_at is None else min(told_at, now),
+        gone_since=None if gone is None else min(gone, now),
+    )
 
 
 def _seen(episode: Episode | None, alarm: Alarm | None, now: float, *, known: bool) -> Episode:
