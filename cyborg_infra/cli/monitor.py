@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -171,8 +172,10 @@ _NAME = "[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(line)
-    sys.stderr.flush()
+    """Print it. Where that cannot be, because the disk of its log is full, it is watched all the same."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line)
+        sys.stderr.flush()
 
 
 def _receivers(given: list[str]) -> list[ReceiverSource]:

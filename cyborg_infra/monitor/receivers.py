@@ -11,9 +11,12 @@ import logging
 import re
 import threading
 import warnings
-from typing import Self
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Self
 
 import apprise
+import requests
 from apprise.common import NotifyType, OverflowMode
 
 from cyborg_infra.model.notifications import Message, NotificationKind
@@ -34,6 +37,10 @@ _TYPES = {
     NotificationKind.SUCCESS: NotifyType.SUCCESS,
 }
 _STATUS = re.compile(r"\berror=(\d{3})\b")
+
+
+MAX_ANSWER_BYTES = 1024 * 1024
+"""So much of an answer is read. Without a bound one that does not end took three gigabytes in a minute."""
 
 
 class NotTaken(Exception):
@@ -129,6 +136,32 @@ class Receiver:
             # A POST that is sent elsewhere becomes a GET without the message, and whatever answers that has taken nothing.
             service.redirects = False
         return service
+
+
+class _BoundedAdapter(requests.adapters.HTTPAdapter):
+    """Lets no more of an answer be read than anybody needs: Apprise looks at its beginning at most, and has requests read all of it."""
+
+    def send(self, *args: Any, **options: Any) -> requests.Response:
+        """Send a request. Raises as `HTTPAdapter.send`."""
+        response = super().send(*args, **options)
+        response.raw.stream = partial(_beginning, response, response.raw.stream)
+        return response
+
+
+def _beginning(
+    response: requests.Response, stream: Callable[..., Iterator[bytes]], *args: Any, **options: Any
+) -> Iterator[bytes]:
+    left = MAX_ANSWER_BYTES
+    for part in stream(*args, **options):
+        yield part
+        left -= len(part)
+        if left <= 0:
+            response.raw.close()
+            return
+
+
+requests.sessions.HTTPAdapter = _BoundedAdapter  # type: ignore[attr-defined]
+"""By which the sessions send that Apprise makes, as a plain function, for each message."""
 
 
 class _Listener(logging.Handler):

@@ -172,7 +172,7 @@ FOR_OTHERS = {
     "typer, which is shown it": ("format_options",),
     "PyYAML, which asks it": ("ignore_aliases",),
     "logging": ("emit",),
-    "uvicorn": ("capture_signals", "startup"),
+    "uvicorn": ("capture_signals", "startup", "wait_closed"),
     "tests and docs/generate.py, which go through the whole table": ("EVERY_LINT", "OWN_RULES"),
     "tests, which do without files": ("loads_naming",),
     "tests, which break requests": ("through",),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
+import socket
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +17,7 @@ import pytest
 from cyborg_infra.model.notification_settings import ReceiverSource
 from cyborg_infra.model.notifications import Message, NotificationKind
 from cyborg_infra.model.problems import UsageInvalid
-from cyborg_infra.monitor.receivers import NotTaken, Receiver
+from cyborg_infra.monitor.receivers import MAX_ANSWER_BYTES, NotTaken, Receiver
 from cyborg_infra.operations.notifications import load_receivers
 from tests.support.cli import Cli
 from tests.support.ports import free_port
@@ -79,6 +82,28 @@ def test_a_url_is_in_no_log_and_no_error_whatever_a_receiver_does(
     assert SECRET not in logged.getvalue()
     assert SECRET not in "".join(capfd.readouterr())
     assert SECRET not in repr(Receiver("oncall", url))
+
+
+def test_an_answer_that_does_not_end_is_read_no_further_than_anybody_needs() -> None:
+    """It took the memory of the machine."""
+    sent = 0
+
+    def answer(listening: socket.socket) -> None:
+        nonlocal sent
+        client, _ = listening.accept()
+        with client, contextlib.suppress(OSError):
+            client.recv(65536)
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while sent < 100 * MAX_ANSWER_BYTES:
+                sent += client.send(b"x" * 65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer, args=(listening,))
+        thread.start()
+        url = f"json://127.0.0.1:{listening.getsockname()[1]}/"
+        asyncio.run(Receiver("oncall", url).deliver(MESSAGE))
+        thread.join()
+    assert sent < 20 * MAX_ANSWER_BYTES  # what is on its way counts
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

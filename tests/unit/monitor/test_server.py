@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -31,8 +32,9 @@ from cyborg_infra.model.status import (
 )
 from cyborg_infra.monitor.server import HttpSettings, refuse_unless_guarded, serve
 from tests.support.agents import until
-from tests.support.cli import SMALL, Cli, run_process
+from tests.support.cli import COMMAND, SMALL, Cli, run_process
 from tests.support.monitor import OPEN_METRICS, Answer, alarm, basic, get, samples, value
+from tests.support.ports import free_port
 
 TOKEN = "correct-horse"
 STATUS = OrgStatus(
@@ -402,3 +404,18 @@ def test_without_the_extra_it_says_what_to_install(project: Path, tmp_path: Path
     assert "pip install 'cyborg-infra[monitor] @ git+https://" in ended.err
     assert run_process("validate", cwd=project, env=without).code == 0
     assert run_process("monitor", "--help", cwd=project, env=without).code == 0
+
+
+def test_a_log_on_a_full_disk_keeps_it_from_nothing(project: Path) -> None:
+    """It is not told where it serves, and is there all the same."""
+    port = free_port()
+    words = ("monitor", "--server", "nats://127.0.0.1:1", "--no-context", "--listen", f"127.0.0.1:{port}")
+    with (
+        Path("/dev/full").open("w", encoding="utf-8") as full,
+        subprocess.Popen([*COMMAND, *words], cwd=project, stderr=full) as process,
+    ):
+        try:
+            until(lambda: process.poll() is not None or _answers(f"http://127.0.0.1:{port}"))
+        finally:
+            process.terminate()
+    assert process.returncode == 0
