@@ -29,11 +29,8 @@ PREFIX = "cyborg_infra_"
 """What the name of every metric begins with."""
 
 
-class Metric(NamedTuple):
-    """What it means, and its samples; a counter if its name ends with `_total`, else a gauge."""
-
-    meaning: str
-    samples: Samples
+Metric = tuple[str, Samples]
+"""What it means, and its samples; a counter if its name ends with `_total`, else a gauge."""
 
 
 def status(status: OrgStatus) -> str:
@@ -47,39 +44,27 @@ def status(status: OrgStatus) -> str:
     return "\n".join(rows) + "\n"
 
 
-def status_metrics(status: OrgStatus) -> dict[str, Metric]:
-    """Return the metrics of a status by their names, which have no prefix here."""
-    rows = _of_status(status) | {"alarms": (_ALARMS_MEAN, _alarms(status.alarms, ALARMS))}
-    return {name: Metric(meaning, samples) for name, (meaning, samples) in rows.items()}
-
-
 def observation_metrics(observation: Observation, now: float) -> dict[str, Metric]:
     """Return the metrics of the monitor, and those of its status as long as it has one; `now` in unix seconds."""
-    rows = _of_monitor(observation, now) | (_of_status(observation.status) if observation.status else {})
-    rows["alarms"] = (
-        f"{_ALARMS_MEAN} {_meanings(MONITOR_ALARMS)}",
-        _alarms(observation.alarms, (*ALARMS, *MONITOR_ALARMS), observation.told),
-    )
-    return {name: Metric(meaning, samples) for name, (meaning, samples) in rows.items()}
-
-
-def _of_monitor(seen: Observation, now: float) -> dict[str, tuple[str, Samples]]:
-    drift = seen.drift
-    return {
+    drift = observation.drift
+    of_monitor: dict[str, Metric] = {
         "up": (
             "1 if the newest reading of the account succeeded; 0 before the first one, and if it failed.",
-            iter([({}, int(seen.status is not None))]),
+            iter([({}, int(observation.status is not None))]),
         ),
         "reading_age_seconds": (
             "Time since the last reading that succeeded.",
-            iter([({}, None if seen.read_at is None else max(0.0, now - seen.read_at))]),
+            iter([({}, None if observation.read_at is None else max(0.0, now - observation.read_at))]),
         ),
         "reading_duration_seconds": (
             "How long the last reading that succeeded took.",
-            iter([({}, seen.read_seconds)]),
+            iter([({}, observation.read_seconds)]),
         ),
-        "readings_total": ("Readings of the account since the monitor began.", _attempts(seen.readings)),
-        "plans_total": ("Plans since the monitor began.", _attempts(seen.plans)),
+        "readings_total": (
+            "Readings of the account since the monitor began.",
+            _attempts(observation.readings),
+        ),
+        "plans_total": ("Plans since the monitor began.", _attempts(observation.plans)),
         "plan_age_seconds": (
             "Time since the plan that drift and pending changes are of.",
             iter([({}, max(0.0, now - drift.checked_at) if drift else None)]),
@@ -106,13 +91,16 @@ def _of_monitor(seen: Observation, now: float) -> dict[str, tuple[str, Samples]]
         ),
         "notifications_total": (
             "Tries to deliver a message to a receiver since the monitor began; one that failed is tried again.",
-            _deliveries(seen),
+            _deliveries(observation),
         ),
         "notifications_waiting": (
             "Messages that wait for a receiver.",
-            (({"receiver": each.name}, each.waiting) for each in seen.receivers),
+            (({"receiver": each.name}, each.waiting) for each in observation.receivers),
         ),
     }
+    of_status = status_metrics(observation.status) if observation.status else {}
+    alarms = _alarms(observation.alarms, (*ALARMS, *MONITOR_ALARMS), observation.told)
+    return of_monitor | of_status | {"alarms": (f"{_ALARMS_MEAN} {_meanings(MONITOR_ALARMS)}", alarms)}
 
 
 def _deliveries(seen: Observation) -> Samples:
@@ -139,7 +127,8 @@ def _alarms(
         yield {"code": code.value}, sum(alarm.code is code for alarm in found) if known else None
 
 
-def _of_status(status: OrgStatus) -> dict[str, tuple[str, Samples]]:
+def status_metrics(status: OrgStatus) -> dict[str, Metric]:
+    """Return the metrics of a status by their names, which have no prefix here."""
     return {
         "queue_waiting": ("Messages stored and not delivered yet.", _queues(status, "waiting")),
         "queue_lag_threshold": (
@@ -214,6 +203,7 @@ def _of_status(status: OrgStatus) -> dict[str, tuple[str, Samples]]:
                 for what in Unfinished
             ),
         ),
+        "alarms": (_ALARMS_MEAN, _alarms(status.alarms, ALARMS)),
     }
 
 
