@@ -15,9 +15,8 @@ repository.
 
 from __future__ import annotations
 
-TYPE_CHECKING = (
-    False  # to type checkers it is true; `typing` itself costs a command line 3 ms before it hears Ctrl-C
-)
+# To type checkers it is true; `typing` itself costs a command line 3 ms before it hears Ctrl-C.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cyborg_infra.live.connection.target import Flags, Target, resolve
     from cyborg_infra.live.records.lease import LeaseHeld, LeaseLost

@@ -9,9 +9,8 @@ from typing import Any
 
 import orjson
 
-MAX_FILE_BYTES = (
-    8 * 1024 * 1024
-)  # bytes; a manifest of 10,000 roles takes a seventh of it, 10,000 tasks take all of it
+# Bytes; a manifest of 10,000 roles takes a seventh of it, 10,000 tasks take all of it.
+MAX_FILE_BYTES = 8 * 1024 * 1024
 WRITER_TIMEOUT_SECONDS = 2.0  # seconds until somebody opens a pipe to write into it
 IDLE_TIMEOUT_SECONDS = 60.0  # seconds that somebody who writes into a pipe may be silent
 

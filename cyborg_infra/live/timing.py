@@ -16,12 +16,10 @@ SERVER_START_POLL_SECONDS = 0.002  # a server of ours is ready after about 30 ms
 # Requests to the API.
 CLUSTER_TIMEOUT_SECONDS = 10.0  # an election takes 4 to 9, and LIST waits 4 for what does not answer
 RETRY_INTERVAL_SECONDS = 0.5  # between two attempts
-ELECTION_TIMEOUT_SECONDS = (
-    15.0  # after the first fault: a leader is elected in 4 to 9, and a lost quorum noticed after 10
-)
-RESOURCE_ELECTION_SECONDS = (
-    12.0  # for one stream or consumer: an election is over by then, and who waits wants to know
-)
+# After the first fault: a leader is elected in 4 to 9, and a lost quorum noticed after 10.
+ELECTION_TIMEOUT_SECONDS = 15.0
+# For one stream or consumer: an election is over by then, and who waits wants to know.
+RESOURCE_ELECTION_SECONDS = 12.0
 UNKNOWN_STREAM_BACKOFF_SECONDS = (0.1, 0.3, 0.6)
 """Between tries to publish to a stream that may be new, behind a leaf node or another account's API."""
 REMOVAL_BACKOFF_SECONDS = (0.1, 0.4, 1.5, 3.0, 5.0)
@@ -43,16 +41,13 @@ UNREACHABLE_POLL_SECONDS = 0.5  # between two looks
 REPLICATION_POLL_SECONDS = 0.1  # between two looks
 REPLICATION_ANSWER_SECONDS = 2.0  # for one; while a stream changes hands nobody answers
 WAIT_NOTICE_AFTER_SECONDS = 2.0  # after which somebody wonders what is going on
-REPLICATION_STALL_SECONDS = (
-    120.0  # without any progress, however long the whole takes: a large stream copies for hours
-)
+# Without any progress, however long the whole takes: a large stream copies for hours.
+REPLICATION_STALL_SECONDS = 120.0
 PEER_SILENT_AFTER_SECONDS = 10.0  # after which a cluster takes a server for gone; it may be back before
-HOPELESS_TIMEOUT_SECONDS = (
-    15.0  # without any progress where what is missing is on a server that says nothing, or nowhere
-)
-EARLIER_CHANGE_TIMEOUT_SECONDS = (
-    3.0  # without any progress that an earlier change may take before the next one, which may be its cure
-)
+# Without any progress where what is missing is on a server that says nothing, or nowhere.
+HOPELESS_TIMEOUT_SECONDS = 15.0
+# Without any progress that an earlier change may take before the next one, which may be its cure.
+EARLIER_CHANGE_TIMEOUT_SECONDS = 3.0
 REREAD_BACKOFF_SECONDS = (0.5, 1.0, 2.0)
 """Until what does not hold in a cluster is read again."""
 
@@ -62,41 +57,33 @@ CONSISTENCY_BACKOFF_SECONDS = (0.5, 1.0, 1.5)
 # The lease.
 LEASE_LIFETIME_SECONDS = 60  # an abandoned lease is free after that
 LEASE_FRESH_SHARE = 1 / 6  # of a lifetime; so long after a renewal the holder writes without asking
-LEASE_VACANCY_SHARE = (
-    1 / 4
-)  # of a lifetime; so long after a lease was taken away from its holder nobody has it
+# Of a lifetime; so long after a lease was taken away from its holder nobody has it.
+LEASE_VACANCY_SHARE = 1 / 4
 LEASE_MAX_RENEWALS = 20  # in a lifetime
 LEASE_POLL_SECONDS = 0.5  # between two tries while waiting
 
 # Consumers that are replaced.
 CONSUMER_POLL_SECONDS = 0.1  # between two looks
-PROGRESS_TIMEOUT_SECONDS = (
-    2.0  # in which nobody finishes anything, after which work under way stays under way
-)
+# In which nobody finishes anything, after which work under way stays under way.
+PROGRESS_TIMEOUT_SECONDS = 2.0
 PAUSE_GRACE_SECONDS = 30.0  # that a pause outlives the drain, so that it ends by itself if we die
-STEADY_SECONDS = (
-    1.0  # without a change after which a replicated consumer, paused, has told of all it has handed out
-)
-CONSUMER_FLUSH_SECONDS = (
-    0.3  # after which what a consumer knows is on disk; measured: up to 0.1 on busy cores (2.15.1)
-)
+# Without a change after which a replicated consumer, paused, has told of all it has handed out.
+STEADY_SECONDS = 1.0
+# After which what a consumer knows is on disk; measured: up to 0.1 on busy cores (2.15.1).
+CONSUMER_FLUSH_SECONDS = 0.3
 
 # Streams that are copied, fenced or deleted.
-COPY_POLL_SECONDS = (
-    0.025  # a fenced stream that has not grown for so long has taken in all that was under way
-)
+# A fenced stream that has not grown for so long has taken in all that was under way.
+COPY_POLL_SECONDS = 0.025
 COPY_FLUSH_SECONDS = 0.5  # in which a copy stores what was under way
-COPY_STALL_TIMEOUT_SECONDS = (
-    45.0  # a copy looks for its origin every 10, and waits 30 for an answer that was lost
-)
-STEPDOWN_AFTER_SECONDS = (
-    3.0  # after which another server of a cluster looks for the origin, which takes less than one
-)
+# A copy looks for its origin every 10, and waits 30 for an answer that was lost.
+COPY_STALL_TIMEOUT_SECONDS = 45.0
+# After which another server of a cluster looks for the origin, which takes less than one.
+STEPDOWN_AFTER_SECONDS = 3.0
 UNBLOCK_MIRROR_AFTER_SECONDS = 0.0  # without growth
 UNBLOCK_SOURCES_AFTER_SECONDS = 12.0  # without growth: after a restart a copy looks for its origin every 10
-FLUSH_DELAY_SECONDS = (
-    0.05  # in which a fenced stream must not grow: publishes that were under way have landed
-)
+# In which a fenced stream must not grow: publishes that were under way have landed.
+FLUSH_DELAY_SECONDS = 0.05
 
 # Checks of `verify`.
 CHECK_WAIT_SECONDS = 3.0  # for what is expected at once; only a check that fails takes so long

@@ -72,9 +72,8 @@ class Constraint(NamedTuple):
 
     code: str
     concerns: Concerns
-    fields: tuple[
-        str, ...
-    ]  # what it compares, first what is to be changed; all at their defaults break nothing
+    # What it compares, first what is to be changed; all at their defaults break nothing.
+    fields: tuple[str, ...]
     broken: IsBroken
     error: int
     says: str  # a sentence that follows a name: `max_age must be ...`
@@ -375,7 +374,7 @@ def _same_sources(asked: Asked) -> bool | str:
 
 
 def _cycle(asked: Asked) -> bool | str:
-    """Return a source that is on the way here already counts only if what it stores passes the filter.
+    """Return whether the sources go in a circle. One that is on the way here already counts only if what it stores passes the filter.
 
     The server takes two ways to one stream for a circle as well, if the longer one is looked at later.
     """

@@ -57,9 +57,8 @@ class DeadLetter:
     """
 
     number: int
-    entry: (
-        int  # the sequence number in DEAD_LETTERS of what tells of it, and holds the message if that is kept
-    )
+    # The sequence number in DEAD_LETTERS of what tells of it, and holds the message if that is kept.
+    entry: int
     time: str
     type: DeathType
     original: MessageLocation
@@ -72,14 +71,12 @@ class DeadLetter:
     message: StoredMessage | None = None
     stored_at: str = ""
     stored: bool = False  # its stream has it, perhaps beside a copy here
-    current_stream: str = (
-        ""  # the stream that has it: the one that the notice names, or what that is called now
-    )
+    # The stream that has it: the one that the notice names, or what that is called now.
+    current_stream: str = ""
     replaying: str = ""  # `STREAM/481`: it may have been published again, behind this message
     other_numbers: tuple[int, ...] = ()  # further entries of the same message
-    deletes_finished: bool = (
-        False  # its stream, a workqueue or one of interest, keeps nothing that was terminated
-    )
+    # Its stream, a workqueue or one of interest, keeps nothing that was terminated.
+    deletes_finished: bool = False
 
     @property
     def why_gone(self) -> str:

@@ -23,9 +23,8 @@ class AppliedRecord:
     environment: str | None = None
     complete: bool = False
     members: Members | None = field(default_factory=dict)
-    applied_at: str = field(
-        default="", compare=False
-    )  # RFC 3339 by the server's clock; empty until it is stored
+    # RFC 3339 by the server's clock; empty until it is stored.
+    applied_at: str = field(default="", compare=False)
 
     def had_member(self, kind: str, member: str) -> bool | None:
         """Return whether there was such a stream or consumer when all of them were there; None if that is not known."""

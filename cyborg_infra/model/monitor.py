@@ -28,9 +28,8 @@ class DriftReading:
     has_drift: bool = False  # also where nothing of the organisation is left
     applied_at: float | None = None  # of the last apply; None if the account does not remember one
     applied_by: str = ""  # the version of cyborg-infra that it was applied with
-    complete: bool | None = (
-        None  # whether that apply came to its end; None if the account does not remember one
-    )
+    # Whether that apply came to its end; None if the account does not remember one.
+    complete: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

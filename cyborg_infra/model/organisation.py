@@ -128,9 +128,8 @@ class Alerts(NamedTuple):
 
     layers: tuple[Thresholds, ...] = ()
     given: Mapping[str, int] = _NONE
-    admitted: Mapping[tuple[str, str], int] = MappingProxyType(
-        {}
-    )  # of a role's queue: how much may wait in it
+    # Of a role's queue: how much may wait in it.
+    admitted: Mapping[tuple[str, str], int] = MappingProxyType({})
 
     def of(self, name: str, role: str = "", queue: str = "") -> int:
         """Return the threshold that holds for a queue of a role."""

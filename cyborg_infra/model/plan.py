@@ -56,26 +56,21 @@ class Plan:
     targets: tuple[str, ...] = ()
     prune: bool = False
     reserves: tuple[Reservation, ...] = ()
-    waits: Mapping[Ref, int] = field(
-        default_factory=dict
-    )  # consumer that is replaced -> what agents work on now
+    # Consumer that is replaced -> what agents work on now.
+    waits: Mapping[Ref, int] = field(default_factory=dict)
     unchanged_count: int = 0
     plan_hazards: tuple[Hazard, ...] = ()  # hazards of the plan as a whole, not of one change
     first: frozenset[Ref] = frozenset()  # is done before anything else
     last: frozenset[Ref] = frozenset()  # is done after everything, the deletions too
-    early_subjects: tuple[
-        str, ...
-    ] = ()  # the subjects that the stream among the last stores from the beginning on
+    # The subjects that the stream among the last stores from the beginning on.
+    early_subjects: tuple[str, ...] = ()
     has_live_resources: bool = True  # something that the organisation owns is on the server
-    note_queries: tuple[CountQuery, ...] = field(
-        default=(), repr=False, compare=False
-    )  # what to measure, so that the notes become exact
-    live: LiveState | None = field(
-        default=None, repr=False, compare=False
-    )  # what it was made from, unless it was saved
-    request: PlanRequest | None = field(
-        default=None, repr=False, compare=False
-    )  # what was asked for, unless it was saved
+    # What to measure, so that the notes become exact.
+    note_queries: tuple[CountQuery, ...] = field(default=(), repr=False, compare=False)
+    # What it was made from, unless it was saved.
+    live: LiveState | None = field(default=None, repr=False, compare=False)
+    # What was asked for, unless it was saved.
+    request: PlanRequest | None = field(default=None, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.problems)

@@ -107,13 +107,11 @@ class QueueStatus:
     in_flight: int | None = None  # delivered, not acknowledged
     expired: int | None = None  # of these, those whose ack_wait is over while nobody pulls; all or none
     redelivered: int | None = None  # of these, at most so many that were delivered before
-    workers: int | None = (
-        None  # pull requests that wait for a message; 1 for a push consumer that is listened to
-    )
+    # Pull requests that wait for a message; 1 for a push consumer that is listened to.
+    workers: int | None = None
     oldest_waiting: int | None = None  # age of the oldest message that waits
-    last_activity: int | None = (
-        None  # since the last delivery, "in progress" or acknowledgement that the server remembers
-    )
+    # Since the last delivery, "in progress" or acknowledgement that the server remembers.
+    last_activity: int | None = None
     paused: bool = False
     lag_threshold: int = 0  # more than so many waiting are an alarm
 
@@ -209,9 +207,8 @@ class StreamStatus:
     messages: int | None = None
     bytes: int | None = None
     fill: LimitUsage | None = None  # of the limit that is nearest
-    unread: LimitUsage | None = (
-        None  # the same for what a consumer has still to read: above 1.0 it is dropped unread
-    )
+    # The same for what a consumer has still to read: above 1.0 it is dropped unread.
+    unread: LimitUsage | None = None
     given_up: int | None = None  # workqueue: messages that used up their deliveries and keep their place
     leader: bool = True
     replicas: int | None = None  # copies that there shall be
@@ -249,26 +246,22 @@ class StatusReadings:
     live: LiveState
     unread: Mapping[Ref, Problem] = field(default_factory=dict)
     now: str = ""  # by the server's clock
-    oldest: Mapping[Ref, MessageTime] = field(
-        default_factory=dict
-    )  # consumer -> the first message that waits for it
+    # Consumer -> the first message that waits for it.
+    oldest: Mapping[Ref, MessageTime] = field(default_factory=dict)
     broadcasts: tuple[StoredBroadcast, ...] = ()  # the newest ones, oldest first
     letters: tuple[StoredMessage, ...] = ()  # the newest ones and the newest of each subject, newest first
     letters_since: str = ""  # the time from which on `letters` has them all; empty: all that there are
     letters_unread: Mapping[str, int] = field(default_factory=dict)  # subject -> those that `letters` lacks
     given_up: Mapping[Ref, int] = field(default_factory=dict)  # workqueue stream -> messages, read twice
-    subjects: Mapping[Ref, Mapping[str, int]] = field(
-        default_factory=dict
-    )  # stream -> its subjects with their messages, where some may be read by nobody
+    # Stream -> its subjects with their messages, where some may be read by nobody.
+    subjects: Mapping[Ref, Mapping[str, int]] = field(default_factory=dict)
     behind: Mapping[Ref, tuple[Copy, ...]] = field(default_factory=dict)  # copies that stay so
     ahead: Mapping[Ref, int] = field(default_factory=dict)  # consumer -> the last number of its stream
-    others: Mapping[Ref, str] = field(
-        default_factory=dict
-    )  # what has a name of ours and is another organisation's, which `live` lacks -> whose
+    # What has a name of ours and is another organisation's, which `live` lacks -> whose.
+    others: Mapping[Ref, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    applying: str | None = (
-        None  # who applies, and since when; empty is nobody; read where something is unfinished
-    )
+    # Who applies, and since when; empty is nobody; read where something is unfinished.
+    applying: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +278,8 @@ class OrgStatus:
     dead_letters: DeadLetterSummary
     streams: tuple[StreamStatus, ...]
     unfinished: Mapping[Ref, Unfinished]
-    behind: Mapping[
-        str, tuple[Ref, ...]
-    ]  # server -> what it has a copy of that is not current; empty is no server
+    # Server -> what it has a copy of that is not current; empty is no server.
+    behind: Mapping[str, tuple[Ref, ...]]
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...] = ()
 

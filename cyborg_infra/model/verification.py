@@ -110,13 +110,11 @@ class Verification:
 class IdentityWork:
     """What an identity has to be able to do."""
 
-    consumers: Sequence[
-        tuple[Ref, str, bool]
-    ] = ()  # with a subject that it reads, and whether a nak brings it back
+    # With a subject that it reads, and whether a nak brings it back.
+    consumers: Sequence[tuple[Ref, str, bool]] = ()
     stored: Sequence[str] = ()  # subjects that a stream answers
-    published: Sequence[
-        tuple[str, str]
-    ] = ()  # subjects on core NATS, and an identity that hears them or nobody
+    # Subjects on core NATS, and an identity that hears them or nobody.
+    published: Sequence[tuple[str, str]] = ()
     heard: Sequence[tuple[str, str]] = ()  # subjects on core NATS, and an identity that publishes there
     asked: Sequence[tuple[str, str]] = ()  # subjects of requests, and an identity that asks
     read: Sequence[str] = ()  # buckets
@@ -128,12 +126,10 @@ class IdentityWork:
 class Misuse:
     """Requests that an identity may make, and where it wants the answers to go: nowhere that it may publish."""
 
-    consumers: Sequence[
-        tuple[Ref, str]
-    ]  # its own, to pull from and to acknowledge, each with a subject that it reads
+    # Its own, to pull from and to acknowledge, each with a subject that it reads.
+    consumers: Sequence[tuple[Ref, str]]
     requests: Sequence[str]
     replies: Sequence[str]
-    victims: Sequence[
-        tuple[Ref, str, str]
-    ]  # consumers of others, each with a subject that it reads, and whose it is
+    # Consumers of others, each with a subject that it reads, and whose it is.
+    victims: Sequence[tuple[Ref, str, str]]
     streams: Sequence[str]  # which store nothing that the identity may publish

@@ -18,7 +18,7 @@ from cyborg_infra.core.operate.dead_letters import Publication, Selection
 from cyborg_infra.live.api import messages
 from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.api.jetstream import JetStream, connect_account
-from cyborg_infra.live.api.publish import is_stream_full
+from cyborg_infra.live.api.publish import full_stream_problem
 from cyborg_infra.live.connection.errors import ConnectionLost, NoReply, PermissionDenied, Unanswered
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.manifest.load import load
@@ -247,7 +247,7 @@ class _Processor:
                 with contextlib.suppress(ServerFault):  # else the next replay looks for it
                     await self.letters.archive(letter)
             if isinstance(fault, ApiError) and fault.err_code == ErrorCode.JSStreamStoreFailedF:
-                raise ServerFault(is_stream_full(Ref(stream), fault)) from None
+                raise ServerFault(full_stream_problem(Ref(stream), fault)) from None
             raise
         place = f"{answer['stream']}/{answer['seq']}"
         if answer.get("duplicate"):

@@ -198,9 +198,8 @@ class Report:
     later: Counter[str] = field(default_factory=Counter)  # why something was left for the next apply
     crashes: list[float] = field(default_factory=list)
     emptied: list[tuple[float, str]] = field(default_factory=list)  # see chaos_faults.Servers
-    announced: Counter[str] = field(
-        default_factory=Counter
-    )  # stream -> the most that plans said would come again
+    # Stream -> the most that plans said would come again.
+    announced: Counter[str] = field(default_factory=Counter)
     published: int = 0
     worked: int = 0
     dead: int = 0

@@ -144,9 +144,8 @@ def definitions(path: Path) -> Iterator[tuple[tuple[str, str], Any]]:
             spec = crd["spec"]
             for version in spec["versions"]:
                 schema = strict(version["schema"]["openAPIV3Schema"])
-                schema["properties"] |= dict.fromkeys(
-                    ("apiVersion", "kind", "metadata"), True
-                )  # every object's
+                # Every object's.
+                schema["properties"] |= dict.fromkeys(("apiVersion", "kind", "metadata"), True)
                 yield (f"{spec['group']}/{version['name']}", spec["names"]["kind"]), schema
 
 

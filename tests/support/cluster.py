@@ -18,9 +18,8 @@ from tests.support.servers import NEWEST, server_binary
 
 NAME = "tests"
 SIZE = 3
-_SYSTEM = (
-    "system"  # the one user, of the system account; everybody else is in the global account, as without users
-)
+# The one user, of the system account; everybody else is in the global account, as without users.
+_SYSTEM = "system"
 _POLL = 0.02  # seconds
 _PATIENCE = 120  # seconds; an election takes one or two, and more where the machine is busy
 _TRIES = 3

@@ -22,9 +22,8 @@ class Message(NamedTuple):
     reply: str
     headers: str
     data: bytes
-    arrived: float = (
-        0.0  # by time.monotonic(); of one connection in the order in which the server has sent them
-    )
+    # By time.monotonic(); of one connection in the order in which the server has sent them.
+    arrived: float = 0.0
 
     @property
     def json(self) -> Any:

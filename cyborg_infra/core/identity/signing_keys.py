@@ -48,9 +48,8 @@ _SIDES = (("pub", Direction.PUBLISH), ("sub", Direction.SUBSCRIBE))
 _OWN = ("pub", "sub", "resp", *_NO_LIMITS, "bearer_token")
 """The members of a template that the manifest decides: of the rest, such as `src`, an administrator may say what he wants."""
 
-_SIGNATURE_BYTES = (
-    150  # header, signature, issuer and id of a token, of which the claims alone are longer in base64
-)
+# Header, signature, issuer and id of a token, of which the claims alone are longer in base64.
+_SIGNATURE_BYTES = 150
 
 Row = Mapping[str, Any]
 """A scoped signing key as claims have it."""

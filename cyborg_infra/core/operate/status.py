@@ -198,7 +198,7 @@ def _queue(wanted: DesiredResource, channel: str, readings: StatusReadings, lett
 
 
 def _again(counts: ConsumerCounts, given_up: Collection[int]) -> int:
-    """Return the server goes on counting what was given up, which is in flight no more."""
+    """Return how many in flight were delivered before: the server goes on counting what was given up, which is in flight no more."""
     return min(counts.num_ack_pending, max(0, counts.num_redelivered - len(given_up)))
 
 

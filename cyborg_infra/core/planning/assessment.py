@@ -180,9 +180,8 @@ def _subjects_stored_after(changes: Sequence[Change], live: LiveState, desired: 
         for change in changes
         if isinstance(change, Delete) or change.current_ref != change.ref
     }
-    gone |= {
-        via for change in changes if (via := temporary_stream_of(change))
-    }  # also of a rename that goes on
+    # Also of a rename that goes on.
+    gone |= {via for change in changes if (via := temporary_stream_of(change))}
     found = SubjectIndex(
         (subject, stream.ref.stream) for stream in desired.streams() for subject in stream.get("subjects")
     )

@@ -53,12 +53,11 @@ def _is_changed(now: AppliedRecord, known: AppliedRecord) -> bool:
 
 
 def _record_if_room(plan: Plan, server_info: ServerInfo, memory: AppliedRecord) -> RecordUpdate:
-    """Return the bucket must not take the room that the organisation needs, now or when one of its streams is replaced."""
+    """Return the record, or why there is none: its bucket must not take the room that the organisation needs, now or for a replacement."""
     if plan.live is not None and Ref(bucket_stream(APPLIED_BUCKET)) in plan.live.resources:
         return RecordUpdate(memory)
-    size = (
-        _BUCKET_MAX_BYTES if server_info.limits.max_bytes_required else -1
-    )  # without one it reserves nothing
+    # Without one it reserves nothing.
+    size = _BUCKET_MAX_BYTES if server_info.limits.max_bytes_required else -1
     if account_limits.has_room_for(plan.changes, server_info, 2, max(0, size)):
         return RecordUpdate(memory, size)
     return RecordUpdate(

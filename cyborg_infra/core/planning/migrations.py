@@ -30,9 +30,8 @@ from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.model.subjects import SubjectIndex
 from cyborg_infra.model.units import format_size
 
-DIRECT_LEVEL = (
-    5  # since 2.15.1 a stream that is full of consumers can be copied; before, its copies count (10026)
-)
+# Since 2.15.1 a stream that is full of consumers can be copied; before, its copies count (10026).
+DIRECT_LEVEL = 5
 
 
 def copied_streams(live: LiveState) -> Mapping[str, Ref]:
@@ -191,9 +190,8 @@ def _limit_obstacles(
         yield f"the positions of its {len(readers):,} consumers need as many more, and it may have {most:,}"
     noted = live.consumers(before.ref.stream)
     most = max_consumers(before.config, server_info)
-    stopped = (
-        2 * len(noted) if server_info.version < Capability.PAUSE_CONSUMER.since else len(noted)
-    )  # each with a placeholder
+    # Each with a placeholder.
+    stopped = 2 * len(noted) if server_info.version < Capability.PAUSE_CONSUMER.since else len(noted)
     if server_info.level < DIRECT_LEVEL and 0 < most <= stopped:
         yield f"it may have {most:,} consumers, and to copy it takes one more than {stopped:,}"
     if sum(journal_share(consumer, server_info.version) for consumer in noted) > LARGEST_JOURNAL:

@@ -131,7 +131,7 @@ def resume_hazards(change: Change, temporary_stream: LiveResource, live: LiveSta
 
 
 def replace_stopped_consumers(changes: Sequence[Change], moving: Container[Ref]) -> list[Change]:
-    """Return a consumer that is stopped, or not yet where it shall stand, goes on as a new one, also where it need not be replaced any more.
+    """Return the changes with a replacement of each consumer that is stopped, or not yet where it shall stand: it goes on only as a new one.
 
     The streams that are `moving` put their own consumers back.
     """

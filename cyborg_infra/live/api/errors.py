@@ -295,9 +295,8 @@ class ApiError(ServerFault):
         self.is_disk_failure = advice is _STORE
         self.retry = advice.retry if advice else Retry.NEVER
         if err_code == ErrorCode.JSClusterNoPeersErrF and "offline" in description:
-            self.retry = (
-                Retry.AFTER_REREAD
-            )  # it may be back, and not heard of yet: 1.5s after its start (measured 2.15.1)
+            # It may be back, and not heard of yet: 1.5s after its start (measured 2.15.1).
+            self.retry = Retry.AFTER_REREAD
         lookup = f"nats errors lookup {err_code}"
         super().__init__(
             Problem(

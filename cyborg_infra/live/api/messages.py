@@ -22,9 +22,8 @@ NO_MESSAGE_CODES = (
     ErrorCode.JSStreamMsgDeleteFailedF,  # or in a gap
 )
 MESSAGE_READS_IN_FLIGHT = 64
-MAX_SEQUENCES = (
-    1_000_000  # messages of a stream that are looked for one by one: each is a request, so they take minutes
-)
+# Messages of a stream that are looked for one by one: each is a request, so they take minutes.
+MAX_SEQUENCES = 1_000_000
 
 
 class SequenceList(NamedTuple):

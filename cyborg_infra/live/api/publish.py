@@ -16,7 +16,7 @@ AGAIN = "send it again: within the stream's duplicate_window (2m by default) it 
 
 
 async def publish(server: JetStream, message: OutgoingMessage) -> SendResult:
-    """Return the message is in its stream, and nowhere else, when this returns.
+    """Publish a message: when this returns it is in its stream, and nowhere else.
 
     Raises:
         SendRefused: the stream takes no more (10077); the message is not stored.
@@ -43,12 +43,12 @@ async def publish(server: JetStream, message: OutgoingMessage) -> SendResult:
     except ApiError as error:
         if error.err_code != ErrorCode.JSStreamStoreFailedF:
             raise
-        raise SendRefused(is_stream_full(message.stream, error)) from None
+        raise SendRefused(full_stream_problem(message.stream, error)) from None
     return SendResult(message, answer["seq"], bool(answer.get("duplicate")))
 
 
-def is_stream_full(stream: Ref, error: ApiError) -> Problem:
-    """Return a stream that is full has refused a message: it is not stored."""
+def full_stream_problem(stream: Ref, error: ApiError) -> Problem:
+    """Return the problem that a full stream has refused a message, which is not stored."""
     said = f"{stream} takes no more: {error.description} (err_code {ErrorCode.JSStreamStoreFailedF})"
     hint = worded("wait until some are done; `{}` shows what keeps its place", Command("status"))
     return Problem("over-limit", said, None, hint)

@@ -63,9 +63,8 @@ class _Transport(TcpTransport):
     async def connect_tls(self, *arguments: Any, **keywords: Any) -> None:
         await super().connect_tls(*arguments, **keywords)
         if self._io_writer is not None:
-            protocol: Any = vars(self._io_writer)[
-                "_protocol"
-            ]  # the transport has none any more once it was closed
+            # The transport has none any more once it was closed.
+            protocol: Any = vars(self._io_writer)["_protocol"]
             protocol._over_ssl = True  # noqa: SLF001 - asyncio has no other way to say so
 
 

@@ -137,9 +137,8 @@ async def _replace_consumer(server: JetStream, change: Replace, options: ApplyOp
 
     async def attempt() -> None:
         if change.current_ref == change.ref and await matches_server(server, after):
-            await create_at_saved_position(
-                server, after, options, change.current_ref
-            )  # the last attempt did all but the end of it
+            # The last attempt did all but the end of it.
+            await create_at_saved_position(server, after, options, change.current_ref)
         else:
             await replacement.replace_consumer(server, change.current_ref, after, options)
 
@@ -237,9 +236,8 @@ async def _update(server: JetStream, change: Adopt | Update, options: ApplyOptio
     if live is None:
         raise _stale_error(change.ref, "deleted")
     if _is_asynchronous(change, desired) and not _only_scales_down(live, desired):
-        await wait_until_idle(
-            server, live, options.on_wait
-        )  # it may be on its way still, since a run that was interrupted
+        # It may be on its way still, since a run that was interrupted.
+        await wait_until_idle(server, live, options.on_wait)
     await _archive_dead_letters(server, change, options)
     if live.is_fenced and desired.get("retention") == "interest":
         await _create_consumers_first(server, change.consumers_after.values())  # `_create` was interrupted

@@ -240,9 +240,8 @@ async def _count_consumer(
 ) -> MessageCount | None:
     given_up = query.kind is CountKind.GIVEN_UP
     if given_up and stream.get("retention") == "limits":
-        return (
-            None if told is None else MessageCount()
-        )  # what is acknowledged looks the same: only letters tell
+        # What is acknowledged looks the same: only letters tell.
+        return None if told is None else MessageCount()
     found = await reading.matching(query, consumer)
     if found is None or not given_up:
         return found

@@ -65,23 +65,19 @@ class Journal:
     ingest: Config
     retention: str
     positions: Mapping[str, int] | None = None  # consumer -> next sequence number to deliver, once they wait
-    consumers: Mapping[str, Config] = field(
-        default_factory=dict
-    )  # those that are stopped: see live.execute.migrate.consumers
-    labels: Mapping[str, str] = field(
-        default_factory=dict
-    )  # of a stream that is renamed: the metadata it had
+    # Those that are stopped: see live.execute.migrate.consumers.
+    consumers: Mapping[str, Config] = field(default_factory=dict)
+    # Of a stream that is renamed: the metadata it had.
+    labels: Mapping[str, str] = field(default_factory=dict)
     route: str = MIRROR.name
     limits: Config = field(default_factory=dict)  # which it has not while it is fenced or copied
     floors: Mapping[str, int] = field(default_factory=dict)  # where they stood at least when the copy began
     still: bool = False  # whether nobody has worked since `positions` were noted
-    unfinished: Mapping[str, Sequence[int]] = field(
-        default_factory=dict
-    )  # consumer -> earlier numbers that are being worked on
+    # Consumer -> earlier numbers that are being worked on.
+    unfinished: Mapping[str, Sequence[int]] = field(default_factory=dict)
     paused: Mapping[str, str] = field(default_factory=dict)  # until when somebody has paused a consumer
-    handed_over: int = (
-        0  # the first number of its origin that a copy may lack which was opened with the fence
-    )
+    # The first number of its origin that a copy may lack which was opened with the fence.
+    handed_over: int = 0
 
     @classmethod
     def create(

@@ -54,9 +54,8 @@ class StreamBackups:
     """What the account remembers of the streams that one apply is updating."""
 
     _backups: dict[Ref, _StreamBackup] = field(default_factory=dict)
-    _slots: dict[Ref, int] = field(
-        default_factory=dict
-    )  # which are used again: a deleted value leaves a mark
+    # Which are used again: a deleted value leaves a mark.
+    _slots: dict[Ref, int] = field(default_factory=dict)
     _refused: bool = False  # the account remembers nothing: then it goes without
 
     async def save(self, server: JetStream, org: str, ref: Ref) -> None:

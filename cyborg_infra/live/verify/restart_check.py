@@ -102,9 +102,8 @@ async def check_restart_loses_nothing(
 
 async def _expect_unfinished(sandbox: Sandbox, ref: Ref, wanted: set[str]) -> set[str]:
     got: set[str] = set()
-    patience = (
-        sandbox.ack_wait(ref) + timing.CHECK_WAIT_SECONDS
-    )  # what was being worked on comes again after ack_wait
+    # What was being worked on comes again after ack_wait.
+    patience = sandbox.ack_wait(ref) + timing.CHECK_WAIT_SECONDS
     with suppress(PullRefused):  # the consumer is gone as well: then so is whatever did not come
         while not wanted <= got and (message := await sandbox.agent.pull(ref, patience)):
             await message.ack_sync(timing.CHECK_WAIT_SECONDS)

@@ -54,9 +54,8 @@ class Sandbox:
     server: JetStream
     agent: Agent
     connect_agent: Callable[[], Agent]
-    stored_requests: Sequence[
-        str
-    ] = ()  # streams on the server that store requests of the organisation itself
+    # Streams on the server that store requests of the organisation itself.
+    stored_requests: Sequence[str] = ()
     dead_letters: dict[tuple[str, int], Advisory] = field(default_factory=dict)
     _ids: Iterator[int] = field(default_factory=itertools.count)
 

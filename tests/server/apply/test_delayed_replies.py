@@ -25,9 +25,8 @@ from tests.support.servers import NEWEST, OLDEST, StartServer
 from tests.support.traffic import Publisher, Worker, eventually
 
 READER = "AGENT_INBOXES/cto-inbox-reader"
-DELETES_PLACEHOLDER = (
-    "CONSUMER.DELETE.AGENT_INBOXES.cyborg-infra-placeholder-cto-inbox-reader"  # one from earlier, and ours
-)
+# One from earlier, and ours.
+DELETES_PLACEHOLDER = "CONSUMER.DELETE.AGENT_INBOXES.cyborg-infra-placeholder-cto-inbox-reader"
 BASIC = frozenset(
     {"STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "CONSUMER.CREATE", "CONSUMER.DELETE", "STREAM.MSG"}
 )

@@ -26,9 +26,8 @@ from tests.support.traffic import Publisher, Worker, eventually
 
 WAITING = 40
 APPLIES = 6  # until all is as wanted
-EVERY = (
-    1 if os.environ.get("CYBORG_INFRA_TEST_FAULTS") == "all" else 2
-)  # update; moves begin at different ones
+# Update; moves begin at different ones.
+EVERY = 1 if os.environ.get("CYBORG_INFRA_TEST_FAULTS") == "all" else 2
 MOVES = [
     (NEWEST, "workqueue", "cto", "limits"),
     (NEWEST, "limits", "cto", "workqueue"),

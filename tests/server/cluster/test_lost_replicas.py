@@ -83,9 +83,8 @@ def test_a_replica_that_cannot_become_current_does_not_hold_up_an_apply_and_is_r
         shorter.waits(HOPELESS_TIMEOUT_SECONDS=2.0)
         grown = scenario.apply(scenario.request(manifest("grows", 3)))
         patched.setattr(change, "wait_until_idle", never)
-        sunk = scenario.apply(
-            scenario.request(manifest("sinks", 1))
-        )  # the change is the cure, where the server lets it
+        # The change is the cure, where the server lets it.
+        sunk = scenario.apply(scenario.request(manifest("sinks", 1)))
     assert any(each.problem for each in grown)
     for problem in (each.problem for each in [*grown, *sunk] if each.problem):
         if "err_code 10005" in problem.message:

@@ -153,9 +153,8 @@ def test_a_dead_letter_keeps_its_message_through_every_change(
     case, draw = CASES[name], random.Random(f"{SEED} {name}")  # noqa: S311 - repeats itself
     moves_consumed = case.moves and not case.tasks[0].startswith(LIMITS)
     if moves_consumed and Version.parse(scenario.api.info["version"]) < Capability.PAUSE_CONSUMER.since:
-        case = case._replace(
-            tasks=(LIMITS, "storage: memory")
-        )  # the other is not carried at all, and the plan counts it
+        # The other is not carried at all, and the plan counts it.
+        case = case._replace(tasks=(LIMITS, "storage: memory"))
     deliveries = draw.choice((1, 2, 3))
     scenario.converge(manifest(case.tasks[0], case.worker[0], deliveries=deliveries))
     tasks = Failing(scenario, cli, deliveries)

@@ -15,9 +15,8 @@ from tests.support.faults import Faults
 from tests.support.scenario import Scenario, published
 from tests.support.servers import VERSIONS, StartServer
 
-MANY = [
-    f"acme.agents.cto.{'x' * 200}{number:04}" for number in range(700)
-]  # 140 kB; metadata may have 128 KiB
+# 140 kB; metadata may have 128 KiB.
+MANY = [f"acme.agents.cto.{'x' * 200}{number:04}" for number in range(700)]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -107,9 +107,8 @@ def test_a_dead_letter_says_how_to_replay_it_or_why_that_cannot_be() -> None:
         "message: AGENT_CTO_TASKS/4",
         replay,
     ]
-    unread = without_original(
-        replace(LETTER, message=None)
-    )  # it may not be read, which says nothing of where it is
+    # It may not be read, which says nothing of where it is.
+    unread = without_original(replace(LETTER, message=None))
     assert replay in letter(unread)
     gone = replace(LETTER, message=None, original=MessageLocation.GONE, role="", stream="", deliveries=3)
     assert letter(gone)[:3] == [

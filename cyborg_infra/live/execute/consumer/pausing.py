@@ -18,9 +18,8 @@ from cyborg_infra.model.resources import PAUSED_INDEFINITELY, LiveResource
 PAUSED_UNTIL = PAUSED_INDEFINITELY
 """A new consumer is paused until then while it does not stand where it shall: dead or alive, nobody is served."""
 
-STOP_MARK = (
-    424_242  # microseconds of the second in which a pause of ours ends: what outlives the tool is known by it
-)
+# Microseconds of the second in which a pause of ours ends: what outlives the tool is known by it.
+STOP_MARK = 424_242
 MAX_POLLS = 100  # looks at one that is paused or resumed; measured: 1, and 2 in a cluster under load
 
 

@@ -87,9 +87,8 @@ class PositionRestore:
         PullFailed or NoReply if the server does not hand out, and what else a request may raise.
         """
         held = await require_consumer(self._server, self._consumer)
-        self._most = min(
-            BATCH_SIZE, held.get("max_batch") or BATCH_SIZE
-        )  # the server may have a limit for all
+        # The server may have a limit for all.
+        self._most = min(BATCH_SIZE, held.get("max_batch") or BATCH_SIZE)
         inbox = self._server.inbox()
         end = await self._server.subscribe(inbox, self._on_message)
         try:

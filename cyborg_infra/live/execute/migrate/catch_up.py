@@ -16,9 +16,8 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import LiveResource, StreamCounts, stream_counts
 from cyborg_infra.model.valueclass import NamedTuple
 
-NEARLY_COMPLETE_LAG = (
-    500  # messages that may still be missing when the origin is fenced: they take a few milliseconds
-)
+# Messages that may still be missing when the origin is fenced: they take a few milliseconds.
+NEARLY_COMPLETE_LAG = 500
 COMPLETE_POLLS = 40  # so often a copy is looked at whose origin goes on: a second
 TRANSIENT_CODES = (
     ErrorCode.JSStreamNotFoundErr,

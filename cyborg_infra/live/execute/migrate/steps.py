@@ -70,9 +70,8 @@ class Migration:
     required: bool
     notices: advisories.Notices | None = None  # that come while DEAD_LETTERS is migrated
     paused: dict[str, str] = field(default_factory=dict)  # by hand, as we found it
-    stopped: dict[str, Config] = field(
-        default_factory=dict
-    )  # consumers, as a journal knew them that is deleted
+    # Consumers, as a journal knew them that is deleted.
+    stopped: dict[str, Config] = field(default_factory=dict)
 
     @property
     def ref(self) -> Ref:

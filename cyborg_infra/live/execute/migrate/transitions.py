@@ -45,17 +45,14 @@ class Transition(NamedTuple):
     leads_to: tuple[MigrationStage | None, ...]  # the stage after the step; None: the migration has ended
     undo: Step | str
     messages_in: MigratedStream  # who has every message that was acknowledged to a publisher
-    publishes_to: (
-        MigratedStream | None
-    )  # who takes in what is published; None: publishers are refused, and know it
+    # Who takes in what is published; None: publishers are refused, and know it.
+    publishes_to: MigratedStream | None
     consumers: ConsumersAt
-    recheck: Recheck | None = (
-        None  # before a run that finds the stage goes on from it; true: it is another one now
-    )
+    # Before a run that finds the stage goes on from it; true: it is another one now.
+    recheck: Recheck | None = None
     unneeded: Step | None = None  # instead of `forward`, if the stream need not be replaced any more
-    without_stream: MigrationStage | None = (
-        None  # where the migration stands if S is lost, where that is a stage of its own
-    )
+    # Where the migration stands if S is lost, where that is a stage of its own.
+    without_stream: MigrationStage | None = None
 
 
 NOTHING_CHANGED = "nothing has been changed"
