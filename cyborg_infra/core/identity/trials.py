@@ -47,18 +47,20 @@ def work_of(org: Org, state: DesiredState, name: str) -> IdentityWork:
         return ((subject, peer) for what, subject, peer in steps if what == kind)
 
     return IdentityWork(
-        tuple(_reads(state, own)),
-        tuple(subject for subject, _ in of("stored")),
-        tuple(of("published")),
-        tuple(of("heard")),
-        tuple(of("asked")),
-        tuple(
+        consumers=tuple(_reads(state, own)),
+        stored=tuple(subject for subject, _ in of("stored")),
+        published=tuple(of("published")),
+        heard=tuple(of("heard")),
+        asked=tuple(of("asked")),
+        read=tuple(
             each.name
             for each in org.buckets
             if not each.readers or name in org.members((*each.readers, *each.watchers))
         ),
-        tuple(each.name for each in org.buckets if not each.writers or name in org.members(each.writers)),
-        tuple(each.name for each in org.buckets if name in org.members(each.watchers)),
+        written=tuple(
+            each.name for each in org.buckets if not each.writers or name in org.members(each.writers)
+        ),
+        watched=tuple(each.name for each in org.buckets if name in org.members(each.watchers)),
     )
 
 
@@ -191,14 +193,14 @@ def misuse_of(org: Org, state: DesiredState, found: Sequence[Identity], name: st
         if any(covers(each, subject) for each in stream.get("subjects") or () for subject in written)
     }
     return Misuse(
-        tuple((ref, subject) for ref, subject, _ in work.consumers),
-        (
+        consumers=tuple((ref, subject) for ref, subject, _ in work.consumers),
+        requests=(
             *(f"$JS.API.CONSUMER.INFO.{ref.stream}.{ref.consumer}" for ref, _, _ in work.consumers),
             *(f"$JS.API.STREAM.INFO.{bucket_stream(each)}" for each in (*work.read, *work.written)),
             *sorted(written),
             USER_INFO,
         ),
-        (
+        replies=(
             *(
                 f"$JS.API.CONSUMER.{verb}.{ref.stream}.{ref.consumer}"
                 for ref, _, _ in victims
@@ -207,8 +209,8 @@ def misuse_of(org: Org, state: DesiredState, found: Sequence[Identity], name: st
             *(f"$JS.API.STREAM.{verb}.{ref.stream}" for ref, _, _ in victims for verb in ("PURGE", "DELETE")),
             *storing,
         ),
-        tuple(victims),
-        tuple(sorted({*storing.values(), *(ref.stream for ref, _, _ in victims)} - own_streams)),
+        victims=tuple(victims),
+        streams=tuple(sorted({*storing.values(), *(ref.stream for ref, _, _ in victims)} - own_streams)),
     )
 
 

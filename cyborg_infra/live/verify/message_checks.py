@@ -33,7 +33,7 @@ async def check_inbox(sandbox: Sandbox) -> None:
     for role, message_id in sent.items():
         body = {"type": "note", "text": f"for {role}", "timestamp": utc_now()}
         await sandbox.agent.publish(sandbox.subject(role, "inbox"), body, message_id)
-    await _together(_reads_alone(sandbox, readers[role], sent[role]) for role in readers)
+    await _together(_expect_alone(sandbox, readers[role], sent[role]) for role in readers)
 
 
 async def check_broadcast(sandbox: Sandbox) -> None:
@@ -42,10 +42,10 @@ async def check_broadcast(sandbox: Sandbox) -> None:
     await sandbox.purge(readers[0].stream)
     message_id = sandbox.new_id("broadcast")
     away, *waiting = readers
-    listening = asyncio.ensure_future(_together(_reads_alone(sandbox, ref, message_id) for ref in waiting))
+    listening = asyncio.ensure_future(_together(_expect_alone(sandbox, ref, message_id) for ref in waiting))
     try:
         await sandbox.publish_broadcast(message_id)
-        await _together([listening, _afterwards(listening, _reads_alone(sandbox, away, message_id))])
+        await _together([listening, _afterwards(listening, _expect_alone(sandbox, away, message_id))])
     finally:  # nobody else waits for what it comes to
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
@@ -55,10 +55,10 @@ async def check_request(sandbox: Sandbox) -> None:
     """Check that a request is answered by the role's agent alone, and by nobody where there is none."""
     if sandbox.stored_requests:
         raise CheckFailed(f"requests of the organisation are stored by {', '.join(sandbox.stored_requests)}")
-    await _together(_is_answered(sandbox, role) for role in sandbox.roles())
+    await _together(_check_answered(sandbox, role) for role in sandbox.roles())
 
 
-async def _is_answered(sandbox: Sandbox, role: str) -> None:
+async def _check_answered(sandbox: Sandbox, role: str) -> None:
     subject = sandbox.subject(role, "requests")
     question = {
         "type": "query",
@@ -126,12 +126,12 @@ async def check_event(sandbox: Sandbox) -> None:
     if not events:
         raise NotConfigured("no event has a subscriber")
     durable = [event for event in events if event.durable]
-    await _together(_is_heard(sandbox, event) for event in events if not event.durable)
+    await _together(_check_event_heard(sandbox, event) for event in events if not event.durable)
     if durable:
-        await _are_read(sandbox, durable)
+        await _check_events_read(sandbox, durable)
 
 
-async def _is_heard(sandbox: Sandbox, event: Subject) -> None:
+async def _check_event_heard(sandbox: Sandbox, event: Subject) -> None:
     """Check that an ephemeral event reaches whoever listens at that moment."""
     subscriptions: dict[str, Subscription] = {}
     for role in event.readers:
@@ -143,7 +143,7 @@ async def _is_heard(sandbox: Sandbox, event: Subject) -> None:
         await subscription.unsubscribe()
 
 
-async def _are_read(sandbox: Sandbox, events: list[Subject]) -> None:
+async def _check_events_read(sandbox: Sandbox, events: list[Subject]) -> None:
     """Check that durable events reach every subscriber, though it was away."""
     wanted: dict[str, set[str]] = {}
     for each in events:
@@ -171,12 +171,12 @@ async def check_channels(sandbox: Sandbox) -> None:
     if not own:
         raise NotConfigured("the manifest has no channel of its own")
     await _together(
-        _are_handed_out(sandbox, channel) if channel.stream else _are_heard(sandbox, channel)
+        _check_handed_out(sandbox, channel) if channel.stream else _check_channel_heard(sandbox, channel)
         for channel in own
     )
 
 
-async def _are_heard(sandbox: Sandbox, channel: Channel) -> None:
+async def _check_channel_heard(sandbox: Sandbox, channel: Channel) -> None:
     """Check that a message reaches whoever listens at that moment."""
     for member in sandbox.org.each_of(channel):
         subject = sandbox.subject(member, channel.name)
@@ -186,15 +186,15 @@ async def _are_heard(sandbox: Sandbox, channel: Channel) -> None:
             raise CheckFailed(f"nothing was heard on {subject} within {timing.CHECK_WAIT_SECONDS:g}s")
 
 
-async def _are_handed_out(sandbox: Sandbox, channel: Channel) -> None:
+async def _check_handed_out(sandbox: Sandbox, channel: Channel) -> None:
     """Check that a message is stored, and handed out to those that it is for."""
     handed = await sandbox.publish_to_readers(channel)
     await _together(
-        _is_handed(sandbox, sandbox.state.resources[ref], wanted) for ref, wanted in handed.items()
+        _check_handed(sandbox, sandbox.state.resources[ref], wanted) for ref, wanted in handed.items()
     )
 
 
-async def _is_handed(sandbox: Sandbox, reader: Resource, wanted: set[str]) -> None:
+async def _check_handed(sandbox: Sandbox, reader: Resource, wanted: set[str]) -> None:
     """Pull what is meant for one reader, and see that nothing else comes."""
     begun, missing = sandbox.clock(), set(wanted)
     acknowledges = reader.get("ack_policy") != "none"
@@ -219,11 +219,11 @@ async def check_chain(sandbox: Sandbox) -> None:
         title = sandbox.new_id(f"review-of-{role}")
         after = {"publish_to": sandbox.subject(follower, "tasks"), "payload_template": {"title": title}}
         tasks[role] = (await sandbox.publish_task(role, on_complete=after), title)
-    await _together(_completes(sandbox, workers[role], tasks[role][0], nexts[role]) for role in roles)
-    await _together(_follows(sandbox, workers[nexts[role]], *tasks[role]) for role in roles)
+    await _together(_complete_task(sandbox, workers[role], tasks[role][0], nexts[role]) for role in roles)
+    await _together(_expect_follow_up(sandbox, workers[nexts[role]], *tasks[role]) for role in roles)
 
 
-async def _completes(sandbox: Sandbox, ref: Ref, task: str, follower: str) -> None:
+async def _complete_task(sandbox: Sandbox, ref: Ref, task: str, follower: str) -> None:
     message = await sandbox.expect_message(ref, task)
     after = json.loads(message.data)["on_complete"]
     if after["publish_to"] != sandbox.subject(follower, "tasks"):
@@ -232,14 +232,14 @@ async def _completes(sandbox: Sandbox, ref: Ref, task: str, follower: str) -> No
     await message.ack_sync(timing.CHECK_WAIT_SECONDS)
 
 
-async def _follows(sandbox: Sandbox, ref: Ref, task: str, title: str) -> None:
+async def _expect_follow_up(sandbox: Sandbox, ref: Ref, task: str, title: str) -> None:
     message = await sandbox.expect_message(ref, f"{task}-after")
     if json.loads(message.data)["title"] != title:
         raise CheckFailed(f"{describe_message(message)} is not what its template says")
     await message.ack_sync(timing.CHECK_WAIT_SECONDS)
 
 
-async def _reads_alone(sandbox: Sandbox, ref: Ref, message_id: str) -> None:
+async def _expect_alone(sandbox: Sandbox, ref: Ref, message_id: str) -> None:
     """Expect the message, and no other."""
     begun = sandbox.clock()
     message = await sandbox.expect_message(ref, message_id)

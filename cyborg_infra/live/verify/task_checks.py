@@ -61,7 +61,7 @@ async def check_redelivered(sandbox: Sandbox, role: str) -> None:
         raise NotConfigured("max_deliver is 1: a task is handed out once and never again")
     task = await sandbox.publish_task(role)
     await sandbox.expect_message(ref, task)
-    await _comes_again(sandbox, ref, task)
+    await _expect_again(sandbox, ref, task)
 
 
 async def check_survives_crash(sandbox: Sandbox, role: str) -> None:
@@ -71,10 +71,10 @@ async def check_survives_crash(sandbox: Sandbox, role: str) -> None:
     async with sandbox.connect_agent() as worker:
         await sandbox.expect_message(ref, task, agent=worker)
         await worker.abort()
-    await _comes_again(sandbox, ref, task)
+    await _expect_again(sandbox, ref, task)
 
 
-async def _comes_again(sandbox: Sandbox, ref: Ref, task: str) -> None:
+async def _expect_again(sandbox: Sandbox, ref: Ref, task: str) -> None:
     wait = sandbox.ack_wait(ref)
     again = await sandbox.agent.pull(ref, wait + timing.CHECK_WAIT_SECONDS)
     if again is None:
@@ -193,10 +193,10 @@ async def check_back_pressure(sandbox: Sandbox, role: str) -> None:
     message = await sandbox.expect_message(ref, sent[0])
     await message.ack_sync(timing.CHECK_WAIT_SECONDS)
     if sandbox.setting(stream, "retention") == "workqueue":
-        await _has_room(sandbox, role)
+        await _wait_for_room(sandbox, role)
 
 
-async def _has_room(sandbox: Sandbox, role: str) -> None:
+async def _wait_for_room(sandbox: Sandbox, role: str) -> None:
     """Wait until the stream takes messages again: on replicas a finished task is deleted a little after its acknowledgement."""
     deadline = sandbox.clock() + timing.CHECK_WAIT_SECONDS
     while True:
