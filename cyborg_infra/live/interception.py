@@ -41,11 +41,13 @@ class Interception(Generic[Request, Reply]):
             Callable[[Request, Callable[[Request], Coroutine[Any, Any, Reply]]], Coroutine[Any, Any, Reply]]
         ] = []
 
-    async def send(self, request: Request, send: Callable[[Request], Coroutine[Any, Any, Reply]]) -> Reply:
+    def send(
+        self, request: Request, send: Callable[[Request], Coroutine[Any, Any, Reply]]
+    ) -> Coroutine[Any, Any, Reply]:
         """Send the request by way of the interceptors; return what they return, and raise what they raise."""
         for interceptor in self._interceptors:
             send = _around(interceptor, send)
-        return await send(request)
+        return send(request)
 
     @contextmanager
     def through(

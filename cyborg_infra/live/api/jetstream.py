@@ -560,18 +560,21 @@ class JetStream:
         return {(ref := Ref(stream, name)): self._resource(ref, row) for name, row in consumers.items()}
 
     def _resource(self, ref: Ref, row: Mapping[str, Any]) -> LiveResource:
-        return decode_resource(ref, row, self._incarnation(row.get("cluster") or {}))
+        return decode_resource(ref, row, self._incarnation(row.get("cluster")))
 
-    def _incarnation(self, members: Mapping[str, Any]) -> str:
+    def _incarnation(self, members: Mapping[str, Any] | None) -> str:
         """Return which run of a server told of what has these members; empty where it may have been another one than we know.
 
         What several keep, a leader tells as they have agreed on it, however often it was started.
         """
-        own = self._connection.server_name
-        leader: str = members.get("leader", own)
-        if members.get("replicas"):
-            return leader
-        return self._connection.incarnation if leader == own and not self.is_remote else ""
+        if members:
+            own = self._connection.server_name
+            leader: str = members.get("leader", own)
+            if members.get("replicas"):
+                return leader
+            if leader != own:
+                return ""
+        return "" if self.is_remote else self._connection.incarnation
 
     async def _read_missing(self, ref: Ref, timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 - as in `request`
         """Read once what a listing did not tell of. Raises as `request` does, and NoLeader."""

@@ -64,9 +64,13 @@ async def read_all_rows(
     and it is asked for from further up. So whatever is there all the time is found, in an account that is busy,
     and in whatever order the pages were read: the next ones are asked for while one is awaited.
     """
+    page = await ask(verb, {"offset": 0}, doing=doing)
+    rows = _rows(page, member)
+    if len(rows) == page["total"] <= PAGE_ROWS and not page.get("missing") and not page.get("offline"):
+        return rows, {}  # as most are
     pages = _Pages(ask, verb, doing)
     try:
-        rows, missing = await _join_pages(pages, member)
+        rows, missing = await _join_pages(pages, page, member)
     finally:
         pages.cancel()
     if not missing:
@@ -77,20 +81,21 @@ async def read_all_rows(
     )
 
 
-async def _join_pages(pages: _Pages, member: str) -> tuple[Rows, dict[str, str]]:
-    """Return the rows of all pages, each of which overlaps with what was before it; and the names without a row, with why."""
+async def _join_pages(
+    pages: _Pages, page: Mapping[str, Any], member: str
+) -> tuple[Rows, dict[str, str]]:
+    """Return the rows of this page and all further ones, each of which overlaps with what was before it; and the names without a row, with why."""
     rows: Rows = {}
     missing: dict[str, str] = {}
     known: set[str] = set()
     begin = read = fruitless = 0
     while True:
-        page = await pages.at(begin)
         total, read = page["total"], read + 1
         if (
             max(total, len(known)) > MAX_ROWS
         ):  # a total is only what the server says: what pages bring counts as well
             raise TooMany(pages.doing, max(total, len(known)), MAX_ROWS)
-        listed = {name: row for row in page.get(member) or () if (name := _name(row))}
+        listed = _rows(page, member)
         absent = dict.fromkeys(page.get("missing") or (), "") | (page.get("offline") or {})
         covered = listed.keys() | absent.keys()
         if read > ENOUGH_PAGES + 4 * total // PAGE_ROWS:
@@ -98,6 +103,7 @@ async def _join_pages(pages: _Pages, member: str) -> tuple[Rows, dict[str, str]]
         if begin and covered.isdisjoint(known):
             begin = max(begin - PAGE_ROWS, 0)
             pages.cancel()  # where much comes and goes, what is read ahead does not fit: one after the other from here
+            page = await pages.at(begin)
             continue
         goes_on = begin + len(covered) < total
         fruitless = fruitless + 1 if covered <= known else 0
@@ -110,6 +116,7 @@ async def _join_pages(pages: _Pages, member: str) -> tuple[Rows, dict[str, str]]
         known |= covered
         begin += len(covered) - 1
         pages.prefetch(begin, total)
+        page = await pages.at(begin)
 
 
 class _Pages:
@@ -137,6 +144,10 @@ class _Pages:
         self._ahead = 1
         while self._coming:
             self._coming.popitem()[1].cancel()
+
+
+def _rows(page: Mapping[str, Any], member: str) -> Rows:
+    return {name: row for row in page.get(member) or () if (name := _name(row))}
 
 
 def _name(row: Mapping[str, Any]) -> str:

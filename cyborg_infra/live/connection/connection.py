@@ -41,12 +41,13 @@ class _Pending:
     subject: str
     reply_to: str
     outcome: asyncio.Future[bytes | ServerFault]
-    accepts: Callable[[bytes], bool]
-    timer: asyncio.TimerHandle | None = None
+    accepts: Callable[[bytes], bool] | None
+    timeout: float
+    due: float  # by the loop's clock; never, once it has timed out
     other: bytes | None = None  # the first reply that was not the one that is wanted
 
     def reply(self, payload: bytes) -> None:
-        if self.accepts(payload):
+        if self.accepts is None or self.accepts(payload):
             self.resolve(payload)
         elif self.other is None:
             self.other = payload
@@ -55,9 +56,10 @@ class _Pending:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
-    def time_out(self, timeout: float) -> None:
+    def time_out(self) -> None:
         """End without the reply that is wanted, unless it has arrived and this process was not let to look at it."""
-        fault = NoReply(self.subject, timeout) if self.other is None else self.other
+        self.due = math.inf
+        fault = NoReply(self.subject, self.timeout) if self.other is None else self.other
         asyncio.get_running_loop().call_later(timing.ARRIVED_SECONDS, self.resolve, fault)
 
 
@@ -83,6 +85,8 @@ class Connection:
         # What nats-py raises of a connection that is gone.
         self._gone: tuple[type[Exception], ...] = (OSError,)
         self._pending: dict[str, _Pending] = {}
+        self._alarm: asyncio.TimerHandle | None = None  # of the request that is due first: a timer for each would be a fifth of its price
+        self._alarm_due = math.inf
         self._deaf: set[str] = set()  # subjects that this user may not subscribe to
 
     async def request(
@@ -93,7 +97,7 @@ class Connection:
         headers: Mapping[str, str] | None,
         timeout: float,  # noqa: ASYNC109 - part of the request, and named in its error
         at_once: bool = False,
-        accepts: Callable[[bytes], bool] = lambda _: True,
+        accepts: Callable[[bytes], bool] | None = None,
     ) -> bytes:
         """Return the reply's payload; `timeout` in seconds. `at_once`: sent before anything else happens here, at a higher price.
 
@@ -148,19 +152,33 @@ class Connection:
             raise TooLarge(subject, size, self.max_payload)
 
     def _expect(
-        self, subject: str, timeout: float, accepts: Callable[[bytes], bool] = lambda _: True
+        self, subject: str, timeout: float, accepts: Callable[[bytes], bool] | None = None
     ) -> _Pending:
         """Expect the reply to a request, or why there is none, until it is forgotten."""
         reply_to = f"{self._inbox}.{next(self._ids)}"
         loop = asyncio.get_running_loop()
-        pending = self._pending[reply_to] = _Pending(subject, reply_to, loop.create_future(), accepts)
-        # Publishing only queues, so this covers all of the wait, at a third of what asyncio.timeout takes.
-        pending.timer = loop.call_later(timeout, pending.time_out, timeout)
+        due = loop.time() + timeout  # publishing only queues, so this covers all of the wait
+        pending = self._pending[reply_to] = _Pending(
+            subject, reply_to, loop.create_future(), accepts, timeout, due
+        )
+        if due < self._alarm_due:
+            self._set_alarm(due)
         return pending
 
+    def _set_alarm(self, due: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_due = due
+        self._alarm = asyncio.get_running_loop().call_at(due, self._time_out) if due < math.inf else None
+
+    def _time_out(self) -> None:
+        """End what is due by now, and come back for the next one; most of what this was set for was answered long ago."""
+        for pending in self._pending.values():
+            if pending.due <= self._alarm_due:
+                pending.time_out()
+        self._set_alarm(min((pending.due for pending in self._pending.values()), default=math.inf))
+
     def _forget(self, pending: _Pending) -> None:
-        if pending.timer is not None:
-            pending.timer.cancel()
         del self._pending[pending.reply_to]
 
     async def hold_interest(self, subject: str) -> None:
@@ -203,6 +221,7 @@ class Connection:
     async def close(self) -> None:
         """Close; what was pending fails with ConnectionLost. Quick; never raises."""
         self._fail_all(ConnectionLost(self.url, "closed by us"))
+        self._set_alarm(math.inf)
         if self._client is not None:
             await self._client.close_within(timing.CLOSE_TIMEOUT_SECONDS)
 
@@ -211,7 +230,8 @@ class Connection:
     ) -> None:
         client = self._open()
         try:
-            await client.publish(subject, payload, reply=reply_to, headers=dict(headers or {}) or None)
+            if headers or not client.enqueue(subject, payload, reply_to):
+                await client.publish(subject, payload, reply=reply_to, headers=dict(headers or {}) or None)
         except self._gone:
             raise ConnectionLost(self.url) from None
 

@@ -125,7 +125,8 @@ class ReconnectingConnection:
         seconds = self._target.timeout if timeout is None else timeout
 
         async def send(request: WireRequest) -> bytes:
-            await self.ensure_connected()
+            if self.is_lost:
+                await self._reconnect()
             return await self._link.request(
                 request.subject, request.payload, headers=headers, timeout=request.timeout, at_once=at_once
             )
