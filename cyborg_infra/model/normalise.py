@@ -14,6 +14,9 @@ from cyborg_infra.model.units import whole_number
 SERVER_KEY_PREFIX = "_nats."
 """Metadata keys that the server writes; they never count and are never sent (2.11+)."""
 
+REQUIRED_LEVEL_KEY = f"{SERVER_KEY_PREFIX}req.level"
+"""The one of them that it stores: what API level the configuration needs."""
+
 
 def normalise(field: Field, value: Any) -> Any:
     """Return `value` as it is compared: what the server fills in, leaves out or reorders makes no difference."""
@@ -119,12 +122,27 @@ def normalise_config(kind: Kind, config: Config) -> dict[str, Any]:
 
 def normalise_without_labels(kind: Kind, config: Config) -> dict[str, Any]:
     """Return the canonical form but for the metadata."""
+    own, alike = _own_and_alike(config)
+    found = {**_cached_fields(kind, alike), **normalise_fields(kind, own)}
+    return _as_copy(found, config) if kind is Kind.STREAM else _with_one_filter(found)
+
+
+def mean_the_same(kind: Kind, config: Config, other: Config) -> bool:
+    """Return True if the canonical forms of both are equal but for the metadata. May return False for equal ones: of copies, and of what is spelled in two ways."""
+    (own, alike), (others_own, others_alike) = _own_and_alike(config), _own_and_alike(other)
+    return (
+        own == others_own
+        and _cached_fields(kind, alike) == _cached_fields(kind, others_alike)
+        and "sources" not in alike
+    )
+
+
+def _own_and_alike(config: Config) -> tuple[Config, Config]:
+    """Return what hardly two have in common, and the rest; without the identity."""
     alike = dict(config)
     for name in _IDENTITY_FIELDS:
         alike.pop(name, None)
-    own = {name: alike.pop(name) for name in _NAMED_FIELDS if name in alike}
-    found = {**_cached_fields(kind, alike), **normalise_fields(kind, own)}
-    return _as_copy(found, config) if kind is Kind.STREAM else _with_one_filter(found)
+    return {name: alike.pop(name) for name in _NAMED_FIELDS if name in alike}, alike
 
 
 _IDENTITY_FIELDS = ("name", "durable_name", "metadata")
@@ -133,14 +151,16 @@ _NAMED_FIELDS = ("description", "subjects", "filter_subject", "filter_subjects")
 """What hardly two streams or consumers of an organisation have in common; all else is the same for most of a kind."""
 
 _CACHE: Mapping[Kind, list[tuple[Config, Config]]] = {kind: [] for kind in Kind}
-_CACHE_SIZE = 8
+_CACHE_SIZE = 16
 
 
 def _cached_fields(kind: Kind, config: Config) -> Config:
     """Return as `normalise_fields`, which takes most of a large plan's time: known if it is among the last few that were asked for."""
     recent = _CACHE[kind]
-    for known, said in recent:
+    for place, (known, said) in enumerate(recent):
         if known == config:
+            if place:
+                recent.insert(0, recent.pop(place))
             return said
     said = normalise_fields(kind, config)
     recent.insert(0, (config, said))

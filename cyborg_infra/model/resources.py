@@ -24,7 +24,13 @@ from cyborg_infra.model.metadata_keys import (
     STATE_KEYS,
     STOPPED_KEY,
 )
-from cyborg_infra.model.normalise import SERVER_KEY_PREFIX, normalise_without_labels, user_labels
+from cyborg_infra.model.normalise import (
+    REQUIRED_LEVEL_KEY,
+    SERVER_KEY_PREFIX,
+    mean_the_same,
+    normalise_without_labels,
+    user_labels,
+)
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.ref import Ref, fence_subject, stop_subject
 from cyborg_infra.model.server_values import as_requested, noted_values, with_server_values
@@ -368,17 +374,21 @@ class LiveResource(Resource):
         False where a replace has noted something, or where the marks differ: then `normalised` tells.
         """
         labels = wanted.metadata
-        marks = {key: text for key, text in self.metadata.items() if not key.startswith(SERVER_KEY_PREFIX)}
-        if marks != labels and (
-            RESOURCE_KEY in marks or marks | {RESOURCE_KEY: labels.get(RESOURCE_KEY)} != labels
-        ):
-            return False
-        said = wanted.normalised()
-        found = normalise_without_labels(self.ref.kind, self._config_as_requested())
-        if "metadata" in said:
-            found["metadata"] = said["metadata"]
-        if found != said:
-            return False
+        marks = dict(self.metadata)
+        marks.pop(REQUIRED_LEVEL_KEY, None)  # the one that a listing has, of those that come next
+        if marks != labels:
+            marks = {key: text for key, text in marks.items() if not key.startswith(SERVER_KEY_PREFIX)}
+            if marks != labels and (
+                RESOURCE_KEY in marks or marks | {RESOURCE_KEY: labels.get(RESOURCE_KEY)} != labels
+            ):
+                return False
+        said, config = wanted.normalised(), self._config_as_requested()
+        if not mean_the_same(self.ref.kind, config, wanted.config):
+            found = normalise_without_labels(self.ref.kind, config)
+            if "metadata" in said:
+                found["metadata"] = said["metadata"]
+            if found != said:
+                return False
         object.__setattr__(self, "_normalised", said)
         return True
 

@@ -81,9 +81,7 @@ async def read_all_rows(
     )
 
 
-async def _join_pages(
-    pages: _Pages, page: Mapping[str, Any], member: str
-) -> tuple[Rows, dict[str, str]]:
+async def _join_pages(pages: _Pages, page: Mapping[str, Any], member: str) -> tuple[Rows, dict[str, str]]:
     """Return the rows of this page and all further ones, each of which overlaps with what was before it; and the names without a row, with why."""
     rows: Rows = {}
     missing: dict[str, str] = {}

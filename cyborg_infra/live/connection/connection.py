@@ -85,7 +85,9 @@ class Connection:
         # What nats-py raises of a connection that is gone.
         self._gone: tuple[type[Exception], ...] = (OSError,)
         self._pending: dict[str, _Pending] = {}
-        self._alarm: asyncio.TimerHandle | None = None  # of the request that is due first: a timer for each would be a fifth of its price
+        self._alarm: asyncio.TimerHandle | None = (
+            None  # of the request that is due first: a timer for each would be a fifth of its price
+        )
         self._alarm_due = math.inf
         self._deaf: set[str] = set()  # subjects that this user may not subscribe to
 

@@ -99,7 +99,9 @@ class SafeClient(Client):
         if not self.is_connected or writer is None or wake is None or writer.done():
             return False
         _validate_subject(subject)
-        self._pending.append(b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(payload), payload))
+        self._pending.append(
+            b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(payload), payload)
+        )
         self._pending_data_size += len(self._pending[-1])
         if wake.empty():
             wake.put_nowait(asyncio.get_running_loop().create_future())
