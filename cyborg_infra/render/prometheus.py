@@ -20,7 +20,6 @@ from cyborg_infra.model.status import (
     OrgStatus,
 )
 from cyborg_infra.model.units import SECOND
-from cyborg_infra.model.valueclass import NamedTuple
 
 Samples = Iterator[tuple[Mapping[str, str], float | None]]
 """The labels of each sample, besides that of the organisation, and its value."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from cyborg_infra.core.desired.rules import first_of_each
 from cyborg_infra.core.desired.settings import kind_of, member_of, setting_mark
@@ -16,6 +16,7 @@ from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, SourcePosition
 from cyborg_infra.model.resources import DesiredResource, DesiredState, Resource
 from cyborg_infra.model.units import format_duration, format_size
+from cyborg_infra.model.valueclass import NamedTuple
 
 UNNEEDED_IGNORE_CODE = "unneeded-ignore"
 """The code of the warning about an `ignore` that nothing needs. It cannot be ignored: the line can go."""

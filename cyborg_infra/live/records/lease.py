@@ -35,7 +35,6 @@ from cyborg_infra.model.buckets import LEASE_BUCKET, bucket_stream, bucket_subje
 from cyborg_infra.model.json_shapes import object_of, printable
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.resources import LiveResource
 from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.subjects import covers
