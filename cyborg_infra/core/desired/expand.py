@@ -84,9 +84,7 @@ def expand_unchecked(org: Org, level: int = NEWEST_LEVEL) -> DesiredState:
         planned.ref: _stream(common, planned, count[planned.ref.stream]) for planned in _planned_streams(org)
     }
     limits = {
-        ref.stream: found
-        for ref, stream in streams.items()
-        if (found := stream.config.get("consumer_limits"))
+        ref.stream: found for ref, stream in streams.items() if (found := stream.get("consumer_limits"))
     }
     consumers = {reader.ref: _consumer(common, reader, limits.get(reader.ref.stream)) for reader in readers}
     return DesiredState(streams | consumers)

@@ -22,7 +22,7 @@ MAX_LAPS = 16
 
 def stored_subjects(stream: Resource, state: State[Resource]) -> list[str]:
     """Return the subjects under which the stream stores what is published or copied to it; `>` where nobody can know."""
-    if not any(stream.config.get(name) for name in ("subject_transform", "mirror", "sources")):
+    if not (stream.get("subject_transform") or stream.get("mirror") or stream.get("sources")):
         return list(dict.fromkeys(stream.get("subjects")))  # nearly all streams
     return list(dict.fromkeys(_stored(stream, state, ())))
 
