@@ -33,7 +33,7 @@ _IN_MARKDOWN = ("plan", "drift")
 _SEE_WHAT_IS_LEFT = "`cyborg-infra plan` shows what is left to do"
 _SEED = re.compile(r"S[ACNOUX][A-Z2-7]{56}|s[acnoux][a-z2-7]{56}")
 """What opens an account: the seed of an nkey; in small letters too, as names of hosts are told."""
-_OPTION = re.compile("--[a-z-]+")
+_OPTION = "--[a-z-]+"
 _TAKES_A_SECRET = ("--seed", "--password", "--token", "--jwt")
 
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
@@ -168,9 +168,9 @@ def _refuse_seeds(arguments: Sequence[str]) -> None:
     """Raise UsageInvalid for a seed where none belongs: it would be the name of a file, in errors and on the disk."""
     for before, word in pairwise(("", *arguments)):
         option, equals, _ = word.partition("=")
-        option = option if equals and _OPTION.fullmatch(option) else before
+        option = option if equals and re.fullmatch(_OPTION, option) else before
         if _SEED.search(word) and option not in _TAKES_A_SECRET:
-            what = f"{option} was given" if _OPTION.fullmatch(option) else "the command line has"
+            what = f"{option} was given" if re.fullmatch(_OPTION, option) else "the command line has"
             hint = (
                 "write it to a file for its owner alone; and make a new key, as others may have seen this one"
             )

@@ -57,6 +57,7 @@ _SURPRISING_NUMBERS = (
 _SURPRISING_NUMBER = "|".join(f"({pattern})" for pattern, *_ in _SURPRISING_NUMBERS)
 _IN_NUMBERS = frozenset("0123456789abcdefABCDEFxoinIN.:_+-")
 """What those are made of: a duration such as 45m is not."""
+_BEGIN_NUMBERS = frozenset("0123456789.+-")
 _LONGEST_WORD = max(map(len, (*_CONSTANTS, *_SURPRISING_WORDS)))
 
 
@@ -128,7 +129,8 @@ def _surprise(text: str) -> tuple[str, str] | None:
     """Return what is in doubt about the plain scalar `text`, and what to write instead."""
     if word := _SURPRISING_WORDS.get(text.lower()):
         return word
-    found = re.fullmatch(_SURPRISING_NUMBER, text) if _IN_NUMBERS.issuperset(text) else None
+    is_like_one = text[:1] in _BEGIN_NUMBERS and _IN_NUMBERS.issuperset(text)
+    found = re.fullmatch(_SURPRISING_NUMBER, text) if is_like_one else None
     return _SURPRISING_NUMBERS[found.lastindex - 1][1:] if found and found.lastindex else None
 
 

@@ -18,7 +18,7 @@ from cyborg_infra.model.valueclass import NamedTuple
 _MAX_DEPTH = 32  # of what we do not read and may have to send back: JetStream's own configurations are 4 deep
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 _KINDS = {
     dict: "an object",
     list: "a list",
@@ -124,7 +124,7 @@ def time(value: Any) -> Mismatch | None:
 
 def base64(value: Any) -> Mismatch | None:
     """Return bytes as JSON has them."""
-    if type(value) is str and _BASE64.fullmatch(value):
+    if type(value) is str and re.fullmatch(_BASE64, value):
         return None
     return Mismatch(json_type(value) if type(value) is not str else "other text", "base64")
 

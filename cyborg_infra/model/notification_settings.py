@@ -8,7 +8,7 @@ from typing import Any
 
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.units import HOUR, SECOND
-from cyborg_infra.model.valueclass import NamedTuple, valueclass
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class ReceiverSource(NamedTuple):
@@ -21,8 +21,7 @@ class ReceiverSource(NamedTuple):
     mark: SourcePosition | None = None
 
 
-@valueclass(frozen=True, slots=True)
-class QuietHours:
+class QuietHours(NamedTuple):
     """The part of each day, by the clock of `timezone`, in which only what is urgent is told; it may go over midnight."""
 
     begin: time
@@ -38,8 +37,7 @@ class QuietHours:
         return inside and code not in self.urgent
 
 
-@valueclass(frozen=True, slots=True)
-class NotificationSettings:
+class NotificationSettings(NamedTuple):
     """Who is told, and when. `repeat` in seconds: an alarm that still holds is told again after it; 0 is never."""
 
     receivers: tuple[ReceiverSource, ...] = ()

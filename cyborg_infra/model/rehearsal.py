@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from cyborg_infra.model.resources import DesiredResource, Resource
-from cyborg_infra.model.valueclass import valueclass
+from cyborg_infra.model.valueclass import NamedTuple
 
 
-@valueclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One stream or consumer as it is tried, and the one that it stands for.
 
     `before`: what is made first and then updated, as what lives will be. `shape`: what all that it stands for have in
@@ -21,8 +20,7 @@ class Part:
     is_background: bool = False
 
 
-@valueclass(frozen=True, slots=True)
-class Rehearsal:
+class Rehearsal(NamedTuple):
     """A stream, and the consumers that are tried on it.
 
     `is_required`: something is taken away for it, so that nothing is done without. `takes_room`: there is room for it

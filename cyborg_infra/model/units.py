@@ -39,7 +39,6 @@ _DURATION_UNITS = {
 _FRACTION_DIGITS = 20
 _WHOLE: int = 10**_FRACTION_DIGITS
 _DURATION_PART = r"([0-9]{1,20})(?:\.([0-9]{1,20}))?(ns|us|ms|[smhdDwWMyY])"
-_DURATION = f"(?:{_DURATION_PART})+"
 _FORMAT_UNITS = (
     ("h", HOUR),
     ("m", MINUTE),
@@ -69,7 +68,8 @@ def parse_duration(text: str) -> int:
     """
     if text == "0":
         return 0
-    if not re.fullmatch(_DURATION, text):
+    parts = list(re.finditer(_DURATION_PART, text))
+    if not parts or "".join(part[0] for part in parts) != text:
         if text.startswith("-"):
             raise ValueError(
                 f"{text!r} is no duration, which cannot be negative; write 0 for none or no limit"
@@ -79,11 +79,13 @@ def parse_duration(text: str) -> int:
         raise ValueError(
             f"{text!r} is no duration; write a number with ns, us, ms, s, m, h, d, w, M or y, such as 72h or 2m30s"
         )
-    parts = sum(
-        int(whole + fraction.ljust(_FRACTION_DIGITS, "0")) * _DURATION_UNITS[unit]
-        for whole, fraction, unit in re.findall(_DURATION_PART, text)
+    total, rest = divmod(
+        sum(
+            int(whole + fraction.ljust(_FRACTION_DIGITS, "0")) * _DURATION_UNITS[unit]
+            for whole, fraction, unit in (part.groups("") for part in parts)
+        ),
+        _WHOLE,
     )
-    total, rest = divmod(parts, _WHOLE)
     if rest:
         raise ValueError(f"{text!r} is no whole number of nanoseconds")
     if total > MAX_INT64:

@@ -107,7 +107,7 @@ _STORE = ErrorHelp(
     "stores none until the server is restarted (since 2.14)"
 )
 
-_DISK_FAILURE = re.compile(
+_DISK_FAILURE = (
     "no space left on device|file too large|disk quota exceeded|input/output error|read-only file system"
     "|creating store for consumer"
 )
@@ -289,7 +289,7 @@ class ApiError(ServerFault):
         self.code = code
         self.err_code = err_code
         self.description = description
-        unwritten = _DISK_FAILURE.search(description)
+        unwritten = re.search(_DISK_FAILURE, description)
         full = _HA_LIMIT if "system limit reached" in description else None
         advice = _STORE if unwritten else full or ERROR_HELP.get(err_code)
         self.is_disk_failure = advice is _STORE

@@ -31,7 +31,7 @@ from cyborg_infra.live.connection.nats_client import OnMessage, SafeClient
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.model.problems import ServerFault
 
-DENIED_PATTERN = re.compile(r'permissions violation for (publish to|subscription to) "(.*)"')
+DENIED_PATTERN = r'permissions violation for (publish to|subscription to) "(.*)"'
 
 
 @dataclass(slots=True, eq=False)
@@ -292,7 +292,7 @@ class Connection:
         assert self._client is not None  # noqa: S101 - set by _open
         if not (self._client.is_connected or self._client.is_closed):
             raise error  # still connecting: nats-py would go on trying for two minutes
-        denied = DENIED_PATTERN.search(str(error))
+        denied = re.search(DENIED_PATTERN, str(error))
         if denied is None:
             return  # whatever ends the connection comes by _on_close as well
         subject = denied[2].replace('\\"', '"')

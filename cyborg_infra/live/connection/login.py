@@ -14,8 +14,8 @@ from cyborg_infra.model.problems import ConnectFailed, Problem
 if TYPE_CHECKING:
     import ssl
 
-_JWT = re.compile(r"-+BEGIN NATS USER JWT-+\s+(\S+)\s+-+END NATS USER JWT-+")
-_SEED = re.compile(r"-+BEGIN USER NKEY SEED-+\s+(\S+)\s+-+END USER NKEY SEED-+")
+_JWT = r"-+BEGIN NATS USER JWT-+\s+(\S+)\s+-+END NATS USER JWT-+"
+_SEED = r"-+BEGIN USER NKEY SEED-+\s+(\S+)\s+-+END USER NKEY SEED-+"
 
 
 def login_options(target: Target) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _read(path: Path) -> str:
 
 def _read_creds(path: Path) -> tuple[str, str]:
     text = _read(path)
-    jwt, seed = _JWT.search(text), _SEED.search(text)
+    jwt, seed = re.search(_JWT, text), re.search(_SEED, text)
     if not jwt or not seed:
         missing = "user JWT" if not jwt else "user seed"
         raise _unusable(f"credentials file {path}", f"there is no {missing} in it")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
@@ -232,7 +233,7 @@ class Agent:
     async def _on_error(self, error: Exception) -> None:
         if not (self._client.is_connected or self._client.is_closed):
             raise error  # still connecting: nats-py would go on trying for two minutes
-        if (denied := DENIED_PATTERN.search(str(error))) is not None:
+        if (denied := re.search(DENIED_PATTERN, str(error))) is not None:
             subject = denied[2].replace('\\"', '"')
             receiving = denied[1].startswith("sub")
             (self._first or self).give_up(

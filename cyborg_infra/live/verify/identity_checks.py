@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -51,7 +52,7 @@ class Prober(Agent):
         self.refused: set[tuple[Operation, str]] = set()
 
     async def _on_error(self, error: Exception) -> None:
-        if (denied := DENIED_PATTERN.search(str(error))) is not None:
+        if (denied := re.search(DENIED_PATTERN, str(error))) is not None:
             direction = Operation.SUBSCRIBE if denied[1].startswith("sub") else Operation.PUBLISH
             self.refused.add((direction, denied[2].replace('\\"', '"').lower()))
         else:
