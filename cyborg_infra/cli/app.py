@@ -139,29 +139,21 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         _refuse_seeds(arguments)
         app = typer_app([command] if command in COMMANDS else others)
-        code = app(args=[*arguments, *_help(arguments)], standalone_mode=False, prog_name="cyborg-infra")
+        code = app(args=list(arguments) or ["--help"], standalone_mode=False, prog_name="cyborg-infra")
         if code == _INTERRUPTED:
             raise KeyboardInterrupt  # noqa: TRY301 - as it was before typer caught it
     except CyborgError as error:
         return _report(error, arguments)
     except UsageError as error:
         context = getattr(error, "ctx", None)
+        message = " ".join(error.format_message().split()).rstrip(".")
         hint = f"try: {context.command_path} --help" if context else None
-        return _report(
-            UsageInvalid(Problem("usage", " ".join(error.format_message().split()).rstrip("."), None, hint)),
-            arguments,
-        )
+        if context and message == "Missing command":
+            hint = f"{context.command_path} has {', '.join(context.command.list_commands(context))}; {hint}"
+        return _report(UsageInvalid(Problem("usage", message, None, hint)), arguments)
     except (typer.Abort, KeyboardInterrupt):
         return _report(CyborgError(Problem("interrupted", "interrupted", None, _SEE_WHAT_IS_LEFT)), arguments)
     return code if isinstance(code, int) else EXIT_OK
-
-
-def _help(arguments: Sequence[str]) -> Sequence[str]:
-    """Return what asks for help, where nothing was typed but perhaps the name of a group of commands."""
-    is_group = (
-        len(arguments) == 1 and arguments[0] in COMMANDS and hasattr(command_module(arguments[0]), "COMMANDS")
-    )
-    return ("--help",) if is_group or not arguments else ()
 
 
 def _refuse_seeds(arguments: Sequence[str]) -> None:
