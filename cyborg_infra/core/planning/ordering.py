@@ -53,6 +53,8 @@ def order_changes(
             "move them in two applies, through a subject that no stream stores",
         )
         return list(changes), [problem]
+    if not any(change.action is Action.DELETE for change in changes):
+        return sequence, []
     awaited = _required_refs(by_ref, needs)
     return sorted(
         sequence, key=lambda change: change.action is Action.DELETE and change.ref not in awaited
