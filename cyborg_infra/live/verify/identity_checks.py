@@ -300,7 +300,7 @@ class IdentityTrial:
 
 async def _told(agent: Agent) -> Mapping[str, Any]:
     """Return what the server says of a user."""
-    found: Mapping[str, Any] = json.loads((await agent.ask(USER_INFO)).data).get("data", {})
+    found: Mapping[str, Any] = (await agent.ask_own_server(USER_INFO)).get("data", {})
     return found
 
 

@@ -18,6 +18,7 @@ from cyborg_infra.operations.verify_identities import try_identities
 from tests.server.verify.test_identities import MANIFEST, failed
 from tests.support.agents import until
 from tests.support.cli import Cli, CommandResult, assert_fits
+from tests.support.cluster import SIZE
 from tests.support.connected_agent import ConnectedAgent
 from tests.support.ports import free_port
 from tests.support.servers import VERSIONS, StartServer
@@ -431,3 +432,37 @@ def test_every_server_of_a_cluster_takes_the_claims(
     with other.agent("cto") as cto:
         assert "the key goes" not in one.push("apply").out
         assert cto.losses == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_on_a_cluster_every_identity_does_its_work_and_is_refused_the_rest(
+    site: Open, start_server: StartServer, project: Path, version: str
+) -> None:
+    """Also others of a cluster say what a user may do, and those of 2.10 know it of none but their own."""
+    here = site(version)
+    manifest = MANIFEST + "defaults: {replicas: 3}\n"
+    Path("org.yaml").write_text(manifest)
+    here.offline("creds")
+    trust = (project / "trust/resolver.conf").read_text()
+    ports = [free_port() for _ in range(SIZE)]
+    routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
+    servers = [
+        start_server(
+            config=trust.replace("/trust/accounts", f"/accounts-{port}")
+            + f"cluster {{ name: three, listen: '127.0.0.1:{port}', routes: [{routes}] }}\n",
+            name=f"n{port}",
+            version=version,
+        )
+        for port in ports
+    ]
+    one = here._replace(url=servers[0].url)
+    until(
+        lambda: (
+            one.run("auth", "plan", "--format", "json").json["accounts"][JETSTREAM]["servers"]
+            == {"answered": 3, "expected": 3, "behind": 0}
+        )
+    )
+    assert one.push("apply").code == IN_SYNC
+    writer = ("--server", one.url, "--creds", "keys/writer.creds", "--inbox-prefix", "_INBOX.writer")
+    until(lambda: one.cli("plan", *writer).code == IN_SYNC)  # three peers are elected
+    assert failed(try_identities(loads(manifest), one.url, Path("keys"))) == {}
