@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cyborg_infra.cli.connection_options import connected, target_of
-from cyborg_infra.cli.files import save
 from cyborg_infra.cli.options import (
     MANIFESTS,
     MOST_CHARS,
@@ -68,6 +67,8 @@ def command(
     plans = [provision.plan(request, server) for request in requests]
     _made[:] = plans
     if out is not None:
+        from cyborg_infra.cli.files import save
+
         save(plans[0], out)
     put_plans(
         plans,

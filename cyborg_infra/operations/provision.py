@@ -403,10 +403,10 @@ def _desired_for(request: PlanRequest, level: int) -> DesiredState:
 
 async def _with_permissions(server: JetStream, plan: Plan) -> Plan:
     """Return the plan, with what this user may not do of it."""
-    from cyborg_infra.live.execute.permissions import find_denied
-
     if not plan.changes or plan.blocking_problems:
         return plan
+    from cyborg_infra.live.execute.permissions import find_denied
+
     denied = await find_denied(server, plan)
     if denied is None:
         return replace(plan, notes=(*plan.notes, UNKNOWN_PERMISSIONS))
