@@ -137,6 +137,8 @@ def _buckets(source: Source, entries: list[Entry]) -> Iterator[Bucket]:
 def _position(source: Source, entry: Entry, problems: list[Problem]) -> Role:
     """Return a role, and where it stands among the others."""
     path, name, body = entry
+    if not body:
+        return Role(name, mark=source.key(path))
     above = body.get("reports_to")
     if above is True:
         place = (*path, "reports_to")
@@ -205,6 +207,7 @@ def _overrides(
 
     streams, consumers = _section(data, "streams"), _section(data, "consumers")
     for_one = kinds_for_one_role(channels)
+    roles = [entry for entry in roles if entry[2]]  # of the others nothing is said
     return Overrides(
         defaults=_fields(
             source, Kind.STREAM, _section(data, "defaults"), (*path, "defaults"), problems, _OF_DEFAULTS

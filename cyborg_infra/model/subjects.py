@@ -26,7 +26,10 @@ def is_name(text: str) -> bool:
 def is_pattern(text: str) -> bool:
     """Return whether `text` is a subject, with or without wildcards: no empty token, `>` only as the last one."""
     tokens = text.split(".")
-    return "" not in tokens and ">" not in tokens[:-1] and not _FORBIDDEN_IN_PATTERN.search(text)
+    if "" in tokens or ">" in tokens[:-1]:
+        return False
+    plain = text.isascii() and text.isprintable() and " " not in text
+    return plain or not _FORBIDDEN_IN_PATTERN.search(text)
 
 
 def covers(pattern: str, subject: str) -> bool:

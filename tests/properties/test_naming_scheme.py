@@ -1,4 +1,4 @@
-"""The naming scheme keeps the rules of subjects by itself: `check` asks for them only where somebody set a subject."""
+"""The naming scheme keeps the rules of subjects by itself: `check` and lint ask for them only where somebody set a subject."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cyborg_infra.core.desired.expand import expand_unchecked
+from cyborg_infra.core.desired.message_flow import unmatched
 from cyborg_infra.core.desired.rules import RULES_OF_SUBJECTS
 from cyborg_infra.manifest.load import loads
 from cyborg_infra.model.problems import ManifestInvalid
@@ -48,3 +49,4 @@ def test_nobody_needs_to_look_at_subjects_that_the_scheme_made(manifest: dict[st
         assume(False)
     state = expand_unchecked(org)
     assert [problem for rule in RULES_OF_SUBJECTS for problem in rule(org, state)] == []
+    assert [stream.ref for stream in state.streams() if stream.role and unmatched(stream, state)] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cyborg_infra.core.desired.settings import (
+    is_copying,
     kind_of,
     member_of,
     overridden_fields,
@@ -104,7 +105,7 @@ def check_this_server(
 def streams_in_full(*states: State[Resource]) -> Mapping[str, Config]:
     """Return the streams by name, a later state's before an earlier's; none where no stream copies another: nobody looks then."""
     streams = {stream.ref.stream: stream for state in states for stream in state.streams()}
-    if not any(stream.get("mirror") or stream.get("sources") for stream in streams.values()):
+    if not any(map(is_copying, streams.values())):
         return {}
     return {name: full_config(stream) for name, stream in streams.items()}
 

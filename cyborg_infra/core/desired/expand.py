@@ -133,14 +133,31 @@ def _readers(org: Org) -> Iterator[_Reader]:
             yield _Reader(ref, reader.kind, role, subjects)
 
 
-class _Template(NamedTuple):
-    """What those have in common that are set alike: a configuration without what has the member's name in it, its canonical form, a digest of that, the labels with their marks, and what is left open."""
+class _Template:
+    """What those have in common that are set alike: a configuration without what has the member's name in it, its canonical form, the labels with their marks, and what is left open."""
 
-    config: dict[str, Any]
-    canonical: dict[str, Any]
-    digest: str
-    labels: dict[str, str]
-    left_open: frozenset[str]
+    def __init__(
+        self,
+        kind: Kind,
+        label: StreamKind | ConsumerKind,
+        config: dict[str, Any],
+        canonical: dict[str, Any],
+        labels: dict[str, str],
+        left_open: frozenset[str],
+    ) -> None:
+        self.kind, self.config, self.labels, self.left_open = kind, config, labels, left_open
+        self.digest = settings_digest(kind, label, canonical)
+        self._canonical = canonical
+        self._latest: tuple[dict[str, Any], dict[str, Any], str] = ({}, canonical, digest_of(canonical))
+
+    def canonical(self, own: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """Return the canonical form with these fields besides, and its digest. All who read the same of one stream have the same."""
+        latest, form, digest = self._latest
+        if own != latest:
+            form = self._canonical | normalise_fields(self.kind, own)
+            digest = digest_of(form)
+            self._latest = own, form, digest
+        return form, digest
 
 
 class _TemplateCache:
@@ -182,9 +199,10 @@ class _TemplateCache:
             )  # what says nothing, no server has to know
         }
         return _Template(
+            which,
+            kind,
             dict.fromkeys(("name", "durable_name") if which is Kind.CONSUMER else ("name",), "") | config,
             said,
-            settings_digest(which, kind, said),
             {**config.get("metadata", {}), OWNER_KEY: self.org.name, KIND_KEY: str(kind)},
             _left_open(kind, {*settings, *_defaults(self.org, kind)}, config),
         )
@@ -245,23 +263,26 @@ def _resource(
         labels[ROLE_KEY] = member.name
         if member.renamed_from:
             noted = {RENAMED_FROM_KEY: member.renamed_from}
-    meaning = settings.canonical | normalise_fields(ref.kind, own)
+    canonical, digest = settings.canonical(own)
     if noted:
         labels |= noted
-        meaning["metadata"] = {key: text for key, text in sorted(labels.items()) if key not in OWNERSHIP_KEYS}
-    labels[APPLIED_KEY] = digest_of(meaning)
+        said = {key: text for key, text in sorted(labels.items()) if key not in OWNERSHIP_KEYS}
+        canonical = canonical | {"metadata": said}
+        digest = digest_of(canonical)
+    labels[APPLIED_KEY] = digest
     labels[RESOURCE_KEY] = str(ref)
+    stream, consumer = ref
     config = settings.config | own
-    config["name"] = ref.name
-    if ref.consumer:
-        config["durable_name"] = ref.name
+    config["name"] = consumer or stream
+    if consumer:
+        config["durable_name"] = consumer
     config["metadata"] = labels
     alike = own.keys() <= NAMED_SUBJECTS
     return DesiredResource.from_normalised(
         ref,
         config,
         source_mark(org, kind, member),
-        meaning,
+        canonical,
         settings.left_open if alike else settings.left_open.difference(own),
         settings.digest if alike and not noted else None,
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from cyborg_infra.core.desired.naming import ADVISORIES, MAX_DELIVERIES, MSG_TERMINATED
+from cyborg_infra.core.desired.settings import is_copying
 from cyborg_infra.model.consumer_position import filter_patterns
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.ref import Ref
@@ -22,7 +23,7 @@ MAX_LAPS = 16
 
 def stored_subjects(stream: Resource, state: State[Resource]) -> list[str]:
     """Return the subjects under which the stream stores what is published or copied to it; `>` where nobody can know."""
-    if not (stream.get("subject_transform") or stream.get("mirror") or stream.get("sources")):
+    if not stream.get("subject_transform") and not is_copying(stream):
         return list(dict.fromkeys(stream.get("subjects")))  # nearly all streams
     return list(dict.fromkeys(_stored(stream, state, ())))
 
@@ -167,7 +168,7 @@ class _FlowGraph:
     def __init__(self, state: State[Resource]) -> None:
         self.republishing = [stream for stream in state.streams() if stream.get("republish").get("dest")]
         self._state = state
-        self.moves = bool(self.republishing) or any(map(_origins, state.streams()))
+        self.moves = bool(self.republishing) or any(map(is_copying, state.streams()))
         self._index = SubjectIndex(
             (subject, stream.ref.stream)
             for stream in (state.streams() if self.republishing else ())

@@ -190,11 +190,11 @@ def _task_settings(org: Org) -> Iterator[FieldValues]:
 def consumers_fit(org: Org, state: DesiredState) -> Iterator[Problem]:
     """Find streams with more consumers than their max_consumers (10026)."""
     for stream in state.streams():
-        readers = state.consumers(stream.ref.stream)
-        if 0 < stream.get("max_consumers") < len(readers):
+        most = stream.get("max_consumers")
+        if 0 < most < (readers := len(state.consumers(stream.ref.stream))):
             yield Problem(
                 "max-consumers",
-                f"{stream.ref} has {len(readers)} consumers and max_consumers is {stream.get('max_consumers')}",
+                f"{stream.ref} has {readers} consumers and max_consumers is {most}",
                 _mark(org, stream, "max_consumers"),
             )
 

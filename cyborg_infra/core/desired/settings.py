@@ -87,6 +87,11 @@ def enforces_admission(stream: Resource) -> bool:
     )
 
 
+def is_copying(stream: Resource) -> bool:
+    """Return whether the stream takes messages from others."""
+    return bool(stream.get("mirror") or stream.get("sources"))
+
+
 def admitted(streams: Iterable[Resource]) -> Mapping[tuple[str, str], int]:
     """Return role and queue -> what it is allowed to have unfinished: unless somebody says so of tasks or of the role, that is not too much."""
     return {

@@ -10,14 +10,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cyborg_infra.core.desired import message_flow
 from cyborg_infra.core.desired.naming import event_subject
-from cyborg_infra.core.desired.settings import admitted, kind_of, lag_mark, member_of, source_mark
+from cyborg_infra.core.desired.settings import (
+    admitted,
+    kind_of,
+    lag_mark,
+    member_of,
+    overridden_fields,
+    source_mark,
+)
 from cyborg_infra.model.buckets import bucket_stream, task_state_bucket
 from cyborg_infra.model.channels import DEAD_LETTERS, Channel, ConsumerKind, Party, Scope, StreamKind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import LAG, Org
 from cyborg_infra.model.problems import SourcePosition
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import DesiredState, Resource
+from cyborg_infra.model.resources import NAMED_SUBJECTS, DesiredState, Resource
 from cyborg_infra.model.units import DAY, HOUR, MINUTE, SECOND
 from cyborg_infra.model.valueclass import NamedTuple
 
@@ -244,13 +251,31 @@ def single_replica(resource: Resource, org: Org) -> Iterator[str]:
 def unmatched_subject(state: DesiredState, org: Org) -> Iterator[Found]:
     """Find subjects under which messages are stored and no consumer is handed them."""
     events = {event_subject(org, event.name): event.mark for event in org.events}
-    read = {each.stream.kind for each in org.channels if each.stream and _is_read(each.stream.kind, each)}
+    read = _kinds_to_follow(org)
     for stream in state.streams():
         if stream.metadata[KIND_KEY] in read:
             for subject in message_flow.unmatched(stream, state):
                 member = member_of(org, stream)
                 where = events.get(subject) or source_mark(org, kind_of(stream), member, *_STORED_BY)
                 yield Found(stream.role, f"{subject} of {stream.ref}", where)
+
+
+def _kinds_to_follow(org: Org) -> set[StreamKind]:
+    """Return the kinds of streams that consumers of roles are for; the scheme itself gives a role's own stream and its reader the same subjects."""
+    kinds, alone = overridden_fields(org, *NAMED_SUBJECTS, *_STORED_BY)
+    by_hand = kinds | {kind for kind, _role in alone}
+    return {
+        channel.stream.kind
+        for channel in org.channels
+        if channel.stream
+        and _is_read(channel.stream.kind, channel)
+        and not (
+            channel.is_mail
+            and channel.stream.is_for_each_role
+            and channel.reader
+            and by_hand.isdisjoint((channel.stream.kind, channel.reader.kind))
+        )
+    }
 
 
 def lag_below_admission(state: DesiredState, org: Org) -> Iterator[Found]:
