@@ -173,7 +173,7 @@ def test_replayed_means_published_again_once_and_gone_from_the_list(scenario: Sc
     assert f"Cyborg-Infra-Replays: {TASKS}/1" in message.headers
     assert "Trace: 7" in message.headers
     again = dlq("replay", "1")
-    assert (again.code, again.json["problems"][0]["code"]) == (1, "handled-meanwhile")
+    assert (again.code, again.json["problems"][0]["code"]) == (1, "no-dead-letter")
     assert waiting(scenario) == 0
 
 
