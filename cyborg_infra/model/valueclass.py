@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import NamedTuple  # noqa: TID251 - this is it
 else:
     from collections import namedtuple
-    from dataclasses import MISSING, dataclass, fields
+    from dataclasses import dataclass, fields
 
     class _Named(type):
         def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
@@ -43,37 +43,8 @@ else:
         def made(cls: type) -> type:
             cls.__eq__, cls.__hash__ = _is_equal, _hashed
             cls.__repr__ = _shown if cls.__str__ is object.__str__ else _told
-            found = dataclass(slots=slots, init=False, eq=False, repr=False)(cls)
-            found.__init__ = _initialiser(found)
-            return found
+            return dataclass(slots=slots, eq=False, repr=False)(cls)
 
-        return made
-
-    def _initialiser(cls: type) -> object:
-        """Return the `__init__` that dataclass would make, in fewer words: every start compiles them."""
-        given, by_name, lines, known = ["self"], [], [], {}
-        for each in fields(cls):
-            name = value = parameter = each.name
-            is_made = each.default_factory is not MISSING
-            default = each.default_factory if is_made else each.default
-            if default is not MISSING:
-                known[f"_{name}"] = default
-                parameter = f"{name}=_{name}"
-            if each.init:
-                (by_name if each.kw_only else given).append(parameter)
-                value = f"_{name}() if {name} is _{name} else {name}" if is_made else name
-            elif default is not MISSING:
-                value = f"_{name}()" if is_made else f"_{name}"
-            else:
-                continue
-            lines.append(f" self.{name}={value}")
-        if hasattr(cls, "__post_init__"):
-            lines.append(" self.__post_init__()")
-        parameters = ",".join([*given, *(["*", *by_name] if by_name else [])])
-        exec(f"def __init__({parameters}):\n" + "\n".join(lines or [" pass"]), known)  # noqa: S102 - our own names
-        made = known["__init__"]
-        made.__qualname__ = f"{cls.__qualname__}.__init__"
-        made.__annotations__ = {each.name: each.type for each in fields(cls) if each.init} | {"return": None}
         return made
 
     def _compared(value: Any) -> tuple[Any, ...]:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import inspect
 import pickle
 import typing
-from dataclasses import field
-from typing import Any
 
 import pytest
 
-from cyborg_infra.model.valueclass import NamedTuple, valueclass
+from cyborg_infra.model.valueclass import NamedTuple
 
 
 class Ours(NamedTuple):
@@ -73,36 +69,3 @@ def test_it_has_what_its_class_says_besides() -> None:
 def test_one_without_fields_is_an_empty_tuple() -> None:
     assert Nothing() == ()
     assert repr(Nothing()) == "Nothing()"
-
-
-@pytest.mark.parametrize("decorator", [valueclass, dataclasses.dataclass])
-def test_a_valueclass_is_made_as_a_dataclass_is(decorator: Any) -> None:
-    @decorator(frozen=True, slots=True)
-    class Base:
-        first: int = field(default=1, kw_only=True)
-
-    @decorator(frozen=True, slots=True)
-    class Value(Base):
-        name: str
-        made: list[int] = field(default_factory=list)
-        told: str = "no"
-        kept: str = field(default="kept", init=False)
-        each: list[int] = field(default_factory=list, init=False)
-        upper: str = field(init=False)
-
-        def __post_init__(self) -> None:
-            object.__setattr__(self, "upper", self.name.upper())
-
-    kind: Any = Value
-    one, other = kind("a"), kind("a", [1], told="yes", first=2)
-    assert (one.name, one.made, one.told, one.first, one.kept, one.each) == ("a", [], "no", 1, "kept", [])
-    assert (other.made, other.told, other.first, other.upper) == ([1], "yes", 2, "A")
-    assert one.made is not kind("b").made
-    assert dataclasses.replace(one, name="b").upper == "B"
-    said = inspect.signature(kind).replace(return_annotation=None)
-    factory = "<class 'list'>" if decorator is valueclass else "<factory>"
-    assert str(said) == (
-        f"(name: 'str', made: 'list[int]' = {factory}, told: 'str' = 'no', *, first: 'int' = 1) -> None"
-    )
-    with pytest.raises(TypeError, match=r"Value.__init__\(\) missing 1 required positional argument: 'name'"):
-        kind()
