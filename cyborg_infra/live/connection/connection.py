@@ -85,9 +85,8 @@ class Connection:
         # What nats-py raises of a connection that is gone.
         self._gone: tuple[type[Exception], ...] = (OSError,)
         self._pending: dict[str, _Pending] = {}
-        self._alarm: asyncio.TimerHandle | None = (
-            None  # of the request that is due first: a timer for each would be a fifth of its price
-        )
+        # Of the request that is due first: a timer for each would be a fifth of its price.
+        self._alarm: asyncio.TimerHandle | None = None
         self._alarm_due = math.inf
         self._deaf: set[str] = set()  # subjects that this user may not subscribe to
 
@@ -232,8 +231,7 @@ class Connection:
     ) -> None:
         client = self._open()
         try:
-            if headers or not client.enqueue(subject, payload, reply_to):
-                await client.publish(subject, payload, reply=reply_to, headers=dict(headers or {}) or None)
+            await client.publish(subject, payload, reply=reply_to, headers=dict(headers or {}) or None)
         except self._gone:
             raise ConnectionLost(self.url) from None
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nats.aio.client import Client, Srv, _validate_subject
+from nats.aio.client import Client, Srv
 from nats.aio.transport import TcpTransport
 from nats.errors import ProtocolError
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
@@ -92,20 +92,6 @@ class SafeClient(Client):
                 await subscription.unsubscribe()
 
         return end
-
-    def enqueue(self, subject: str, payload: bytes, reply: str) -> bool:
-        """Queue a message without headers, at a quarter of what `publish` costs; False where it has to be done by that."""
-        writer, wake = self._flusher_task, self._flush_queue
-        if not self.is_connected or writer is None or wake is None or writer.done():
-            return False
-        _validate_subject(subject)
-        self._pending.append(
-            b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(payload), payload)
-        )
-        self._pending_data_size += len(self._pending[-1])
-        if wake.empty():
-            wake.put_nowait(asyncio.get_running_loop().create_future())
-        return True
 
     async def publish_all(self, subjects: Sequence[str], payload: bytes) -> None:
         """Publish the same payload on every subject, in order: twenty times as fast as one by one."""
