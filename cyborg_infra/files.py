@@ -47,7 +47,7 @@ def read_bytes(path: str | os.PathLike[str], maximum: int = MAX_FILE_BYTES) -> b
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """Return the same as text. Raises Unreadable, also for what is not UTF-8."""
+    """Return the text of a file or pipe. Raises Unreadable, also for what is not UTF-8."""
     try:
         return read_bytes(path).decode()
     except UnicodeDecodeError:
@@ -75,7 +75,7 @@ def begins_with_member(path: str | os.PathLike[str], member: bytes) -> bool:
 
 
 def require_readable(path: str | os.PathLike[str], *, pipe: bool = True) -> None:
-    """Return if it is a file that can be opened, or a `pipe`. Raises Unreadable."""
+    """Raise Unreadable unless the path is a file that can be opened, or, with `pipe`, a pipe."""
     file = _open(path)
     piped = stat.S_ISFIFO(os.fstat(file).st_mode)
     os.close(file)
@@ -118,7 +118,7 @@ def _from_file(file: int, maximum: int) -> bytes:
 
 
 def _from_pipe(file: int, maximum: int) -> bytes:
-    """Return up to where its writer ends."""
+    """Return what a pipe's writer writes until it closes the pipe."""
     parts: list[bytes] = []
     waited = False
     while sum(map(len, parts)) <= maximum:

@@ -38,7 +38,7 @@ def roles(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def environments(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return its environments."""
+    """Return the environments of the manifest that has been typed."""
     return _beginning(_named(ctx)[1], incomplete)
 
 

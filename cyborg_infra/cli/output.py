@@ -157,7 +157,7 @@ def ask(question: str, default: str) -> str:
 
 
 def confirm(question: str, word: str, *, yes: bool) -> None:
-    """Return if the user types `word`, or --yes was given. Raises UsageInvalid otherwise, with nothing changed.
+    """Raise UsageInvalid, with nothing changed, unless the user types `word` or --yes was given.
 
     Never waits for an answer where nobody can give one.
     """

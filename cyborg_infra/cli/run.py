@@ -143,7 +143,7 @@ def _apply(
     drain: float,
     no_color: bool,
 ) -> list[Outcome]:
-    """Return how each change ended; while it takes, show how it goes."""
+    """Apply the plan, show how it goes, and return how each change ended."""
     from cyborg_infra.operations import provision
     from cyborg_infra.render.terminal import console, progress
 

@@ -88,7 +88,7 @@ def _rule(given: ExportInput, rule: Rule) -> dict[str, Any]:
 
 
 def _own_rules(org: str) -> Iterator[Rule]:
-    """Yield a rule for each alarm of `status` and of the monitor, which have applied the thresholds; and what tells that nobody looks any more.
+    """Yield a rule for each alarm of `status` and of the monitor, and one that fires when neither writes metrics any more.
 
     They are the same for a textfile and for a monitor: what only the other one has never fires.
     """
@@ -235,7 +235,7 @@ def _near_limits(given: ExportInput, metrics: _Metrics) -> Iterator[Rule]:
 
 
 def _grouped(rows: Iterable[tuple[int, Resource]]) -> Sequence[tuple[int, list[Resource]]]:
-    """Return the resources by their number: what is alike is one rule."""
+    """Return (number, the resources with it), sorted by number."""
     found: dict[int, list[Resource]] = {}
     for number, resource in rows:
         found.setdefault(number, []).append(resource)
@@ -252,7 +252,7 @@ def _any_of(names: Iterable[str]) -> str:
 
 
 def _escaped(name: str) -> str:
-    """Return a name for a regular expression; a character in brackets needs no backslash."""
+    """Return the name as a regular expression that matches it alone. Special characters stand in brackets, which need no backslash."""
     return re.sub(
         r"[.+*?()|{}\[\]^$\\]", lambda found: "\\\\" if found[0] == "\\" else f"[{found[0]}]", name
     ).replace("[^]", "\\^")

@@ -65,7 +65,7 @@ PANELS: Sequence[Panel] = (
 
 
 def write(given: ExportInput) -> Export:
-    """Return the dashboard. JSON has no comments: whose it is stands in its description."""
+    """Return the dashboard. Its description says whose it is: JSON has no comments."""
     document = {
         "title": f"Organisation {given.org.name}",
         "uid": kubernetes_name(f"cyborg-infra-{given.org.name}")[:40],

@@ -97,7 +97,7 @@ def kubernetes_name(words: str) -> str:
 
 
 def written_config(resource: Resource) -> dict[str, Any]:
-    """Return the configuration with every field that it has, but for what says nothing and older servers do not know."""
+    """Return the configuration without server labels, and without defaults of fields that older servers do not know."""
     table = FIELDS[resource.ref.kind]
     return {
         name: value

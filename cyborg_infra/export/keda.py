@@ -81,7 +81,7 @@ def _gaps(given: ExportInput, role: Role, scaling: Scaling, consumers: list[Reso
 
 
 def _longest_wait(consumers: list[Resource]) -> int:
-    """Return seconds, rounded up."""
+    """Return the longest ack_wait of the consumers, in seconds, rounded up."""
     return max(-(-consumer.get("ack_wait") // SECOND) for consumer in consumers)
 
 
@@ -110,7 +110,7 @@ def _object(
 
 
 def _job(given: ExportInput, role: Role, wait: int) -> dict[str, Any]:
-    """Return the Job of one message: it ends by itself, and is given the time of a task where it is ended."""
+    """Return the Job that works on one message and then ends. A Job that is ended gets the time of one task first."""
     container = {
         "name": "agent",
         "image": given.settings["image"] or "image",

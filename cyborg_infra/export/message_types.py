@@ -89,7 +89,7 @@ class _Reader:
         self._found: list[Declared] = []
 
     def declare(self, name: str) -> Sequence[Declared]:
-        """Return what this message is: one record, or one of several."""
+        """Return the declarations of this message: one record, or one for each of its variants."""
         doc = self._schema.get("description", "")
         branches = [self._schema[word]["$ref"] for word in ("then", "else") if word in self._schema]
         variants = [

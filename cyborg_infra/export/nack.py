@@ -61,7 +61,7 @@ def write(given: ExportInput) -> Export:
 
 
 def _too_large(spec: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is in the way of an object whose annotations would not hold its configuration. Tried with NACK 0.23.0."""
+    """Yield a sentence if the object's annotations could not, or might not, hold its configuration. Tried with NACK 0.23.0."""
     size = len(json.dumps(spec, separators=(",", ":")))
     if size > _MAX_ANNOTATIONS_BYTES:
         yield (
@@ -109,7 +109,7 @@ def _spec(resource: Resource, gaps: list[str]) -> dict[str, Any]:
 
 
 def _is_dropped(kind: Kind, value: Any) -> bool:
-    """Return whether NACK drops this of an object: what is empty, and of a consumer 0, for which it has no other default."""
+    """Return whether NACK drops this value: empty ones, and 0 in a consumer, which is the default there."""
     return value in ("", [], {}) or (kind is Kind.CONSUMER and value == 0 and not isinstance(value, bool))
 
 

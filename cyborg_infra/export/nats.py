@@ -54,7 +54,7 @@ def _context(given: ExportInput, role: str) -> dict[str, str]:
 
 
 def _script(state: State[Resource]) -> str:
-    """Return what adds all of it to an account that has none of it, and stops at the first refusal."""
+    """Return a shell script that creates everything in an empty account, and stops at the first refusal."""
     return "\n".join(["set -eu", 'cd "$(dirname "$0")"', *_commands(state), ""])
 
 

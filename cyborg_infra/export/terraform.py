@@ -100,7 +100,7 @@ class _Body:
         self.add(instead or name, value)
 
     def seconds(self, name: str, nanoseconds: int) -> int:
-        """Return whole seconds, rounded up where they are none."""
+        """Return the duration in whole seconds, rounded up; a gap says so where it is rounded."""
         if nanoseconds % SECOND:
             self.gap(f"{name} is no whole number of seconds, and is rounded up")
         return -(-nanoseconds // SECOND)
@@ -225,7 +225,7 @@ _STREAM_SHAPES: Mapping[str, Callable[[_Body, Any], None]] = {
 
 
 def _text(block: Block, indent: str = "") -> str:
-    """Return the block as `terraform fmt` would write it: what stands together is aligned."""
+    """Return the block as `terraform fmt` would write it: the values of adjacent lines are aligned."""
     begin = " ".join([block.type, *(_string(label) for label in block.labels)])
     return f"{indent}{begin} {{\n{''.join(_lines(block.body, f'{indent}  '))}{indent}}}\n"
 

@@ -44,7 +44,7 @@ def yaml_text(documents: Iterable[Any]) -> str:
 
 
 def _is_block(value: str) -> bool:
-    """Return whether it is lines that are good to read as they are."""
+    """Return whether the text reads well as a YAML block: whole printable lines, none indented or empty at an end."""
     return (
         value.endswith("\n")
         and not value.endswith("\n\n")

@@ -98,7 +98,7 @@ class EmbeddedServer:
         return self.store_dir / "nats-server.log"
 
     def start(self, timeout: float = 20) -> Self:
-        """Return once clients can connect; `timeout` in seconds.
+        """Start the server, and return once clients can connect; `timeout` in seconds.
 
         Raises:
             ConnectFailed: the server ended or did not answer in time; holds the last lines of its log.
@@ -122,7 +122,7 @@ class EmbeddedServer:
         return self
 
     def check(self) -> None:
-        """Return if the server is running. Raises ConnectFailed, with the end of its log, if it ended by itself."""
+        """Raise ConnectFailed, with the end of its log, if the server ended by itself."""
         if self._process is not None and self._process.poll() is not None:
             raise self._failure(f"ended with code {self._process.returncode}", 0)
 
@@ -164,7 +164,7 @@ class EmbeddedServer:
         return command
 
     def _await_port(self, deadline: float, start_of_log: int) -> int:
-        """Return the server writes its ports file when it accepts connections."""
+        """Return the port from the file that the server writes once it accepts connections."""
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 raise self._failure("ended instead of starting", start_of_log)

@@ -136,7 +136,7 @@ class Resolver:
         )
 
     async def _required_answers(self, subject: str, payload: bytes) -> list[bytes]:
-        """Return as `_answers`. Raises ServerFault for none, PermissionDenied where this user may not ask."""
+        """Return as `_answers`. Raises ServerFault if nobody answers, PermissionDenied if this user may not ask."""
         answers = await self._answers(subject, payload)
         if answers:
             return answers
@@ -146,7 +146,7 @@ class Resolver:
             raise ServerFault(_NO_FULL_RESOLVER) from None
 
     async def _answers(self, subject: str, payload: bytes) -> list[bytes]:
-        """Return what every server answers, or those that do in time. None of them if nobody listens."""
+        """Return the answers of all servers, or of those that answer in time; an empty list if nobody listens."""
         loop = asyncio.get_running_loop()
         heard: list[bytes] = []
         complete: asyncio.Future[None] = loop.create_future()

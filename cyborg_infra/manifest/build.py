@@ -50,7 +50,7 @@ Entry = tuple[ManifestPath, str, Mapping[str, Any]]
 
 
 def build(source: Source) -> tuple[dict[str | None, Org], list[Problem]]:
-    """Return the Org of every environment, None for none, and the values that are not what their unit asks for.
+    """Return environment -> Org, with None for no environment, and a problem for each value that its unit does not allow.
 
     A value of None counts as absent everywhere, so that what the schema refused can be blanked out first.
     """
@@ -135,7 +135,7 @@ def _buckets(source: Source, entries: list[Entry]) -> Iterator[Bucket]:
 
 
 def _position(source: Source, entry: Entry, problems: list[Problem]) -> Role:
-    """Return a role, and where it stands among the others."""
+    """Return the role of this entry, with whom it reports to and assigns to."""
     path, name, body = entry
     if not body:
         return Role(name, mark=source.key(path))
@@ -167,7 +167,7 @@ def _scaling(said: Mapping[str, int | None] | None) -> Scaling | None:
 
 
 def _names(listed: list[str | None] | None) -> tuple[str, ...]:
-    """Return the names in a list of the manifest."""
+    """Return the names in a list of the manifest, without those that the schema refused."""
     return tuple(name for name in listed or () if name is not None)
 
 
@@ -240,7 +240,7 @@ def _overrides(
 
 
 def _settings(bucket: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is said of a bucket's stream."""
+    """Return the settings of a bucket's stream."""
     return {name: value for name, value in bucket.items() if name not in BUCKET_USERS}
 
 
@@ -314,7 +314,7 @@ def _alerts(
     channels: tuple[Channel, ...],
     problems: list[Problem],
 ) -> Thresholds:
-    """Return what one layer says is too much: for all, for a queue of all roles, for a role, and for a queue of it."""
+    """Return the alarm thresholds of one layer: for all, for a queue of all roles, for a role, for one queue of it."""
     found: dict[tuple[str, str], Mapping[str, int]] = {}
     known = queues(channels).values()
     for place, role, body in ((path, "", data), *roles):
@@ -341,7 +341,7 @@ def _thresholds(
 
 
 def _auth(source: Source) -> AuthSettings:
-    """Return what is said of identities."""
+    """Return what the manifest says of identities."""
     body = _section(source.data, "auth")
     return AuthSettings(
         {each: name for each in Standing if (name := _section(body, "names").get(each)) is not None}

@@ -190,7 +190,7 @@ def _may_meet(one: str, other: str) -> bool:
 
 
 def _ends(template: str) -> tuple[str, str, bool]:
-    """Return what a template begins and ends with, and whether a role comes between."""
+    """Return the literal text before and behind a template's placeholder, and whether there is one."""
     found = list(_PLACEHOLDER.finditer(template))
     if not found:
         return template, template, False
@@ -252,7 +252,7 @@ def events_have_a_channel(org: Org) -> Iterator[Problem]:
 
 
 def parties_make_sense(org: Org) -> Iterator[Problem]:
-    """Check that self is said of a role's channel only, and that a role's own readers are known."""
+    """Check that `self` names a party of role channels only, and that a role's own readers are known."""
     for channel in org.channels:
         for part, parties in (("publishers", channel.publishers), ("readers", channel.readers)):
             where = org.marks.get(("channels", channel.name, part))

@@ -45,7 +45,7 @@ def read_channels(source: Source, problems: list[Problem]) -> tuple[Channel, ...
 
 
 def with_names(channels: tuple[Channel, ...], naming: Mapping[str, Any]) -> tuple[Channel, ...]:
-    """Return the same with the names of their streams and consumers that `naming` gives them."""
+    """Return the channels with the names of streams and consumers that `naming` gives them."""
     streams, consumers = _mapping(naming.get("streams")), _mapping(naming.get("consumers"))
     if not streams and not consumers:
         return channels
@@ -53,7 +53,7 @@ def with_names(channels: tuple[Channel, ...], naming: Mapping[str, Any]) -> tupl
 
 
 def unfold_settings(source: Source, channels: tuple[Channel, ...]) -> Iterator[Problem]:
-    """Move what is said of streams and consumers at a channel to where it is said by kind. Yields what is said at both."""
+    """Move the settings of streams and consumers from their channel to their kind. Yield a problem for what is set at both."""
     for channel in channels:
         for part, of in (("stream", channel.stream), ("reader", channel.reader)):
             place: ManifestPath = ("channels", channel.name, part)
@@ -94,7 +94,7 @@ def _moved(
 
 
 def describe_channels(channels: tuple[Channel, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a manifest says under `channels:` and under `naming:` for these: what differs from what is built in."""
+    """Return the `channels:` and `naming:` of a manifest with these channels: what differs from the built-in ones."""
     said = {row.name: _description(row, _usual(row)) or row.name in _OPTIONAL for row in channels}
     left_out = {row.name: False for row in BUILT_IN if row.name not in said}
     names: dict[str, dict[str, str]] = {"streams": {}, "consumers": {}}
@@ -110,7 +110,7 @@ def describe_channels(channels: tuple[Channel, ...]) -> tuple[dict[str, Any], di
 
 
 def _usual(row: Channel) -> Channel:
-    """Return the channel as it is where only what it is called, of what it is, and who reads it is said."""
+    """Return the channel as it is by default, from its name, scope and readers alone."""
     if not row.is_own:
         return next(each for each in KNOWN if each.name == row.name)
     return _read_by(own_channel(row.name, row.scope, durable=row.stream is not None), row.readers)

@@ -26,7 +26,7 @@ def load(path: str | os.PathLike[str], env: str | None = None, *, offline: bool 
 
 
 def loads(text: str, env: str | None = None, *, file: str = "org.yaml", offline: bool = False) -> Org:
-    """Return as `load`, from a manifest's text; `file` is the name that problems and marks carry. Raises as it does."""
+    """Return the organisation in a manifest's text, as `load` does; `file` is the name that problems and marks carry. Raises as it does."""
     return _load(yaml_source.parse_yaml(text, file), env, offline=offline)
 
 
@@ -42,7 +42,7 @@ def load_naming(path: str | os.PathLike[str], org: str) -> Org:
 
 
 def loads_naming(text: str, org: str, *, file: str = "naming.yaml") -> Org:
-    """Return as `load_naming`, from the file's text. Raises as it does."""
+    """Return what `load_naming` returns, from the file's text. Raises as it does."""
     return _load_naming(yaml_source.parse_yaml(text, file), org)
 
 

@@ -106,7 +106,7 @@ def schema_of(kind: MessageKind) -> str:
 
 
 def _infer_kind(source: Source) -> MessageKind | Problem:
-    """Return the type that the message tells, or why it cannot be known."""
+    """Return the type that the message's members identify, or why none can be known."""
     data = source.data
     told = [kind for kind in IDENTIFYING_MEMBERS if not _missing_members(data, kind)]
     if not told and "task_id" not in data:

@@ -44,7 +44,7 @@ def read_notifications(
 
 
 def _repeat(text: str) -> int:
-    """Return nanoseconds. Raises ValueError for what is no duration, and for one that would tell people without a rest."""
+    """Return the duration in nanoseconds. Raises ValueError for text that is no duration, and for one below a minute but 0."""
     found = parse_duration(text)
     if 0 < found < MINUTE:
         raise ValueError(f"{text!r} is too short; write 1m or more, or 0s to be told once")

@@ -65,7 +65,7 @@ def names_are_given_once(org: Org) -> Iterator[Problem]:
 
 
 def former_names_are_free(org: Org) -> Iterator[Problem]:
-    """Check that a role was renamed_from a name that nobody has now, and that nobody else had."""
+    """Check that each former name (`renamed_from`) belongs to no present role, and to one role only."""
     names, former = {role.name for role in org.roles}, dict[str, str]()
     for role in org.roles:
         if not role.renamed_from:
@@ -83,7 +83,7 @@ def former_names_are_free(org: Org) -> Iterator[Problem]:
 
 
 def roles_scale_upwards(org: Org) -> Iterator[Problem]:
-    """Check that no role has more agents at least than at most."""
+    """Check that no role's minimum of agents is above its maximum."""
     for role in org.roles:
         if role.scaling and role.scaling.min > role.scaling.max:
             where = org.marks.get(("roles", role.name, "scaling"), role.mark)

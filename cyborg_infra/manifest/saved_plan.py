@@ -124,7 +124,7 @@ def load_changes(path: str | os.PathLike[str]) -> Plan:
 def _with_applied_record(
     server_info: ServerInfo | None, applied: Mapping[str, Any] | None
 ) -> ServerInfo | None:
-    """Return the server info with what the account remembered, as far as a plan shows it."""
+    """Return the server info with the applied record, as far as a plan shows it."""
     if server_info is None or applied is None:
         return server_info
     known = AppliedRecord(
@@ -158,7 +158,7 @@ def _read(path: str | os.PathLike[str]) -> Any:
 
 
 def _change(row: Mapping[str, Any]) -> Change:
-    """Return the change as it is told: how it would be carried out is saved of a stream that gets another name."""
+    """Return the change as it was shown. How it is carried out is saved only for a stream that gets another name."""
     action, hazards, needs = (
         Action(row["action"]),
         tuple(map(_hazard, row["hazards"])),
@@ -238,7 +238,7 @@ def _refuse_unless_whole(data: Any, where: SourcePosition) -> None:
 
 
 def _misfit(data: Any, name: str) -> str:
-    """Return what the schema of this name has against it, or nothing."""
+    """Return why the data does not fit the schema of this name; empty if it does."""
     if schema.accepts(name, data):
         return ""
     from jsonschema import Draft202012Validator

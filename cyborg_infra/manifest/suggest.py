@@ -38,7 +38,7 @@ class NameIndex:
         return self._compared(word) if self._left >= 0 else self._found(word)
 
     def first(self, number: int) -> list[str]:
-        """Return so many of them, in their order."""
+        """Return the first `number` names, in their order."""
         return self._names[:number]
 
     def _compared(self, word: str) -> str | None:
@@ -49,7 +49,7 @@ class NameIndex:
         return close[0] if close else None
 
     def _found(self, word: str) -> str | None:
-        """Return one that begins with it, or differs in a character that is missing, wrong, too much or in its neighbour's place."""
+        """Return a name that begins with the word, or differs in one character: missing, wrong, superfluous or swapped with its neighbour."""
         if not self._sorted:
             self._sorted = sorted(self._names)
             for name in self._names:

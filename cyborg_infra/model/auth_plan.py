@@ -117,7 +117,7 @@ class AuthPlan:
 
     @property
     def causes(self) -> Iterator[Cause]:
-        """Yield of every change who made it."""
+        """Yield the cause of every change."""
         yield from (change.cause for change in self.changes)
         yield from (change.cause for change in self.crossings)
 
@@ -140,9 +140,9 @@ class AuthPlan:
         return str(name)
 
     def count(self, action: Action) -> int:
-        """Return to how many signing keys this happens."""
+        """Return how many signing keys have this action."""
         return sum(change.action is action for change in self.changes)
 
     def count_crossings(self, action: Action) -> int:
-        """Return to how many exports and imports this happens."""
+        """Return how many exports and imports have this action."""
         return sum(change.action is action for change in self.crossings)

@@ -198,7 +198,7 @@ _NAME = r"[a-z][a-z0-9_]*"
 
 
 def is_channel_name(name: str) -> bool:
-    """Return whether a channel may be called so: it is part of subjects, of names of streams and consumers, and a key."""
+    """Return whether a channel may have this name, which is part of subjects and names, and a key."""
     return bool(re.fullmatch(_NAME, name))
 
 
@@ -228,7 +228,7 @@ def role_in(template: str, name: str) -> str | None:
 
 
 def common_template(names: Iterable[tuple[str, str]]) -> str | None:
-    """Return the template that makes most of these names, each of which stands behind its role; None where no name has its role in it.
+    """Return the template that makes most of these (role, name) pairs; None if no name has its role in it.
 
     Of two that make as many, the one with the role in upper case, and further in front.
     """

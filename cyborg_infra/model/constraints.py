@@ -205,7 +205,7 @@ def _rows(
 
 
 def _between(value: int, least: int) -> bool:
-    """Return whether a duration is neither 0, which is none, nor long enough."""
+    """Return whether a duration is too short: below `least`, and not 0, which means none."""
     return 0 < value < least
 
 
@@ -301,7 +301,7 @@ def _ways(origin: Config) -> list[tuple[str, str]]:
 
 
 def _each(field: str, found: Callable[[Asked, Config], bool | str], *, all_of_them: bool = False) -> IsBroken:
-    """Return whether `found` finds something about an origin; the name of that, where it finds no words."""
+    """Return a check of all origins by `found`: it returns words, or True for the origin's name in their place."""
 
     def broken(asked: Asked) -> bool | str:
         for origin in _origins(asked, field) if all_of_them else _looked_into(asked, field):
@@ -374,7 +374,7 @@ def _same_sources(asked: Asked) -> bool | str:
 
 
 def _cycle(asked: Asked) -> bool | str:
-    """Return whether the sources go in a circle. One that is on the way here already counts only if what it stores passes the filter.
+    """Return whether the sources form a circle, with its words. A stream that was visited already counts only if what it stores passes the filter.
 
     The server takes two ways to one stream for a circle as well, if the longer one is looked at later.
     """
@@ -403,7 +403,7 @@ def _cycle(asked: Asked) -> bool | str:
 
 
 def _elsewhere(part: str, wrong: Callable[[str], bool]) -> Callable[[Asked, Config], bool | str]:
-    """Return the prefixes of another account or domain that are wrong."""
+    """Return a check of an origin's `external` prefix `part`: the prefix itself if it is wrong."""
 
     def found(_asked: Asked, origin: Config) -> bool | str:
         prefix: str = (origin.get("external") or {}).get(part, "")
@@ -497,7 +497,7 @@ _S, _NEW, _C, _R = Concerns.STREAM, Concerns.NEW_STREAM, Concerns.CONSUMER, Conc
 
 
 def _from(*first: str) -> tuple[VersionRange, ...]:
-    """Return `2.12.0`: from there on; `2.12.10-2.14.0`: from there on, before that."""
+    """Return version ranges: `2.12.0` is from there on, `2.12.10-2.14.0` from there on and before that."""
     spans = []
     for text in first:
         begin, _, end = text.partition("-")

@@ -47,7 +47,7 @@ class Position(NamedTuple):
         return min(self.unfinished[0], self.next) if self.unfinished else self.next
 
     def without_finished(self, finished: frozenset[int]) -> Position:
-        """Return the same when these are finished as well."""
+        """Return the position once these messages are finished as well."""
         return Position(self.next, tuple(number for number in self.unfinished if number not in finished))
 
     @property
@@ -164,12 +164,12 @@ def answers_for(consumer: LiveResource, stream: Resource) -> bool:
 
 
 def filter_patterns(consumer: Resource) -> tuple[str, ...]:
-    """Return what it is handed by its configuration, as patterns: of a stopped one nothing that anybody publishes."""
+    """Return the subjects that the consumer is handed, as patterns; of a stopped one they are subjects that nobody uses."""
     return consumer.filters or (">",)
 
 
 def read_patterns(consumer: Resource) -> tuple[str, ...]:
-    """Return what it reads, as patterns. A stopped one has noted what it read, unless an earlier version stopped it."""
+    """Return the subjects that the consumer reads, as patterns. A stopped one has noted them, unless an earlier version stopped it."""
     noted = consumer.metadata.get(READ_KEY, "").split() if consumer.is_stopped else ()
     return tuple(noted) or filter_patterns(consumer)
 

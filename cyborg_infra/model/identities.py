@@ -68,7 +68,7 @@ class Accounts(NamedTuple):
     agents: str
 
     def of(self, identity: Identity) -> str:
-        """Return the account that an identity is in."""
+        """Return which of the two accounts the identity is in."""
         return self.agents if identity.is_apart else self.jetstream
 
 

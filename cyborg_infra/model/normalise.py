@@ -138,7 +138,7 @@ def mean_the_same(kind: Kind, config: Config, other: Config) -> bool:
 
 
 def _own_and_alike(config: Config) -> tuple[Config, Config]:
-    """Return what hardly two have in common, and the rest; without the identity."""
+    """Return the fields that hardly two resources share, and the others; without those of the identity."""
     alike = dict(config)
     for name in _IDENTITY_FIELDS:
         alike.pop(name, None)
@@ -155,7 +155,7 @@ _CACHE_SIZE = 16
 
 
 def _cached_fields(kind: Kind, config: Config) -> Config:
-    """Return as `normalise_fields`, which takes most of a large plan's time: known if it is among the last few that were asked for."""
+    """Return what `normalise_fields` returns, from a cache of the last few configurations: it takes most of a large plan's time."""
     recent = _CACHE[kind]
     for place, (known, said) in enumerate(recent):
         if known == config:

@@ -76,7 +76,7 @@ class Plan:
         return bool(self.changes or self.problems)
 
     def is_valid_for(self, live: LiveState) -> bool:
-        """Return whether the same would be planned now, as far as that is known without planning it.
+        """Return whether the plan surely still holds for `live`, without planning again.
 
         It only creates, in an account without limits, and all there is as it was, but for the tool's own buckets.
         """

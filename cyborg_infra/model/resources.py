@@ -505,10 +505,10 @@ class LiveState(State[LiveResource]):
 
 
 def stream_counts(resource: LiveResource) -> StreamCounts:
-    """Return what it holds; nothing if it was not read."""
+    """Return the counts of the stream; all zero if they were not read."""
     return resource.counts if isinstance(resource.counts, StreamCounts) else StreamCounts()
 
 
 def consumer_counts(resource: LiveResource) -> ConsumerCounts:
-    """Return where it stands; nowhere if it was not read."""
+    """Return the counts of the consumer; all zero if they were not read."""
     return resource.counts if isinstance(resource.counts, ConsumerCounts) else ConsumerCounts()

@@ -30,7 +30,7 @@ class Limits(NamedTuple):
     memory: int = 0
 
     def without_usage(self) -> Limits:
-        """Return what the account may have alone."""
+        """Return the limits without what is used of them."""
         return self._replace(streams=0, consumers=0, storage=0, memory=0)
 
 

@@ -35,7 +35,7 @@ def with_server_values(config: Config, values: Mapping[str, int]) -> dict[str, A
 
 
 def as_open(config: Config) -> Config:
-    """Return the configuration as it would be without limits of the server."""
+    """Return the configuration without the values that the server's own limits made."""
     return as_requested(config, (config.get("metadata") or {}).get(SERVER_VALUES_KEY, ""))
 
 
@@ -45,7 +45,7 @@ def noted_values(config: Config) -> dict[str, int]:
 
 
 def as_requested(config: Config, note: str) -> Config:
-    """Return the configuration with what is noted as the server's left open. What somebody has changed since stays."""
+    """Return the configuration with the noted server values left open. A value that somebody has changed since stays."""
     found = dict(config)
     for name in _values_held(config, note):
         found[name] = _DEFAULTS[name]

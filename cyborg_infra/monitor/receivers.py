@@ -72,7 +72,7 @@ class Receiver:
         return f"Receiver({self.name!r})"
 
     async def deliver(self, message: Message) -> None:
-        """Return once the receiver has taken the message. Raises NotTaken, and may have delivered it nevertheless."""
+        """Deliver the message, and return once the receiver has taken it. Raises NotTaken; it may have been delivered nevertheless."""
         self._hanging = {thread for thread in self._hanging if thread.is_alive()}
         if len(self._hanging) >= MAX_HANGING:
             raise NotTaken("earlier deliveries to it still hang")
@@ -102,7 +102,7 @@ class Receiver:
             raise NotTaken(reason)
 
     def _send(self, message: Message) -> str | None:
-        """Return why the message was not taken, or None. Whatever is raised may have the URL in it, and says no more than its kind."""
+        """Send the message; return why it was not taken, or None. An exception may have the URL in its text: only its kind is told."""
         try:
             service = self._service()
             if service is None:

@@ -54,7 +54,7 @@ class HttpSettings(NamedTuple):
 
 
 def app(feed: Feed, settings: HttpSettings) -> Starlette:
-    """Return all that is served: of what the feed tells."""
+    """Return the application that serves the metrics, the health and the page of this feed."""
 
     def metrics(request: Request) -> Response:
         body, content_type = exposition(feed.observation, request.headers.get("accept", ""))
@@ -212,7 +212,7 @@ class _Door:
             task.cancel()
 
     async def wait_closed(self) -> None:
-        """Return once nobody is let in."""
+        """Wait until no handshake is under way any more."""
         await asyncio.gather(self._letting_in, *self._greeting, return_exceptions=True)
 
 
@@ -231,7 +231,7 @@ class _Server(uvicorn.Server):
 
 
 def refuse_unless_guarded(settings: HttpSettings) -> None:
-    """Return if only this machine can reach the address, or if there is a token. Raises UsageInvalid."""
+    """Raise UsageInvalid if another machine can reach the address and there is no token."""
     if settings.token or settings.anonymous or is_loopback(settings.host):
         return
     raise UsageInvalid(

@@ -48,7 +48,7 @@ class Account:
         self._is_closed = False
 
     def _connection(self) -> JetStream:
-        """Return the server. In another event loop nobody would hear its answers."""
+        """Return the open connection. Raises RuntimeError once it is closed, and in another event loop, which would hear no answers."""
         if self._is_closed:
             raise RuntimeError(
                 "the connection is closed: its block of `async with cyborg_infra.connect` has ended"
@@ -191,7 +191,7 @@ def _expect_names(parameter: str, names: Collection[str]) -> None:
 
 
 def plan(org: Org, target: Target | str, *, prune: bool = False, targets: Sequence[str] = ()) -> Plan:
-    """Return as `Account.plan`, by a connection of its own, where no event loop runs.
+    """Plan as `Account.plan` does, by a connection of its own, where no event loop runs.
 
     Raises:
         ConnectFailed: no server takes us; and what `Account.plan` raises.
@@ -211,7 +211,7 @@ def apply(plan: Plan, target: Target | str, **keywords: Unpack[ApplyKeywords]) -
 
 
 def status(org: Org, target: Target | str, *, roles: Sequence[str] = ()) -> OrgStatus:
-    """Return as `Account.status`, by a connection of its own, where no event loop runs.
+    """Return the status as `Account.status` does, by a connection of its own, where no event loop runs.
 
     Raises:
         ConnectFailed: no server takes us; and what `Account.status` raises.

@@ -45,14 +45,14 @@ class DeadLetterStore:
     _retentions: dict[str, str] = field(default_factory=dict)  # stream -> its own, asked once; empty for none
 
     async def stream(self) -> str:
-        """Return where the dead letters are: DEAD_LETTERS, or what it is called while its new name is not in force yet.
+        """Return the stream of the dead letters: DEAD_LETTERS, or its former name while a new one has not taken effect.
 
         Raises ServerFault where there is no such stream.
         """
         return (await self._living()).ref.stream
 
     async def _living(self) -> LiveResource:
-        """Return DEAD_LETTERS as it lives. An apply of some roles changes neither its name nor its subjects. Raises as `stream`."""
+        """Return the live DEAD_LETTERS. An apply of some roles changes neither its name nor its subjects. Raises as `stream`."""
         if self.org.channel(channels.DEAD_LETTERS) is None:
             said = f"{self.org.name} has no dead letters"
             hint = "its manifest leaves them out, under channels"
@@ -74,7 +74,7 @@ class DeadLetterStore:
 
     @property
     def _subject(self) -> str:
-        """Where the manifest has whole messages handed in."""
+        """The subject on which agents publish whole messages, by the manifest."""
         return channel_subject(self.org, channels.DEAD_LETTERS)
 
     def _subject_in(self, stream: LiveResource) -> str:
@@ -97,7 +97,7 @@ class DeadLetterStore:
         return await self.with_messages(mine, here=stream.stream)
 
     async def _entries(self) -> list[DeadLetter]:
-        """Return what the entries say, each read once; whether the originals are there is not known."""
+        """Return every entry of DEAD_LETTERS as a dead letter, each read once. Whether the originals are there is not known."""
         stream = await self.stream()
         numbers, _ = await messages.list_sequences(self.server, stream)
         known = self._entries_read.setdefault(stream, {})
@@ -126,7 +126,7 @@ class DeadLetterStore:
         return [await self._judged(letter) for letter in seen_all]
 
     async def _judged(self, letter: DeadLetter) -> DeadLetter:
-        """Return the dead letter; if its message is gone, with what tells why."""
+        """Return the dead letter; if its message is gone, with whether its stream deletes finished messages."""
         if letter.original is not MessageLocation.GONE or letter.type is not DeathType.TERMINATED:
             return letter
         retention = await self._retention(core.current_stream(letter, self.org))

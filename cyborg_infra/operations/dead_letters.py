@@ -155,7 +155,7 @@ class _Processor:
             )
 
     async def beyond_limits(self, letters: Sequence[DeadLetter]) -> dict[int, Problem]:
-        """Return number -> why it is not replayed: more would wait in its queue than may. Held to the same limit as `send`."""
+        """Return number -> the problem of each letter whose queue would exceed its limit by the replay, as in `send`."""
         org, known = self.letters.org, outgoing.Queues(self.letters.org)
         queues: dict[outgoing.Queue, list[int]] = {}
         for letter in letters:
@@ -176,7 +176,7 @@ class _Processor:
         return refused
 
     async def tried(self, letter: DeadLetter) -> str:
-        """Return the stream that would store it. Raises ServerFault where `replay` would find out that it cannot."""
+        """Return the stream that would store the replayed message. Raises ServerFault if `replay` would fail."""
         if letter.replaying and (place := await self._find_published(letter)):
             return place
         again, stream = await self._destination(letter)

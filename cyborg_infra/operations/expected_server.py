@@ -25,6 +25,6 @@ async def require_expected_server(server: JetStream, org: Org, on_server: OnServ
 
 
 def check_expected_server(org: Org, server_info: ServerInfo) -> None:
-    """Return if the manifest says nothing else of its server. Raises ServerFault."""
+    """Raise ServerFault if this is not the server that the manifest expects."""
     if problems := list(check_server(org, server_info)):
         raise ServerFault(*problems)

@@ -255,7 +255,7 @@ class Monitor:
         self._expiry = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
 
     def _expire(self, seconds: float) -> None:
-        """Say that nothing is known of now; unless that has been said already."""
+        """Publish that no reading has ended in time, unless a problem is published already."""
         if self._observation.problem is None:
             self._failing_since = asyncio.get_running_loop().time() - seconds
             said = f"no reading has ended for {seconds:.0f}s: the server answers too slowly"
@@ -265,7 +265,7 @@ class Monitor:
         self._forget(error.problems[0], _one_more(self._observation.readings, done=False))
 
     def _forget(self, problem: Problem, readings: Attempts) -> None:
-        """Forget what is not known any more; of drift as well, which is read again as soon as anything is."""
+        """Publish that status and drift are not known, and why; drift is read again as soon as anything is."""
         self._next_plan = 0.0
         self._publish(
             replace(
@@ -280,7 +280,7 @@ class Monitor:
         )
 
     def _publish(self, observation: Observation) -> None:
-        """Let everybody see it, with the alarms that are active now."""
+        """Publish the observation with all alarms that are active now."""
         now = asyncio.get_running_loop().time()
         if observation.problem is None:
             self._failing_since = None

@@ -296,7 +296,7 @@ class Notifier:
 
 
 def _first(faults: BaseExceptionGroup[CyborgError]) -> CyborgError:
-    """Return one of them, however deep it is in groups."""
+    """Return the first fault in a group, however deep the groups are nested."""
     found = faults.exceptions[0]
     return _first(found) if isinstance(found, BaseExceptionGroup) else found
 

@@ -423,7 +423,7 @@ def _refuse_unless_same(saved: AuthPlan, live: LiveClaims) -> None:
 
 
 def _signed(shown: AuthPlan, now: AuthPlan, signer: KeyPair, allow: Collection[str]) -> str:
-    """Return the token to push. Raises PlanStale and PlanRefused."""
+    """Return the claims to push as a token, signed by the operator. Raises PlanStale and PlanRefused."""
     _refuse_unless_same(shown, now.live)
     refuse_unless_rights_allowed(now, allow)
     if not is_foreign_part_kept(now.live.claims, now.desired, now.org):

@@ -132,7 +132,7 @@ def plan(request: PlanRequest, target: Target) -> Plan:
 
 
 async def plan_on(server: JetStream, request: PlanRequest) -> Plan:
-    """Return as `plan`, by way of a connection that there is."""
+    """Plan as `plan` does, by a connection that is open."""
     return await _with_permissions(server, await _make_plan(server, request))
 
 
@@ -148,7 +148,7 @@ def apply(request: ApplyRequest, target: Target) -> list[Outcome]:
 
 
 async def apply_on(bare: JetStream, request: ApplyRequest, interrupt: Interrupt) -> list[Outcome]:
-    """Apply a plan by way of a connection that there is. Returns one outcome per change.
+    """Apply a plan by a connection that is open. Returns one outcome per change.
 
     Reads the server again first: raises PlanStale if it is no longer as planned, and PlanRefused for what may
     be lost and is not allowed, or is made anew and not accepted by the server; nothing is written then. At the end it reads back: what the server does not
@@ -229,7 +229,7 @@ class Interrupt:
         self._requested = False
 
     def is_requested(self) -> bool:
-        """Return whether somebody wants no more."""
+        """Return whether the end was requested."""
         return self._requested
 
     def request(self) -> bool:
@@ -239,7 +239,7 @@ class Interrupt:
 
 
 async def _allowed(server: JetStream, request: ApplyRequest) -> Plan:
-    """Return what is to be done now: as planned, and allowed. Raises PlanStale and PlanRefused."""
+    """Return the plan made again, once it is the same as before and allowed. Raises PlanStale and PlanRefused."""
     now = await _make_plan(server, request.plan_request, expected=request.plan)
     refuse_unless_same(request.plan, now)
     refuse_unless_allowed(replace(now, forbidden=request.plan.forbidden), request.allow)
@@ -265,7 +265,7 @@ def _apply_options(server: JetStream, request: ApplyRequest, now: Plan, interrup
 async def _ended(
     server: JetStream, request: ApplyRequest, now: Plan, outcomes: list[Outcome]
 ) -> list[Outcome]:
-    """Return the outcomes as they read back; where all is done, the account remembers what there is."""
+    """Return the outcomes as they read back; if all is done, save the applied record in the account."""
     if any(outcome.status is not ResultStatus.SUCCEEDED for outcome in outcomes):
         return outcomes
     if outcomes:
@@ -281,7 +281,7 @@ async def _ended(
 async def _read_back(
     server: JetStream, request: PlanRequest, outcomes: Sequence[Outcome]
 ) -> tuple[list[Outcome], Plan]:
-    """Return the outcomes, failed where the server does not hold them; and what is left to do of the whole manifest.
+    """Return the outcomes, turned into failures where the server does not hold them, and a plan of what is left of the whole manifest.
 
     In a cluster it is read again before that: another server may still answer for a stream that is gone, and one of
     the same name was just made (seen on 2.12.8 under load).

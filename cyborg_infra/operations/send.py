@@ -69,7 +69,7 @@ def load_send_request(
 
 
 def _require_group(org: Org, name: str) -> None:
-    """Return if the organisation has this group. Raises UsageInvalid if it has not."""
+    """Raise UsageInvalid unless the organisation has this group."""
     names = [group.name for group in org.groups]
     if name not in names:
         hint = f"groups: {', '.join(names[:12])}" if names else "name it under groups"

@@ -60,7 +60,7 @@ def status_request(org: Org, alerts: Alerts, roles: Sequence[str] = ()) -> Statu
 
 
 def require_role(org: Org, name: str) -> None:
-    """Return if the organisation has this role. Raises UsageInvalid with the nearest name if it has not."""
+    """Raise UsageInvalid, with the nearest name, unless the organisation has this role."""
     names = [role.name for role in org.roles]
     if name not in names:
         now = next((role.name for role in org.roles if role.renamed_from and role.renamed_from == name), None)
@@ -100,7 +100,7 @@ def watch(
 
 
 async def status_on(server: JetStream, subject: StatusRequest) -> OrgStatus:
-    """Return as `status`, by way of a connection that there is."""
+    """Return the status as `status` does, by a connection that is open."""
     org = subject.org
     seen = await read_status(
         server,

@@ -299,7 +299,7 @@ def _presence_subject(copy: str) -> str:
 
 
 async def _remove_abandoned(server: JetStream, target: Target, account: LiveState, org: Org) -> list[str]:
-    """Return the copies of runs that are certainly over are removed, and named; one that cannot be stays."""
+    """Remove the copies of runs that are certainly over, and return their names; one that cannot be removed stays."""
     removed = []
     for name in sorted({name for name, _ in _sandbox_streams(account, org)}):
         if await server.has_interest(_presence_subject(name)) is False:
@@ -337,7 +337,7 @@ def _stored_requests(account: LiveState, org: Org) -> list[str]:
 
 
 def _sort_results(results: Collection[CheckResult], org: Org) -> tuple[CheckResult, ...]:
-    """Return by check, and within one by role as the manifest has them."""
+    """Return the results sorted by check, and within a check by role as in the manifest."""
     checks: list[CheckName | AuthCheckName] = list(CheckName)
     roles = [role.name for role in org.roles]
     return tuple(

@@ -174,7 +174,7 @@ def try_identities(org: Org, url: str, keys: Path, on_progress: OnProgress = lam
 
 
 def _works_apart(org: Org, identity: Identity) -> bool:
-    """Return whether it works with messages alone, and so has to be where no answer of the server can do anything."""
+    """Return whether the identity works with messages alone, and so must be in the account where no answer of the server can act."""
     return identity.kind is IdentityKind.ROLE or identity.name == org.auth.name_of(Standing.ALERTS)
 
 

@@ -39,7 +39,7 @@ def _state(credentials: Credentials) -> str:
 
 
 def data(found: Sequence[Credentials]) -> dict[str, Any]:
-    """Return the same (auth-credentials.schema.json)."""
+    """Return the credentials as data (auth-credentials.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "identities": [

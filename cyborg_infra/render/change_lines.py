@@ -46,12 +46,12 @@ RENAMES = "->"
 
 
 def symbol(change: Change) -> str:
-    """Return the sign of what happens."""
+    """Return the sign of the change's action."""
     return RENAMES if change.is_rename else SYMBOLS[change.action]
 
 
 def verb(change: Change) -> str:
-    """Return what happens, behind a resource's name."""
+    """Return the change's action in words, to stand behind a resource's name."""
     return "will be renamed" if change.is_rename else VERBS[change.action]
 
 
@@ -67,7 +67,7 @@ class Difference(NamedTuple):
 
     @property
     def is_set(self) -> bool:
-        """Whether the members are told instead of before and after."""
+        """Whether added and removed members are shown instead of the values before and after."""
         return bool(self.added or self.removed)
 
 
@@ -196,7 +196,7 @@ def verdict(plan: Plan) -> tuple[str, str]:
 
 
 def kinds_of_change(changes: Iterable[Change]) -> list[list[Change]]:
-    """Return those together that are told by the same symbol, verb and kind of resource."""
+    """Return the changes in groups that share symbol, verb and kind of resource."""
     found: dict[tuple[Action, bool, Kind], list[Change]] = {}
     for change in changes:
         found.setdefault((change.action, change.is_rename, change.ref.kind), []).append(change)
@@ -229,7 +229,7 @@ def target(plan: Plan) -> str:
 
 
 def place(org: str, environment: str | None, server_info: ServerInfo | None) -> str:
-    """Return the same for what is no plan."""
+    """Return in words where something was read: organisation, environment, server and where its address came from, account."""
     parts = [f"Organisation {org}"]
     if environment:
         parts.append(f" (environment {environment})")

@@ -25,7 +25,7 @@ _DONE = {DeadLetterAction.REPLAY: "replayed", DeadLetterAction.KEEP: "kept", Dea
 
 
 def listed(letters: Sequence[DeadLetter]) -> Page:
-    """Return a table, by number; what it takes to act on one below."""
+    """Return a table of dead letters by number, and below it the commands that act on them."""
     if not letters:
         return Page((line(("No dead letters.", "bold green")),))
     rows = tuple(
@@ -45,7 +45,7 @@ def listed(letters: Sequence[DeadLetter]) -> Page:
 
 
 def shown(letter: DeadLetter) -> Page:
-    """Return all there is to know of one: how it failed, where it is, its headers and its content."""
+    """Return the page on one dead letter: how it failed, where it is, its headers and its content."""
     facts = {
         "when": f"{_moment(letter.time)} UTC",
         "role": letter.role,
@@ -70,7 +70,7 @@ def shown(letter: DeadLetter) -> Page:
 
 
 def outcome(handling: DeadLetterAction, handled: DeadLetterResult, *, dry_run: bool = False) -> Page:
-    """Return how one ended, or would end, in one line."""
+    """Return in one line how the handling of a dead letter ended, or would end."""
     number = f"dead letter {handled.letter.number}"
     if handled.problem:
         return Page((line(f"{number}: ", ("failed", "bold red"), f": {spoken(str(handled.problem))}"),))
@@ -85,7 +85,7 @@ def _done(handling: DeadLetterAction, *, dry_run: bool) -> str:
 def summary(
     handling: DeadLetterAction, results: Sequence[DeadLetterResult], *, dry_run: bool = False
 ) -> Page:
-    """Return how many were done, and how many were not."""
+    """Return how many dead letters were handled, and how many were not."""
     failed = sum(result.problem is not None for result in results)
     lost = [result.letter for result in results if result.lost]
     told = f"{plural(len(results) - len(lost) - failed, 'dead letter')} {_done(handling, dry_run=dry_run)}"
@@ -105,7 +105,7 @@ def data(letters: Sequence[DeadLetter]) -> dict[str, Any]:
 def results(
     handling: DeadLetterAction, handled: Sequence[DeadLetterResult], *, dry_run: bool = False
 ) -> dict[str, Any]:
-    """Return what became of each (dead-letters-handled.schema.json)."""
+    """Return what became of each dead letter (dead-letters-handled.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "action": handling.value,
@@ -170,7 +170,7 @@ def _pretty(payload: bytes) -> str:
 
 
 def _why(letter: DeadLetter) -> str:
-    """Return how it failed, what was said about it, and which task it is."""
+    """Return how the message failed, the reason that was given, and its task."""
     why = f"{letter.type}: {letter.reason}" if letter.reason else letter.type.value
     task_id, title = task_named_in(letter)
     return f"{why}; task {': '.join(filter(None, (task_id, title)))}" if task_id or title else why

@@ -123,7 +123,7 @@ def _role_key(name: str) -> str:
 
 
 def _ways(org: Org) -> Iterator[_Way]:
-    """Yield each channel once, whatever number of roles has it, each event, and what is of groups for each of them."""
+    """Yield a way for each channel that the chart does not show, for each event, and for each group."""
     for scope in (Scope.ROLE, Scope.EVENT, Scope.ORG, Scope.GROUP):
         for channel in org.channels:
             if channel.scope is not scope or (Party.CHART in channel.publishers and org.has_chart):
@@ -144,7 +144,7 @@ def _events(org: Org) -> Iterator[_Way]:
 
 
 def _way(org: Org, channel: Channel, of: str = "", members: Sequence[str] = ()) -> _Way:
-    """Return a channel; `members` are those of the group whose it is."""
+    """Return the channel as a way of messages; `members` are those of its group, if it has one."""
     layer = "agents" if channel.scope is Scope.ROLE else "org"
     return _Way(
         f"{layer} {channel.name}{of}",

@@ -14,5 +14,5 @@ _FAILED: Mapping[DeathType, str] = {
 
 
 def how_it_failed(letter: DeadLetter) -> str:
-    """Return in words why a message is a dead letter, without what an agent said of it."""
+    """Return in words why a message became a dead letter, without the agent's own reason."""
     return _FAILED[letter.type] + (f", {letter.deliveries:,} deliveries" if letter.deliveries > 1 else "")

@@ -179,7 +179,7 @@ def _why(need: Need) -> str:
 
 
 def explanation_data(found: Explanation) -> dict[str, Any]:
-    """Return the same as data (auth-explain.schema.json)."""
+    """Return the explanation as data (auth-explain.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "identity": found.identity,

@@ -117,14 +117,14 @@ def show(org: Org, subjects: Sequence[Subject], state: DesiredState) -> dict[str
 
 
 def of_each(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what a command answers about several manifests, in their order (several.schema.json)."""
+    """Return a command's answers about several manifests, in their order (several.schema.json)."""
     return {"schema_version": SCHEMA_VERSION, "answers": list(answers)}
 
 
 def valid(
     org: Org, state: DesiredState, warnings: Sequence[Problem], notes: Sequence[Problem] = ()
 ) -> dict[str, Any]:
-    """Return that a manifest holds, what it comes to, and what it will cost (validate.schema.json)."""
+    """Return the answer about a valid manifest: what it expands to, its warnings and notes (validate.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "valid": True,
@@ -139,7 +139,7 @@ def valid(
 
 
 def checked(messages: Sequence[OrgMessage]) -> dict[str, Any]:
-    """Return that messages hold, and how many there are of each type (message-check.schema.json)."""
+    """Return the answer about valid messages: how many there are of each type (message-check.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "valid": True,
@@ -225,7 +225,7 @@ def status(status: OrgStatus) -> dict[str, Any]:
 
 
 def dead_letter(letter: DeadLetter) -> dict[str, Any]:
-    """Return one, without its message."""
+    """Return a dead letter as data, without its message."""
     return {
         "number": letter.number,
         "time": letter.time,
@@ -247,7 +247,7 @@ def problem_row(problem: Problem | None) -> dict[str, Any] | None:
 
 
 def problems(error: CyborgError) -> dict[str, Any]:
-    """Return why there is no answer (problems.schema.json)."""
+    """Return the problems of a command that failed (problems.schema.json)."""
     return {
         "schema_version": SCHEMA_VERSION,
         "error": type(error).__name__,
@@ -294,7 +294,7 @@ def _field(change: Change, field: FieldChange) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    """Return the value in JSON's own types, all the way down: a normalised one holds tuples."""
+    """Return the value in JSON's own types at every depth: a normalised one holds tuples."""
     if isinstance(value, Mapping):
         return {str(key): _json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -37,7 +37,7 @@ def drift(plan: Plan, maximum: int) -> str:
 
 
 def problems(error: CyborgError) -> str:
-    """Return what failed, in the place of what was asked for."""
+    """Return the problems of a command that failed."""
     return "\n".join(["### Error", "", *(f"- {_problem(problem)}" for problem in error.problems)]) + "\n"
 
 
@@ -87,7 +87,7 @@ def _page(heading: str, plan: Plan, maximum: int, *, acting: bool) -> str:
 
 
 def _sections(plan: Plan, *, acting: bool) -> Iterator[_Section]:
-    """Yield by weight: what stops it and what it costs, what goes, what changes, what is new."""
+    """Yield the sections of a plan by weight: problems and hazards, then what is deleted, changed, new."""
     if plan.problems:
         yield _Section(
             [f"- {_problem(problem)}" for problem in plan.problems], _more(plan.problems, "problem")
@@ -116,7 +116,7 @@ def _more(parts: Sequence[object], noun: str) -> Callable[[int], str]:
 
 
 def _rest(changes: Sequence[Change]) -> Callable[[int], str]:
-    """Return what the changes that do not fit come to."""
+    """Return a function that counts, by kind, the changes after the first `shown` ones, which do not fit."""
 
     def told(shown: int) -> str:
         counts = [
@@ -144,7 +144,7 @@ def code(text: str) -> str:
 
 
 def _hazards(plan: Plan, *, acting: bool) -> _Section:
-    """Return every hazard; where they do not fit, what those of a name come to."""
+    """Return a section of every hazard; if they do not fit, the sum of each name."""
     allow = code(" ".join(f"--allow {name}" for name in tell.allowances(plan)))
     heading = f"**This plan has hazards.** Applying it needs {allow}."
     if not acting:

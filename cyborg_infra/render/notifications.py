@@ -44,7 +44,7 @@ class Sender(NamedTuple):
         return f"{self.org} ({self.environment})" if self.environment else self.org
 
     def typed(self, *words: str) -> str:
-        """Return a command as it is typed for this organisation."""
+        """Return a command line for this organisation: its manifest and environment included."""
         manifest = [self.manifest] if self.manifest != "org.yaml" else []
         environment = ["--env", self.environment] if self.environment else []
         return shlex.join([PROGRAM, *words, *manifest, *environment])
@@ -174,7 +174,7 @@ def _kind(notification: Notification) -> NotificationKind:
 
 
 def _receiver(turns: Sequence[AlarmTurn]) -> str:
-    """Return the receiver that all of it is about: it is not told that it cannot be told anything."""
+    """Return the receiver that all of these turns are about: it is not told of its own failures. Empty if there is none."""
     about = {each.alarm.about if each.alarm.code is Condition.NOTIFICATION else "" for each in turns}
     return about.pop() if len(about) == 1 else ""
 

@@ -119,7 +119,7 @@ def _by_action(counts: Mapping[Action, int]) -> Samples:
 def _alarms(
     alarms: Iterable[Alarm], codes: Iterable[Condition], told: frozenset[Condition] | None = None
 ) -> Samples:
-    """Yield a number for each code; none for one that nobody can tell of."""
+    """Yield the number of alarms for each code; None if nobody can know it."""
     found = list(alarms)
     for code in codes:
         known = told is None or code in told

@@ -118,7 +118,7 @@ def few(members: Sequence[str]) -> list[str]:
 
 
 def in_short(members: Sequence[str]) -> str:
-    """Return the same in one text: `ceo, cto, cso (and 4 more)`."""
+    """Return the members, or the first few of them, in one text: `ceo, cto, cso (and 4 more)`."""
     *shown, last = few(members) or [""]
     glue = " " if len(members) > _FEW else ", "
     return f"{', '.join(shown)}{glue}{last}" if shown else last

@@ -26,7 +26,7 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def progress(value: VerifyStage | CheckResult) -> Page | None:
-    """Return what is begun, and what has failed; of what is well nothing is said before the end."""
+    """Return a line for a check that begins or has failed; what succeeds is told at the end."""
     if isinstance(value, VerifyStage):
         return Page((line(f"{value.value.capitalize()} ..."),))
     return Page(tuple(_beneath([value]))) if value.verdict is Verdict.FAILED else None

@@ -67,7 +67,7 @@ class Assigners:
                 yield name
 
     def first(self, role: Role, most: int | None) -> tuple[tuple[str, ...], int]:
-        """Return so many of them, or all, and how many others there are."""
+        """Return the first `most` of the roles that may give this one tasks, or all, and how many others there are."""
         found = tuple(islice(self.of(role), None if most is None else most + 1))
         if most is None or len(found) <= most:
             return found, 0

@@ -48,7 +48,7 @@ class CheckedSettings:
         self._clean: set[_Alike] = set()
 
     def is_clean(self, resource: DesiredResource, stream: Resource | None, *, new: bool) -> bool:
-        """Return whether one alike has nothing against it, of those that were remembered."""
+        """Return whether nothing was found wrong with a resource like this one before."""
         return _key(resource, stream, new=new) in self._clean and (
             self._all or (self._is_by_scheme(resource) and (stream is None or self._is_by_scheme(stream)))
         )
@@ -97,13 +97,13 @@ def check_this_server(
     *,
     new: bool,
 ) -> Iterator[Problem]:
-    """Yield what a server of this version does not take, of one that is created if `new`, and changed otherwise."""
+    """Yield what a server of this version refuses of a resource that is created if `new`, and changed otherwise."""
     for breach in violations(resource, around, version, new=new):
         yield _problem(breach, resource, around.stream, org)
 
 
 def streams_in_full(*states: State[Resource]) -> Mapping[str, Config]:
-    """Return the streams by name, a later state's before an earlier's; none where no stream copies another: nobody looks then."""
+    """Return the configurations of all streams by name; of a name in two states, that of the later one. Empty if no stream copies another."""
     streams = {stream.ref.stream: stream for state in states for stream in state.streams()}
     if not any(map(is_copying, streams.values())):
         return {}
@@ -121,7 +121,7 @@ def _problem(
 def _where(
     fields: tuple[str, ...], resource: Resource, stream: Resource | None, org: Org
 ) -> SourcePosition | None:
-    """Return where the manifest sets one of the fields, of the resource or of its stream; otherwise, where that comes from."""
+    """Return where the manifest sets one of the fields of the resource or its stream; else, where the resource comes from."""
     own = [field for field in fields if not field.startswith("stream.")]
     theirs = [field.removeprefix("stream.") for field in fields if field not in own]
     for one, names in ((resource, own), (stream, theirs)):

@@ -76,7 +76,7 @@ def expand(org: Org, level: int = NEWEST_LEVEL) -> DesiredState:
 
 
 def expand_unchecked(org: Org, level: int = NEWEST_LEVEL) -> DesiredState:
-    """Return the same, whether or not they can exist together."""
+    """Return the streams and consumers that `org` wants, whether or not they can exist together."""
     common = _TemplateCache(org, level)
     readers = list(_readers(org))
     count = Counter(reader.ref.stream for reader in readers)
@@ -291,7 +291,7 @@ def _resource(
 def _left_open(
     kind: StreamKind | ConsumerKind, said: Collection[str], config: Mapping[str, Any]
 ) -> frozenset[str]:
-    """Return the fields that a server's own limits may decide: nobody has set them, or to 0, which is the same on the wire."""
+    """Return the fields that a server's own limits may decide: those that nobody has set, or has set to 0, which is the same on the wire."""
     which = Kind.CONSUMER if isinstance(kind, ConsumerKind) else Kind.STREAM
     return frozenset(
         name for name in LIMITED_FIELDS[which] if not (name in said and config.get(name)) and name in config
@@ -339,7 +339,7 @@ def _defaults(org: Org, kind: StreamKind | ConsumerKind) -> Mapping[str, Any]:
 
 
 def _window(config: Mapping[str, Any], settings: Mapping[str, Any], level: int) -> int:
-    """Return the duplicate_window, as the server would have it.
+    """Return the duplicate_window that the server would make of these settings.
 
     It forgets a mirror's at its next start, a cluster at once.
     """
@@ -357,7 +357,7 @@ def _window(config: Mapping[str, Any], settings: Mapping[str, Any], level: int) 
 def _republish(
     wanted: Mapping[str, Any], config: Mapping[str, Any], subjects: Sequence[str]
 ) -> dict[str, Any]:
-    """Return as the server would write it: without a source it is all.
+    """Return `republish` as the server would write it: a missing `src` becomes `>`.
 
     From all to all, where everything is stored under one other subject, means that subject: 2.11.11, and 2.12.2 and later,
     write it so themselves; to others all to all would be a circle (10052).

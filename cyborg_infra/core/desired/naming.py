@@ -146,7 +146,7 @@ def _advisories(org: Org) -> list[str]:
 
 
 def existing_channels(org: Org) -> Iterator[Channel]:
-    """Yield the channels that have streams; events only where one is durable, and what is of groups only where there are some."""
+    """Yield the channels that have streams: that of events only if one is durable, those of groups only if there are groups."""
     stored = {Scope.EVENT: any(event.durable for event in org.events), Scope.GROUP: bool(org.groups)}
     for channel in org.channels:
         if channel.stream and stored.get(channel.scope, True):

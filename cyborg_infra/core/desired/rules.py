@@ -200,7 +200,7 @@ def consumers_fit(org: Org, state: DesiredState) -> Iterator[Problem]:
 
 
 def republishing_comes_to_an_end(org: Org, state: DesiredState) -> Iterator[Problem]:
-    """Check that ours: no message comes back into a stream that republished it; servers look at one stream alone."""
+    """Check that no message comes back into a stream that republished it. This rule is ours: servers look at one stream alone."""
     for circle in republish_cycles(state):
         first, *others = (state.resources[ref] for ref in circle)
         by_way = f", by way of {', '.join(str(other.ref) for other in others)}" if others else ""

@@ -100,7 +100,7 @@ def supported_by(state: DesiredState, level: int) -> tuple[DesiredState, list[st
 
 
 def scale_times(state: DesiredState) -> DesiredState:
-    """Return the same with every ack_wait and backoff TIME_SCALE times shorter; nothing else is a matter of how long work takes."""
+    """Return the state with every ack_wait and backoff TIME_SCALE times shorter. No other setting depends on how long work takes."""
     return DesiredState({ref: _scale_times(resource) for ref, resource in state.resources.items()})
 
 

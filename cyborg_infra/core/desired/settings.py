@@ -93,7 +93,7 @@ def is_copying(stream: Resource) -> bool:
 
 
 def admitted(streams: Iterable[Resource]) -> Mapping[tuple[str, str], int]:
-    """Return role and queue -> what it is allowed to have unfinished: unless somebody says so of tasks or of the role, that is not too much."""
+    """Return (role, queue) -> how many unfinished tasks the role is allowed. Fewer are no lag, unless the manifest sets a lag for tasks or for the role."""
     return {
         (stream.role or "", TASKS): stream.get("max_msgs") for stream in streams if enforces_admission(stream)
     }
@@ -119,7 +119,7 @@ def kind_of(resource: Resource) -> StreamKind | ConsumerKind:
 
 
 def member_of(org: Org, resource: Resource) -> Member | None:
-    """Return the role or the bucket that this is of, or None if it is shared."""
+    """Return the role or the bucket whose resource this is, or None if it is shared."""
     if kind_of(resource) == StreamKind.KEY_VALUE:
         return next(one for one in org.buckets if bucket_stream(one.name) == resource.ref.stream)
     return org.role(resource.role)
@@ -162,7 +162,7 @@ def where_set(desired: DesiredResource, org: Org | None, field: str) -> SourcePo
 def holds_over(
     org: Org, kind: StreamKind | ConsumerKind, member: Member | None, name: str, other: str
 ) -> bool:
-    """Return whether `name` is set, and `other` as well, and nowhere that wins over where `name` is set."""
+    """Return whether both fields are set, and `name` in the same layer as `other` or in one that wins over it."""
     set_by = [fields.keys() for _path, fields in _scopes(org, kind, member)]
     last = {
         each: max((place for place, names in enumerate(set_by) if each in names), default=-1)

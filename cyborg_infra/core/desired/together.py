@@ -30,7 +30,7 @@ class Planned(NamedTuple):
 
 
 def check_together(planned: Sequence[Planned]) -> None:
-    """Return if all can be in one account: each name is one organisation's, each stream too, and no two subjects meet.
+    """Raise ManifestInvalid unless all can be in one account: names and streams are one organisation's each, and no two subjects overlap.
 
     Raises ManifestInvalid, with a problem for each two that cannot.
     """

@@ -109,7 +109,7 @@ def _meet(one: str, other: str) -> bool:
 
 
 def _with_a_wildcard(subject: str, found: Iterable[str]) -> str:
-    """Return a pattern that takes in little more than a literal subject: one token of it is any, and the first only if no other can be.
+    """Return the literal subject with one token replaced by `*`, and the first token only if no other will do.
 
     What it takes in of the other literal subjects needs no pattern of its own. Raises ManifestInvalid where each has a subject in
     common with what was found.

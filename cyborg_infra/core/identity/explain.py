@@ -24,7 +24,7 @@ def explain(
     what: str,
     domain: str | None = None,
 ) -> Explanation:
-    """Return whether the identity of this name may do something. Raises UsageInvalid for a name or a thing that there is not."""
+    """Return whether the identity of this name may do something. Raises UsageInvalid for an unknown identity or object."""
     identity = find_identity(found, name)
     taken = list(_subjects(org, state, operation, what, domain))
     needs = tuple(_need(identity, *each) for each in (*taken, *_inbox(identity, operation)))
@@ -51,7 +51,7 @@ def _known(names: list[str]) -> str:
 
 
 def _inbox(identity: Identity, operation: Operation) -> list[tuple[Operation, str]]:
-    """Return what hearing an answer, or what is pulled, takes."""
+    """Return the right to hear its own inbox, if the operation is a request or a pull."""
     asks = operation in (Operation.PULL, Operation.REQUEST)
     return [(Operation.SUBSCRIBE, f"{identity.inbox_prefix}.>")] if asks else []
 

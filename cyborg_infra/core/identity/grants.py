@@ -22,7 +22,7 @@ API = "$JS.API"
 
 
 def api_prefix(domain: str | None) -> str:
-    """Return what the requests of a client begin with that is connected to a leaf node of this domain's hub."""
+    """Return the prefix of API requests from a client that is connected to a leaf node of this domain's hub."""
     return f"$JS.{domain}.API" if domain else API
 
 

@@ -67,7 +67,7 @@ def _refuse_equal_names(org: Org) -> None:
 
 
 def _refuse_subjects_of_the_server(org: Org) -> None:
-    """Raise where a grant for a channel would be one for JetStream's API or for inboxes as well."""
+    """Raise ManifestInvalid if a grant for a channel would also cover JetStream's API or inboxes."""
     problems = [
         Problem(
             "identity-subject",
@@ -191,7 +191,7 @@ class _Roles:
                     yield from self._all(channel, f"publishers: {party}")
 
     def _refused_of_all(self, channel: Channel, role: Role) -> list[Grant]:
-        """Return what a role may not publish on a channel, where the chart gives it more roles than it does not; else nothing.
+        """Return what a role may not publish on a channel, if that is shorter to say than what it may; else nothing.
 
         Whoever is at the head gives tasks to all but himself. Two lines say so for any number of roles.
         """

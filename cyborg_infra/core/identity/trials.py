@@ -270,7 +270,7 @@ def _of_channel(org: Org, channel: Channel, role: Role, others: Sequence[Role]) 
 
 
 def _members(org: Org, channel: Channel, others: Sequence[Role]) -> Sequence[str]:
-    """Return of whom the channel has a subject each: some other roles, or all groups; one empty name if it has one subject."""
+    """Return the roles or groups that have a subject of the channel; one empty name if it has one subject for all."""
     return [other.name for other in others] if channel.scope is Scope.ROLE else org.each_of(channel)
 
 

@@ -299,7 +299,7 @@ def _is_event_token(token: str) -> bool:
 
 
 def _scope(resource: Resource) -> SettingScope:
-    """Return where a resource of expand's gets its settings from."""
+    """Return the scope (kind and member) that a resource made by `expand` takes its settings from."""
     kind = resource.metadata[KIND_KEY]
     typed = StreamKind(kind) if resource.ref.kind is Kind.STREAM else ConsumerKind(kind)
     return typed, bucket_of(resource) if typed == StreamKind.KEY_VALUE else resource.role
@@ -365,7 +365,7 @@ def _plain(field: Field, value: Any) -> Any:
 
 
 def _layer(settings: Mapping[SettingScope, FieldValues]) -> Overrides:
-    """Return the settings, each where its scope says."""
+    """Return the settings as one layer of a manifest, each at the place of its scope."""
     roles: dict[str, dict[StreamKind | ConsumerKind, FieldValues]] = {}
     buckets: dict[str, FieldValues] = {}
     for (kind, member), fields in settings.items():
@@ -383,7 +383,7 @@ def _layer(settings: Mapping[SettingScope, FieldValues]) -> Overrides:
 
 
 def _shortest(settings: Mapping[SettingScope, FieldValues], org: Org) -> Overrides:
-    """Return the same settings: what all streams share as `defaults`, what all roles share at their kind."""
+    """Return the settings written once where they are shared: by all streams under `defaults`, by all roles at their kind."""
     rest = {scope: dict(fields) for scope, fields in settings.items()}
     streams = [fields for (kind, _), fields in rest.items() if isinstance(kind, StreamKind)]
     defaults = _take_common(streams, lambda name: name in _OF_ALL)

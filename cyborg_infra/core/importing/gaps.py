@@ -22,7 +22,7 @@ _MAX_NAMED = 5
 
 
 def describe_gaps(plan: Plan, live: LiveState, org: Org, *, names_are_known: bool) -> list[str]:
-    """Return whatever `plan`, of the manifest that `org` was written to, does but adopt; and what it does not know of."""
+    """Return in sentences what `plan`, made of the written manifest, would change, and what the manifest does not know of."""
     foreign = [found for found in live.resources.values() if found.ref not in plan.desired.resources]
     return [
         *(problem.message for problem in plan.problems),
@@ -35,7 +35,7 @@ def describe_gaps(plan: Plan, live: LiveState, org: Org, *, names_are_known: boo
 
 
 def _describe_missing(changes: Sequence[Change], org: Org) -> Iterator[str]:
-    """Yield what does not exist; a stream with its consumers, and how an organisation does without that channel."""
+    """Yield a sentence for each stream or consumer that does not exist, with the way to leave its channel out."""
     missing = [change.after for change in changes if change.action is Action.CREATE and change.after]
     streams = {found.ref.stream for found in missing if not found.ref.consumer}
     for found in missing:
@@ -55,7 +55,7 @@ def _describe_missing(changes: Sequence[Change], org: Org) -> Iterator[str]:
 
 
 def _own_channels(streams: Sequence[LiveResource]) -> Iterator[str]:
-    """Yield how to read what no built-in channel is."""
+    """Yield how to import streams that belong to no built-in channel."""
     if streams:
         names = ", ".join(str(found.ref) for found in streams[:_MAX_NAMED]) + ", ..." * (
             len(streams) > _MAX_NAMED

@@ -137,7 +137,7 @@ def _with_reader(channel: Channel, consumers: Sequence[Resource], roles: Sequenc
 
 
 def _reader_of(consumer: Resource, channel: Channel, roles: Sequence[str], org: Org) -> str | None:
-    """Return the role that its filter or its mark names; else the longest one that is part of its name."""
+    """Return the role that the consumer's filter or label names; else the longest role that is part of its name."""
     of_filter = (role_of_subject(subject, channel, org) for subject in consumer.filters)
     in_name = (
         role

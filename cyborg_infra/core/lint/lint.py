@@ -38,7 +38,7 @@ def lint(org: Org, state: DesiredState) -> list[Problem]:
 
 
 def notes(org: Org, state: DesiredState) -> list[Problem]:
-    """Return what somebody should have decided, and what nobody ignores of it."""
+    """Return the notes about `org`: what somebody should decide, without what the manifest ignores."""
     return [note for role, note in _find_in(NOTES, org, state) if not is_ignored(org, note.code, role)]
 
 

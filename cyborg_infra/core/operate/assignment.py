@@ -21,7 +21,7 @@ _MAX_NAMED = 12
 
 
 def check_senders(org: Org, messages: Sequence[OrgMessage]) -> None:
-    """Return if each task is from a role to a role that it may give tasks to, so is what follows it, and broadcasts are from those who may publish them.
+    """Check who sends each message: a task and what follows it, a role that may assign it; a broadcast, one that may publish it.
 
     `assigned_by` and `issued_by` may be somebody outside of the organisation, such as a person. Raises MessageInvalid.
     """
@@ -31,7 +31,7 @@ def check_senders(org: Org, messages: Sequence[OrgMessage]) -> None:
 
 
 def check_sender(org: Org, sender: str, destination: Destination, receiver: str) -> None:
-    """Return if a role may send to a role, a group or all. Raises SendRefused if the manifest does not have it so."""
+    """Raise SendRefused unless the manifest lets the role send to this role, this group or all."""
     channel = org.channel(CHANNELS[destination])
     if channel and not may_publish(org, channel, sender, receiver):
         raise SendRefused(_Senders(org).refusal(channel, sender, receiver, None))
@@ -54,14 +54,14 @@ class _Senders:
         self._allowed: dict[tuple[str, str], bool] = {}
 
     def may_assign(self, giver: str, taker: str) -> bool:
-        """Return whether it may publish the other's tasks, asked once for each pair: files have many messages between the same two."""
+        """Return whether a role may publish another's tasks. Asked once for each pair: files have many messages between the same two."""
         pair = giver, taker
         if pair not in self._allowed:
             self._allowed[pair] = self.tasks is None or may_publish(self.org, self.tasks, giver, taker)
         return self._allowed[pair]
 
     def may_broadcast(self, sender: str) -> bool:
-        """Return whether it may publish to all, or to some group: a broadcast does not say to whom it goes."""
+        """Return whether a role may publish to all or to some group: a broadcast does not say to whom it goes."""
         return not self.broadcasts or any(
             may_publish(self.org, channel, sender, member)
             for channel in self.broadcasts

@@ -11,7 +11,7 @@ from cyborg_infra.model.units import age
 
 
 def fullest_limit(stream: LiveResource, besides: str = "") -> LimitUsage | None:
-    """Return the limit of which most is used, whoever has read what; None without a limit of messages or bytes, `besides` one."""
+    """Return the limit of messages or bytes, but for `besides`, of which most is used; None if there is no such limit."""
     counts = stream.counts
     if not isinstance(counts, StreamCounts):
         return None

@@ -14,7 +14,7 @@ from cyborg_infra.model.wording import Command, worded
 
 
 def drift_reading(plan: Plan, checked_at: float, *, has_drift: bool) -> DriftReading:
-    """Return what a plan says, made at this time in unix seconds."""
+    """Return what a plan says of drift; it was made at `checked_at`, in unix seconds."""
     record = plan.server_info.applied_record if plan.server_info else None
     return DriftReading(
         checked_at,
@@ -55,7 +55,7 @@ def _counts(plan: Plan, *, drift: bool) -> Mapping[Action, int]:
 
 
 def _unix_seconds(time: str) -> float | None:
-    """Return a time as the server writes it, RFC 3339 with up to nine digits behind the second; None for what is none."""
+    """Return the unix seconds of a time in RFC 3339 with up to nine digits behind the second; None if it is none."""
     try:
         return datetime.fromisoformat(time).timestamp()
     except ValueError:

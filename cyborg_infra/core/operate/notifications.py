@@ -39,7 +39,7 @@ def next_turns(
     now: float,
     settings: NotificationSettings,
 ) -> tuple[dict[AlarmKey, Episode], list[AlarmTurn]]:
-    """Return the episodes as they are after a look, and what is to be told of them now.
+    """Return the episodes after a look at the alarms, and the turns to notify of now.
 
     `known`: the codes of which the look can tell; of another one it is neither true that it lasts nor that it is over.
     What begins or ends in quiet hours is told when they are over: nothing, if it has come and gone by then. Of dead letters
@@ -64,7 +64,7 @@ def next_turns(
 
 
 def _until_now(episode: Episode | None, now: float) -> Episode | None:
-    """Return the episode without what has yet to come: a clock was wrong, and nothing would be told until that."""
+    """Return the episode with no time in the future: after a clock was wrong, nothing would be told until then."""
     if episode is None or now >= max(episode.since, episode.told_at or 0, episode.gone_since or 0):
         return episode
     told_at, gone = episode.told_at, episode.gone_since
@@ -93,7 +93,7 @@ def _seen(episode: Episode | None, alarm: Alarm | None, now: float, *, known: bo
 
 
 def _turn(episode: Episode, now: float, repeat: float, *, held: bool, known: bool) -> Turn | None:
-    """Return what is told now, if anything is. What was never told, and is gone, is not told at all."""
+    """Return the turn to notify of now, if there is one. An alarm that ended before anybody heard of it has none."""
     if held or episode.over or not known:
         return None
     if episode.gone_since is not None:
@@ -152,7 +152,7 @@ class Allowance:
     at: float = 0.0
 
     def as_of(self, now: float) -> Allowance:
-        """Return it with what has been added since."""
+        """Return the allowance with what has been added since."""
         return Allowance(min(BURST, self.left + max(now - self.at, 0) / REFILL_SECONDS), now)
 
     @property
@@ -164,7 +164,7 @@ class Allowance:
 def letter_notifications(
     letters: Sequence[DeadLetter], allowance: Allowance, more: int = 0
 ) -> tuple[list[Notification], Allowance]:
-    """Return one notification for each dead letter as far as that is allowed, one for all that are left, and what is allowed then.
+    """Return a notification for each dead letter as long as the allowance lasts, one for all the others, and the allowance then.
 
     `more`: those that wait besides. Raises nothing; where not even one is allowed, there is one nevertheless.
     """
@@ -178,7 +178,7 @@ def letter_notifications(
 
 
 def unusable_consumer(consumer: Resource) -> Problem | None:
-    """Return why dead letters cannot be told by way of this consumer without losing one, or None."""
+    """Return the problem of a consumer that could lose a dead letter before anybody was notified, or None."""
     policy = consumer.get("ack_policy")
     if policy == "explicit":
         return None
@@ -187,11 +187,11 @@ def unusable_consumer(consumer: Resource) -> Problem | None:
 
 
 def work_seconds(consumer: Resource) -> float:
-    """Return how often the server has to hear that it is worked on a delivery: thrice before it would hand it out again."""
+    """Return the seconds between two heartbeats on a delivery: a third of the shortest time after which it is redelivered."""
     shortest: int = min((consumer.get("ack_wait"), *(consumer.get("backoff") or ())))
     return shortest / SECOND / 3
 
 
 def letter_key(letter: DeadLetter) -> str:
-    """Return what tells a dead letter from others, whichever entry tells of it: also a copy that was kept says number and time."""
+    """Return the key of a dead letter: its number and time, which every entry about it has, also an archived copy."""
     return f"{letter.number}@{letter.time}"

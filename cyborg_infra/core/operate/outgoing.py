@@ -70,7 +70,7 @@ def _destination(org: Org, channel: Destination, role: str) -> tuple[str, Ref]:
 
 
 def _row(org: Org, channel: Destination) -> Channel:
-    """Raises UsageInvalid if the organisation does not have the channel."""
+    """Return the channel of a destination. Raises UsageInvalid if the organisation does not have it."""
     found = org.channel(CHANNELS[channel])
     if found is None:
         said = f"{org.name} has no {CHANNELS[channel]}"
@@ -125,7 +125,7 @@ class Queues:
 
 
 def refuse_over_limit(role: str, reader: LiveResource, more: int, limit: int) -> None:
-    """Return if at most `limit` messages wait after `more` of them were stored. Raises SendRefused if not."""
+    """Raise SendRefused if more than `limit` messages would wait after `more` of them were stored."""
     waiting = reader.counts.num_pending if isinstance(reader.counts, ConsumerCounts) else 0
     if waiting + more > limit:
         raise SendRefused(
@@ -151,7 +151,7 @@ def _misplaced(channel: Destination, role: str, message: OrgMessage) -> Problem 
 
 
 def _id(message: OrgMessage, subject: str) -> str:
-    """Return a task's own id; else a digest of what is said to whom, so that the same message sent twice is one."""
+    """Return a task's own id, or else a digest of subject and content, so that the same message sent twice is one."""
     if message.kind is MessageKind.TASK:
         task: str = message.data["task_id"]
         return task if _is_plain_id(task) else _digest(task.encode())
@@ -167,5 +167,5 @@ def _digest(content: bytes) -> str:
 
 
 def _compact_json(message: OrgMessage) -> bytes:
-    """Return as compact JSON, members in the order of the file."""
+    """Return the message as compact JSON, its members in the order of the file."""
     return json.dumps(message.data, ensure_ascii=False, separators=(",", ":")).encode()

@@ -23,7 +23,7 @@ from cyborg_infra.model.units import format_size
 def check_resource_limits(
     desired: DesiredResource, server_info: ServerInfo, org: Org | None
 ) -> Iterator[Problem]:
-    """Yield one stream or consumer that is larger than the account allows (10122, 10026, 10121)."""
+    """Yield a problem for each setting of the stream or consumer that is larger than the account allows (10122, 10026, 10121)."""
     limits = server_info.limits
     if desired.ref.kind is Kind.STREAM:
         if 0 < limits.max_consumers < desired.get("max_consumers"):
@@ -102,7 +102,7 @@ def check_account_limits(
 
 
 def reserved(changes: Sequence[Change], server_info: ServerInfo) -> Iterator[Reservation]:
-    """Yield what is created or grows, in all: what shrinks or goes may give its room back only afterwards."""
+    """Yield how much storage the plan reserves in addition. What shrinks or goes is not subtracted: it may give its room back only afterwards."""
     for storage, most, taken in _storage_limits(server_info):
         size = sum(
             max(0, _growth_bytes(change, storage))
@@ -114,7 +114,7 @@ def reserved(changes: Sequence[Change], server_info: ServerInfo) -> Iterator[Res
 
 
 def has_room_for(changes: Sequence[Change], server_info: ServerInfo, streams: int, size: int) -> bool:
-    """Return whether there is room for so many streams more beside all that is planned, one of them with a max_bytes of `size`.
+    """Return whether the account has room for this many streams beside all that is planned, one of them with a max_bytes of `size`.
 
     In a cluster it may have three copies.
     """
@@ -279,12 +279,12 @@ def _storage_limits(server_info: ServerInfo) -> tuple[tuple[str, int, int], tupl
 
 
 def _growth_bytes(change: Change, storage: str) -> int:
-    """Return bytes that a change of a stream reserves in addition; a reservation is max_bytes times replicas."""
+    """Return the bytes that a change of a stream reserves in addition: max_bytes times replicas."""
     return _reserved_bytes(change.after, storage) - _reserved_bytes(change.before, storage)
 
 
 def _minimum_bytes(streams: Sequence[Change], storage: str) -> int:
-    """Return the server creates a stream without max_bytes only where a byte is left."""
+    """Return 1 if a stream without max_bytes is created, else 0: the server creates such a stream only if at least a byte is left."""
     return int(
         any(
             change.after is not None

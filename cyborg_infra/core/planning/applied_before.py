@@ -14,7 +14,7 @@ from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveReso
 
 
 def members_of(desired: DesiredState) -> Members:
-    """Return what there is when all that is desired has been applied."""
+    """Return kind -> the members that exist once all that is desired has been applied."""
     found: dict[str, set[str]] = {}
     for resource in desired.resources.values():
         found.setdefault(resource.metadata[KIND_KEY], set()).add(_member(resource))
@@ -64,7 +64,7 @@ class AppliedHistory:
         return self._was_shared_stream_applied(desired) if remembered is None else remembered
 
     def _remembers(self, desired: DesiredResource) -> bool | None:
-        """Return whether it was there, also by the name that its role had before; None if that is not known."""
+        """Return whether the account remembers the resource, also under its role's former name; None if that is not known."""
         if self._memory is None:
             return None
         kind, former = desired.metadata[KIND_KEY], desired.metadata.get(RENAMED_FROM_KEY)

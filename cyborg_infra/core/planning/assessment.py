@@ -259,13 +259,13 @@ def _left_behind_hazards(stream: LiveResource, outlook: _Outlook, live: LiveStat
 
 
 def _is_of_one_that_leaves(stream: LiveResource, staying: Collection[str | None]) -> bool:
-    """Return whether its subjects are of nobody afterwards: of a role that leaves, of a bucket, or of all where nothing is wanted."""
+    """Return whether nobody uses the stream's subjects afterwards: its role leaves, it is a bucket, or nothing is wanted at all."""
     leaves = stream.role is not None and stream.role not in staying
     return leaves or not staying or stream.metadata.get(KIND_KEY) == StreamKind.KEY_VALUE
 
 
 def _subjects_left_behind(stream: LiveResource, staying: Collection[str | None]) -> Sequence[str]:
-    """Return the subjects that are somebody's although the one whose stream it is leaves; `destroy` takes everything along."""
+    """Return the subjects of a leaving stream that somebody else publishes on. `destroy` takes everything along, so there it is none."""
     return streams.foreign_subjects(stream) if staying else ()
 
 

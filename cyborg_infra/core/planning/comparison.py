@@ -55,7 +55,7 @@ def find_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Ch
 
 
 def _waits_for_a_name(context: PlanningContext, ref: Ref) -> bool:
-    """Return whether it comes of a stream whose name another one takes: that is refused, and this comes after it."""
+    """Return whether the resource waits for a stream's name that another one still has: that rename is refused, and this comes after it."""
     names, stream = context.names_in_use, Ref(ref.stream)
     if not names or (not ref.consumer and ref in names):
         return False  # it is what is refused
@@ -71,7 +71,7 @@ def delete_orphans(context: PlanningContext, changes: Sequence[Change]) -> list[
 
 
 def explain_upgrades(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
-    """Give the reason where an older server was told otherwise by the same manifest: nobody has changed anything."""
+    """Give the reason for a change that only the server's upgrade made: the same manifest expanded otherwise for the older server."""
     return (
         list(changes)
         if context.org is None
@@ -152,7 +152,7 @@ def _change(context: PlanningContext, desired: DesiredResource, history: Applied
 
 
 def _order_of_renames(ref: Ref, successor: Ref, *, swaps: bool) -> str:
-    """Return how the names come to be as they shall be."""
+    """Return in a sentence how to rename streams whose names are still in use."""
     if swaps:
         return f"swap names in two applies, by way of a third name: first {ref} to that, then both"
     return f"rename in two applies: first {ref} to {successor}, then what shall be called {ref}"

@@ -54,7 +54,7 @@ class PlanningContext:
     orphans: Sequence[LiveResource]
 
     def current_resource(self, ref: Ref) -> LiveResource | None:
-        """Return what lives under this name, or what shall go on under it."""
+        """Return the live resource of this name, or its predecessor."""
         return self.live.resources.get(ref) or self.live.resources.get(self.predecessors.get(ref, ref))
 
 
@@ -115,7 +115,7 @@ def make_context(
 
 
 def _differing(live: LiveState, desired: DesiredState) -> frozenset[Ref]:
-    """Return what does not live exactly as it is desired, the owner's mark included."""
+    """Return the desired resources that the server does not have exactly so, the owner's label included."""
     return frozenset(
         ref
         for ref, wanted in desired.resources.items()
@@ -124,7 +124,7 @@ def _differing(live: LiveState, desired: DesiredState) -> frozenset[Ref]:
 
 
 def _and_adjusted(differing: frozenset[Ref], desired: DesiredState, given: DesiredState) -> frozenset[Ref]:
-    """Return what is `differing`, and what is desired otherwise than it was `given`."""
+    """Return the `differing` resources, and those that are desired otherwise than they were `given`."""
     if desired is given:
         return differing
     return differing.union(
@@ -135,7 +135,7 @@ def _and_adjusted(differing: frozenset[Ref], desired: DesiredState, given: Desir
 def _kept_for_names(
     left: Sequence[LiveResource], desired: DesiredState, names_in_use: Mapping[Ref, Ref]
 ) -> set[Ref]:
-    """Return what goes on under names that are in use yet, and the consumers of streams that give up theirs."""
+    """Return the streams that wait for names still in use, and the consumers of the streams that have these names."""
     awaited = {
         (stream.metadata.get(KIND_KEY), stream.role)
         for stream in (desired.resources[ref] for ref in names_in_use)

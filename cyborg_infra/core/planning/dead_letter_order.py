@@ -24,7 +24,7 @@ class ApplyPhases(NamedTuple):
 
 
 def with_orphans(desired: DesiredState, live: LiveState, orphans: Iterable[LiveResource]) -> DesiredState:
-    """Return what is desired, with DEAD_LETTERS hearing of the streams that have left the manifest and stay, as it does now.
+    """Return what is desired, with DEAD_LETTERS storing the notices of orphaned streams as long as they stay.
 
     Their agents may be at work still. Without its label the next plan would take it for the manifest's change.
     """
@@ -55,7 +55,7 @@ def with_orphans(desired: DesiredState, live: LiveState, orphans: Iterable[LiveR
 
 
 def dead_letter_phases(changes: Sequence[Change], resumable: Container[Ref]) -> ApplyPhases:
-    """Return where DEAD_LETTERS and its consumers come.
+    """Return when DEAD_LETTERS and its consumers are changed: before or after all others.
 
     It hears of a stream before that lives, and until it is gone. So it comes first where it gives nothing up. Otherwise it
     comes last, and takes in from the beginning what it shall: what has failed is copied into it meanwhile. One that is
@@ -79,7 +79,7 @@ def dead_letter_phases(changes: Sequence[Change], resumable: Container[Ref]) -> 
 
 
 def _early_subjects(change: Change) -> tuple[str, ...]:
-    """Return what it stores until it is changed: as before, and what it shall store; none of two may overlap.
+    """Return the subjects that DEAD_LETTERS stores until it is changed: the old and the new ones; none if two of them would overlap.
 
     The notices that it shall hear, and where whole messages are handed in: what is archived meanwhile is published there.
     """

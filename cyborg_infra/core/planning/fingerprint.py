@@ -11,7 +11,7 @@ from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState, 
 
 
 def fingerprint(live: LiveState, desired: DesiredState, owner: str) -> Mapping[Ref, str]:
-    """Return what tells whether the server is still as this plan, of what is `desired` and what `owner` owns, saw it."""
+    """Return the digests by which a later look finds whether the live resources in question are as this plan saw them."""
     return _Fingerprint(live, desired, owner)
 
 

@@ -21,7 +21,7 @@ MOST = 8
 def with_those_of_others(
     desired: DesiredState, live: LiveState, places: Mapping[Ref, Ref], differing: Iterable[Ref]
 ) -> DesiredState:
-    """Return what is desired, with the labels that others have put on what lives there, or under the name it has now.
+    """Return what is desired, with the labels that others have put on the live resources.
 
     Only what is `differing` can have such.
     """
@@ -36,7 +36,7 @@ def with_those_of_others(
 
 
 def of_others(live: LiveResource, desired: DesiredResource) -> dict[str, str]:
-    """Return the labels that the manifest does not have and that the last apply did not write.
+    """Return the live labels that neither the manifest has nor the last apply wrote.
 
     The digest of what was applied tells which it wrote. Where something else has changed as well it does not fit
     whatever the labels are, and then none is taken for our own.
@@ -57,7 +57,7 @@ def of_others(live: LiveResource, desired: DesiredResource) -> dict[str, str]:
 
 
 def without(resource: LiveResource, labels: Collection[str]) -> LiveResource:
-    """Return the resource as if it did not have these."""
+    """Return the resource without these labels."""
     if not labels:
         return resource
     kept = {key: text for key, text in resource.metadata.items() if key not in labels}

@@ -120,7 +120,7 @@ def _cost_by_change(plan: Plan) -> dict[_Cost, int]:
 
 
 def _grows_by_work(hazard: Hazard) -> bool:
-    """Return whether it is about what consumers are done with, where a stream ends its history: more of it is work that is done."""
+    """Return whether the hazard grows while agents work: it counts what consumers have finished."""
     kinds = {question.kind for question in hazard.count_queries}
     return hazard.unfinished is not None and bool(kinds & {CountKind.PASSED, CountKind.PASSED_BY_ALL})
 

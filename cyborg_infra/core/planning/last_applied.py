@@ -14,7 +14,7 @@ _BUCKET_MAX_BYTES = 1024 * 1024  # bytes; the memory of an organisation of 10,00
 
 
 def record_at_start(plan: Plan, version: str) -> RecordUpdate | None:
-    """Return what to remember before the first apply of an organisation; None for any other one.
+    """Return the record to write before the first apply of an organisation; None before any other one.
 
     Interrupted, it leaves what an older version, which remembered nothing, would have left of all that somebody deleted.
     """
@@ -29,7 +29,7 @@ def record_at_start(plan: Plan, version: str) -> RecordUpdate | None:
 
 
 def record_at_end(remaining: Plan, version: str, *, changed: bool) -> RecordUpdate | None:
-    """Return what to remember once this is left to do; None if the account remembers it, or shall not.
+    """Return the record to write after an apply that left `remaining` to do; None if it is written already, or shall not be.
 
     Only what is complete is remembered; of what was destroyed nothing is. Where nothing was `changed`, it is never that
     another environment was applied: both mean the same on this server, and only for now.

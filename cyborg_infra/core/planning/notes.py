@@ -264,7 +264,7 @@ def _direct_read_notes(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def _terminated_notes(changes: Sequence[Change]) -> Iterator[str]:
-    """Note what becomes of a terminated message; under limits retention it stays in its stream, where `dlq` finds it."""
+    """Yield a note on terminated messages: under limits retention they stay in their stream, where `dlq` finds them."""
     deleting = [
         change.current_ref.stream
         for change in changes

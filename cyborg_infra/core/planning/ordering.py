@@ -20,7 +20,7 @@ from cyborg_infra.model.subjects import SubjectIndex
 def order_changes(
     changes: Sequence[Change], first: Iterable[tuple[Ref, Ref]] = (), version: Version = LEVELS[NEWEST_LEVEL]
 ) -> tuple[list[Change], list[Problem]]:
-    """Return the changes in an order that works, each with what it `needs`; and why there is none, if there is none.
+    """Return the changes in an order that works, each with what it depends on, and the problems of an order that does not exist.
 
     Streams before their consumers, a subject out of its old stream before it enters the new one, origins
     before what copies them; and of each pair in `first`, the second before the first. Streams that copy from one another
@@ -62,7 +62,7 @@ def order_changes(
 
 
 def _with_origins(needs: dict[Ref, set[Ref]], sourced: Sequence[tuple[Ref, Ref]]) -> list[Ref]:
-    """Return the order in which an origin comes before what has it as a source, which then `needs` it, but where that is a circle.
+    """Return an order in which origins come before their copies as far as that is no circle; adds that to `needs`.
 
     Raises CycleError where there is a circle without sources.
     """
@@ -79,7 +79,7 @@ def _with_origins(needs: dict[Ref, set[Ref]], sourced: Sequence[tuple[Ref, Ref]]
 
 
 def _reached(start: Iterable[Ref], needs: Mapping[Ref, set[Ref]]) -> set[Ref]:
-    """Return what has to be done, directly or not, before any of these."""
+    """Return all that has to be done, directly or not, before these."""
     found: set[Ref] = set()
     stack = list(start)
     while stack:
@@ -90,7 +90,7 @@ def _reached(start: Iterable[Ref], needs: Mapping[Ref, set[Ref]]) -> set[Ref]:
 
 
 def _topological_order(needs: Mapping[Ref, set[Ref]]) -> Iterator[Ref]:
-    """Yield of all orders that work, the one nearest to the alphabet: a stream, its consumers, the next stream."""
+    """Yield the changes in the alphabetical order as far as `needs` allows: a stream, its consumers, the next stream."""
     sorter = TopologicalSorter(needs)
     sorter.prepare()
     ready: list[Ref] = []
@@ -103,14 +103,14 @@ def _topological_order(needs: Mapping[Ref, set[Ref]]) -> Iterator[Ref]:
 
 
 def _required_refs(by_ref: Mapping[Ref, Change], needs: Mapping[Ref, set[Ref]]) -> set[Ref]:
-    """Return what has to be done, directly or not, before some change that is no deletion."""
+    """Return all that has to be done, directly or not, before some change that is no deletion."""
     return _reached([ref for ref, change in by_ref.items() if change.action is not Action.DELETE], needs)
 
 
 def _dependencies(
     change: Change, by_ref: Mapping[Ref, Change], readers: Sequence[Ref], version: Version
 ) -> Iterator[Ref]:
-    """Yield what comes before it by its nature; `readers` are the changed consumers of its stream."""
+    """Yield what the change depends on by its nature; `readers` are the changed consumers of its stream."""
     stream = Ref(change.ref.stream)
     if change.ref.kind is Kind.CONSUMER:
         if stream in by_ref and not _must_precede(change, by_ref[stream], version):
@@ -142,7 +142,7 @@ def _must_precede(consumer: Change, stream: Change, version: Version) -> bool:
 
 
 def _exceeds_limits(consumer: LiveResource, stream: Change, version: Version) -> bool:
-    """Return the server refuses limits that a consumer still exceeds (10069)."""
+    """Return whether the stream's new limits are ones that the live consumer exceeds: the server refuses them (10069)."""
     limited = any(field.field == "consumer_limits" for field in stream.fields)
     limits = stream.after.get("consumer_limits") if stream.after else {}
     return limited and exceeded(limits, consumer.config, version) is not None

@@ -174,7 +174,7 @@ def check_captures(org: Org, streams: Sequence[LiveResource], orphans: Container
 
 
 def separation_hint(desired: DesiredResource, owner: str) -> str:
-    """Return how two organisations in one account get different names; and that one organisation keeps its own."""
+    """Return the hint for two organisations in one account whose names are the same."""
     way = "set naming.stream_prefix"
     if desired.metadata[KIND_KEY] == StreamKind.KEY_VALUE:
         way = "choose another one for the bucket; no stream_prefix stands before it"
@@ -196,7 +196,7 @@ def foreign_owner_problem(desired: DesiredResource, owner: str, others: int = 0)
 
 
 def owner_told_once(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes with another organisation named once, at the first resource that it has, where it has several of them."""
+    """Return the changes with the problem of a foreign owner once for each owner: at the first resource, with the number of the others."""
     alike: dict[tuple[str | None, str | None], list[Change]] = {}
     for change in changes:
         for problem in change.problems:
@@ -225,7 +225,7 @@ def owner_told_once(changes: Sequence[Change]) -> list[Change]:
 
 
 def hinted_once(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes with each hint given once: with the first of those that have it."""
+    """Return the changes with each hint at the first problem that has it, and at no other."""
     given: set[tuple[str, str | None]] = set()
     found = []
     for change in changes:

@@ -67,12 +67,12 @@ def without_rehearsals(live: LiveState, owner: str) -> LiveState:
 
 
 def leftover_rehearsals(live: LiveState, owner: str) -> list[Ref]:
-    """Return what an apply of this organisation did not come to delete."""
+    """Return the rehearsals that an interrupted apply of this organisation has left."""
     return [found.ref for found in live.streams() if found.ref.is_rehearsal and found.owner == owner]
 
 
 def plan_rehearsals(plan: Plan) -> Iterator[Rehearsal]:
-    """Yield whatever the plan makes, changes, or makes anew in the place of something else; of each kind one.
+    """Yield a rehearsal for each kind of resource that the plan creates, changes or replaces.
 
     Of a kind is what differs in names, labels and the words of its subjects alone: 10,000 roles with equal settings are
     as many subjects, and one configuration. What a server's limits make of one, they make of all of its kind.
@@ -107,7 +107,7 @@ def _reserved_on_one_server(plan: Plan) -> dict[str, int]:
 
 
 def shape_of(resource: Resource) -> bytes:
-    """Return what a resource has in common with all of its kind: equal for what one rehearsal stands for."""
+    """Return a key that is equal for resources for which one rehearsal stands."""
     words = ("description", "metadata")
     left_open = resource.left_open if isinstance(resource, DesiredResource) else _NONE
     kept = {name: value for name, value in resource.normalised().items() if name not in words}
@@ -123,7 +123,7 @@ def shape_of(resource: Resource) -> bytes:
 
 
 def _form(subject: str) -> str:
-    """Return a subject without its words: `$JS.-.*`."""
+    """Return the subject with `-` for each literal token: `$JS.-.*`."""
     return ".".join(
         token if token in ("*", ">") or token.startswith("$") else "-" for token in subject.split(".")
     )
@@ -202,7 +202,7 @@ def _replaces(change: Change) -> bool:
 
 
 def _updated_by(change: Change, wanted: DesiredResource) -> LiveResource | None:
-    """Return what the change updates; None if it makes something."""
+    """Return the live resource that the change updates; None if it creates one."""
     if change.before is None or change.action not in (Action.UPDATE, Action.ADOPT) or _replaces(change):
         return None
     return with_what_is_said(change.before, wanted)
@@ -250,7 +250,7 @@ def _rehearsal(tried: _TriedStream, owner: str, *, takes_room: bool, reserves: i
 
 
 def _copied_origin(stream: Resource, name: str) -> dict[str, Any]:
-    """Return what it copies from, by names that nobody has; itself, if that is what it would copy."""
+    """Return the mirror or sources of the rehearsal, under names that no stream has; its own name where the stream copies itself."""
 
     def renamed(origin: Mapping[str, Any]) -> dict[str, Any]:
         itself = origin.get("name") == stream.ref.stream
@@ -265,7 +265,7 @@ def _copied_origin(stream: Resource, name: str) -> dict[str, Any]:
 
 
 def _with_subjects(config: Config, mapped: Callable[[str], str], fields: Sequence[str]) -> dict[str, Any]:
-    """Return the configuration with every subject in these fields `mapped`; those of what it copies are its origin's."""
+    """Return the configuration with every subject in these fields `mapped`. Subjects in `mirror` and `sources` stay: they are the origin's."""
     found = dict(config)
     for name in fields:
         value = found.get(name)

@@ -128,7 +128,7 @@ def _successions(
 def _by_kind_and_role(
     resources: Iterable[LiveResource],
 ) -> Mapping[tuple[str | None, str | None], list[LiveResource]]:
-    """Return kind and role -> the resources with it."""
+    """Return (kind, role) -> the resources."""
     found: dict[tuple[str | None, str | None], list[LiveResource]] = {}
     for resource in resources:
         found.setdefault((resource.metadata.get(KIND_KEY), resource.role), []).append(resource)

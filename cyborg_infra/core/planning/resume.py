@@ -50,7 +50,7 @@ def find_resumable(
 
 
 def _successor_ref(found: LiveResource) -> Ref | None:
-    """Return what this is kept for, if it is a consumer's placeholder or the stream that a migration goes by way of."""
+    """Return the resource that a placeholder or a temporary stream stands for; None for any other resource."""
     stream, consumer = found.ref.stream, found.ref.consumer
     if found.ref.is_placeholder:
         return Ref(stream, consumer.removeprefix(PLACEHOLDER_PREFIX))
@@ -131,7 +131,7 @@ def resume_hazards(change: Change, temporary_stream: LiveResource, live: LiveSta
 
 
 def replace_stopped_consumers(changes: Sequence[Change], moving: Container[Ref]) -> list[Change]:
-    """Return the changes with a replacement of each consumer that is stopped, or not yet where it shall stand: it goes on only as a new one.
+    """Return the changes with a replacement of each consumer that is stopped or not yet at its position: it goes on only as a new one.
 
     The streams that are `moving` put their own consumers back.
     """

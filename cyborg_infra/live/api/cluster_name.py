@@ -30,7 +30,7 @@ def certain_cluster_name(witness: ServerIdentity, domain: str) -> str | None:
 
 
 async def cluster_name_of_streams(witness: ServerIdentity, domain: str, rows: Rows, ask: RequestApi) -> str:
-    """Return the same by what JetStream itself says of these streams of the account; where it has none, by how it says so.
+    """Return the name of the cluster as these streams of the account tell it; if they cannot, as JetStream's answers do.
 
     Of a stream a single server names no cluster. And it says that a stream whose consumers are listed does not exist,
     where a cluster lists none (2.10.26 to 2.15.1).

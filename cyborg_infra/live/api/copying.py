@@ -35,7 +35,7 @@ MIN_DUPLICATE_WINDOW_NS = 100_000_000  # nanoseconds; the server has no shorter 
 
 
 def is_empty(copy: LiveResource) -> bool:
-    """Return whether it has never held anything."""
+    """Return whether the stream has never held a message."""
     return not stream_counts(copy).last_seq
 
 
@@ -53,7 +53,7 @@ class CopyMethod(ABC):
 
     @property
     def creation_fields(self) -> Sequence[str]:
-        """What else a new stream has to have from its creation on."""
+        """The fields that a new stream must have from its creation on."""
         return stream_copies.CREATION_FIELDS[self.name]
 
     @abstractmethod
@@ -73,7 +73,7 @@ class CopyMethod(ABC):
 
     @abstractmethod
     async def is_complete(self, server: JetStream, origin: LiveResource, reached: int) -> bool:
-        """Return whether the origin, which takes nothing in, has nothing behind this message."""
+        """Return whether the fenced origin has no message behind number `reached`."""
 
     @abstractmethod
     def unblock_after_seconds(self) -> float:
@@ -85,7 +85,7 @@ class CopyMethod(ABC):
 
     @abstractmethod
     async def map_sequence(self, server: JetStream, copy: Ref, origin: Ref, position: int) -> int:
-        """Return where in `copy` begins what `origin` had from `position` on."""
+        """Return the number in `copy` of the first message that had number `position` or a later one in `origin`."""
 
 
 class _Mirror(CopyMethod):
@@ -175,12 +175,12 @@ COPY_METHODS: Mapping[str, CopyMethod] = {method.name: method for method in (MIR
 
 
 def copy_method_for(version: Version) -> CopyMethod:
-    """Return the exact method, where the server has it."""
+    """Return the copy method for servers of this version: mirrors where they can be promoted, else sources."""
     return MIRROR if version >= Capability.PROMOTE_MIRROR.since else SOURCES
 
 
 def is_deferred(copy: LiveResource) -> bool:
-    """Return whether it was declared to copy nothing yet."""
+    """Return whether the copy was created to copy nothing yet."""
     return any(source.get("filter_subject") for source in copy.get("sources"))
 
 

@@ -54,7 +54,7 @@ class NotReached(ServerFault):
 
 
 def _wide(subject: str) -> str:
-    """Return what one has to let through besides, as one pattern."""
+    """Return the pattern to allow for this subject: all keys of its bucket, all fenced streams, or the subject alone."""
     first, *rest = subject.split(".")
     return f"{first}.{rest[0]}.>" if first == "$KV" else f"{first}.*" if first == "_parked" else subject
 
@@ -308,7 +308,7 @@ class ApiError(ServerFault):
 
 
 def raise_for_error(reply: Mapping[str, Any], doing: str) -> None:
-    """Return if the API's reply holds no error. Raises ApiError, saying what was being done, if it does."""
+    """Raise ApiError, saying what was being done, if the API's reply holds an error."""
     if (error := reply.get("error")) is not None:
         raise ApiError(
             doing,

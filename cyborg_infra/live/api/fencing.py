@@ -14,7 +14,7 @@ _PROBE_STREAM = temporary_stream(Ref("trial"))
 
 
 def fenced_config(stream: Resource) -> dict[str, Any]:
-    """Return its configuration with a subject that nobody uses: publishers are refused, and know it."""
+    """Return the stream's configuration with a subject that nobody uses: publishers are refused, and know it."""
     rest = {
         name: value
         for name, value in stream.config.items()
@@ -24,7 +24,7 @@ def fenced_config(stream: Resource) -> dict[str, Any]:
 
 
 def parks_first(change: Change, live: LiveResource) -> bool:
-    """Return whether a stream is fenced before this change deletes it: no unfinished message is allowed to go, and one may come."""
+    """Return whether a stream is fenced before this change deletes it: no unfinished message may be deleted, and one may arrive."""
     lost = [hazard.unfinished for hazard in change.hazards if hazard.name is HazardName.DELETES_MESSAGES]
     keeps = all(share is not None and not share.messages for share in lost)
     return keeps and bool(live.get("subjects"))
@@ -36,12 +36,12 @@ async def write_end_marker(server: JetStream, stream: Ref) -> None:
 
 
 async def require_end_marker(server: JetStream) -> None:
-    """Raise NotReached where no mark would get to a fenced stream: tried before anything is fenced."""
+    """Raise NotReached if no end marker would reach a fenced stream. To be called before anything is fenced."""
     await require_stored(server, fence_subject(_PROBE_STREAM))
 
 
 async def require_stored(server: JetStream, subject: str) -> None:
-    """Raise NotReached where what is published there would get to no stream: tried on one of our own.
+    """Raise NotReached if a message on this subject would reach no stream; a stream of our own is created to try it.
 
     Through a domain or an API prefix requests may get to JetStream, and nothing else.
     """

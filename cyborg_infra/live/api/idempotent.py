@@ -73,7 +73,7 @@ async def create_stream(server: JetStream, wanted: Resource, doing: str) -> Mapp
 async def create_empty(
     server: JetStream, wanted: Resource, doing: str, has_begun_empty: Callable[[LiveResource], bool]
 ) -> None:
-    """Create the stream, one that holds nothing. Raises as `write_once` does, and ServerFault where there is none to be had.
+    """Create the stream, and make sure that it is empty. Raises as `write_once` does, and ServerFault if it cannot be had empty.
 
     A server moves a deleted stream aside and removes it behind its answer. As long as it does, the next deletion under
     that name leaves the files, and the next stream begins with what is in them (2.10.26 to 2.15.1). To copy into that
@@ -186,7 +186,7 @@ def labels(resource: Resource) -> dict[str, str]:
 
 
 def is_configured_like(one: Resource, other: Resource) -> bool:
-    """Return whether both are configured alike and carry the same marks."""
+    """Return whether both have the same configuration and the same labels."""
     return (one.normalised(), labels(one)) == (other.normalised(), labels(other))
 
 

@@ -91,17 +91,17 @@ class JetStream:
         self._before_write = before_write
 
     def with_write_check(self, before_write: Callable[[], Awaitable[None]]) -> JetStream:
-        """Return the same, which calls `before_write` right before each request that may change something; what it raises, the request raises."""
+        """Return this JetStream with `before_write` called right before each request that may change something. What that raises, the request raises."""
         return JetStream(self._connection, self._target, before_write)
 
     @property
     def is_clustered(self) -> bool:
-        """Whether a cluster answers, as far as is known: others can take a server's place, and what is accepted holds a little later."""
+        """Whether a cluster answers, as far as is known. In a cluster others can take a server's place, and a write takes effect a little after its answer."""
         return self._clustered
 
     @property
     def is_remote(self) -> bool:
-        """Whether it was asked for by a domain or an API prefix: then it may be another server's, or another account's."""
+        """Whether JetStream is reached by a domain or an API prefix: it may be another server's, or another account's."""
         return self.api_prefix != DEFAULT_PREFIX
 
     @property
@@ -111,7 +111,7 @@ class JetStream:
 
     @property
     def api_prefix(self) -> str:
-        """What stands before every request to it."""
+        """The prefix of the subjects of all API requests."""
         return self._target.api_prefix
 
     async def permissions(self) -> Permissions | None:
@@ -123,7 +123,7 @@ class JetStream:
         await self._connection.hold_interest(subject)
 
     async def has_interest(self, subject: str) -> bool | None:
-        """Return whether somebody does; as `ReconnectingConnection.has_interest`."""
+        """Return whether somebody listens on the subject; as `ReconnectingConnection.has_interest`."""
         return await self._connection.has_interest(subject)
 
     @property
@@ -209,11 +209,11 @@ class JetStream:
         return await self._outage.run(attempt, self._is_write_retryable, timing.ELECTION_TIMEOUT_SECONDS)
 
     def _is_write_retryable(self, fault: ServerFault) -> bool:
-        """Return a single server that is gone has nobody to take its place."""
+        """Return whether a write is tried again: after a fault that may pass, but not once a single server is gone."""
         return is_transient(fault) and (self.is_clustered or not isinstance(fault, ConnectionLost))
 
     def _is_read_retryable(self, fault: ServerFault) -> bool:
-        """Return a single server that does not answer will not do so at the next request either; nor a JetStream that is not there."""
+        """Return whether a read is tried again: in a cluster after a fault that may pass, but not where JetStream has never answered."""
         if isinstance(fault, ApiError):
             return fault.retry is Retry.AFTER_REREAD
         nowhere = isinstance(fault, NoResponders) and not self._answered
@@ -346,7 +346,7 @@ class JetStream:
         *,
         writes: bool,
     ) -> bytes:
-        """Return the one way out of every request: nothing comes between `before_write` and what may change something."""
+        """Send a request, and return the reply. Nothing comes between `before_write` and a request that may change something."""
         if fenced := writes and self._before_write is not None:
             await self._check_before_write()
         return await self._connection.request(
@@ -379,7 +379,7 @@ class JetStream:
         return await self._with_cluster(facts, witness, streams)
 
     async def _server_info(self) -> tuple[ServerInfo, ServerIdentity]:
-        """Return the same without the cluster that answers, and who may know which that is."""
+        """Return the server's facts without its cluster, and who may know which cluster that is."""
         info, witness = await asyncio.gather(
             self.request_with_retry("INFO", doing="reading the account"), self._connection.server_identity()
         )
@@ -401,7 +401,7 @@ class JetStream:
     async def _with_cluster(
         self, server_info: ServerInfo, witness: ServerIdentity, streams: Rows
     ) -> ServerInfo:
-        """Return the facts with what the witness, or these streams of the account, say of the cluster that answers."""
+        """Return the facts with the cluster that answers, as the witness or these streams of the account tell it."""
         cluster = cluster_name.certain_cluster_name(witness, server_info.domain)
         if cluster is None:
             cluster = await cluster_name.cluster_name_of_streams(
@@ -424,7 +424,7 @@ class JetStream:
     async def snapshot_best_effort(
         self, owner: str, desired: State[Resource]
     ) -> tuple[LiveState, Mapping[Ref, Problem]]:
-        """Return the same as far as it can be read at once, and why not for the rest: a stream without a leader, for example.
+        """Return the snapshot as far as it can be read at once, and a problem for each resource that cannot, such as a stream without a leader.
 
         Good for looking; never plan from it.
         """
@@ -556,14 +556,14 @@ class JetStream:
         return {ref: self._resource(ref, row) for ref, row in rows.items()}
 
     def _resources(self, stream: str, consumers: Rows) -> dict[Ref, LiveResource]:
-        """Decode the resources at once, while what was read is at hand: of all consumers together the rows would be half of the memory."""
+        """Decode the consumers now, so that their rows can go: kept for all of them they would be half of the memory."""
         return {(ref := Ref(stream, name)): self._resource(ref, row) for name, row in consumers.items()}
 
     def _resource(self, ref: Ref, row: Mapping[str, Any]) -> LiveResource:
         return decode_resource(ref, row, self._incarnation(row.get("cluster")))
 
     def _incarnation(self, members: Mapping[str, Any] | None) -> str:
-        """Return which run of a server told of what has these members; empty where it may have been another one than we know.
+        """Return which run of a server answered for a resource with these members; empty where it may be another server than ours.
 
         What several keep, a leader tells as they have agreed on it, however often it was started.
         """
@@ -577,7 +577,7 @@ class JetStream:
         return "" if self.is_remote else self._connection.incarnation
 
     async def _read_missing(self, ref: Ref, timeout: float) -> dict[str, Any]:  # noqa: ASYNC109 - as in `request`
-        """Read once what a listing did not tell of. Raises as `request` does, and NoLeader."""
+        """Read once a resource that a listing has no row for."""
         row = await self.request(_info(ref), doing=f"reading {ref}", timeout=timeout)
         if _has_no_leader(row):
             raise NoLeader(f"reading {ref}")
@@ -601,7 +601,7 @@ class JetStream:
 
 @contextlib.asynccontextmanager
 async def connect_account(target: Target) -> AsyncIterator[JetStream]:
-    """Return the account behind the target, closed after the block. Raises ConnectFailed."""
+    """Yield the account behind the target for the time of the block. Raises ConnectFailed."""
     async with open_connection(target) as connection:
         yield JetStream(connection, target)
 
@@ -611,7 +611,7 @@ def _info(ref: Ref) -> str:
 
 
 def _subject_of_request(verb: str) -> str:
-    """Return what a request is about, if that is one stream or consumer."""
+    """Return the stream or consumer that a request is about; empty if it is about no single one."""
     for beginning in ("STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.INFO."):
         if verb.startswith(beginning):
             return verb.removeprefix(beginning).replace(".", "/")
@@ -619,13 +619,13 @@ def _subject_of_request(verb: str) -> str:
 
 
 def _has_no_leader(answer: Mapping[str, Any]) -> bool:
-    """Return whether this is about a stream or consumer that has no leader: what it says may be old (measured 2.15.1)."""
+    """Return whether the answer is about a stream or consumer without a leader: it may be old then (measured 2.15.1)."""
     members = answer.get("cluster")
     return members is not None and not members.get("leader")
 
 
 def _peer_count(told: int, cluster: str, streams: Rows) -> int:
-    """Return at least so many servers of the cluster can hold a replica; 0 is unknown.
+    """Return how many servers of the cluster can hold a replica, at least; 0 is unknown.
 
     Clients are `told` of those that are up, and a stream proves its own.
     """

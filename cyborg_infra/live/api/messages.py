@@ -34,7 +34,7 @@ class SequenceList(NamedTuple):
 
 
 async def list_sequences(server: JetStream, stream: str, *, after: int = 0) -> SequenceList:
-    """Return the messages behind number `after`.
+    """Return the sequence numbers of the stream's messages that come after number `after`.
 
     Raises ApiError 10059 where there is no such stream, and ServerFault where it has more than MOST.
     """

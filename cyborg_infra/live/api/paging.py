@@ -32,7 +32,7 @@ class RequestApi(Protocol):
     """Asks the API, again where a cluster needs time."""
 
     async def __call__(self, verb: str, body: Mapping[str, Any], *, doing: str) -> dict[str, Any]:
-        """Return the answer."""
+        """Return the API's answer to the request."""
 
 
 class ConcurrentModification(Exception):
@@ -57,7 +57,7 @@ class TooMany(ServerFault):
 async def read_all_rows(
     ask: RequestApi, verb: str, member: str, doing: str
 ) -> tuple[Rows, dict[str, MissingRow]]:
-    """Return every row by name, over all pages, and what has none.
+    """Return every row of a listing by name, over all pages, and the names that the listing has no row for.
 
     Pages are cut from a list that is sorted by name, so what comes and goes between two of them moves the next
     one. Each begins with the last row of the one before: where it does not, something may have been passed over,
@@ -149,7 +149,7 @@ def _rows(page: Mapping[str, Any], member: str) -> Rows:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    """Return a consumer whose servers are down has its name in its configuration alone (2.10.26 and 2.15.1)."""
+    """Return the row's name. The row of a consumer whose servers are down has it in its configuration alone (2.10.26 and 2.15.1)."""
     config: Mapping[str, Any] = row["config"]
     name: str = row.get("name") or config.get("name") or config.get("durable_name", "")
     return name

@@ -16,7 +16,7 @@ AGAIN = "send it again: within the stream's duplicate_window (2m by default) it 
 
 
 async def publish(server: JetStream, message: OutgoingMessage) -> SendResult:
-    """Publish a message: when this returns it is in its stream, and nowhere else.
+    """Publish a message, and return once its stream, and no other, has stored it.
 
     Raises:
         SendRefused: the stream takes no more (10077); the message is not stored.

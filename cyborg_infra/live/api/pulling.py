@@ -75,7 +75,7 @@ class Puller:
         self._arrived: asyncio.Queue[PulledMessage | bytes] = asyncio.Queue()
 
     async def batch(self, size: int, wait_seconds: float) -> list[PulledMessage]:
-        """Return what is there, at most `size`; waits so long for a first one, and a moment for those that come with it.
+        """Return up to `size` messages; wait `wait_seconds` for a first one, and a moment for those that come with it.
 
         Raises ConnectionLost, NoReply, and ServerFault for what the server has against the request.
         """
@@ -123,7 +123,7 @@ class Puller:
 
 @contextlib.asynccontextmanager
 async def pulling(server: JetStream, consumer: Ref) -> AsyncIterator[Puller]:
-    """Pull from it for the time of the block. Raises PermissionDenied and ConnectionLost."""
+    """Yield a puller of the consumer for the time of the block."""
     await server.require_pull_permission(consumer)
     puller = Puller(server, consumer, server.inbox())
     end = await server.subscribe(puller._inbox, puller.on_message)  # noqa: SLF001 - made here

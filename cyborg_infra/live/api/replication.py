@@ -57,7 +57,7 @@ async def wait_until_idle(
 async def _wait_for_progress(
     server: JetStream, resource: Resource, on_wait: Callable[[str], None], *, born: bool, max_wait: float
 ) -> Mapping[str, Any] | None:
-    """Return none once the resource is at rest; or how it stands, if it does not get there."""
+    """Return None once the resource is at rest, or INFO's `cluster` if it does not get there."""
     wanted, clock = resource.get("num_replicas"), asyncio.get_running_loop().time
     seen: Mapping[str, Any] = {}
     furthest, rested, told, since, unnoticed = (

@@ -86,7 +86,7 @@ def find_foreign_consumers(
 async def read_missing(
     absent: Mapping[Ref, MissingRow], look: ReadOne, begun: float
 ) -> tuple[RowsByRef, Problems]:
-    """Return what can be read after all, and why not for the rest. `begun`, by the loop's clock, is when the listing did."""
+    """Return the rows that can be read after all, and why the others cannot. `begun` is when the listing began, by the loop's clock."""
     end = max(
         begun + timing.UNREACHABLE_SEARCH_SECONDS,
         asyncio.get_running_loop().time() + 2 * timing.UNREACHABLE_ANSWER_SECONDS,
@@ -97,7 +97,7 @@ async def read_missing(
 async def _looked(
     absent: Mapping[Ref, MissingRow], look: ReadOne, begun: float, end: float
 ) -> tuple[RowsByRef, Problems]:
-    """Return as above, until `end`; once at least."""
+    """Read each missing row until `end`, at least once; return as `read_missing`."""
     found: RowsByRef = {}
     problems: Problems = {}
     turn, clock = asyncio.Semaphore(_READS_IN_FLIGHT), asyncio.get_running_loop().time
@@ -124,7 +124,7 @@ async def _looked(
 async def looked_at(
     absent: Mapping[Ref, MissingRow], look: ReadOne, begun: float
 ) -> tuple[RowsByRef, Problems]:
-    """Return as `read_missing`, by one look at each: the listing has waited, and who elected a leader meanwhile has one now."""
+    """Return as `read_missing`, reading each row once: the listing has waited, and an election that ended meanwhile has a leader now."""
     return await _looked(absent, look, begun, begun)
 
 

@@ -100,7 +100,7 @@ class Connection:
         at_once: bool = False,
         accepts: Callable[[bytes], bool] | None = None,
     ) -> bytes:
-        """Return the reply's payload; `timeout` in seconds. `at_once`: sent before anything else happens here, at a higher price.
+        """Send a request, and return the reply's payload; `timeout` in seconds. `at_once`: sent before anything else happens here, at a higher price.
 
         Of several replies it is the first that is `accepts`, or else the first.
 
@@ -155,7 +155,7 @@ class Connection:
     def _expect(
         self, subject: str, timeout: float, accepts: Callable[[bytes], bool] | None = None
     ) -> _Pending:
-        """Expect the reply to a request, or why there is none, until it is forgotten."""
+        """Register a request, so that its reply, or the reason why there is none, ends it."""
         reply_to = f"{self._inbox}.{next(self._ids)}"
         loop = asyncio.get_running_loop()
         due = loop.time() + timeout  # publishing only queues, so this covers all of the wait
@@ -306,7 +306,7 @@ class Connection:
                     pending.resolve(PermissionDenied(known, asked=pending.subject))
 
     def _at_home(self, subject: str) -> str:
-        """Return what a subject of a domain is called by the domain's own servers: that is what they want to be allowed (2.10.26, 2.15.1)."""
+        """Return the name that a domain's own servers have for a subject of that domain: permissions are checked by that name (2.10.26, 2.15.1)."""
         if not self._target.domain:
             return subject
         there = subject.removeprefix(f"{self._target.api_prefix}.")
@@ -336,7 +336,7 @@ def _size(headers: Mapping[str, str] | None) -> int:
 
 
 def client_options(target: Target) -> dict[str, Any]:
-    """Return what nats-py is told of every connection of ours. Raises ConnectFailed for a key or certificate that is unusable."""
+    """Return the options that nats-py gets for every connection of ours. Raises ConnectFailed for a key or certificate that is unusable."""
     return {
         "name": "cyborg-infra",
         "allow_reconnect": False,

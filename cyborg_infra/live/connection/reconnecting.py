@@ -74,7 +74,7 @@ class ReconnectingConnection:
 
     @property
     def incarnation(self) -> str:
-        """Which run of that server this is: it has another id each time that it starts. Empty where it has no JetStream of its own."""
+        """The id of this run of the server that we are connected to: each start has another one. Empty if that server has no JetStream."""
         return self._link.server_id if self._link.jetstream else ""
 
     @property
@@ -139,7 +139,7 @@ class ReconnectingConnection:
         *,
         timeout: float,  # noqa: ASYNC109 - as in `request`
     ) -> list[bytes | ServerFault]:
-        """Return as `Connection.request_together`, once connected."""
+        """Connect if need be, and return as `Connection.request_together`."""
         await self.ensure_connected()
         return await self._link.request_together(requests, timeout=timeout)
 
@@ -185,7 +185,7 @@ class ReconnectingConnection:
         return None  # a stream that stores the subject has answered, or we may not ask
 
     async def subscribe(self, subject: str, heard: OnMessage) -> Callable[[], Awaitable[None]]:
-        """Return as `Connection.subscribe`: as long as this connection holds, a new one does not listen."""
+        """Subscribe as `Connection.subscribe` does. The subscription ends with this connection: a new one does not listen."""
         return await self._link.subscribe(subject, heard)
 
     @property

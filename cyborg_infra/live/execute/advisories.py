@@ -46,7 +46,7 @@ class Notices:
         self._heard.append(_Notice(subject, payload))
 
     async def store(self, places: Iterable[Ref]) -> None:
-        """Store what came in whichever of `places` takes it in now; what cannot be stored is told."""
+        """Store what was heard in whichever of `places` takes it now; say so of what cannot be stored."""
         if self._server.current_connection is not self._connection:
             self._connection = self._server.current_connection
             self._tell(
@@ -67,7 +67,7 @@ class Notices:
 async def listening(
     server: JetStream, places: Collection[Ref], tell: Callable[[str], None]
 ) -> AsyncIterator[Notices]:
-    """Listen during the block, and store at its end what came, in whichever of `places` takes it in then. Raises ConnectionLost."""
+    """Listen during the block, and store at its end what came in whichever of `places` takes it then. Raises ConnectionLost."""
     notices = Notices(server, tell)
     end = await server.subscribe(EVERY, notices.hear)
     try:
@@ -121,7 +121,7 @@ class _Entry(NamedTuple):
 
     @classmethod
     def of(cls, stored: StoredMessage, stream: LiveResource) -> Self:
-        """Return what was published, of a message that a stream like this has: it stores notices under other subjects."""
+        """Return the notice as the server published it, from a message of a stream like this, which may store it under another subject."""
         if any(covers(wide, stored.subject) for wide in stream.get("subjects")):
             kept = [(name, value) for name, value in stored.headers if _is_own(name)]
             return cls(stored.subject, stored.data, tuple(kept))
@@ -136,7 +136,7 @@ class _Entry(NamedTuple):
 
 
 def _is_own(header: str) -> bool:
-    """Return whether a header is neither the server's nor for it; but for the id."""
+    """Return whether a header is the publisher's: not one that speaks to the server, except the message id."""
     return header == MESSAGE_ID or not header.lower().startswith("nats-")
 
 

@@ -281,7 +281,7 @@ async def _update_to(server: JetStream, live: Resource, desired: Resource) -> No
 
 
 async def _make_durable(server: JetStream, live: Resource) -> None:
-    """Make the consumer durable, and leave it else as it was.
+    """Make the consumer durable, with all its other settings as they are.
 
     An update judges inactive_threshold by what the consumer was before: one that makes it durable and sets 0 gives it
     the 5 s of an ephemeral one, and it expires (2.10.26 to 2.15.1).
@@ -293,7 +293,7 @@ async def _make_durable(server: JetStream, live: Resource) -> None:
 async def update_dead_letter_subjects(
     server: JetStream, change: Adopt | Update | Replace, subjects: Sequence[str]
 ) -> LiveResource | None:
-    """Return the stream that is changed, once it stores these subjects until then. What was applied so far is what it says."""
+    """Have the live DEAD_LETTERS store these subjects until it is changed, and return it. Its label then says that they were applied."""
     live = await _read_unchanged(server, change)
     if live is None or set(live.get("subjects")) == set(subjects):
         return live
@@ -306,7 +306,7 @@ async def update_dead_letter_subjects(
 
 
 def _intermediate_config(live: LiveResource, desired: DesiredResource) -> Resource:
-    """Return the live stream in its new place or with its new number of copies: never both in one update (10123).
+    """Return the live stream with its new placement or its new number of replicas: never both in one update (10123).
 
     It moves with the smaller number of copies, which every place that is wanted has room for. Interrupted here,
     the next plan is about the rest: the digest is that of what was applied so far.
@@ -358,7 +358,7 @@ async def _fence_before_delete(server: JetStream, change: Delete | Replace, live
 
 
 def _arrived(change: Delete | Replace, now: LiveResource | None) -> int:
-    """Return how many messages a stream has that it did not have in the plan."""
+    """Return how many messages have arrived in the stream since the plan was made."""
     before = change.before.counts
     if now is None or not isinstance(before, StreamCounts) or not isinstance(now.counts, StreamCounts):
         return 0
@@ -389,7 +389,7 @@ def _refuse_if_delivered(change: Delete | Replace, live: LiveResource) -> None:
 
 
 async def _read_unchanged(server: JetStream, change: Change) -> LiveResource | None:
-    """Return what the change is of, as it is now, which is as the plan found it; None if it is gone."""
+    """Return the live resource that the change is about; None if it is gone. Raises PlanStale unless it is as in the plan."""
     live = await server.info(change.current_ref)
     if live is None or change.before is None:
         return live
@@ -424,7 +424,7 @@ def _missing_fields(config: Config, wanted: Resource) -> list[str]:
 
 
 async def _require_applied(server: JetStream, after: Resource, answer: Mapping[str, Any] | None) -> None:
-    """Return if the server holds `after`, whether its answer to the write says so or not.
+    """Raise ServerFault unless the server holds `after`, whether its answer to the write says so or not.
 
     The first answer about a consumer after a restart shows what it was before (measured 2.10.26 and 2.15.1).
     Before 2.12 a server drops silently what it does not know: raises ServerFault then.

@@ -85,7 +85,7 @@ async def _lift_among_consumers(server: JetStream, lifted: Resource) -> None:
 
 
 def _raised_settings(consumer: LiveResource, within: Config) -> Config:
-    """Return what the consumer has to be, for as long as it takes, to exceed no limit that is not there any more."""
+    """Return the settings that the consumer needs while the limits of its stream are lifted."""
     found: dict[str, int] = {}
     if consumer.get(MAX_ACK_PENDING) > 0:
         found[MAX_ACK_PENDING] = UNLIMITED

@@ -66,7 +66,7 @@ class RequiredPermission(NamedTuple):
         return ".".join(words[:-names])
 
     def subjects(self, server: JetStream) -> Sequence[str]:
-        """Return the subject that it is sent to, and how else it may be spelled.
+        """Return the subject of the request, and the other ways to spell it.
 
         Connected to a domain's own server, it is JetStream's own subject that has to be allowed (2.10.26 to 2.15.1).
         """
@@ -76,7 +76,7 @@ class RequiredPermission(NamedTuple):
 
 
 def required_permissions(plan: Plan) -> Iterator[RequiredPermission]:
-    """Yield all that carrying the plan out may send, and undoing what cannot be carried to its end."""
+    """Yield every permission that carrying the plan out, or undoing a part of it, may need."""
     if plan.server_info is None:
         raise ValueError("a plan that can be applied was made from a server")
     version = plan.server_info.version
@@ -128,7 +128,7 @@ async def find_denied(server: JetStream, plan: Plan) -> DeniedPermissions | None
 
 
 def _problem(alike: Mapping[str, Ref]) -> Problem:
-    """Return of what a user may not publish to, one kind."""
+    """Return the problem that a user may not publish to these subjects, which are of one kind."""
     subject, ref = next(iter(alike.items()))
     more = f" and {len(alike) - 1:,} more of its kind" if len(alike) > 1 else ""
     return Problem("permission", f"{ref}: this user may not publish to {subject}{more}", None, _HINT)
@@ -146,7 +146,7 @@ def _possible(*verbs: str) -> _Rows:
 
 
 def _rehearsal_requests(change: Change, plan: Plan, updated: Container[Ref]) -> _Rows:
-    """Yield the requests of a rehearsal: what is made or changed is tried before; of each kind one: see `core.planning.rehearsal`."""
+    """Yield the requests of the change's rehearsal, see `core.planning.rehearsal`: one of each kind of resource is tried."""
     if change.after is None:
         return
     stream = Ref(change.ref.stream)

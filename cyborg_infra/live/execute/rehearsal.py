@@ -108,7 +108,7 @@ async def rehearse(
 
 
 async def _allowed(server: JetStream, rehearsals: Sequence[Rehearsal]) -> list[Rehearsal]:
-    """Return the rehearsals that have to be, and of the others those that this user may send, or does not know."""
+    """Return the required rehearsals, and of the others those that this user may send, as far as that is known."""
     if all(rehearsal.is_required for rehearsal in rehearsals):
         return list(rehearsals)
     may = await server.permissions()
@@ -132,7 +132,7 @@ def _verbs(rehearsal: Rehearsal) -> Iterator[str]:
 
 
 async def _try(server: JetStream, rehearsal: Rehearsal) -> _Trial:
-    """Return why the server does not accept it, and what it makes of it. Whatever happens, it is deleted."""
+    """Try the rehearsal and delete it, whatever happens. Return why the server refuses it, and what it makes of the settings."""
     trial, name = _Trial(rehearsal), rehearsal.stream.candidate.ref
     try:
         for part in (rehearsal.stream, *rehearsal.consumers):
@@ -178,7 +178,7 @@ def _refuse_untried(rehearsal: Rehearsal, part: Part) -> None:
 
 
 async def _put(server: JetStream, part: Part, *, is_required: bool) -> Config | None:
-    """Make the candidate, by an update of what was before it if that can still be made. Raises ApiError.
+    """Create the candidate, if possible by an update of what lives now. Raises ApiError.
 
     Returns what the server has then; None if somebody has deleted it meanwhile. None as well if the server does not make
     what lives either, for the same reason, and nothing is taken away: a full disk or a server that is down says nothing
@@ -205,7 +205,7 @@ async def _put(server: JetStream, part: Part, *, is_required: bool) -> Config | 
 
 
 async def _refusal_of(server: JetStream, before: Resource, doing: str) -> ApiError | None:
-    """Make it as it lives. Return why the server does not: it may be older than a limit that it exceeds."""
+    """Create the resource as it lives now. Return why the server refuses even that: it may be older than a limit that it exceeds."""
     create = create_stream if before.ref.kind is Kind.STREAM else create_consumer
     try:
         await create(server, before, doing)

@@ -128,7 +128,7 @@ async def _with_early_subjects(server: JetStream, plan: Plan) -> Plan:
 
 
 def _phases(plan: Plan) -> Iterator[Sequence[Change]]:
-    """Yield what comes first, everything, the deletions at the plan's end, which nothing waits for, and what comes last."""
+    """Yield the changes in phases: those that come first, the others, deletions that nothing waits for, those that come last."""
     rest = [change for change in plan.changes if change.ref not in plan.first | plan.last]
     end = len(rest)
     while end and isinstance(rest[end - 1], Delete):

@@ -45,7 +45,7 @@ async def behind(server: JetStream, desired: DesiredState, live: LiveState) -> d
 
 
 async def ahead(server: JetStream, desired: DesiredState, live: LiveState) -> dict[Ref, int]:
-    """Return consumers that have handed out more than their stream has ever held -> its last number.
+    """Return consumer -> its stream's last number, for consumers that have handed out more than the stream has ever held.
 
     The streams are read before their consumers: what came between is no loss.
     """
@@ -81,7 +81,7 @@ def _last(stream: LiveResource) -> int:
 async def _stay(
     server: JetStream, refs: Iterable[Ref], wrong: Callable[[Ref, LiveResource], bool]
 ) -> set[Ref]:
-    """Return those of which it holds at every further look, or which cannot be looked at."""
+    """Return the resources for which `wrong` holds at every further look, or that cannot be looked at."""
     left = set(refs)
 
     async def is_wrong(ref: Ref) -> bool:

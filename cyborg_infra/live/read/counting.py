@@ -125,7 +125,7 @@ def _while_moving(amount: MessageCount | None) -> MessageCount | None:
 async def _resources(
     server: JetStream, refs: Sequence[Ref], reading: asyncio.Semaphore
 ) -> list[LiveResource] | None:
-    """Return all of them as they are now; None where one is gone."""
+    """Return the resources as they are now; None if one of them is gone."""
 
     async def info(ref: Ref) -> LiveResource | None:
         async with reading:

@@ -42,7 +42,7 @@ async def read_status(
     broadcasts: Mapping[Ref, Sequence[str]],
     dead_letters: Ref | None,
 ) -> StatusReadings:
-    """Return what there is of `desired` now, and where its queues, the subjects of `broadcasts` in their streams and the dead letters stand; None if there are none of those.
+    """Return the live resources of `desired`, and the state of their queues, of `broadcasts` (stream -> subjects) and of `dead_letters`.
 
     Costs what a plan costs, and one read for each queue in which something waits; never writes. Where messages may
     not be read, the rest is there, with a note. Raises ServerFault where the account itself cannot be read.
@@ -79,7 +79,7 @@ async def read_status(
 
 
 def _apart(owner: str, desired: DesiredState, live: LiveState) -> tuple[LiveState, Mapping[Ref, str]]:
-    """Return what is there without what has the name of something desired and is another organisation's, and whose that is."""
+    """Return the live state without desired resources of other organisations, and for each of those whose it is."""
     others = {
         ref: found.owner
         for ref in desired.resources

@@ -82,7 +82,7 @@ async def unfinished(
 
 
 def _read(subjects: Iterable[str], readers: Iterable[LiveResource]) -> frozenset[str]:
-    """Return those that one of them reads."""
+    """Return the subjects that one of the consumers reads."""
     stored = SubjectIndex((subject, subject) for subject in subjects)
     return frozenset(
         subject
@@ -104,14 +104,14 @@ def _groups(reading: Reading, subjects: Mapping[str, int], readers: Sequence[Liv
 
 
 def _sum(parts: Sequence[Share], *, apart: bool) -> Share:
-    """Return what they come to; unless they are `apart`, one message may be in several of them."""
+    """Return the sum of the shares; it is exact only if they are `apart`: otherwise one message may be in several."""
     several = len([part for part in parts if part.messages]) > 1
     exact = all(part.exact for part in parts) and (apart or not several)
     return Share(sum(part.messages for part in parts), exact)
 
 
 async def _of_group(last: int, group: _Alike, told: Told) -> Share:
-    """Return up to number `last`: what waits for the slowest, and what is open or given up before that."""
+    """Return how many messages up to number `last` the group has not finished: waiting for the slowest, open, or given up."""
     handed = min(last, group.cursor)
     before = [await _open(handed, reader, group) for reader in group.readers]
     before.append(await _given_up(handed, group, told))

@@ -89,7 +89,7 @@ class Journal:
 
     @property
     def publish_config(self) -> Config:
-        """What a fenced stream gets back that takes messages in again."""
+        """The settings that a fenced stream gets back when it takes messages in again."""
         return {**self.ingest, **self.limits}
 
     @property

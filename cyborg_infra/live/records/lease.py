@@ -183,7 +183,7 @@ class _HeldLease:
             await self._renew()
 
     async def renewed_until(self, ended: asyncio.Event) -> None:
-        """Renew until then, or until it is lost. What cannot be known now, `confirm` finds out when it matters."""
+        """Renew the lease until `ended` is set, or until it is lost. A renewal that fails is left to `confirm`, which finds out when it matters."""
         while self._lost is None and not ended.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timing.LEASE_LIFETIME_SECONDS / timing.LEASE_MAX_RENEWALS):
@@ -193,7 +193,7 @@ class _HeldLease:
                 await self._renew()
 
     async def _renew(self) -> None:
-        """Ask once for all who want to know meanwhile; what comes of it, each of them hears."""
+        """Renew the lease; everybody who asks meanwhile shares the one request and its result."""
         if self._renewal is None or self._renewal.done():
             self._renewal = asyncio.create_task(self._ask())
         await asyncio.shield(self._renewal)
@@ -252,7 +252,7 @@ async def unlock(
 
 
 async def _bucket(server: JetStream) -> None:
-    """Create the bucket if it is missing. Its max_age is what makes a lease expire, on every server version alike."""
+    """Create the bucket of leases if it is missing. Its max_age makes a lease expire, on every server version alike."""
     lifetime = timing.LEASE_LIFETIME_SECONDS * SECOND
     settings = {"max_age": lifetime, "duplicate_window": lifetime, "max_bytes": 1024 * 1024}
     try:
@@ -266,7 +266,7 @@ async def _bucket(server: JetStream) -> None:
 
 
 def _unfit(bucket: LiveResource) -> Iterator[str]:
-    """Yield the settings with which a bucket loses leases, or takes none."""
+    """Yield the settings with which the bucket would lose leases, or refuse them."""
     if 0 < bucket.get("max_age") < timing.LEASE_LIFETIME_SECONDS * SECOND:
         yield "max_age"
     if 0 < bucket.get("max_msg_size") < _MIN_MAX_BYTES:

@@ -299,7 +299,7 @@ class IdentityTrial:
 
 
 async def _told(agent: Agent) -> Mapping[str, Any]:
-    """Return what the server says of a user."""
+    """Return what the server says of the agent's user."""
     found: Mapping[str, Any] = (await agent.ask_own_server(USER_INFO)).get("data", {})
     return found
 

@@ -248,7 +248,7 @@ async def _expect_alone(sandbox: Sandbox, ref: Ref, message_id: str) -> None:
 
 
 async def _afterwards(first: asyncio.Future[None], then: Awaitable[None]) -> None:
-    """Run the second once the first has ended, however it did."""
+    """Await `then` once `first` has ended, however it did."""
     await asyncio.wait([first])
     await then
 

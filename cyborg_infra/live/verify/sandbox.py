@@ -103,7 +103,7 @@ class Sandbox:
         return self.state.resources[ref].get(name)
 
     def ack_wait(self, ref: Ref) -> float:
-        """Return in seconds, of the scratch copy."""
+        """Return the ack_wait of the copy's consumer, in seconds."""
         return self.state.resources[ref].get("ack_wait") / SECOND
 
     def new_id(self, what: str) -> str:
@@ -189,7 +189,7 @@ class Sandbox:
             )
 
     def clock(self) -> float:
-        """Return seconds, for differences."""
+        """Return seconds of a monotonic clock."""
         return asyncio.get_running_loop().time()
 
     async def purge(self, stream: str) -> None:

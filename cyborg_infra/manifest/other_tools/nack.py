@@ -35,7 +35,7 @@ _CONNECTION = {
 
 
 def read_nack(paths: Sequence[str]) -> ToolFiles:
-    """Return what the objects in these files are; of several documents in a file, all."""
+    """Return the streams, consumers and buckets of all objects in these files, of all documents in a file."""
     collector = Collector()
     for path in paths:
         for found in _objects(path):

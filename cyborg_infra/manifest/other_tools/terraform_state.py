@@ -26,7 +26,7 @@ _VERSION = 4  # of the state; since Terraform 0.12
 
 
 def read_terraform_state(paths: Sequence[str]) -> ToolFiles:
-    """Return what these states hold of the provider's streams, consumers and buckets."""
+    """Return the provider's streams, consumers and buckets in these states."""
     collector = Collector()
     for path in paths:
         try:

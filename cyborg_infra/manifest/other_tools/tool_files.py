@@ -56,7 +56,7 @@ class Collector:
         self.add(file, stream, {"subjects": [bucket_subject(name)], **_BUCKET, **config})
 
     def found(self) -> ToolFiles:
-        """Return all of it."""
+        """Return all resources and notes that were added."""
         return ToolFiles(LiveState(dict(self._resources)), self.notes)
 
 
@@ -92,14 +92,14 @@ def as_list(value: Any, what: str) -> Sequence[Any]:
 
 
 def go_duration(value: Any, what: str) -> int:
-    """Return nanoseconds for `1h0m0s`. Raises ValueMismatch."""
+    """Return the nanoseconds of a Go duration such as `1h0m0s`. Raises ValueMismatch."""
     if not isinstance(value, str):
         raise ValueMismatch(f"{what} must be a duration, such as 30m")
     return parse_duration(value) if value else 0
 
 
 def from_seconds(value: Any, what: str) -> int:
-    """Return nanoseconds. Raises ValueMismatch."""
+    """Return the nanoseconds of a number of seconds. Raises ValueMismatch."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueMismatch(f"{what} must be a number of seconds")
     return value * SECOND

@@ -34,7 +34,7 @@ _RECEIPTS: Mapping[BroadcastReceipt, str] = {
 
 
 def broadcast_rows(status: OrgStatus, role: str) -> Sequence[BroadcastRow]:
-    """Return them as all roles have answered, or as one has."""
+    """Return a row for each broadcast, with the answers of all roles or of one."""
     if not role:
         return tuple(_broadcast(each, status) for each in status.broadcasts)
     return tuple(
@@ -114,7 +114,7 @@ def _handled(found: WatchedLetter) -> tuple[str, str]:
 
 
 def letters_note(page_has: int, count: int | None, environment: str | None) -> Text:
-    """Return where the others are, if these are not all."""
+    """Return where to find the other dead letters, if these are not all."""
     if count is None or count <= page_has:
         return ()
     return (Piece("The newest ones; all: "), Piece(command_text("dlq list", environment), typed=True))
@@ -141,7 +141,7 @@ def stream_rows(status: OrgStatus) -> tuple[Sequence[StreamRow], str]:
 
 
 def _usage(stream: StreamStatus) -> LimitUsage | None:
-    """Return what is nearest to a limit: of all that is stored, or of what somebody has still to read."""
+    """Return the limit that is nearest: of all that is stored, or of what somebody has still to read."""
     return max(
         (each for each in (stream.fill, stream.unread) if each), key=lambda each: each.share, default=None
     )

@@ -54,7 +54,7 @@ def chosen_roles(status: OrgStatus, view: View) -> tuple[Sequence[RoleStatus], s
 
 
 def how_bad(role: RoleStatus) -> int:
-    """Return what to sort by: alarms first; whether the others work changes all the time, and they keep their place."""
+    """Return the sort key of a role: alarms first. All that work or idle are equal, and keep their place."""
     return min(_RANK[role.state], _RANK[Condition.WORKING])
 
 
@@ -77,7 +77,7 @@ def state_links(status: OrgStatus, view: View) -> Sequence[Link]:
 
 
 def _states_of(role: RoleStatus) -> set[Condition]:
-    """Return those that one of its queues is in; idle is a role of which all are."""
+    """Return the states of the role's queues; idle only if all of them are."""
     return {queue.state for queue in role.queues} - ({Condition.IDLE} - {role.state})
 
 

@@ -42,7 +42,7 @@ FILES: Mapping[str, File] = {path.name: _read(path) for path in sorted(STATIC.it
 
 
 def _visible(value: object) -> object:
-    """Return a value as the template puts it, before it is escaped."""
+    """Return a value with control characters written out, before the template escapes it."""
     return escape_control(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -122,7 +122,7 @@ def _sizes(rows: Sequence[tuple[str, ...]]) -> list[int]:
 
 
 def _broken(head: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the head in as many rows as its tallest cell has lines, the last lines level."""
+    """Return the head as rows, one for each line of its tallest cell; the cells' last lines are level."""
     cells = [cell.split("\n") for cell in head]
     height = max(len(lines) for lines in cells)
     return list(zip(*([""] * (height - len(lines)) + lines for lines in cells), strict=True))

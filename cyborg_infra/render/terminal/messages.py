@@ -10,7 +10,7 @@ from cyborg_infra.render.values import plural
 
 
 def checked(messages: Sequence[OrgMessage]) -> Page:
-    """Return that messages hold, and how many there are of each type."""
+    """Return the line about valid messages: how many there are of each type."""
     counts = ((sum(each.kind is kind for each in messages), kind.words) for kind in MessageKind)
     types = ", ".join(f"{count:,} {words}" for count, words in counts if count)
     verb = "is" if len(messages) == 1 else "are"

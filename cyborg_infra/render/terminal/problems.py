@@ -30,14 +30,14 @@ def warnings(found: Sequence[Problem], notes: Sequence[Problem] = ()) -> Page:
 
 
 def valid(path: str, org: Org, state: DesiredState) -> Page:
-    """Return that the manifest holds, and what it comes to."""
+    """Return the line about a valid manifest: its organisation and what it expands to."""
     sizes = (plural(len(org.roles), "role"), plural(len(state.streams()), "stream"))
     counts = f"{', '.join(sizes)} and {plural(len(state.consumers()), 'consumer')}"
     return Page((line(f"{path} is valid: organisation {org.name}{environment(org.environment)}, {counts}."),))
 
 
 def environment(name: str | None) -> str:
-    """Return which environment's settings hold, in brackets; empty for none."""
+    """Return the environment in brackets; empty for none."""
     return f" (environment {name})" if name else ""
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def bar(
     console: Console | Plain, total: int
 ) -> Iterator[tuple[Callable[[Outcome], None], Callable[[str], None]]]:
-    """Return a function to tell of every outcome, and one of what is waited for. The bar is gone afterwards; failures stay."""
+    """Yield two functions, to call with every outcome and with every text on what is waited for. The bar is gone afterwards; failures stay."""
     if isinstance(console, Plain):
 
         def say(outcome: Outcome) -> None:

@@ -70,7 +70,7 @@ def _groups(org: Org) -> Iterator[Block]:
 
 
 def _users(org: Org) -> Iterator[Block]:
-    """Yield who reads and writes the buckets of which that is said."""
+    """Yield the readers and writers of the buckets that name them."""
     for bucket in org.buckets:
         for verb, names in (
             ("read", bucket.readers),
@@ -99,7 +99,7 @@ _CONSUMER_COLUMNS = ("ack_wait", "max_deliver", "max_ack_pending")
 
 
 def _meanings(subjects: Sequence[Subject]) -> Iterator[Block]:
-    """Yield what the channels are for, once for all roles."""
+    """Yield the meaning of each channel, once for all roles."""
     meanings = {subject.channel: subject.meaning for subject in subjects if subject.meaning}
     size = max((len(channel) for channel in meanings), default=0)
     for channel, meaning in meanings.items():
@@ -117,7 +117,7 @@ def _namespace(subjects: Sequence[Subject]) -> Block:
 
 
 def _in_short(parties: Sequence[str], others: int = 0) -> str:
-    """Return who they are. Of one far down in a chart all others may be, and so the first are named, who are nearest."""
+    """Return the parties in words. Of a role far down in a chart all others may be among them: only the first, the nearest, are named."""
     more = len(parties) + others - _MAX_PARTIES
     named = ", ".join(parties[:_MAX_PARTIES]) or "anyone"
     return f"{named} (and {more:,} more)" if more > 0 else named
@@ -162,7 +162,7 @@ def _resources(
 
 
 def _admission(streams: Sequence[Resource]) -> Iterator[Block]:
-    """Yield what three of the columns mean together."""
+    """Yield what max_msgs, discard and retention mean together, where a stream has them so."""
     limited = [
         stream
         for stream in streams

@@ -41,7 +41,7 @@ def _key(change: Change) -> Any:
 
 @lru_cache(maxsize=1024)
 def _names(role: str) -> re.Pattern[str]:
-    """Return the role's name as a token of a subject or part of a name, also as streams write it."""
+    """Return a pattern that finds the role's name as a token of a subject or as a part of a name, also in upper case as in stream names."""
     return re.compile(
         rf"(?<![a-zA-Z0-9-]){re.escape(role)}(?![a-zA-Z0-9])|(?<=_){re.escape(role.upper().replace('-', '_'))}(?=_)"
     )

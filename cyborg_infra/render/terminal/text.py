@@ -110,14 +110,14 @@ def _readable(changes: Sequence[Change]) -> Iterator[Block]:
 
 
 def _weight(change: Change) -> int:
-    """Return what costs something, cannot be done or was not expected comes before what changes, and that before what is new."""
+    """Return the sort key of a change: 0 if it costs something, cannot be done or was not expected; 1 if it changes; 2 if it is new."""
     if change.hazards or change.problems or change.cause is not Cause.MANIFEST:
         return 0
     return {Action.REPLACE: 0, Action.DELETE: 0, Action.CREATE: 2}.get(change.action, 1)
 
 
 def _changes(groups: Sequence[Sequence[Change]]) -> Iterator[Block]:
-    """Yield of each group the first change, and the names of the others."""
+    """Yield the first change of each group, with the names of the others."""
     for number, (change, *others) in enumerate(groups):
         yield from _change(change)
         if others:
@@ -129,7 +129,7 @@ def _changes(groups: Sequence[Sequence[Change]]) -> Iterator[Block]:
 
 
 def _is_bare(change: Change) -> bool:
-    """Return whether it is told without a heading: new, and nothing more to say of it. These stand one below the other."""
+    """Return whether the change is shown without a heading: it is new, and there is nothing more to say of it."""
     return change.action is Action.CREATE and not tell.cause(change) and not change.reason
 
 
@@ -196,7 +196,7 @@ def _hazard(hazard: Hazard, indent: int = 0) -> Block:
 
 
 def _ending(plan: Plan, shown: Shown) -> Iterator[Block]:
-    """Yield what it takes to carry it out."""
+    """Yield the lines on how to carry the plan out."""
     if tell.refusal(plan):
         yield line()
         yield line((tell.refusal(plan), "bold red"))
@@ -288,7 +288,7 @@ _PAST = {
 
 
 def applied(outcomes: Sequence[Outcome], command: str = "apply") -> Page:
-    """Return what `apply` or `destroy` came to: the counts, then every failure with its reason and everything not reached."""
+    """Return the result of `apply` or `destroy`: the counts, every failure with its reason, and everything not reached."""
     failed = [each for each in outcomes if each.status is ResultStatus.FAILED]
     waiting = [each for each in outcomes if each.status is ResultStatus.NOT_REACHED]
     counts = tell.destroyed(outcomes) if command == "destroy" else tell.applied(outcomes)
@@ -322,7 +322,7 @@ def dev(
     kept_in: str | None,
     as_operator: Path | None = None,
 ) -> Page:
-    """Return where the server of `dev` is and what to try there: a task, as an operator and as its worker. `as_operator` is a context, beside which are those of the roles."""
+    """Return the page of `dev`: where its server is and what to try there. `as_operator` is a context; the roles' are beside it."""
     workers = (
         each for each in state.consumers() if each.role and each.metadata.get(KIND_KEY) == ConsumerKind.WORKER
     )

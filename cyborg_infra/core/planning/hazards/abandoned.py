@@ -69,7 +69,7 @@ def given_up_forgotten_hazards(
 
 
 def untold(readers: Sequence[LiveResource], live_state: LiveState) -> tuple[Share, Sequence[CountQuery]]:
-    """Return at most how many of a stream's messages they gave up without a dead letter that tells of it, and what makes that exact."""
+    """Return at most how many messages the consumers gave up without a dead letter, and the queries that make the number exact."""
     asked = {_question(reader): reader for reader in readers if _upper_bound(reader, live_state)}
     known = [
         min(_upper_bound(reader, live_state), reader.counts_by_query[question].messages)

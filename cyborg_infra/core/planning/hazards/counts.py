@@ -38,7 +38,7 @@ def lost(
     *,
     exact: bool = False,
 ) -> Iterator[Hazard]:
-    """Yield what a stream would lose, as measured, or `most` as long as it was not: `exact` if that is no bound."""
+    """Yield the hazard of what a stream would lose, as counted; until then with `most`, which is a bound unless `exact`."""
     found = live.counts_by_query.get(query)
     amount = found or most
     if amount.messages:
@@ -49,7 +49,7 @@ def lost(
 def deletes(
     reason: str, amount: MessageCount, share: Share | None, *questions: CountQuery, exact: bool
 ) -> Hazard:
-    """Return messages that would be gone, and how many of them somebody has yet to finish."""
+    """Return the hazard of deleted messages, with how many of them are unfinished."""
     named = reason if share is None else f"{reason}, {_of_them(share)} unfinished"
     return replace(
         hazard_of_amount(HazardName.DELETES_MESSAGES, named, amount, *questions, exact=exact),
@@ -58,7 +58,7 @@ def deletes(
 
 
 def unfinished_of(live: LiveResource, amount: MessageCount) -> Share | None:
-    """Return what is unfinished of it, or all of it where that was not measured.
+    """Return how many of these messages are unfinished: all of them if that was not counted, None for a bucket.
 
     Of a bucket there is no such thing; a dead letter is unfinished until somebody drops it, and what a stream of another
     retention than limits stores until it is finished.
@@ -78,7 +78,7 @@ def _of_them(share: Share) -> str:
 def hazard_of_amount(
     name: HazardName, reason: str, amount: MessageCount, *questions: CountQuery, exact: bool
 ) -> Hazard:
-    """Return the cost of so many messages; `up to` where that is a bound."""
+    """Return the hazard that costs this amount; the reason says `up to` unless the amount is `exact`."""
     bound = reason if exact else f"up to {reason}"
     return Hazard(name, bound, amount.messages, amount.bytes, exact=exact, count_queries=questions)
 

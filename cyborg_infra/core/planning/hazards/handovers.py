@@ -53,7 +53,7 @@ def repeated_hazards(
 
 
 def taken_over(coming: Sequence[DesiredResource]) -> tuple[str, ...]:
-    """Return the filters by which these new consumers get all that is stored."""
+    """Return the filters of those new consumers that are handed all that is stored."""
     return tuple(
         subject
         for reader in coming

@@ -98,7 +98,7 @@ def redundancy_hazards(change: Change, live: LiveState, desired: DesiredState) -
 
 
 def replicas_of(resource: Resource, among: State[Resource]) -> int:
-    """Return how many servers have it."""
+    """Return the number of replicas; a consumer without a number of its own has its stream's."""
     own: int = setting(resource, "num_replicas") or 0
     stream = among.resources.get(Ref(resource.ref.stream)) if resource.ref.consumer and not own else None
     return own or (setting(stream, "num_replicas") if stream else 0) or 1
@@ -231,7 +231,7 @@ def workqueue_hazards(live: LiveResource, live_state: LiveState) -> Iterator[Haz
 
 
 def _alike(readers: Sequence[LiveResource]) -> dict[frozenset[str], list[LiveResource]]:
-    """Return those with the same filters."""
+    """Return the consumers grouped by their filters."""
     groups: dict[frozenset[str], list[LiveResource]] = {}
     for reader in readers:
         groups.setdefault(frozenset(filter_patterns(reader)), []).append(reader)
@@ -239,7 +239,7 @@ def _alike(readers: Sequence[LiveResource]) -> dict[frozenset[str], list[LiveRes
 
 
 def _unanswered(live: LiveResource, readers: Sequence[LiveResource]) -> int:
-    """Return at most how many messages consumers are done with that do not answer for it."""
+    """Return an upper bound of the messages that only consumers have finished which cannot answer for it."""
     stored = stream_counts(live).messages
     return sum(
         _acknowledged_by_all(alike, stored)[0]
@@ -249,7 +249,7 @@ def _unanswered(live: LiveResource, readers: Sequence[LiveResource]) -> int:
 
 
 def _answered_for(read: Collection[str], stream: LiveResource, readers: Sequence[LiveResource]) -> bool:
-    """Return whether consumers that answer for it read all that a filter of these takes from the stream."""
+    """Return whether consumers whose word counts read everything of the stream that these filters take."""
     ours = [wide for reader in readers if answers_for(reader, stream) for wide in filter_patterns(reader)]
     taken = [
         narrow
@@ -350,20 +350,20 @@ def _uncaptured_hazards(before: Sequence[str], stored_after: SubjectIndex) -> It
 
 
 def _meant(subject: str) -> str:
-    """Return the subject, or whose dead letters the server publishes on it: `ADVISORIES.<kind>.<stream>.<consumer>`."""
+    """Return the subject in words: of an advisory (`ADVISORIES.<kind>.<stream>.<consumer>`), whose dead letters come on it."""
     return (
         f"the dead letters of {subject.split('.')[-2]}" if subject.startswith(f"{ADVISORIES}.") else subject
     )
 
 
 def ingest_subjects(stream: LiveResource) -> list[str]:
-    """Return what it takes in for others. What a fenced one takes in, nobody publishes."""
+    """Return the subjects on which somebody publishes to the stream: none if it is fenced."""
     if stream.is_fenced:
         return []
     return list(stream.get("subjects"))
 
 
 def foreign_subjects(stream: LiveResource) -> list[str]:
-    """Return what it takes in that is not called after its organisation or a bucket: who publishes it is somebody else."""
+    """Return the subjects of the stream that begin neither with its organisation's name nor as a bucket's do: others publish there."""
     own = f"{stream.owner}.", "$KV."
     return [subject for subject in ingest_subjects(stream) if not subject.startswith(own)]

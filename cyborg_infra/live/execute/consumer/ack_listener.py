@@ -39,7 +39,7 @@ class AckListener:
             self._subjects[resource_ref], self._listening[resource_ref] = subject, server.current_connection
 
     def is_denied(self, server: JetStream, consumer: Ref) -> bool:
-        """Return whether this user may not hear what is said of the consumer's messages, as the last reply has told."""
+        """Return whether this user may not hear the acknowledgements of the consumer, as far as the last reply has told."""
         known = (self._subjects.get(place) for place in (consumer, Ref(consumer.stream)))
         subjects = [subject for subject in known if subject]
         return not subjects or not any(map(server.may_subscribe, subjects))
@@ -58,7 +58,7 @@ class AckListener:
             await self.stop(resource_ref)
 
     async def forward(self, server: JetStream, consumer: Ref, deliveries: Mapping[int, str]) -> None:
-        """Forward to the new consumer what was said of the old one's messages. `deliveries`: number -> where it is answered now."""
+        """Forward the heard acknowledgements to the new consumer. `deliveries`: sequence number -> the ack subject of its new delivery."""
         for number, said in list(self._said.get(consumer, {}).items()):
             if number in deliveries:
                 await server.send(deliveries[number], said.payload, said.reply)

@@ -50,7 +50,7 @@ class DrainWatch:
         self._delivered = self._finished = self._clock()
 
     def observe(self, counts: ConsumerCounts) -> ConsumerCounts:
-        """Take one look at the counts; returns what was seen."""
+        """Note what has changed since the last look, and return the counts."""
         if counts.delivered_stream_seq != self._counts.delivered_stream_seq:
             self._delivered = self._clock()
         if counts.num_ack_pending != self._counts.num_ack_pending:
@@ -126,13 +126,13 @@ async def drain(
 
 
 def _most_late_acks(old: LiveResource, desired: Resource | None, options: ApplyOptions) -> int | None:
-    """Return how many messages may stay open under a new name, where their acknowledgements count no more; None for any number."""
+    """Return how many messages may stay open under a new name, where their acknowledgements no longer count; None for any number."""
     is_renamed = desired is not None and desired.ref != old.ref
     return options.allowed_redeliveries.get(old.ref, 0) if is_renamed else None
 
 
 def _end_of_finished(strategy: ReplacementStrategy, drained: LiveResource) -> int:
-    """Return the last number that a consumer is done with of which nothing is open."""
+    """Return the last sequence number that a consumer is done with and behind which nothing is open."""
     if stands_by_its_note(drained) or strategy.is_stopped_for_good(drained):
         return finished_up_to(drained)
     return consumer_counts(drained).delivered_stream_seq
@@ -148,7 +148,7 @@ async def _accept_redelivery(
     *,
     is_replaced: bool,
 ) -> Position:
-    """Return where the consumer stands all the same, if what comes again then was announced. Raises ServerFault, with it serving again."""
+    """Return the consumer's position although work is open, if that redelivery was announced. Raises ServerFault, with the consumer serving again."""
     if not options.is_interrupted():
         allowed = options.allowed_redeliveries.get(now.ref, 0)
         if strategy.is_stopped_for_good(now) or await count_redeliveries(server, now) <= allowed:
@@ -162,7 +162,7 @@ async def _accept_redelivery(
 async def _find_open(
     server: JetStream, consumer: LiveResource, desired: Resource, ack_listener: AckListener, room: int
 ) -> tuple[int, ...] | str:
-    """Return the numbers that are open, or why they cannot stay so in `desired`: before anything is deleted for it."""
+    """Return the sequence numbers that are open, or why they cannot stay open in `desired`. Asked before anything is deleted for it."""
     found = await _open_messages(server, consumer, desired, ack_listener)
     if isinstance(found, str):
         return found
@@ -172,7 +172,7 @@ async def _find_open(
 async def _open_messages(
     server: JetStream, consumer: LiveResource, desired: Resource, ack_listener: AckListener
 ) -> tuple[int, ...] | str:
-    """Return the numbers that are open, or why nobody can tell, or let them stay so.
+    """Return the sequence numbers that are open, or why nobody can tell or they cannot stay open.
 
     On a workqueue all is open that is stored, also what was given up and nobody has kept.
     """
@@ -193,7 +193,7 @@ async def _open_messages(
 async def _stored_messages(
     server: JetStream, consumer: LiveResource, desired: Resource
 ) -> tuple[int, ...] | str:
-    """Return the same on a workqueue. An earlier message that only `desired` reads is not open: it was never handed out."""
+    """Return the open messages of a workqueue's consumer. An earlier message that only `desired` reads is not open: it was never handed out."""
     found = await list_delivered(server, consumer, read_patterns(desired), MAX_UNFINISHED)
     if found is None:
         return "there are too many"

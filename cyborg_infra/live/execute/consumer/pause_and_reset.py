@@ -19,5 +19,5 @@ class PauseAndReset(PauseAndStart):
     """Pause the old consumer, then stop it; reset the new one to the position."""
 
     def start_of(self, desired: Resource) -> ConsumerStart:
-        """Return a reset, where the consumer can be reset."""
+        """Return a start by reset if the consumer can be reset, else one by a start sequence."""
         return BY_RESET if desired.get("deliver_policy") in RESETTABLE_POLICIES else BY_START_SEQUENCE

@@ -72,7 +72,7 @@ class PauseAndStart(ReplacementStrategy):
         options: ApplyOptions,
         before: Position,
     ) -> Position:
-        """Return where a consumer stands that hands out nothing new, and stood `before` that."""
+        """Return the position of a consumer that hands out nothing new, and whose position was `before`."""
         now = await require_consumer(server, stopped.ref)
         counts = consumer_counts(now)
         as_before = (before.next - 1, len(before.unfinished))
@@ -90,7 +90,7 @@ class PauseAndStart(ReplacementStrategy):
         await resume(server, ref, paused_until)
 
     async def keep_still(self, server: JetStream, consumer: LiveResource, position: Position) -> bool:
-        """Pause the consumer for good; return whether it surely stands there still.
+        """Pause the consumer for good; return whether it surely still stands at `position`.
 
         It does not if a pause was over, as when we stood still. Where what was handed out may come again, nothing tells.
         Not before work has ended: that may take minutes, and who dies meanwhile leaves a pause that ends by itself.
@@ -102,19 +102,19 @@ class PauseAndStart(ReplacementStrategy):
         return now.delivered_stream_seq < position.next
 
     async def listen(self, server: JetStream, ref: Ref, options: ApplyOptions) -> None:
-        """Listen: what is open in the old consumer is open in the new one as well."""
+        """Listen to acknowledgements: what is open in the old consumer is open in the new one as well."""
         await options.ack_listener.start(server, ref)
 
     def to_stop(self, _consumers: Iterable[LiveResource]) -> list[LiveResource]:
-        """Return none: they stay paused."""
+        """Return no consumer: they stay paused."""
         return []
 
     def steady_seconds(self, server: JetStream) -> float:
-        """Return how long a replica may take to tell."""
+        """Return the seconds that a replica may take to report a delivery."""
         return timing.STEADY_SECONDS if server.is_clustered else 0.0
 
     def is_stopped_for_good(self, _consumer: LiveResource) -> bool:
-        """Return no: also of one that is stopped, `delivered` stays where it was."""
+        """Return False: even when a consumer is stopped, `delivered` stays where it was."""
         return False
 
     def start_of(self, _desired: Resource) -> ConsumerStart:

@@ -53,7 +53,7 @@ def parse_pause(text: str | None) -> datetime | None:
 
 
 async def pause_for(server: JetStream, ref: Ref, seconds: float) -> None:
-    """Pause the consumer for so long at least, by the server's clock; a longer pause stays. Raises as `pause` does."""
+    """Pause the consumer for at least `seconds`, by the server's clock; a longer pause stays. Raises as `pause` does."""
     live = await require_consumer(server, ref)
     ends = (server_time(live) + timedelta(seconds=seconds + 1)).replace(microsecond=STOP_MARK)
     paused = parse_pause(live.get("pause_until"))
@@ -86,7 +86,7 @@ async def pause(server: JetStream, ref: Ref, until: str | None) -> None:
 
 
 def not_in_force_error(doing: str) -> ServerFault:
-    """Return the error that the server says yes and does not do it."""
+    """Return the error of a change that the server accepted and that does not take effect."""
     return ServerFault(
         Problem("not-in-force", f"{doing}: the server answered OK, and does not do it", None, "apply again")
     )

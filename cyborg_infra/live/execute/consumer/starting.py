@@ -30,11 +30,11 @@ class ConsumerStart(ABC):
 
     @abstractmethod
     def unserved_fields(self) -> Mapping[str, Any]:
-        """Return what it has besides, from its creation until it stands there."""
+        """Return the fields that the new consumer has besides, from its creation until it is at its position."""
 
     @abstractmethod
     async def move(self, server: JetStream, ref: Ref, position: int, paused_until: str = "") -> None:
-        """Move the consumer there, if its configuration does not say so, and let it deliver, or be paused as somebody had paused it."""
+        """Move the consumer to `position` unless it was created there; then let it deliver, or stay paused as somebody had paused it."""
 
 
 class _AsConfigured(ConsumerStart):
@@ -45,7 +45,7 @@ class _AsConfigured(ConsumerStart):
         return {}
 
     async def move(self, _server: JetStream, _ref: Ref, _position: int, _paused_until: str = "") -> None:
-        """Do nothing: it stands there from its creation on."""
+        """Do nothing: the consumer was created at its position."""
 
 
 class _StartSequence(_AsConfigured):

@@ -26,7 +26,7 @@ ONE_AT_A_TIME: Config = {"max_ack_pending": 1}
 
 
 async def stop(server: JetStream, old: LiveResource) -> LiveResource:
-    """Return the consumer hands out nothing new for good, whatever becomes of us and of a pause; returns it is then.
+    """Stop the consumer: it hands out nothing new any more, even if we die or a pause ends. Return it as it is then.
 
     It waits for a subject that nobody uses. What it has handed out goes on being handed out again where it is not
     paused. `delivered` stays where it was (measured 2.11.11 to 2.15.1; for 2.10 see `stop_before_pauses`).
@@ -69,7 +69,7 @@ async def stop_before_pauses(server: JetStream, old: LiveResource) -> None:
 
 
 def _handed_out(latest: LiveResource, stopped: LiveResource, before: int) -> int | None:
-    """Return up to which number a consumer has handed out that was stopped after the latest reading; None where it does not tell.
+    """Return the last sequence number that the stopped consumer has handed out; None if its counts do not tell.
 
     Once all is finished only its floor may tell, and that may have been taken to the end by now: then it is further on
     than by what was handed out since.

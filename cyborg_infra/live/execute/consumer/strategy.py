@@ -41,7 +41,7 @@ class ReplacementStrategy(ABC):
 
     @abstractmethod
     async def hold(self, server: JetStream, consumer: LiveResource, seconds: float) -> str:
-        """Have the consumer hand out nothing for so many seconds, where that can be; returns until when somebody had paused it."""
+        """Have the consumer hand out nothing for `seconds`, if that can be; return until when somebody had paused it."""
 
     @abstractmethod
     async def release(self, server: JetStream, ref: Ref, paused_until: str = "") -> None:
@@ -49,15 +49,15 @@ class ReplacementStrategy(ABC):
 
     @abstractmethod
     async def keep_still(self, server: JetStream, consumer: LiveResource, position: Position) -> bool:
-        """Hold a drained consumer for good, where that can be; returns whether it surely stands at `position` still."""
+        """Hold a drained consumer for good, if that can be; return whether it surely still stands at `position`."""
 
     @abstractmethod
     async def listen(self, server: JetStream, ref: Ref, options: ApplyOptions) -> None:
-        """Listen to the acknowledgements of a consumer, or of all of a stream, where they can be passed on to its successor."""
+        """Listen to the acknowledgements of a consumer, or of all of a stream, if they can be passed on to the new consumer."""
 
     @abstractmethod
     def to_stop(self, consumers: Iterable[LiveResource]) -> list[LiveResource]:
-        """Return those that have to be stopped before their stream is fenced: only a new consumer goes on from there."""
+        """Return the consumers that must be stopped before their stream is fenced: only a new consumer goes on from there."""
 
     @abstractmethod
     def steady_seconds(self, server: JetStream) -> float:
@@ -65,8 +65,8 @@ class ReplacementStrategy(ABC):
 
     @abstractmethod
     def is_stopped_for_good(self, consumer: LiveResource) -> bool:
-        """Return whether it is stopped and its cursor, which runs on to the end, tells nothing: its ack floor does."""
+        """Return whether the consumer is stopped, and only its ack floor tells where it stands: its cursor runs on to the end."""
 
     @abstractmethod
     def start_of(self, desired: Resource) -> ConsumerStart:
-        """Return how this consumer is made to begin at another's position."""
+        """Return how a consumer like this one is made to begin at another's position."""

@@ -71,7 +71,7 @@ async def list_delivered(
 
 
 async def _unacknowledged_among(server: JetStream, ref: Ref, numbers: Sequence[int]) -> list[int]:
-    """Return those that are open, ascending; and perhaps others, where agents say meanwhile that they are at work."""
+    """Return the sequence numbers among these that are open, ascending; perhaps others too, where agents send a heartbeat meanwhile."""
     last = await _last_active(server, ref)
 
     async def moves(group: Sequence[int]) -> bool:
@@ -81,7 +81,7 @@ async def _unacknowledged_among(server: JetStream, ref: Ref, numbers: Sequence[i
         return last != before
 
     async def among(group: Sequence[int], *, known: bool = False) -> list[int]:
-        """Return which are open; `known`: one of them is."""
+        """Return the numbers of the group that are open; `known`: at least one of them is."""
         if not known and not await moves(group):
             return []
         if len(group) == 1:
@@ -98,5 +98,5 @@ async def _last_active(server: JetStream, ref: Ref) -> str:
 
 
 def _subject(ref: Ref, number: int) -> str:
-    """Return as the server writes it: deliveries, sequence number in the stream and of the delivery, time, pending."""
+    """Return the ack subject of a message: deliveries, its numbers in the stream and of the delivery, time, pending."""
     return f"$JS.ACK.{ref.stream}.{ref.consumer}.1.{number}.1.1.0"
