@@ -48,5 +48,5 @@ def command(
     requests = provision.load_requests(manifest, env, targets=target or ())
     plans = [provision.plan(request, server) for request in requests]
     put_drift(plans, output, no_color=no_color, max_chars=max_chars)
-    if any(provision.has_drift(found) or (pending and (found or found.orphans)) for found in plans):
+    if any(found.has_drift or (pending and (found or found.orphans)) for found in plans):
         raise typer.Exit(EXIT_DIFFERENCES)

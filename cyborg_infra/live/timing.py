@@ -88,6 +88,7 @@ FLUSH_DELAY_SECONDS = 0.05
 # Checks of `verify`.
 CHECK_WAIT_SECONDS = 3.0  # for what is expected at once; only a check that fails takes so long
 CHECK_POLL_SECONDS = 0.05  # between two looks at what is about to happen
+ARRIVAL_TIMEOUT_SECONDS = 10.0  # until what was published has to have come
 AGENT_GRACE_SECONDS = 1.0  # for closing; and for the end of a pull request after it has expired
 PUBLISHER_RETRY_SECONDS = 1.0  # after which a publisher without an answer tries again
 

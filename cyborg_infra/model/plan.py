@@ -7,7 +7,7 @@ from dataclasses import field
 from enum import StrEnum
 
 from cyborg_infra.model.buckets import TOOL_BUCKETS, bucket_stream
-from cyborg_infra.model.changes import Action, Change, Hazard, HazardName
+from cyborg_infra.model.changes import Action, Cause, Change, Hazard, HazardName
 from cyborg_infra.model.counting import CountQuery
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem
@@ -95,6 +95,13 @@ class Plan:
     def hazards(self) -> tuple[Hazard, ...]:
         """Every hazard of every change, in order, and then those of the plan as a whole."""
         return (*(hazard for change in self.changes for hazard in change.hazards), *self.plan_hazards)
+
+    @property
+    def has_drift(self) -> bool:
+        """Whether somebody changed the server, whatever else the manifest wants; or nothing of the organisation is there."""
+        return not self.has_live_resources or any(
+            change.cause is not Cause.MANIFEST for change in self.changes
+        )
 
     @property
     def announced_redeliveries(self) -> Mapping[Ref, int]:

@@ -30,7 +30,7 @@ from cyborg_infra.monitor.server import HttpSettings, serve
 from cyborg_infra.operations.dead_letter_store import DeadLetterStore
 from cyborg_infra.operations.event_loop import run_coroutine
 from cyborg_infra.operations.notifications import NotificationRequest, Notifier, load_receivers, try_receivers
-from cyborg_infra.operations.provision import has_drift, plan_on
+from cyborg_infra.operations.provision import plan_on
 from cyborg_infra.operations.status import StatusRequest, status_on
 
 __all__ = [
@@ -234,7 +234,7 @@ class Monitor:
             )
         else:
             self._next_plan = loop.time() + self._request.drift_interval
-            drift = drift_reading(plan, time.time(), has_drift=has_drift(plan))
+            drift = drift_reading(plan, time.time())
             self._publish(
                 replace(
                     self._observation,

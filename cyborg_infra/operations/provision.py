@@ -29,7 +29,6 @@ from cyborg_infra.live.connection.target import Flags, Target, resolve
 from cyborg_infra.live.records.last_applied import read_applied_record, save_applied_record
 from cyborg_infra.manifest.load import load
 from cyborg_infra.manifest.saved_plan import is_saved, load_saved
-from cyborg_infra.model.changes import Cause
 from cyborg_infra.model.counting import CountKind
 from cyborg_infra.model.plan import Outcome, Plan, PlanRequest, ResultStatus
 from cyborg_infra.model.problems import (
@@ -60,7 +59,6 @@ __all__ = [
     "apply",
     "destroy_request",
     "embedded_server",
-    "has_drift",
     "is_saved",
     "lease_holder",
     "load_request",
@@ -331,11 +329,6 @@ def unlock(
             return await lease.unlock(server, request.owner, on_wait)
 
     return run_coroutine(run_unlock())
-
-
-def has_drift(plan: Plan) -> bool:
-    """Return whether somebody changed the server, whatever else the manifest wants; or nothing of the organisation is there."""
-    return not plan.has_live_resources or any(change.cause is not Cause.MANIFEST for change in plan.changes)
 
 
 def needs_record(plan: Plan) -> bool:

@@ -13,7 +13,7 @@ from cyborg_infra.model.status import Alarm, Condition
 from cyborg_infra.model.wording import Command, worded
 
 
-def drift_reading(plan: Plan, checked_at: float, *, has_drift: bool) -> DriftReading:
+def drift_reading(plan: Plan, checked_at: float) -> DriftReading:
     """Return what a plan says of drift; it was made at `checked_at`, in unix seconds."""
     record = plan.server_info.applied_record if plan.server_info else None
     return DriftReading(
@@ -22,7 +22,7 @@ def drift_reading(plan: Plan, checked_at: float, *, has_drift: bool) -> DriftRea
         _counts(plan, drift=False),
         len(plan.orphans),
         len(plan.hazards),
-        has_drift,
+        plan.has_drift,
         _unix_seconds(record.applied_at) if record else None,
         record.version if record else "",
         record.complete if record else None,

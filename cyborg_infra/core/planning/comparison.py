@@ -13,6 +13,7 @@ from cyborg_infra.core.planning import (
 from cyborg_infra.core.planning.applied_before import AppliedHistory
 from cyborg_infra.core.planning.context import PlanningContext
 from cyborg_infra.core.planning.diff import diff, is_ownership_change
+from cyborg_infra.core.planning.drift import change_cause
 from cyborg_infra.model.changes import (
     UNLABELLED,
     UPGRADED,
@@ -26,11 +27,11 @@ from cyborg_infra.model.changes import (
     Replace,
     Update,
 )
-from cyborg_infra.model.metadata_keys import APPLIED_KEY, BECOMES_KEY, KIND_KEY
+from cyborg_infra.model.metadata_keys import APPLIED_KEY, BECOMES_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, with_what_is_said
+from cyborg_infra.model.resources import DesiredResource, DesiredState, with_what_is_said
 
 
 def find_changes(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
@@ -141,7 +142,7 @@ def _change(context: PlanningContext, desired: DesiredResource, history: Applied
         ever and unlabelled and all(map(is_ownership_change, fields))
     ):  # agents update consumers; streams, only other tools
         return Adopt(live, desired, fields, reason=UNLABELLED)
-    cause = _change_cause(foreign_metadata.without(live, theirs), stated, fields, ever=ever)
+    cause = change_cause(foreign_metadata.without(live, theirs), stated, fields, ever=ever)
     if seen is not live and not diff(live, desired, version):
         cause = Cause.MANIFEST  # it says by now what the server made of its silence
     reason = _change_reason(fields)
@@ -173,25 +174,3 @@ def _has_another_home(context: PlanningContext, desired: DesiredResource, histor
 def _change_reason(fields: Iterable[FieldChange]) -> str:
     both = {"num_replicas", "placement"} <= {change.field for change in fields}
     return "in two steps: the server does not move and scale a stream in one" if both else ""
-
-
-def _change_cause(
-    live: LiveResource, desired: DesiredResource, fields: Iterable[FieldChange], *, ever: bool
-) -> Cause:
-    """Return the cause of a difference: whether the digest of what was last applied fits the manifest, the server, or neither.
-
-    Where it is gone although it was there, somebody took it; whether the manifest has changed as well, nobody can tell.
-    A stream that becomes one of another channel, which was not there so far, has only the label of the former one.
-    """
-    applied = live.metadata.get(APPLIED_KEY)
-    if applied is None:
-        return Cause.DRIFT if ever or live.owner else Cause.MANIFEST
-    of_manifest = {f"metadata.{key}" for key in ((APPLIED_KEY,) if ever else (APPLIED_KEY, KIND_KEY))}
-    untouched = live.digest() == applied and not any(
-        is_ownership_change(change) and change.field not in of_manifest for change in fields
-    )
-    if desired.digest() == applied:
-        return Cause.MANIFEST if untouched and not ever else Cause.DRIFT
-    if untouched:
-        return Cause.MANIFEST
-    return Cause.BOTH

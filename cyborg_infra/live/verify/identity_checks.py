@@ -17,6 +17,7 @@ from typing import Any, Self
 from nats.aio.msg import Msg
 from nats.errors import Error
 
+from cyborg_infra.live import timing
 from cyborg_infra.live.connection.connection import DENIED_PATTERN
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.live.verify.agent import Agent, PullRefused, next_message
@@ -32,8 +33,6 @@ from cyborg_infra.model.verification import (
     Misuse,
     Verdict,
 )
-
-_PATIENCE_SECONDS = 10.0  # until what was published has to have come
 
 _NOWHERE = "cyborg-infra.trial"
 """A subject that nobody is granted."""
@@ -87,7 +86,7 @@ class Prober(Agent):
         asked = await self._client.subscribe(subject)
         try:
             await self._client.publish(subject, b"", reply=_NOWHERE)
-            if await next_message(asked, _PATIENCE_SECONDS) is None:
+            if await next_message(asked, timing.ARRIVAL_TIMEOUT_SECONDS) is None:
                 return False
         finally:
             await asked.unsubscribe()
@@ -160,7 +159,8 @@ class IdentityTrial:
                 for reply in (*misuse.replies, *(message.reply for message in theirs)):
                     await prober.send_all(misuse, held, reply)
                 for message in held:
-                    await message.ack_sync(_PATIENCE_SECONDS)  # answered after all that was sent before
+                    # Answered after all that was sent before.
+                    await message.ack_sync(timing.ARRIVAL_TIMEOUT_SECONDS)
                 await prober.ask(USER_INFO)
                 if prober.refused:
                     direction, subject = min(prober.refused)
@@ -242,7 +242,7 @@ class IdentityTrial:
         if again:
             await message.nak()
             message = await _own_message(agent, consumer, message_id)
-        await message.ack_sync(_PATIENCE_SECONDS)
+        await message.ack_sync(timing.ARRIVAL_TIMEOUT_SECONDS)
         await agent.flush_both_ways()
         other = await _own_message(agent, consumer, await self._enqueue(consumer, subject))
         await other.in_progress()
@@ -252,11 +252,11 @@ class IdentityTrial:
     async def _wait_for_work(self, agent: Agent, consumer: Ref, subject: str) -> None:
         """Wait by a pull: it hears more than once that the server is there, and then gets its message."""
         await agent.pull_all(consumer)
-        async with agent.pull_with_heartbeats(consumer, _PATIENCE_SECONDS) as answers:
+        async with agent.pull_with_heartbeats(consumer, timing.ARRIVAL_TIMEOUT_SECONDS) as answers:
             await self._enqueue(consumer, subject)
-            while (message := await next_message(answers, _PATIENCE_SECONDS)) is not None:
+            while (message := await next_message(answers, timing.ARRIVAL_TIMEOUT_SECONDS)) is not None:
                 if message.data:
-                    await message.ack_sync(_PATIENCE_SECONDS)
+                    await message.ack_sync(timing.ARRIVAL_TIMEOUT_SECONDS)
                     return
         raise CheckFailed(f"a pull from {consumer} that waited was not handed what came")
 
@@ -268,7 +268,7 @@ class IdentityTrial:
         heard = await other.subscribe(subject)
         try:
             await agent.publish_core(subject, {"trial": True})
-            if await next_message(heard, _PATIENCE_SECONDS) is None:
+            if await next_message(heard, timing.ARRIVAL_TIMEOUT_SECONDS) is None:
                 raise CheckFailed(f"{listener} did not hear what was published to {subject}")
         finally:
             await heard.unsubscribe()
@@ -278,7 +278,7 @@ class IdentityTrial:
         try:
             if publisher:
                 await (await self.agent(publisher)).publish_core(subject, {"trial": True})
-                if await next_message(heard, _PATIENCE_SECONDS) is None:
+                if await next_message(heard, timing.ARRIVAL_TIMEOUT_SECONDS) is None:
                     raise CheckFailed(f"it did not hear what {publisher} published to {subject}")
         finally:
             await heard.unsubscribe()
@@ -288,7 +288,7 @@ class IdentityTrial:
         other = await self.agent(asker)
         try:
             question = asyncio.create_task(other.ask(subject))
-            message = await next_message(asked, _PATIENCE_SECONDS)
+            message = await next_message(asked, timing.ARRIVAL_TIMEOUT_SECONDS)
             if message is None:
                 question.cancel()
                 raise CheckFailed(f"it did not hear the request of {asker} on {subject}")
@@ -322,10 +322,10 @@ async def _seen(operator: Agent, misuse: Misuse) -> dict[str, Any]:
 
 async def _own_message(agent: Agent, consumer: Ref, message_id: str) -> Msg:
     """Return the message of this trial; what others have left before it is acknowledged."""
-    while (message := await agent.pull(consumer, _PATIENCE_SECONDS)) is not None:
+    while (message := await agent.pull(consumer, timing.ARRIVAL_TIMEOUT_SECONDS)) is not None:
         if json.loads(message.data or b"{}").get("trial") == message_id:
             return message
-        await message.ack_sync(_PATIENCE_SECONDS)
+        await message.ack_sync(timing.ARRIVAL_TIMEOUT_SECONDS)
     raise CheckFailed(f"{consumer} did not hand out what was published")
 
 

@@ -84,7 +84,7 @@ def test_what_is_left_open_is_the_servers(scenario: Scenario, case: str) -> None
     assert held(scenario, name, TASKS, prefix) == {"duplicate_window": MINUTE}
     assert held(scenario, name, WORKER, prefix) == {"max_ack_pending": 5, "max_batch": 100}
     assert held(scenario, name, READER, prefix) == {"max_ack_pending": 500, "max_batch": 100}
-    assert not provision.has_drift(scenario.plan(scenario.request(wish)))
+    assert not scenario.plan(scenario.request(wish)).has_drift
 
 
 def test_a_shorter_age_is_a_shorter_window(scenario: Scenario) -> None:

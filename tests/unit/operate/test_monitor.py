@@ -21,12 +21,13 @@ LOST = Problem("connection-lost", "nobody answers")
 @pytest.mark.parametrize("name", PLANS)
 def test_every_change_of_a_plan_is_counted_once_by_its_action_and_cause(name: str) -> None:
     plan = PLANS[name]
-    found = drift_reading(plan, 5.0, has_drift=True)
+    found = drift_reading(plan, 5.0)
     assert found.drifted.keys() == found.pending.keys() == set(Action)
     for action in Action:
         changes = [change for change in plan.changes if change.action is action]
         assert found.drifted[action] == sum(change.cause is not Cause.MANIFEST for change in changes)
         assert found.pending[action] == sum(change.cause is Cause.MANIFEST for change in changes)
+    assert found.has_drift == plan.has_drift == (any(found.drifted.values()) or not plan.has_live_resources)
     assert (found.checked_at, found.orphans, found.hazards) == (5.0, len(plan.orphans), len(plan.hazards))
 
 
@@ -36,10 +37,10 @@ def test_what_the_account_remembers_of_the_last_apply_is_told() -> None:
     facts = plan.server_info._replace(
         applied_record=AppliedRecord("0.9.0", complete=True, applied_at="2026-01-01T00:00:00.123456789Z")
     )
-    found = drift_reading(replace(plan, server_info=facts), 5.0, has_drift=False)
+    found = drift_reading(replace(plan, server_info=facts), 5.0)
     assert found.applied_at == pytest.approx(1767225600.123)
     assert (found.applied_by, found.complete) == ("0.9.0", True)
-    assert drift_reading(Plan("acme"), 5.0, has_drift=False).applied_at is None
+    assert drift_reading(Plan("acme"), 5.0).applied_at is None
 
 
 def test_drift_is_an_alarm_and_pending_changes_are_none() -> None:
