@@ -18,7 +18,7 @@ from cyborg_infra.live.verify.sandbox import (
     describe_message,
     utc_now,
 )
-from cyborg_infra.model.channels import Channel, ConsumerKind, Scope
+from cyborg_infra.model.channels import Channel, ConsumerKind
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.ref import Ref
@@ -162,17 +162,13 @@ async def _check_events_read(sandbox: Sandbox, events: list[Subject]) -> None:
 
 
 async def check_channels(sandbox: Sandbox) -> None:
-    """Check that what is published on a channel of one's own reaches each of its readers, once, and nobody else."""
-    own = [
-        channel
-        for channel in sandbox.org.channels
-        if sandbox.org.each_of(channel) and (channel.is_own or channel.scope is Scope.GROUP)
-    ]
-    if not own:
+    """Check that what is published on any other channel reaches each of its readers, once, and nobody else."""
+    others = sandbox.other_channels()
+    if not others:
         raise NotConfigured("the manifest has no channel of its own")
     await _together(
         _check_handed_out(sandbox, channel) if channel.stream else _check_channel_heard(sandbox, channel)
-        for channel in own
+        for channel in others
     )
 
 

@@ -12,7 +12,7 @@ from nats.js.errors import APIError
 from cyborg_infra.live import timing
 from cyborg_infra.live.verify.agent import PullRefused, message_id_of
 from cyborg_infra.live.verify.sandbox import CheckFailed, Sandbox
-from cyborg_infra.model.channels import TASKS, ConsumerKind, Scope
+from cyborg_infra.model.channels import TASKS, ConsumerKind
 from cyborg_infra.model.ref import Ref
 
 TASKS_PER_ROLE = 6  # of each role: one is done, one is being worked on, the others wait
@@ -27,7 +27,7 @@ class StateBeforeRestart:
 
 
 async def start_work(sandbox: Sandbox) -> StateBeforeRestart:
-    """Return what every role has to read when it is in the middle of its work: tasks, a message, a broadcast, and one on each channel of the manifest's own.
+    """Return what every role has to read when it is in the middle of its work: tasks, a message, a broadcast, and one on each other channel.
 
     What the manifest keeps in memory is not expected back.
     """
@@ -48,8 +48,8 @@ async def start_work(sandbox: Sandbox) -> StateBeforeRestart:
     if broadcasts:
         await sandbox.publish_broadcast(told := sandbox.new_id("broadcast"))
         before.unfinished.update({ref: {told} for ref in broadcasts.values()})
-    for channel in sandbox.org.channels:
-        if (channel.is_own or channel.scope is Scope.GROUP) and channel.stream:
+    for channel in sandbox.other_channels():
+        if channel.stream:
             handed = await sandbox.publish_to_readers(channel)
             before.unfinished.update(
                 {ref: ids for ref, ids in handed.items() if _is_expected_back(sandbox, ref)}

@@ -17,7 +17,18 @@ from cyborg_infra.live import timing
 from cyborg_infra.live.api.errors import ApiError
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.live.verify.agent import Agent, message_id_of
-from cyborg_infra.model.channels import Channel, ConsumerKind, Party
+from cyborg_infra.model.channels import (
+    BROADCASTS,
+    DEAD_LETTERS,
+    EVENTS,
+    INBOX,
+    REQUESTS,
+    STATUS,
+    TASKS,
+    Channel,
+    ConsumerKind,
+    Party,
+)
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.naming import Subject
 from cyborg_infra.model.organisation import Org
@@ -26,6 +37,9 @@ from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.units import SECOND
 
 Advisory = Mapping[str, Any]
+
+_TRIED_BY_NAME = frozenset({TASKS, INBOX, STATUS, REQUESTS, BROADCASTS, EVENTS, DEAD_LETTERS})
+"""Channels that mean more than that a message reaches its readers: each has checks of its own."""
 
 
 class CheckFailed(Exception):
@@ -97,6 +111,14 @@ class Sandbox:
         if found is None:
             raise NotConfigured(f"the organisation has no {name}")
         return found
+
+    def other_channels(self) -> list[Channel]:
+        """Return the channels that no check of their own is about: whichever there are, they are tried alike."""
+        return [
+            channel
+            for channel in self.org.channels
+            if channel.name not in _TRIED_BY_NAME and self.org.each_of(channel)
+        ]
 
     def setting(self, ref: Ref, name: str) -> Any:
         """Return a field of the scratch copy as it was provisioned."""
