@@ -86,7 +86,7 @@ bench: $(PACKAGE) ## Measure the commands beside their floors and other tools; a
 bench-full: $(PACKAGE) ## The same up to ten thousand roles, with what servers carry; a quarter of an hour
 	$(BIN)/python -m benchmarks --full
 
-docs: $(TOOLS) ## Write the generated references and schemas
+docs: $(TOOLS) ## Write what is generated: references, schemas, names for type checkers, an example
 	$(BIN)/python docs/generate.py
 
 build: $(TOOLS) ## Build the wheel and the sdist into dist/

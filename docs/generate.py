@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - docs is no package
-"""Writes what the code says elsewhere: blocks of the manifest's schema, and docs/reference/.
+"""Writes what the code says elsewhere: blocks of the manifest's schema, docs/reference/, names for type checkers, an example.
 
 `python docs/generate.py` rewrites the files; with `--check` it writes nothing and exits 1 if one is stale.
 """
@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from cyborg_infra.model import units
 from cyborg_infra.model.buckets import BUCKET_SETTINGS, BUCKET_USERS, DEFAULTS, BucketSetting
 from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.constraints import CONSTRAINTS
-from cyborg_infra.model.fields import FIELDS, Field, Kind, Unit
+from cyborg_infra.model.fields import FIELDS, UNMANAGED, Field, Kind, Unit
 from cyborg_infra.model.messages import MessageKind
 from cyborg_infra.model.organisation import ADMISSION
 from cyborg_infra.model.server_versions import LEVELS
@@ -310,6 +311,53 @@ def _fields_table(kind: Kind) -> Iterable[str]:
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
+_FIELD_NAMES_HEAD = '''\
+"""The names of settings by the type of their values, so that a type checker knows what `Resource.get` returns.
+
+Written by `docs/generate.py` from the rows of `model.fields`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+# fmt: off
+'''
+
+_FIELD_TYPES: Mapping[str, tuple[type | None, tuple[Unit, ...], str]] = {
+    "NumberField": (
+        int,
+        (Unit.SIZE, Unit.DURATION, Unit.COUNT),
+        "Counts, sizes in bytes and durations in nanoseconds.",
+    ),
+    "TextField": (
+        str,
+        (Unit.TEXT, Unit.CHOICE, Unit.SUBJECT, Unit.TIME),
+        "Texts, choices, single subjects and times.",
+    ),
+    "FlagField": (bool, (Unit.FLAG,), "Flags."),
+    "TextsField": (None, (Unit.SUBJECTS, Unit.NAMES), "Lists of subjects or names."),
+    "NumbersField": (None, (Unit.DURATIONS,), "Lists of durations in nanoseconds."),
+    "ObjectField": (None, (Unit.OBJECT,), "Objects."),
+    "ObjectsField": (None, (Unit.OBJECTS,), "Lists of objects."),
+}
+"""The name of a type -> what unmanaged settings of it are, which units, and what it says. Metadata is read otherwise."""
+
+
+def field_names() -> str:
+    """cyborg_infra/model/field_names.py: the fields of the table by the type of their values."""
+    return _FIELD_NAMES_HEAD + "".join(
+        f'\n{name} = Literal[\n{_literals(plain, units)}]\n"""{doc}"""\n'
+        for name, (plain, units, doc) in _FIELD_TYPES.items()
+    )
+
+
+def _literals(plain: type | None, units: tuple[Unit, ...]) -> str:
+    managed = (field.name for table in FIELDS.values() for field in table.values() if field.unit in units)
+    others = (name for name, absent in UNMANAGED.items() if type(absent) is plain)
+    return "".join(f'    "{name}",\n' for name in dict.fromkeys((*managed, *others)))
+
+
 def _unit(field: Field) -> str:
     choices = ", ".join(f"`{choice}`" for choice in field.choices or ())
     parts = ", ".join(f"`{part}`" for part in field.parts or ())
@@ -347,6 +395,16 @@ def _help(command: str) -> str:
     with contextlib.redirect_stdout(shown):
         run_command_line([*command.split(), "--help"])
     return "".join(f"{line.rstrip()}\n" for line in shown.getvalue().splitlines())
+
+
+def example_file(name: str) -> str:
+    """A file of examples/, as `cyborg-infra export python` writes it of the manifest there."""
+    from cyborg_infra.cli.app import run_command_line
+
+    manifest = str(ROOT / "examples/organisation.yaml")
+    with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stderr(io.StringIO()):
+        run_command_line(["export", "python", manifest, "--out", directory])
+        return (Path(directory) / name).read_text(encoding="utf-8")
 
 
 def messages_reference() -> str:
@@ -616,6 +674,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "schemas/org.schema.json": org_schema,
     "schemas/plan.schema.json": plan_schema,
     "schemas/status.schema.json": status_schema,
+    "cyborg_infra/model/field_names.py": field_names,
     "docs/reference/fields.md": fields_reference,
     "docs/reference/constraints.md": constraints_reference,
     "docs/reference/cli.md": cli_reference,
@@ -624,6 +683,10 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "docs/reference/status.md": status_reference,
     "docs/how-to/permissions.md": permissions_how_to,
     "docs/how-to/watch-it.md": watch_it_how_to,
+    **{
+        f"examples/{name}": partial(example_file, name)
+        for name in (".cyborg-infra-python.json", "messaging.py")
+    },
 }
 """Each generated file and what it must contain; of pages with a picture, that the picture is true. A further reference is one function and one line here."""
 

@@ -1,11 +1,13 @@
 """The names of settings by the type of their values, so that a type checker knows what `Resource.get` returns.
 
-The rows are in `model.fields`; `tests/unit/model/test_fields.py` holds the two together.
+Written by `docs/generate.py` from the rows of `model.fields`.
 """
 
 from __future__ import annotations
 
 from typing import Literal
+
+# fmt: off
 
 NumberField = Literal[
     "max_consumers",
@@ -82,7 +84,9 @@ TextsField = Literal[
 ]
 """Lists of subjects or names."""
 
-NumbersField = Literal["backoff",]
+NumbersField = Literal[
+    "backoff",
+]
 """Lists of durations in nanoseconds."""
 
 ObjectField = Literal[
@@ -94,5 +98,7 @@ ObjectField = Literal[
 ]
 """Objects."""
 
-ObjectsField = Literal["sources",]
+ObjectsField = Literal[
+    "sources",
+]
 """Lists of objects."""

@@ -256,11 +256,12 @@ _EMPTY: Mapping[Unit, Any] = {
     Unit.TIME: "",
 }
 
-_UNMANAGED: Mapping[str, Any] = {"name": "", "durable_name": "", "pause_until": "", "sourcing": False}
+UNMANAGED: Mapping[str, Any] = {"name": "", "durable_name": "", "pause_until": "", "sourcing": False}
+"""What a configuration has besides, that no manifest sets; and what it is where it is absent."""
 
 ABSENT: Mapping[Kind, Mapping[str, Any]] = {
     kind: {
-        **_UNMANAGED,
+        **UNMANAGED,
         **{
             row.name: _EMPTY.get(row.unit, row.default)
             for row in (*STREAM_FIELDS, *CONSUMER_FIELDS, *FIELDS[kind].values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import re
 import sys
@@ -15,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given
 
 from tests.properties.test_import import manifests
-from tests.support.cli import Cli
 from tests.support.draws import draws
 from tests.support.exports import exported
 
@@ -70,14 +68,6 @@ def test_what_is_of_no_role_is_there_by_its_name(module: Any) -> None:
     assert module.BUCKETS == ("drafts",)
     assert get_args(module.RoleName) == ("cto", "data-eng")
     assert module.GROUPS == {"engineers": (("data-eng", "cto"), {"huddle": "acme.groups.engineers.huddle"})}
-
-
-def test_the_example_s_module_is_what_its_manifest_is_exported_as(cli: Cli) -> None:
-    ended = cli("export", "python", str(EXAMPLES / "organisation.yaml"), "--out", str(EXAMPLES), "--check")
-    assert (ended.code, ended.out) == (0, "")
-    index = json.loads((EXAMPLES / ".cyborg-infra-python.json").read_bytes())
-    module = (EXAMPLES / "messaging.py").read_bytes()
-    assert index["files"] == {"messaging.py": [hashlib.sha256(module).hexdigest()]}
 
 
 def test_a_message_has_the_members_of_its_schema(module: Any) -> None:

@@ -16,7 +16,7 @@ from cyborg_infra.model.fields import ABSENT, FIELDS, Field, Kind, Unit, UpdateE
 from cyborg_infra.model.normalise import mean_the_same, normalise, normalise_config
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Resource
-from cyborg_infra.model.server_versions import LEVELS, Version, level_of
+from cyborg_infra.model.server_versions import LEVELS, Capability, Version, level_of
 from cyborg_infra.model.units import MAX_INT64
 from tests.support.draws import draws
 
@@ -260,10 +260,10 @@ def can_change(field: Field) -> bool:
     """Return whether any change is made in place by any version."""
     values = {False, True, "", "x", "workqueue", None}
     return any(
-        field.update(before, after, first) is UpdateEffect.IN_PLACE
+        field.update(before, after, version) is UpdateEffect.IN_PLACE
         for before in values
         for after in values
-        for first in LEVELS.values()
+        for version in (*LEVELS.values(), *(capability.since for capability in Capability))
     )
 
 
@@ -297,27 +297,15 @@ def test_a_newer_version_never_has_a_lower_level(version: Version) -> None:
     assert Version.parse(str(version)) == version
 
 
-NAMES_BY_TYPE: Mapping[type, tuple[object, tuple[Unit, ...]]] = {
-    int: (field_names.NumberField, (Unit.SIZE, Unit.DURATION, Unit.COUNT)),
-    str: (field_names.TextField, (Unit.TEXT, Unit.CHOICE, Unit.SUBJECT, Unit.TIME)),
-    bool: (field_names.FlagField, (Unit.FLAG,)),
-}
-NAMES_OF_MORE: Mapping[object, tuple[Unit, ...]] = {
-    field_names.TextsField: (Unit.SUBJECTS, Unit.NAMES),
-    field_names.NumbersField: (Unit.DURATIONS,),
-    field_names.ObjectField: (Unit.OBJECT,),
-    field_names.ObjectsField: (Unit.OBJECTS,),
-}
-
-
-def test_the_types_by_which_settings_are_read_are_those_of_the_table() -> None:
-    named = dict([*NAMES_BY_TYPE.values(), *NAMES_OF_MORE.items()])
-    for names, units in named.items():
-        managed = {row.name for row in ROWS if row.unit in units}
-        assert managed <= set(get_args(names))
-        assert set(get_args(names)) - managed <= {"name", "durable_name", "pause_until", "sourcing"}
-    for kind, (names, _) in NAMES_BY_TYPE.items():
-        assert all(type(ABSENT[of][name]) is kind for of in Kind for name in get_args(names))
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [(field_names.NumberField, int), (field_names.TextField, str), (field_names.FlagField, bool)],
+)
+def test_a_setting_that_is_absent_is_of_the_type_that_a_type_checker_is_told(
+    names: object, kind: type
+) -> None:
+    assert get_args(names)
+    assert all(type(ABSENT[of][name]) is kind for of in Kind for name in get_args(names))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.kind}-{row.name}")
