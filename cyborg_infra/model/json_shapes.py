@@ -51,6 +51,7 @@ class Mismatch(NamedTuple):
 _MAX_SHOWN_CHARS = 64  # characters of a key that is told
 
 Check = Callable[[Any], Mismatch | None]
+JsonSchema = dict[str, Any]
 
 
 def json_type(value: object) -> str:
@@ -148,6 +149,32 @@ def anything(value: Any, depth: int = _MAX_DEPTH) -> Mismatch | None:
 _PLAIN: Mapping[Check, type] = {whole: int, string: str, flag: bool}
 """The checks that look at nothing but the type; most of what an account of 10,000 roles tells needs no more."""
 
+_DATE = (
+    "(?:0001|[12][0-9]{3})"  # the first is Go's zero
+    "-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+)
+_TIME = f"{_DATE}T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){{2}}(?:[.][0-9]{{1,9}})?Z"
+_SCALARS = ["string", "number", "boolean"]
+_SCHEMAS: dict[Check, Callable[[], JsonSchema]] = {
+    count: lambda: {"type": "integer", "minimum": 0},
+    whole: lambda: {"type": "integer"},
+    flag: lambda: {"type": "boolean"},
+    string: lambda: {"type": "string"},
+    printable: lambda: {"type": "string", "pattern": "^[ -~]*$"},
+    name: lambda: {"type": "string", "pattern": f"^{_PLAIN_NAME.pattern}$"},
+    time: lambda: {"type": "string", "pattern": f"^{_TIME}$"},
+    anything: lambda: {"type": [*_SCALARS, "object"], "additionalProperties": {"type": _SCALARS}},
+}
+
+
+def sufficient_schema(check: Check) -> JsonSchema:
+    """Return a JSON Schema by which nothing is valid that the check refuses or changes.
+
+    What is not valid may fit all the same: what has a null in it, or is written as no server writes it. It is for draft
+    4, the last one to which 1.0 is no integer. Raises KeyError for a check of which none is known.
+    """
+    return _SCHEMAS[check]()
+
 
 def list_of(check: Check) -> Check:
     """Return a list of such values."""
@@ -160,6 +187,7 @@ def list_of(check: Check) -> Check:
                 return misfit.at_key(position)
         return None
 
+    _SCHEMAS[checked] = lambda: {"type": "array", "items": sufficient_schema(check)}
     return checked
 
 
@@ -175,6 +203,7 @@ def map_of(check: Check) -> Check:
                 return misfit.at_key(key)
         return None
 
+    _SCHEMAS[checked] = lambda: {"type": "object", "additionalProperties": sufficient_schema(check)}
     return checked
 
 
@@ -204,6 +233,11 @@ def object_of(required: Mapping[str, Check], optional: Mapping[str, Check] | Non
                 return misfit.at_key(key)
         return None
 
+    _SCHEMAS[checked] = lambda: {
+        "type": "object",
+        **({"required": [*required]} if required else {}),
+        "properties": {key: sufficient_schema(check) for key, check, _ in (*must, *may)},
+    }
     return checked
 
 
@@ -232,6 +266,12 @@ def config_of(kind: Kind, required: Collection[str]) -> Check:
             del value[key]
         return None
 
+    _SCHEMAS[checked] = lambda: {
+        "type": "object",
+        "required": [*required],
+        "properties": {key: sufficient_schema(check) for key, check in of_field.items()},
+        "additionalProperties": sufficient_schema(anything),
+    }
     return checked
 
 
@@ -247,7 +287,15 @@ def _field(field: Field) -> Check:
 
 def _parts(field: Field) -> Check:
     known = object_of({}, {part: _UNITS.get(unit, anything) for part, unit in (field.parts or {}).items()})
-    return lambda value: anything(value) or known(value)
+
+    def checked(value: Any) -> Mismatch | None:
+        return anything(value) or known(value)
+
+    _SCHEMAS[checked] = lambda: {
+        **sufficient_schema(known),
+        "additionalProperties": sufficient_schema(anything),
+    }
+    return checked
 
 
 _UNITS: Mapping[Unit, Check] = {

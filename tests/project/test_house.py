@@ -87,6 +87,7 @@ LATE_IMPORTS = {
     "__main__.py": "the garbage collector is told before anything is loaded",
     "export/yaml_text.py": "yaml: no other format needs it",
     "live/connection/login.py": "ssl, nkeys and tokens: most logins need none",
+    "live/connection/replies.py": "jsonschema_rs: few answers are so long that compiling pays",
     "live/execute/permissions.py": "the strategies of replacing a consumer: most plans replace none",
     "manifest/notifications.py": "zoneinfo: most manifests have no quiet hours",
     "manifest/other_tools/nack.py": "yaml: no other tool's files need it",

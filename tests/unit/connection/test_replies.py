@@ -115,6 +115,16 @@ def test_null_is_absent() -> None:
     )
 
 
+def test_the_last_of_many_rows_is_checked_as_the_first() -> None:
+    """Of many a compiled schema lets most through."""
+    many = [json.loads(json.dumps(STREAM)) for _ in range(300)]
+    reply = json.dumps({"total": 301, "streams": [*many, STREAM | {"cluster": None}]}).encode()
+    assert decode_answer("STREAM.LIST", reply, "")["streams"] == [*many, STREAM]
+    reply = json.dumps({"total": 301, "streams": [*many, STREAM | {"created": "noon"}]}).encode()
+    said = "STREAM.LIST answered 'noon' at streams/300/created where a time was expected"
+    assert _refused("STREAM.LIST", reply) == said
+
+
 @pytest.mark.parametrize(
     "error",
     [
