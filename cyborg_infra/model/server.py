@@ -51,3 +51,10 @@ class ServerInfo(NamedTuple):
     max_payload: int = 0  # bytes that a request may have; 0 is unknown
     applied_record: AppliedRecord | None = None  # what the account remembers of the organisation
     record_error: str = ""  # as a clause, why that is not known; empty if it is
+
+
+def require_server_info(server_info: ServerInfo | None) -> ServerInfo:
+    """Return the server info of a snapshot, or of a plan that was made from one. Raises ValueError if there is none."""
+    if server_info is None:
+        raise ValueError("what was read from a server has its server info")
+    return server_info

@@ -39,8 +39,8 @@ from cyborg_infra.model.problems import (
     UsageInvalid,
 )
 from cyborg_infra.model.resources import DesiredState, LiveState
-from cyborg_infra.model.server import Limits
-from cyborg_infra.model.server_versions import NEWEST_LEVEL, Version
+from cyborg_infra.model.server import Limits, require_server_info
+from cyborg_infra.model.server_versions import NEWEST_LEVEL
 from cyborg_infra.model.valueclass import valueclass
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.operations.event_loop import run_coroutine
@@ -250,7 +250,7 @@ def _apply_options(server: JetStream, request: ApplyRequest, now: Plan, interrup
     from cyborg_infra.live.execute.consumer.options import ApplyOptions
 
     return ApplyOptions(
-        version=_server_version(now),
+        version=require_server_info(now.server_info).version,
         drain_timeout=request.drain_timeout,
         allowed_redeliveries=request.announced.announced_redeliveries,
         on_wait=request.on_wait,
@@ -346,12 +346,6 @@ def embedded_server(
     from cyborg_infra.live.embedded import EmbeddedServer
 
     return EmbeddedServer(store, is_temporary=is_temporary, port=port, config=config)
-
-
-def _server_version(plan: Plan) -> Version:
-    if plan.server_info is None:
-        raise ValueError("a plan that can be applied was made from a server")
-    return plan.server_info.version
 
 
 async def _make_plan(

@@ -40,7 +40,7 @@ from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.plan import Plan, ResultStatus
 from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid
 from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState
-from cyborg_infra.model.server import ServerInfo
+from cyborg_infra.model.server import ServerInfo, require_server_info
 from cyborg_infra.model.subjects import overlap
 from cyborg_infra.model.units import age
 from cyborg_infra.model.verification import (
@@ -136,9 +136,7 @@ class _Run:
         async with connect_account(self.target) as server:
             await server.hold_interest(_presence_subject(self.copy.name))
             account = await server.snapshot(self.copy.name, DesiredState())
-            facts = account.server_info
-            if facts is None:
-                raise ValueError("a snapshot has the facts of its server")
+            facts = require_server_info(account.server_info)
             self.on_server(self.org, facts)
             self.on_progress(VerifyStage.PROVISIONING)
             if removed := await _remove_abandoned(server, self.target, account, self.org):
@@ -271,9 +269,7 @@ async def _refuse_unless_reached(server: JetStream, copy: Org) -> None:
 
 async def carry_out(server: JetStream, plan: Plan) -> None:
     """Apply the plan. Raises CyborgError with every problem; it is then done in part."""
-    if plan.server_info is None:
-        raise ValueError("a plan that can be carried out was made from a server")
-    options = ApplyOptions(plan.server_info.version, 0)
+    options = ApplyOptions(require_server_info(plan.server_info).version, 0)
     outcomes = [outcome async for outcome in run_plan(server, plan, options)]
     if any(outcome.status is not ResultStatus.SUCCEEDED for outcome in outcomes):
         raise CyborgError(*(outcome.problem for outcome in outcomes if outcome.problem))

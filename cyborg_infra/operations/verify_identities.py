@@ -35,6 +35,7 @@ from cyborg_infra.model.identities import Identity, IdentityKind
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import CyborgError, Problem, UsageInvalid
 from cyborg_infra.model.resources import DesiredState
+from cyborg_infra.model.server import require_server_info
 from cyborg_infra.model.standing import Standing
 from cyborg_infra.model.verification import AuthCheckName, CheckResult, Verdict, Verification, VerifyStage
 from cyborg_infra.model.wording import Command, first_few, worded
@@ -76,9 +77,8 @@ def verify_identities(
     async def run() -> Verification:
         reader = targets[org.auth.name_of(Standing.READER)]
         async with connect_account(reader) as server:
-            facts = (await server.snapshot(org.name, DesiredState())).server_info
-        if facts is None:
-            raise ValueError("a snapshot has the facts of its server")
+            account = await server.snapshot(org.name, DesiredState())
+        facts = require_server_info(account.server_info)
         on_progress(VerifyStage.CHECKING)
         results = []
         async with IdentityTrial(facts.url, targets, org.auth.name_of(Standing.OPERATOR)) as trial:
@@ -139,9 +139,7 @@ def try_identities(org: Org, url: str, keys: Path, on_progress: OnProgress = lam
         on_progress(VerifyStage.PROVISIONING)
         async with connect_account(targets[org.auth.name_of(Standing.WRITER)]) as server:
             account = await server.snapshot(org.name, DesiredState())
-            facts = account.server_info
-            if facts is None:
-                raise ValueError("a snapshot has the facts of its server")
+            facts = require_server_info(account.server_info)
             desired, _ = supported_by(expand(org, facts.level), facts.level)
             await carry_out(server, make_plan(account, desired, owner=org.name, org=org))
         on_progress(VerifyStage.CHECKING)

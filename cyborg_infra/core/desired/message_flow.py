@@ -97,10 +97,7 @@ def told_of_themselves(state: State[Resource]) -> list[Resource]:
     storing = [
         stream
         for stream in state.streams()
-        if any(
-            subject.startswith(("$", "*", ">")) and overlap(every, subject)
-            for subject in stream.get("subjects")
-        )
+        if any(overlap(every, subject) for subject in stream.get("subjects"))
     ]
     if not storing:
         return []

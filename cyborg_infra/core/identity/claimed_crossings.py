@@ -6,21 +6,15 @@ exports. Who imports is decided by whoever signs accounts, the operator.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
-
+from cyborg_infra.core.identity.marks import applied_digest, cause_of_difference, mark
 from cyborg_infra.model.auth_plan import AuthHazard, AuthHazardName, CrossingChange, LiveClaims, Side
 from cyborg_infra.model.changes import Action, Cause
 from cyborg_infra.model.claims import Claims
 from cyborg_infra.model.identities import LONGEST_PULL_SECONDS, Crossing
-from cyborg_infra.model.metadata_keys import APPLIED_KEY, OWNER_KEY
 from cyborg_infra.model.problems import Problem
-
-_MARK = re.compile(rf".* {re.escape(OWNER_KEY)}=(\S+) {re.escape(APPLIED_KEY)}=(\S+)", re.DOTALL)
 
 _Row = Mapping[str, Any]
 """An export or an import as claims have it."""
@@ -33,7 +27,7 @@ def with_crossings(claims: Claims, crossings: Sequence[Crossing], org: str, expo
         wanted = crossings if side is _side(exporter) else ()
         ours = [_row(each, org, exporter) for each in wanted]
         there = _rows(claims, side)
-        kept = [row for row in there if not _mark_of(row, org) or row in ours]
+        kept = [row for row in there if not _applied_digest(row, org) or row in ours]
         new = [row for row in ours if row not in kept and _place(row) not in _taken(claims, side, org)]
         if kept + new != there and _is_readable(claims, side):
             nats[side.value] = kept + new
@@ -69,7 +63,7 @@ def crossing_changes(live: LiveClaims, desired: Claims, org: str) -> Iterator[Cr
                 continue
             action = Action.CREATE if was is None else Action.DELETE if wants is None else Action.UPDATE
             hazards = () if action is Action.CREATE else (_hazard(live, action),)
-            yield CrossingChange(action, side, *place, cause=_cause(was, wants), hazards=hazards)
+            yield CrossingChange(action, side, *place, cause=_cause(was, wants, org), hazards=hazards)
 
 
 def pull_notes(live: LiveClaims, desired: Claims, org: str) -> Iterator[str]:
@@ -85,7 +79,7 @@ def foreign_crossings(claims: Claims, side: Side, org: str) -> Any:
     """Return what others have among the exports or imports of an account. That there are none may be said in two ways."""
     if not _is_readable(claims, side):
         return claims["nats"][side.value]
-    return [row for row in _rows(claims, side) if not _mark_of(row, org)]
+    return [row for row in _rows(claims, side) if not _applied_digest(row, org)]
 
 
 def _side(exporter: str) -> Side:
@@ -99,7 +93,7 @@ def _is_readable(claims: Claims, side: Side) -> bool:
 
 def _taken(claims: Claims, side: Side, org: str) -> dict[tuple[str, str], _Row]:
     """Return what others export or import. What another organisation exports already needs no second row."""
-    rows = (row for row in _rows(claims, side) if isinstance(row, Mapping) and not _mark_of(row, org))
+    rows = (row for row in _rows(claims, side) if isinstance(row, Mapping) and not _applied_digest(row, org))
     return {_place(row): row for row in rows}
 
 
@@ -111,7 +105,7 @@ def _row(crossing: Crossing, org: str, exporter: str) -> _Row:
         decided |= {"response_type": "Stream", "response_threshold": LONGEST_PULL_SECONDS * 1_000_000_000}
     elif crossing.is_request:
         decided["response_type"] = "Singleton"
-    return {"name": f"{crossing.reason} {OWNER_KEY}={org} {APPLIED_KEY}={_digest(decided)}", **decided}
+    return {"name": f"{crossing.reason} {mark(org, decided)}", **decided}
 
 
 def _rows(claims: Claims, side: Side) -> list[Any]:
@@ -121,32 +115,29 @@ def _rows(claims: Claims, side: Side) -> list[Any]:
 
 
 def _ours(claims: Claims, side: Side, org: str) -> dict[tuple[str, str], _Row]:
-    return {_place(row): row for row in _rows(claims, side) if _mark_of(row, org)}
+    return {_place(row): row for row in _rows(claims, side) if _applied_digest(row, org)}
 
 
 def _place(row: _Row) -> tuple[str, str]:
     return str(row.get("type", "")), str(row.get("subject", ""))
 
 
-def _mark_of(row: Any, org: str) -> str:
+def _applied_digest(row: Any, org: str) -> str:
     """Return the digest that a row of the organisation was applied with; empty for any other row."""
-    found = _MARK.fullmatch(str(row.get("name", ""))) if isinstance(row, Mapping) else None
-    return found[2] if found and found[1] == org else ""
+    if not isinstance(row, Mapping):
+        return ""
+    _reason, *own_mark = str(row.get("name", "")).rsplit(" ", 2)
+    return applied_digest(" ".join(own_mark), org)
 
 
 def _decided(row: _Row) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "name"}
 
 
-def _digest(row: _Row) -> str:
-    return hashlib.sha256(orjson.dumps(_decided(row), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
-
-
-def _cause(was: _Row | None, wants: _Row | None) -> Cause:
-    """Return who made the difference: the digest in its name tells how a row was applied."""
-    if was is None or _digest(was) in was["name"]:
+def _cause(was: _Row | None, wants: _Row | None, org: str) -> Cause:
+    if was is None:
         return Cause.MANIFEST
-    return Cause.DRIFT if wants is not None and _digest(wants) in was["name"] else Cause.BOTH
+    return cause_of_difference(_applied_digest(was, org), _decided(was), wants and _decided(wants))
 
 
 def _hazard(live: LiveClaims, action: Action) -> AuthHazard:

@@ -7,8 +7,6 @@ in the claims is somebody else's, and stays as it is.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +20,7 @@ from cyborg_infra.core.identity.claimed_crossings import (
     pull_notes,
     with_crossings,
 )
+from cyborg_infra.core.identity.marks import applied_digest, cause_of_difference, mark
 from cyborg_infra.model.auth_plan import (
     AuthHazard,
     AuthHazardName,
@@ -35,14 +34,12 @@ from cyborg_infra.model.auth_plan import (
 from cyborg_infra.model.changes import Action, Cause, FieldChange
 from cyborg_infra.model.claims import MAX_TOKEN_BYTES, Claims
 from cyborg_infra.model.identities import EVERYTHING, Crossing, Identity, Rules
-from cyborg_infra.model.metadata_keys import APPLIED_KEY, OWNER_KEY
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.subjects import covers, overlap
 from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.model.wording import Command, Option, worded
 
 _SCOPED = "user_scope"
-_MARK = re.compile(rf"{re.escape(OWNER_KEY)}=(\S+) {re.escape(APPLIED_KEY)}=(\S+)")
 _NO_LIMITS = {"subs": -1, "data": -1, "payload": -1}
 _SIDES = (("pub", Direction.PUBLISH), ("sub", Direction.SUBSCRIBE))
 _OWN = ("pub", "sub", "resp", *_NO_LIMITS, "bearer_token")
@@ -71,9 +68,8 @@ class Wanted(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """Whose a key is: the organisation, the identity, and a digest of the template that was applied."""
+    """Whose a key of the organisation is, and the digest of the template that was applied."""
 
-    org: str
     identity: str
     applied: str
 
@@ -164,9 +160,9 @@ def _desired_claims(claims: Claims, wanted: Wanted) -> Claims:
     in_use = {key: name for name, key in wanted.keys.items() if name in by_name}
     rows: list[Any] = []
     for row in _rows(claims):
-        mark = _mark_of(row, wanted.org) if _is_scoped(row) else None
-        name = mark.identity if mark else in_use.get(row["key"], "") if _is_scoped(row) else ""
-        if mark and wanted.prune and name not in by_name:
+        own = _mark_of(row, wanted.org) if _is_scoped(row) else None
+        name = own.identity if own else in_use.get(row["key"], "") if _is_scoped(row) else ""
+        if own and wanted.prune and name not in by_name:
             continue
         rows.append(_with_rights(row, by_name[name], wanted.org) if name in by_name else row)
     there = set(_public_keys(rows))
@@ -188,7 +184,7 @@ def _with_rights(row: Row, identity: Identity, org: str) -> Row:
     return {
         **row,
         "role": identity.name,
-        "description": f"{OWNER_KEY}={org} {APPLIED_KEY}={_digest(template)}",
+        "description": mark(org, _decided(template)),
         "template": template | others,
     }
 
@@ -221,13 +217,13 @@ def _is_scoped(row: Any) -> bool:
 
 def _mark_of(row: Row, org: str) -> _Mark | None:
     """Return whose a key is, if it is this organisation's."""
-    found = _MARK.fullmatch(str(row.get("description", "")))
-    return _Mark(found[1], str(row.get("role", "")), found[2]) if found and found[1] == org else None
+    applied = applied_digest(row.get("description", ""), org)
+    return _Mark(str(row.get("role", "")), applied) if applied else None
 
 
 def _belongs(row: Row, org: str, identity: str) -> bool:
-    mark = _mark_of(row, org)
-    return mark is not None and mark.identity == identity
+    own = _mark_of(row, org)
+    return own is not None and own.identity == identity
 
 
 def _foreign_part(claims: Claims, org: str, theirs: Mapping[str, Row]) -> list[Any]:
@@ -286,11 +282,11 @@ def _key_change(
         rights = _Rights.of(made)
         return KeyChange(Action.CREATE, made["role"], key, tuple(_subjects(None, rights)))
     if after is None:
-        mark = _mark_of(before, org)
+        own = _mark_of(before, org)
         hazards = () if count == 0 else (_hazard("the key goes, and whoever uses it is logged out", count),)
         return KeyChange(
             Action.DELETE,
-            mark.identity if mark else "",
+            own.identity if own else "",
             key,
             cause=Cause.MANIFEST,
             connections=count,
@@ -314,15 +310,16 @@ def _key_change(
 
 
 def _cause(before: Row, after: Row, org: str) -> Cause:
-    """Return who made the difference: the digest in its description tells which template was applied."""
     was, wants = _mark_of(before, org), _mark_of(after, org)
-    if was is None or wants is None or was.applied == _digest(before.get("template") or {}):
+    if was is None or wants is None:
         return Cause.MANIFEST
-    return Cause.DRIFT if was.applied == wants.applied else Cause.BOTH
+    return cause_of_difference(
+        was.applied, _decided(before.get("template") or {}), _decided(after.get("template") or {})
+    )
 
 
-def _digest(template: Row) -> str:
-    """Return a digest of what the manifest decides in a template, in whatever order it is written."""
+def _decided(template: Row) -> dict[str, Any]:
+    """Return what the manifest decides in a template, in one order however it is written."""
     decided: dict[str, Any] = {}
     for name in _OWN:
         value = template.get(name)
@@ -330,7 +327,7 @@ def _digest(template: Row) -> str:
             decided[name] = {word: sorted((value or {}).get(word) or ()) for word in ("allow", "deny")}
         else:
             decided[name] = value or None
-    return hashlib.sha256(orjson.dumps(decided, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    return decided
 
 
 def _subjects(old: _Rights | None, new: _Rights) -> Iterator[SubjectChange]:
@@ -400,12 +397,12 @@ def _notes(live: LiveClaims, changes: Sequence[KeyChange]) -> Iterator[str]:
 
 def _orphans(desired: Claims, wanted: Wanted) -> set[str]:
     names = {identity.name for identity in wanted.identities}
-    marks = (_mark_of(row, wanted.org) for row in keys_of(desired).values())
-    return {mark.identity for mark in marks if mark and mark.identity not in names}
+    ours = (_mark_of(row, wanted.org) for row in keys_of(desired).values())
+    return {own.identity for own in ours if own and own.identity not in names}
 
 
 def _missing(desired: Claims, wanted: Wanted) -> Iterator[Problem]:
-    having = {mark.identity for row in keys_of(desired).values() if (mark := _mark_of(row, wanted.org))}
+    having = {own.identity for row in keys_of(desired).values() if (own := _mark_of(row, wanted.org))}
     missing = [identity.name for identity in wanted.identities if identity.name not in having]
     if missing:
         yield Problem(

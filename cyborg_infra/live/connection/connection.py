@@ -173,11 +173,17 @@ class Connection:
         self._alarm = asyncio.get_running_loop().call_at(due, self._time_out) if due < math.inf else None
 
     def _time_out(self) -> None:
-        """End what is due by now, and come back for the next one; most of what this was set for was answered long ago."""
+        """End all requests that are due by now, in one walk, and set the alarm for the next one."""
+        now = max(
+            asyncio.get_running_loop().time(), self._alarm_due
+        )  # the loop may be early by its resolution
+        following = math.inf
         for pending in self._pending.values():
-            if pending.due <= self._alarm_due:
+            if pending.due <= now:
                 pending.time_out()
-        self._set_alarm(min((pending.due for pending in self._pending.values()), default=math.inf))
+            else:
+                following = min(following, pending.due)
+        self._set_alarm(following)
 
     def _forget(self, pending: _Pending) -> None:
         del self._pending[pending.reply_to]

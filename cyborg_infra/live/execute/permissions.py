@@ -35,6 +35,7 @@ from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import Ref, fence_subject, rehearsal_stream
 from cyborg_infra.model.resources import DesiredResource, StreamCounts
+from cyborg_infra.model.server import require_server_info
 from cyborg_infra.model.server_versions import Version
 from cyborg_infra.model.valueclass import NamedTuple
 
@@ -77,9 +78,7 @@ class RequiredPermission(NamedTuple):
 
 def required_permissions(plan: Plan) -> Iterator[RequiredPermission]:
     """Yield every permission that carrying the plan out, or undoing a part of it, may need."""
-    if plan.server_info is None:
-        raise ValueError("a plan that can be applied was made from a server")
-    version = plan.server_info.version
+    version = require_server_info(plan.server_info).version
     lost = {
         change.current_ref
         for change in plan.changes
