@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cyborg_infra.export.exported import Export, ExportInput, Setting, head, kubernetes_name
+from cyborg_infra.export.exported import Export, ExportInput, Setting, head, kubernetes_name, promql_string
 from cyborg_infra.export.yaml_text import yaml_text
 from cyborg_infra.model.channels import ConsumerKind, StreamKind, queues
 from cyborg_infra.model.metadata_keys import KIND_KEY
@@ -93,11 +93,11 @@ def _own_rules(org: str) -> Iterator[Rule]:
     They are the same for a textfile and for a monitor: what only the other one has never fires.
     """
     for alarm in (*ALARMS, *MONITOR_ALARMS):
-        matchers = f"org={_quoted(org)},code={_quoted(alarm.value)}"
+        matchers = f"org={promql_string(org)},code={promql_string(alarm.value)}"
         yield Rule(
             alarm.value, f"cyborg_infra_alarms{{{matchers}}} > 0", _SETTLED, alarm.means.replace("`", "")
         )
-    file = _quoted(f"(.*/)?{_escaped(org)}[.]prom")
+    file = promql_string(f"(.*/)?{_escaped(org)}[.]prom")
     yield Rule(
         "status-stale",
         f"time() - node_textfile_mtime_seconds{{file=~{file}}} > {_STALE_SECONDS}",
@@ -106,13 +106,13 @@ def _own_rules(org: str) -> Iterator[Rule]:
     )
     yield Rule(
         "status-missing",
-        f"absent(cyborg_infra_alarms{{org={_quoted(org)}}})",
+        f"absent(cyborg_infra_alarms{{org={promql_string(org)}}})",
         f"{_STALE_SECONDS}s",
         "there is no status of it: neither a file nor a monitor that answers.",
     )
     yield Rule(
         "monitor-stale",
-        f"cyborg_infra_reading_age_seconds{{org={_quoted(org)}}} > {_STALE_SECONDS}",
+        f"cyborg_infra_reading_age_seconds{{org={promql_string(org)}}} > {_STALE_SECONDS}",
         _SETTLED,
         "the monitor answers, and has not read the account for ten minutes.",
     )
@@ -248,7 +248,7 @@ def _names(consumers: Iterable[Resource]) -> tuple[list[str], list[str]]:
 
 
 def _any_of(names: Iterable[str]) -> str:
-    return _quoted("|".join(map(_escaped, names)))
+    return promql_string("|".join(map(_escaped, names)))
 
 
 def _escaped(name: str) -> str:
@@ -256,8 +256,3 @@ def _escaped(name: str) -> str:
     return re.sub(
         r"[.+*?()|{}\[\]^$\\]", lambda found: "\\\\" if found[0] == "\\" else f"[{found[0]}]", name
     ).replace("[^]", "\\^")
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'

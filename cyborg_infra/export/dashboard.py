@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cyborg_infra.export.exported import Export, ExportInput, Setting, kubernetes_name
+from cyborg_infra.export.exported import Export, ExportInput, Setting, kubernetes_name, promql_string
 from cyborg_infra.model.valueclass import NamedTuple
 
 SETTINGS: Mapping[str, Setting] = {
@@ -89,7 +89,7 @@ def _variables(org: str) -> Iterator[dict[str, Any]]:
         "label": "Role",
         "type": "query",
         "datasource": _DATA_SOURCE,
-        "query": f"label_values(cyborg_infra_queue_waiting{{org={json.dumps(org)}}}, role)",
+        "query": f"label_values(cyborg_infra_queue_waiting{{org={promql_string(org)}}}, role)",
         "includeAll": True,
         "multi": True,
         "allValue": ".*",
@@ -120,4 +120,4 @@ def _panel(number: int, panel: Panel, org: str) -> dict[str, Any]:
 
 def _expression(metric: str, legend: str, org: str) -> str:
     roles = ',role=~"$role"' if "{{role}}" in legend else ""
-    return f"{metric}{{org={json.dumps(org)}{roles}}}"
+    return f"{metric}{{org={promql_string(org)}{roles}}}"

@@ -33,8 +33,8 @@ class ExportInput(NamedTuple):
 
     @property
     def headline(self) -> str:
-        """The first words of whatever is written."""
-        env = f", environment {self.org.environment}" if self.org.environment else ""
+        """The first line of whatever is written. The name of an environment may have line ends."""
+        env = f", environment {_in_one_line(self.org.environment)}" if self.org.environment else ""
         return f"Organisation {self.org.name}{env}. Written by cyborg-infra: change the manifest, and export again."
 
 
@@ -104,6 +104,12 @@ def written_config(resource: Resource) -> dict[str, Any]:
         for name, value in without_server_labels(resource.config).items()
         if name not in table or not table[name].since or value != table[name].default
     }
+
+
+def promql_string(text: str) -> str:
+    """Return the text as a quoted string of PromQL."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 def _in_one_line(text: str) -> str:

@@ -23,13 +23,14 @@ from cyborg_infra.export.message_types import (
 )
 
 FILE = "messaging.py"
+_BMP = 0xFFFF
 
 
 def write(given: ExportInput) -> Export:
     """Return the module."""
     names = org_names(given)
     parts = [
-        _HEAD.format(headline=given.headline),
+        _HEAD.format(headline=_docstring_text(given.headline)),
         *(
             f"{name} = Literal[{', '.join(map(_text, words)) or _text('')}]\n"
             for name, words in _words(names).items()
@@ -203,9 +204,17 @@ def _type(type_: Type) -> str:
 
 
 def _docstring(doc: str, indent: str) -> str:
-    said = doc.replace("\\", "\\\\").replace('"""', "'''")
-    return f'{indent}"""{said}"""\n' if doc else ""
+    return f'{indent}"""{_docstring_text(doc)}"""\n' if doc else ""
+
+
+def _docstring_text(doc: str) -> str:
+    return doc.replace("\\", "\\\\").replace('"""', "'''")
 
 
 def _text(value: str) -> str:
-    return json.dumps(value)
+    """Return the text as a literal. JSON's halves of a surrogate pair would be two characters in Python."""
+    return '"' + "".join(map(_escaped, value)) + '"'
+
+
+def _escaped(char: str) -> str:
+    return f"\\U{ord(char):08x}" if ord(char) > _BMP else json.dumps(char)[1:-1]

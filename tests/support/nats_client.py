@@ -124,13 +124,14 @@ class Api:
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
         """Sent, not acknowledged."""
-        block = ""
+        block = b""
         if headers:
-            block = "NATS/1.0\r\n" + "".join(f"{key}: {text}\r\n" for key, text in headers.items()) + "\r\n"
+            lines = "".join(f"{key}: {text}\r\n" for key, text in headers.items())
+            block = f"NATS/1.0\r\n{lines}\r\n".encode()
         sizes = f"{len(block)} {len(block) + len(data)}" if block else f"{len(data)}"
         verb = "HPUB" if block else "PUB"
         line = " ".join(part for part in (verb, subject, reply, sizes) if part)
-        self.send(f"{line}\r\n{block}".encode() + data + b"\r\n")
+        self.send(f"{line}\r\n".encode() + block + data + b"\r\n")
 
     def subscribe(self, subject: str) -> Subscription:
         """Return in force when this returns: nothing published afterwards is missed."""

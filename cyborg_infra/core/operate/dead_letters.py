@@ -29,53 +29,79 @@ from cyborg_infra.model.wording import Command, Option, worded
 
 HANDLED_CODE = "handled-meanwhile"
 MAYBE_REPLAYED_CODE = HazardName.REPEATS_WORK.value
-UNMATCHED_SUBJECT_CODE = Condition.UNMATCHED_SUBJECT.value
 """The code of the refusal to replay what may have been replayed; the word that `--allow` takes."""
+UNMATCHED_SUBJECT_CODE = Condition.UNMATCHED_SUBJECT.value
+"""The code of the refusal to replay what no consumer would be handed; the word that `--allow` takes."""
 
 SERVER_HEADER_PREFIX = "nats-"
 """Begins headers that speak to the server: of an expectation, a time to live, a schedule. None is meant twice."""
 
 
 def org_of_dead_letters(owner: str, desired: DesiredState) -> Org:
-    """Return the organisation as far as its dead letters need it: also a saved plan knows its names and its roles."""
-    roles: dict[str, str] = {}
-    streams: dict[str, list[DesiredResource]] = {}
-    readers: dict[str, list[DesiredResource]] = {}
-    for found in desired.resources.values():
-        if found.metadata.get(KIND_KEY) == StreamKind.KEY_VALUE:
-            continue
-        (readers if found.ref.consumer else streams).setdefault(found.metadata[KIND_KEY], []).append(found)
-        if found.role is not None:
-            roles[found.role] = found.metadata.get(RENAMED_FROM_KEY, "") or roles.get(found.role, "")
+    """Return the organisation as far as its dead letters need it: a saved plan has its names and roles as well."""
+    streams, readers = _by_kind(desired.streams()), _by_kind(desired.consumers())
     letters = next(iter(streams.get(StreamKind.DEAD_LETTERS, ())), None)
-    usual = _BUILT_IN_STREAMS[channels.DEAD_LETTERS]
-    prefix = letters.ref.stream.removesuffix(usual) if letters and letters.ref.stream.endswith(usual) else ""
-    if not all(found.ref.stream.startswith(prefix) for alike in streams.values() for found in alike):
-        prefix = ""
-    rows = {row.stream.kind: row for row in channels.KNOWN if row.stream}
-    found_rows = []
-    for kind, alike in streams.items():
-        row = rows.get(StreamKind(kind)) or own_channel(kind, Scope.ROLE, durable=True)
-        if row.stream is None or row.reader is None:
-            continue
-        row = row._replace(stream=row.stream._replace(name=_inferred(alike).removeprefix(prefix)))
-        if row.reader and row.reader.kind in readers:
-            row = row._replace(reader=row.reader._replace(name=_inferred(readers[row.reader.kind])))
-        found_rows.append(row)
+    prefix = _stream_prefix(streams, letters)
     root, below = _dead_letter_subject(owner, letters)
+    found = (_inferred_channel(kind, alike, readers, prefix) for kind, alike in streams.items())
     return Org(
         owner,
-        tuple(Role(name, renamed_from=former) for name, former in roles.items()),
+        tuple(_inferred_roles(desired)),
         stream_prefix=prefix,
         subject_prefix=root,
         channels=tuple(
-            row._replace(subject=below) if row.name == channels.DEAD_LETTERS else row for row in found_rows
+            channel._replace(subject=below) if channel.name == channels.DEAD_LETTERS else channel
+            for channel in found
+            if channel is not None
         ),
     )
 
 
-def _inferred(alike: Sequence[DesiredResource]) -> str:
-    """Return the template by which the names of these were made for their roles."""
+_ByKind = Mapping[str, Sequence[DesiredResource]]
+"""Streams or consumers by their kind, without buckets."""
+
+
+def _by_kind(resources: Sequence[DesiredResource]) -> _ByKind:
+    found: dict[str, list[DesiredResource]] = {}
+    for resource in resources:
+        if (kind := resource.metadata[KIND_KEY]) != StreamKind.KEY_VALUE:
+            found.setdefault(kind, []).append(resource)
+    return found
+
+
+def _stream_prefix(streams: _ByKind, letters: DesiredResource | None) -> str:
+    """Return what stands before the usual name of DEAD_LETTERS, if it stands before the name of every stream."""
+    usual = _BUILT_IN_STREAMS[channels.DEAD_LETTERS]
+    prefix = letters.ref.stream.removesuffix(usual) if letters and letters.ref.stream.endswith(usual) else ""
+    of_all = all(found.ref.stream.startswith(prefix) for alike in streams.values() for found in alike)
+    return prefix if of_all else ""
+
+
+def _inferred_channel(
+    kind: str, alike: Sequence[DesiredResource], readers: _ByKind, prefix: str
+) -> Channel | None:
+    """Return the channel of these streams, with the templates of their names and their consumers'; None if it has no readers."""
+    known = {row.stream.kind: row for row in channels.KNOWN if row.stream}
+    row = known.get(StreamKind(kind)) or own_channel(kind, Scope.ROLE, durable=True)
+    if row.stream is None or row.reader is None:
+        return None
+    row = row._replace(stream=row.stream._replace(name=_inferred_template(alike).removeprefix(prefix)))
+    if row.reader is not None and row.reader.kind in readers:
+        row = row._replace(reader=row.reader._replace(name=_inferred_template(readers[row.reader.kind])))
+    return row
+
+
+def _inferred_roles(desired: DesiredState) -> Iterator[Role]:
+    former: dict[str, str] = {}
+    for found in desired.resources.values():
+        if found.role is not None:
+            former[found.role] = found.metadata.get(RENAMED_FROM_KEY, "") or former.get(found.role, "")
+    for name, renamed_from in former.items():
+        yield Role(name, renamed_from=renamed_from)
+
+
+def _inferred_template(alike: Sequence[DesiredResource]) -> str:
+    """Return the template that makes the names of all these resources from their roles; the first name if there is none."""
     role, name = alike[0].role, alike[0].ref.name
     for text, placeholder in ((role, ROLE), (name_for(UPPER_ROLE, role or ""), UPPER_ROLE)) if role else ():
         for begin in (found.start() for found in re.finditer(re.escape(text or ""), name)):
@@ -86,7 +112,7 @@ def _inferred(alike: Sequence[DesiredResource]) -> str:
 
 
 def _dead_letter_subject(owner: str, letters: DesiredResource | None) -> tuple[str, str]:
-    """Return where agents publish what they give up: the prefix of all subjects, and what comes behind it."""
+    """Return the subject on which agents publish what they give up, as the prefix of all subjects and the rest."""
     usual = channels.DEAD_LETTERS_BELOW
     whole = handed_in_subject(owner, letters)
     if whole == usual:
@@ -95,32 +121,32 @@ def _dead_letter_subject(owner: str, letters: DesiredResource | None) -> tuple[s
 
 
 def decode_entry(entry: StoredMessage, org: Org) -> DeadLetter:
-    """Return what one message of DEAD_LETTERS says; of a pointer it is not known yet whether the original is there."""
+    """Return the dead letter that an entry of DEAD_LETTERS is about. Of a notice it is not known yet whether the message is still there."""
     if entry.subject == channel_subject(org, channels.DEAD_LETTERS):
         return _decode_whole(entry, org)
     notice = _members(entry.data)
-    stream, sequence = _text(notice, "stream"), _count(notice, "stream_seq")
-    if not is_name(stream) or not sequence:  # not the server's: whatever it is, it is all there is
+    stream, consumer = _text(notice, "stream"), _text(notice, "consumer")
+    sequence = _count(notice, "stream_seq")
+    if not (is_name(stream) and is_name(consumer) and sequence):  # not the server's: it is all there is
         return _decode_whole(entry, org)
     ended = _text(notice, "type").rpartition(".")[2] == "terminated"
-    consumer = _text(notice, "consumer")
     return DeadLetter(
         entry.sequence,
         entry.sequence,
-        _earlier(_time(_text(notice, "timestamp")), entry.time),
+        _earlier(_valid_time(_text(notice, "timestamp")), entry.time),
         DeathType.TERMINATED if ended else DeathType.MAX_DELIVER,
         MessageLocation.GONE,
         stream,
         sequence,
         consumer,
-        _role(org, stream, consumer),
+        _role_of_names(org, stream, consumer),
         _count(notice, "deliveries"),
         _text(notice, "reason"),
     )
 
 
 def _decode_whole(entry: StoredMessage, org: Org) -> DeadLetter:
-    """Return a message that is in DEAD_LETTERS itself: kept by us, or handed in by an agent.
+    """Return the dead letter of an entry that holds the message itself: archived, or handed in by an agent.
 
     An agent may say whose it is and why in the message. Without that its role is the one of the subject that it names.
     """
@@ -128,13 +154,13 @@ def _decode_whole(entry: StoredMessage, org: Org) -> DeadLetter:
     stream, consumer = entry.header(headers.STREAM_HEADER), entry.header(headers.CONSUMER_HEADER)
     kind = entry.header(headers.TYPE_HEADER)
     assigned = _text(said, "assigned_to")
-    role = _role(org, stream, consumer)
+    role = _role_of_names(org, stream, consumer)
     if not role and not stream:
         role = assigned if org.role(assigned) else _role_of_subject(org, entry.header(headers.SUBJECT_HEADER))
     return DeadLetter(
         _number(entry.header(headers.NUMBER)) or entry.sequence,
         entry.sequence,
-        _time(entry.header(headers.FAILED_HEADER)) or entry.time,
+        _valid_time(entry.header(headers.FAILED_HEADER)) or entry.time,
         DeathType(kind) if kind in [*DeathType] else DeathType.GIVEN_UP,
         MessageLocation.KEPT,
         stream,
@@ -145,12 +171,12 @@ def _decode_whole(entry: StoredMessage, org: Org) -> DeadLetter:
         entry.header(headers.REASON_HEADER) or _text(said, "reason"),
         entry,
         stored_at=entry.header(headers.STORED_HEADER) or ("" if stream else entry.time),
-        replaying=_position(entry.header(headers.REPLAYING_HEADER)),
+        replaying=_valid_place(entry.header(headers.REPLAYING_HEADER)),
     )
 
 
 def with_original(letter: DeadLetter, original: StoredMessage | None, stream: str) -> DeadLetter:
-    """Return the pointer with what the stream `stream` holds under that number. What came later than the notice is another message."""
+    """Return the notice's dead letter with the message that `stream` has under its number, unless that came later than the notice."""
     if original is None or datetime.fromisoformat(original.time) > datetime.fromisoformat(letter.time):
         return letter
     return replace(
@@ -164,7 +190,7 @@ def with_original(letter: DeadLetter, original: StoredMessage | None, stream: st
 
 
 def without_original(letter: DeadLetter) -> DeadLetter:
-    """Return what is known of it where the messages of streams may not be read."""
+    """Return the dead letter as it is known where the messages of streams may not be read."""
     return letter if is_whole(letter) else replace(letter, original=MessageLocation.UNREAD)
 
 
@@ -174,16 +200,17 @@ def is_whole(letter: DeadLetter) -> bool:
 
 
 def one_per_message(letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-    """Return one for each message, by number. A notice may come twice, and a copy stands beside what it is of until that is deleted."""
+    """Return one dead letter for each message, by number: a notice may come twice, and stands beside an archived copy for a moment."""
     copies: dict[_MessageKey, list[DeadLetter]] = {}
     for letter in letters:
         if letter.original is MessageLocation.KEPT:
             copies.setdefault(_message_key(letter), []).append(letter)
     same: dict[object, list[DeadLetter]] = {}
     for letter in letters:
-        same.setdefault(_identity(letter, copies.get(_message_key(letter), ())), []).append(letter)
+        same.setdefault(_group_key(letter, copies.get(_message_key(letter), ())), []).append(letter)
     return sorted(
-        _named([_one(entries) for entries in same.values()]), key=lambda letter: (letter.number, letter.entry)
+        _with_distinct_numbers([_merged(entries) for entries in same.values()]),
+        key=lambda letter: (letter.number, letter.entry),
     )
 
 
@@ -194,22 +221,22 @@ def _message_key(letter: DeadLetter) -> _MessageKey:
     return letter.stream, letter.sequence, letter.consumer
 
 
-def _identity(letter: DeadLetter, copies: Sequence[DeadLetter]) -> object:
-    """Return what the entries of one message have in common. A stream that was made anew has other messages under the same numbers."""
+def _group_key(letter: DeadLetter, copies: Sequence[DeadLetter]) -> object:
+    """Return a key that all entries of one message share. A stream that was made anew has other messages under the same numbers."""
     if letter.original is not MessageLocation.GONE:
-        return _said_by(letter)
+        return _content_key(letter)
     notice = datetime.fromisoformat(letter.time)
     later = (copy for copy in copies if copy.message and datetime.fromisoformat(copy.message.time) >= notice)
-    return next((_said_by(copy) for copy in later), (_message_key(letter), "", b""))
+    return next((_content_key(copy) for copy in later), (_message_key(letter), "", b""))
 
 
-def _said_by(letter: DeadLetter) -> tuple[_MessageKey, str, bytes]:
-    """Return which message it is, and what it says: whoever hands one in may name another's in its headers."""
+def _content_key(letter: DeadLetter) -> tuple[_MessageKey, str, bytes]:
+    """Return the key of the message and its content: whoever hands one in may name another's key in its headers."""
     return _message_key(letter), letter.stored_at, letter.message.data if letter.message else b""
 
 
-def _one(entries: Sequence[DeadLetter]) -> DeadLetter:
-    """Return the entry that holds the message, for all of them. Beside what it is a copy of it has not been published again yet."""
+def _merged(entries: Sequence[DeadLetter]) -> DeadLetter:
+    """Return one dead letter for the entries of one message, from the entry that holds it."""
     held = [each for each in entries if each.original is MessageLocation.KEPT] or entries[:1]
     letter = held[-1]
     others = tuple(each.entry for each in entries if each is not letter)
@@ -224,8 +251,8 @@ def _one(entries: Sequence[DeadLetter]) -> DeadLetter:
     )
 
 
-def _named(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
-    """Yield each under a number that means no other one. A DEAD_LETTERS that was moved may have given it to another entry."""
+def _with_distinct_numbers(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
+    """Yield each dead letter under a number that no other one has: a DEAD_LETTERS that was moved may have given it to another entry."""
     taken = {entry for letter in letters for entry in (letter.entry, *letter.other_numbers)}
     for letter in letters:
         own = letter.number in (letter.entry, *letter.other_numbers)
@@ -235,7 +262,7 @@ def _named(letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
 
 
 def current_stream(letter: DeadLetter, org: Org) -> str:
-    """Return the stream that has the original now: what was renamed has what it had before, under the same numbers."""
+    """Return the name that the message's stream has now. A renamed stream has the same messages under the same numbers."""
     bare = _unprefixed(letter.stream, org)
     for channel in org.channels:
         for template in _stream_templates(channel):
@@ -247,7 +274,7 @@ def current_stream(letter: DeadLetter, org: Org) -> str:
 
 
 def current_subject(subject: str, letter: DeadLetter, org: Org) -> str:
-    """Return where such a message is published now: under the organisation's prefix of now, if it has its place in one of its channels.
+    """Return the subject on which such a message is published now, by the organisation's present prefix and channels.
 
     Where its channel has another subject by now, that is the one of its role. It stays as it was where its channel, or
     what a wildcard of that stands for, is not known.
@@ -271,7 +298,7 @@ def current_subject(subject: str, letter: DeadLetter, org: Org) -> str:
 
 
 def _stream_templates(channel: Channel) -> Iterator[str]:
-    """Yield what its streams are called, and what they were called before somebody gave them names of their own."""
+    """Yield the templates of the channel's stream names: its own, and the built-in one that it may have had before."""
     if channel.stream:
         yield from dict.fromkeys(
             (channel.stream.name, _BUILT_IN_STREAMS.get(channel.name, channel.stream.name))
@@ -284,7 +311,7 @@ _BUILT_IN_STREAMS: Mapping[str, str] = {
 
 
 def _unprefixed(stream: str, org: Org) -> str:
-    """Return its name without the stream_prefix of now, or another one that it had then."""
+    """Return the stream's name without a stream_prefix, the present one or an earlier one."""
     if org.stream_prefix and stream.startswith(org.stream_prefix):
         return stream.removeprefix(org.stream_prefix)
     found = re.search("(AGENT|ORG)_.*", stream)
@@ -302,8 +329,8 @@ class Selection:
 
 
 def select(letters: Sequence[DeadLetter], selection: Selection, now: datetime) -> list[DeadLetter]:
-    """Return those that are meant, in order. Raises UsageInvalid for a number that is not there."""
-    every = {number for letter in letters for number in _means(letter)}
+    """Return the selected dead letters, in order. Raises UsageInvalid for a number that is not there."""
+    every = {number for letter in letters for number in _numbers_of(letter)}
     if missing := set(selection.numbers or ()) - every:
         raise UsageInvalid(
             *(
@@ -323,7 +350,7 @@ def select(letters: Sequence[DeadLetter], selection: Selection, now: datetime) -
     return [
         letter
         for letter in letters
-        if (selection.numbers is None or _means(letter) & set(selection.numbers))
+        if (selection.numbers is None or _numbers_of(letter) & set(selection.numbers))
         and (not selection.role or letter.role == selection.role)
         and (selection.type is None or letter.type == selection.type)
         and (not selection.older_than or datetime.fromisoformat(letter.time) <= latest)
@@ -331,13 +358,13 @@ def select(letters: Sequence[DeadLetter], selection: Selection, now: datetime) -
 
 
 def handled_problem(letter: DeadLetter) -> Problem:
-    """Return what to say where somebody else has replayed, kept or dropped it since it was read."""
+    """Return the problem that somebody else has replayed, archived or dropped the dead letter since it was read."""
     said = f"somebody else has handled dead letter {letter.number} meanwhile"
     return Problem(HANDLED_CODE, said, None, worded("`{}` shows what there is now", Command("dlq list")))
 
 
-def _means(letter: DeadLetter) -> set[int]:
-    """Return every number that means this one."""
+def _numbers_of(letter: DeadLetter) -> set[int]:
+    """Return every number by which this dead letter may be named."""
     return {letter.number, letter.entry, *letter.other_numbers}
 
 
@@ -351,12 +378,12 @@ class Publication:
 
 
 def archive_copy(letter: DeadLetter, subject: str, replaying: str = "") -> Publication:
-    """Return the whole message for DEAD_LETTERS: its own headers, and where and how it failed. Raises ServerFault if it is gone.
+    """Return the copy for DEAD_LETTERS: the message with its headers, and with where and how it failed. Raises ServerFault if it is gone.
 
     `replaying` notes that it is about to be published again, and behind which message.
     """
-    message = _message(letter)
-    told = (
+    message = _require_message(letter)
+    labels = (
         (headers.NUMBER, str(letter.number)),
         (headers.STREAM_HEADER, letter.stream),
         (headers.SEQUENCE_HEADER, str(letter.sequence or "")),
@@ -364,39 +391,39 @@ def archive_copy(letter: DeadLetter, subject: str, replaying: str = "") -> Publi
         (headers.CONSUMER_HEADER, letter.consumer),
         (headers.DELIVERIES_HEADER, str(letter.deliveries or "")),
         (headers.TYPE_HEADER, letter.type.value),
-        (headers.REASON_HEADER, _visible(letter.reason)),
+        (headers.REASON_HEADER, _header_value(letter.reason)),
         (headers.STORED_HEADER, letter.stored_at),
         (headers.FAILED_HEADER, letter.time),
         (headers.REPLAYING_HEADER, replaying),
         # One entry is copied but once; two who do it at the same time make one copy, also if one of them replays it. A
         # DEAD_LETTERS that was moved may have given its number to another one.
-        (MESSAGE_ID, f"kept-{letter.entry}-{_identified(letter)}"),
+        (MESSAGE_ID, f"kept-{letter.entry}-{_identity_text(letter)}"),
     )
     return Publication(
-        subject, message.data, (*_user_headers(message), *((name, value) for name, value in told if value))
+        subject, message.data, (*_user_headers(message), *((name, value) for name, value in labels if value))
     )
 
 
 def is_archive_copy(letter: DeadLetter, replaying: str = "") -> bool:
-    """Return whether the entry is already what `archive_copy` would make of it."""
+    """Return whether the dead letter is already archived as `archive_copy` would do it."""
     entry = letter.message if letter.original is MessageLocation.KEPT else None
     return entry is not None and entry.header(headers.REPLAYING_HEADER) == replaying
 
 
 def is_of_same_message(entry: DeadLetter, letter: DeadLetter) -> bool:
-    """Return whether an entry tells of the same message as another one, by what it says itself."""
+    """Return whether two entries name the same message."""
     return _message_key(entry) == _message_key(letter)
 
 
 def needs_archiving(letter: DeadLetter) -> bool:
-    """Return whether there is something to keep, or something left to do by a run that died while it kept it."""
+    """Return whether there is a message to archive, or a rest of an archiving run that died."""
     return letter.original is MessageLocation.STORED or (
         letter.original is MessageLocation.KEPT and bool(letter.other_numbers)
     )
 
 
 def maybe_replayed_problem(letter: DeadLetter, stream: str) -> Problem:
-    """Return what to say where nothing tells whether an interrupted replay has published it."""
+    """Return the problem that an interrupted replay may have published the message, and nothing tells whether it did."""
     last = letter.replaying.rpartition("/")[2]
     said = (
         f"a replay of dead letter {letter.number} was interrupted, and may have published it: "
@@ -409,7 +436,7 @@ def maybe_replayed_problem(letter: DeadLetter, stream: str) -> Problem:
 
 
 def unmatched_problem(letter: DeadLetter, subject: str, stream: str) -> Problem:
-    """Return what to say where no consumer reads what a replay would publish."""
+    """Return the problem that no consumer reads what a replay would publish."""
     said = f"no consumer of {stream} reads {subject}: nobody would be handed dead letter {letter.number}"
     hint = worded(
         "`dlq drop` it if nobody has to work on it; replay it all the same with {}",
@@ -419,11 +446,11 @@ def unmatched_problem(letter: DeadLetter, subject: str, stream: str) -> Problem:
 
 
 def replay_publication(letter: DeadLetter) -> Publication:
-    """Return the message once more, with an id of its own, so that a duplicate_window that knows the old one takes it.
+    """Return the message to publish again, with an id of its own: a duplicate_window may still know the old one.
 
     Raises ServerFault if it is gone, or if nothing tells its subject.
     """
-    message = _message(letter)
+    message = _require_message(letter)
     subject = _subject(letter, message)
     if not subject:
         raise ServerFault(
@@ -446,7 +473,7 @@ def replay_publication(letter: DeadLetter) -> Publication:
 
 
 def is_what_was_sent(sent: Publication, stored: StoredMessage | None) -> bool:
-    """Return whether a stream has this message under its id, and not one that somebody else has published under it before.
+    """Return whether the stored message is the one that was sent, and not another one that somebody published under its id.
 
     What a replay notes is another number in each of two that run at once, and who keeps it notes nothing. The subject may be one that the stream has made of it.
     """
@@ -458,12 +485,12 @@ def is_what_was_sent(sent: Publication, stored: StoredMessage | None) -> bool:
 
 
 def _comparable(found: Headers) -> list[tuple[str, str]]:
-    told = ((name, value.strip()) for name, value in found if name != headers.REPLAYING_HEADER)
-    return sorted(each for each in told if not each[0].lower().startswith(SERVER_HEADER_PREFIX))
+    kept = ((name, value.strip()) for name, value in found if name != headers.REPLAYING_HEADER)
+    return sorted(each for each in kept if not each[0].lower().startswith(SERVER_HEADER_PREFIX))
 
 
 def id_taken_problem(letter: DeadLetter, where: str) -> Problem:
-    """Return what to say where somebody has published another message under the id of a copy or a replay."""
+    """Return the problem that somebody has published another message under the id of a copy or a replay."""
     return Problem(
         "id-taken",
         f"dead letter {letter.number} stays as it is: {where} is another message, published before under the id that this one would have",
@@ -473,21 +500,21 @@ def id_taken_problem(letter: DeadLetter, where: str) -> Problem:
 
 
 def subject(letter: DeadLetter) -> str:
-    """Return where it would be published again; empty if it is gone, or if nothing tells."""
+    """Return the subject of the message; empty if the message is gone, or if nothing tells its subject."""
     return _subject(letter, letter.message) if letter.message else ""
 
 
 def replay_id(letter: DeadLetter) -> str:
-    """Return the id under which the message is published again: the same from whichever entry, and no other message's."""
-    return f"replay-{_identified(letter)}"
+    """Return the message id of a replay: the same from every entry of the message, and no other message's."""
+    return f"replay-{_identity_text(letter)}"
 
 
-def _identified(letter: DeadLetter) -> str:
+def _identity_text(letter: DeadLetter) -> str:
     return f"{letter.stream}/{letter.sequence}-{letter.consumer}-{letter.stored_at}"
 
 
 def _subject(letter: DeadLetter, message: StoredMessage) -> str:
-    """Return where it was published; empty for a message that an agent handed in without a word on that that makes sense."""
+    """Return the subject of the message; empty where an agent handed it in without a valid one."""
     subject = (
         message.header(headers.SUBJECT_HEADER) if letter.original is MessageLocation.KEPT else message.subject
     )
@@ -499,7 +526,7 @@ ENVELOPE_BYTES = 256
 
 
 def limit_exceeded_by(letter: DeadLetter, copy: Publication, held: StreamUsage) -> str:
-    """Return the limit of DEAD_LETTERS by which this copy of a letter would delete another one; empty if there is room."""
+    """Return the limit of DEAD_LETTERS by which this copy would delete another entry; empty if there is room."""
     config = held.config
     if config.get("discard") == "new":
         return ""  # the server refuses
@@ -520,7 +547,7 @@ _KEEPS = {
 """By whether the stream keeps nothing that was terminated."""
 
 
-def _message(letter: DeadLetter) -> StoredMessage:
+def _require_message(letter: DeadLetter) -> StoredMessage:
     if letter.message is None:
         raise ServerFault(
             Problem(
@@ -535,13 +562,13 @@ def _message(letter: DeadLetter) -> StoredMessage:
 
 
 def _user_headers(message: StoredMessage) -> Headers:
-    """Return the message's headers without the server's and ours."""
+    """Return the publisher's headers: neither the server's nor ours."""
     ours = ("cyborg-infra-", SERVER_HEADER_PREFIX)
     return tuple((name, value) for name, value in message.headers if not name.lower().startswith(ours))
 
 
-def _role(org: Org, stream: str, consumer: str) -> str:
-    """Return the role whose consumer it is, by what they are called; empty for one that is nobody's."""
+def _role_of_names(org: Org, stream: str, consumer: str) -> str:
+    """Return the role whose stream or consumer has this name; empty for no role's."""
     rows, bare = (*org.channels, *channels.KNOWN), _unprefixed(stream, org)
     readers = {row.reader.name for row in rows if row.reader and not row.is_of_no_role}
     streams = {row.stream.name for row in rows if row.stream and row.stream.is_for_each_role}
@@ -554,7 +581,7 @@ def _role(org: Org, stream: str, consumer: str) -> str:
 
 
 def _role_of_subject(org: Org, subject: str) -> str:
-    """Return the role on whose channel this is, by its name of now; empty for none, and for what is no subject."""
+    """Return the present name of the role whose channel has this subject; empty for none, and for text that is no subject."""
     for channel in org.channels:
         if channel.scope is Scope.ROLE and covers(org.subject(channel.subject_of("*")), subject):
             name = subject.split(".")[org.subject(channel.subject).split(".").index(ROLE)]
@@ -563,7 +590,7 @@ def _role_of_subject(org: Org, subject: str) -> str:
 
 
 def _members(data: bytes) -> Mapping[str, Any]:
-    """Return the members of a JSON object; none of anything else."""
+    """Return the members of a JSON object; an empty mapping for anything else."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
@@ -572,19 +599,19 @@ def _members(data: bytes) -> Mapping[str, Any]:
 
 
 def _text(members: Mapping[str, Any], name: str) -> str:
-    """Return a member that is text, as UTF-8 can hold it; empty for anything else."""
+    """Return a member that is text, without what UTF-8 cannot hold; empty for anything else."""
     found = members.get(name)
     return found.encode("utf-8", "replace").decode() if isinstance(found, str) else ""
 
 
 def _count(members: Mapping[str, Any], name: str) -> int:
-    """Return a member that is a number of something; 0 for anything else."""
+    """Return a member that is a whole number above 0; 0 for anything else."""
     found = members.get(name)
     return found if type(found) is int and 0 < found <= MAX_INT64 else 0
 
 
-def _time(text: str) -> str:
-    """Return the text if it is RFC 3339, else empty: anybody can write headers."""
+def _valid_time(text: str) -> str:
+    """Return the text if it is a time with an offset, else empty: anybody can write headers."""
     try:
         return text if datetime.fromisoformat(text).tzinfo else ""
     except ValueError:
@@ -592,14 +619,14 @@ def _time(text: str) -> str:
 
 
 def _earlier(one: str, other: str) -> str:
-    """Return the earlier of two times; the other if there is only that. A copied entry is younger than what it tells of."""
+    """Return the earlier of two times, of which `one` may be empty. A copied entry is younger than what it is about."""
     if not one:
         return other
     return min(one, other, key=datetime.fromisoformat)
 
 
-def _position(text: str) -> str:
-    """Return `STREAM/number`, or empty."""
+def _valid_place(text: str) -> str:
+    """Return the text if it has the form `STREAM/number`, else empty."""
     stream, _, number = text.rpartition("/")
     return text if stream and whole_number(number) is not None else ""
 
@@ -608,6 +635,6 @@ def _number(text: str) -> int:
     return whole_number(text) or 0
 
 
-def _visible(text: str) -> str:
-    """Return what a header line can hold."""
+def _header_value(text: str) -> str:
+    """Return the text with a space for each character that a header line should not have."""
     return "".join(char if char.isprintable() else " " for char in text)

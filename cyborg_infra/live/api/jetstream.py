@@ -290,7 +290,7 @@ class JetStream:
     ) -> dict[str, Any]:
         """Return the acknowledgement of a message that this stream, and no other, has stored. Raises as `publish` does, and NotStored."""
         told = (*headers, ("Nats-Expected-Stream", stream))
-        # A dict has each name once; nats-py strips names, so that spaces tell them apart until then.
+        # A dict has each name once; names are stripped when they are sent, so that spaces tell them apart until then.
         unique = {f"{name}{' ' * number}": value for number, (name, value) in enumerate(told)}
 
         async def send(way: str) -> bytes:

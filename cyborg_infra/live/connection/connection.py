@@ -27,7 +27,7 @@ from cyborg_infra.live.connection.errors import (
     TooLarge,
 )
 from cyborg_infra.live.connection.login import login_options, tls_context
-from cyborg_infra.live.connection.nats_client import OnMessage, SafeClient
+from cyborg_infra.live.connection.nats_client import OnMessage, SafeClient, header_block
 from cyborg_infra.live.connection.target import Target
 from cyborg_infra.model.problems import ServerFault
 
@@ -111,7 +111,7 @@ class Connection:
             ConnectionLost: the connection ended before the reply; the request may have been executed.
             TooLarge: headers and payload are more than the server accepts; nothing was sent.
         """
-        self._require_size(subject, _size(headers) + len(payload))
+        self._require_size(subject, len(header_block(headers)) + len(payload))
         pending = self._expect(subject, timeout, accepts)
         try:
             await self._publish(subject, payload, pending.reply_to, headers)
@@ -331,14 +331,6 @@ def _retrieve(ended: asyncio.Future[None]) -> None:
     """Take note of how it ended, so that asyncio does not print it."""
     if not ended.cancelled():
         ended.exception()
-
-
-def _size(headers: Mapping[str, str] | None) -> int:
-    """Return the size of the header block as nats-py writes it, in bytes."""
-    if not headers:
-        return 0
-    lines = (f"{name.strip()}: {value.strip()}\r\n" for name, value in headers.items())
-    return len(b"NATS/1.0\r\n\r\n") + sum(len(text.encode()) for text in lines)
 
 
 def client_options(target: Target) -> dict[str, Any]:

@@ -134,6 +134,7 @@ def test_whatever_is_handed_in_can_be_listed_and_shown(scenario: Scenario, dlq: 
         {"stream": "A B", "stream_seq": 1},
         {"stream": "A", "stream_seq": -1},
         {"stream_seq": 1e999},
+        {"stream": "A", "stream_seq": 1, "consumer": "c\r\nNats-Msg-Id: another's"},
     ):
         scenario.api.ask(notice, json.dumps(told).encode())
     headers = {
@@ -142,9 +143,9 @@ def test_whatever_is_handed_in_can_be_listed_and_shown(scenario: Scenario, dlq: 
         "Cyborg-Infra-Replaying": "x/y",
     }
     scenario.api.publish("acme.org.deadletter", b"spoofed", headers=headers)
-    until(lambda: held(scenario)[0] == 9)
-    assert [letter["original"] for letter in listed(dlq)] == ["kept"] * 9
-    for number in range(1, 10):
+    until(lambda: held(scenario)[0] == 10)
+    assert [letter["original"] for letter in listed(dlq)] == ["kept"] * 10
+    for number in range(1, 11):
         assert dlq("show", str(number), "--format", "text").code == 0
     ended = dlq("replay", "--all", "--yes")
     assert {result["problem"]["code"] for result in ended.json["results"]} == {"no-subject"}
@@ -587,6 +588,22 @@ def test_a_message_too_large_to_be_copied_is_told_and_holds_up_no_other(scenario
     codes = [(result["problem"] or {}).get("code") for result in ended.json["results"]]
     assert (ended.code, codes) == (1, ["too-large", None])
     assert [letter["number"] for letter in listed(dlq)] == [1]
+
+
+@pytest.mark.parametrize("words", [("keep", "replay"), ("replay",)])
+def test_headers_are_kept_as_they_are_also_where_our_client_would_not_send_them(
+    scenario: Scenario, dlq: Dlq, words: tuple[str, ...]
+) -> None:
+    """Servers take any name, and a lone line feed in a value."""
+    said = {"Task Id": "7", "Trägt": "x\ny", "Trace": "8"}
+    assert "seq" in scenario.api.ask(SUBJECT, b"{}", headers=said).json
+    nack(scenario.api, WORKER, times=3)
+    assert nothing_comes(scenario.api, WORKER)
+    until(lambda: held(scenario)[0] == 1)
+    for word in words:
+        handled(dlq(word, "1", *(["--yes"] if word == "replay" else [])))
+    message = fetch(scenario.api, WORKER)
+    assert message.headers.split("\r\n")[1:4] == [f"{name}: {value}" for name, value in said.items()]
 
 
 def test_a_server_that_goes_away_ends_it_and_what_was_not_reached_is_told(

@@ -13,9 +13,11 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from hypothesis import HealthCheck, given
 
+from cyborg_infra.export.formats import FORMATS
+from cyborg_infra.manifest.load import loads
 from tests.properties.test_import import manifests
 from tests.support.draws import draws
-from tests.support.exports import exported
+from tests.support.exports import exported, input_of
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 MANIFEST = """
@@ -57,6 +59,22 @@ def test_a_role_knows_what_it_is_reached_by_and_what_it_reads(module: Any) -> No
     assert "event_reader" not in module.find_role("data-eng").consumers
     with pytest.raises(KeyError):
         module.find_role("cfo")
+
+
+def test_names_of_any_characters_are_those_of_the_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = loaded('org: "a\'\'\'b\\"\\"\\"c"\nroles: ["😀", "é"]\n', monkeypatch)
+    assert odd.ORG == "a'''b\"\"\"c"
+    assert odd.ROLES["😀"].subjects["tasks"] == f"{odd.ORG}.agents.😀.tasks"
+    assert odd.ROLES["é"].subjects["tasks"] == f"{odd.ORG}.agents.é.tasks"
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_the_name_of_an_environment_adds_no_line(name: str) -> None:
+    text = "org: acme\nroles: [cto]\nenvironments: {"
+    plain, odd = (loads(f'{text}"{env}": {{}}}}', name) for env, name in (("xx", "xx"), ("x\\nx", "x\nx")))
+    written = [FORMATS[name].write(input_of(name, org)).files for org in (plain, odd)]
+    first, second = ([body.count("\n") for body in files.values()] for files in written)
+    assert first == second
 
 
 def test_what_is_of_no_role_is_there_by_its_name(module: Any) -> None:

@@ -99,6 +99,13 @@ def test_the_operator_s_object_has_the_same_rules() -> None:
     assert rules(kind="PrometheusRule") == rules()
 
 
+def test_a_dashboard_asks_for_an_organisation_of_any_name() -> None:
+    """PromQL knows no halves of a surrogate pair."""
+    (text,) = exported("dashboard", 'org: "o😀"\nroles: [cto]\n').files.values()
+    expressions = [target["expr"] for panel in json.loads(text)["panels"] for target in panel["targets"]]
+    assert all('org="o😀"' in each for each in expressions)
+
+
 def test_dashboard_and_rules_ask_for_metrics_that_the_monitor_has() -> None:
     empty = OrgStatus("acme", None, None, "", Alerts(), (), (), DeadLetterSummary(None), (), {}, {}, ())
     ours = {
