@@ -33,13 +33,15 @@ from cyborg_infra.model.changes import HazardName
 from cyborg_infra.model.constraints import CONSTRAINTS
 from cyborg_infra.model.fields import FIELDS, UNMANAGED, Field, Kind, Unit
 from cyborg_infra.model.messages import MessageKind
-from cyborg_infra.model.organisation import ADMISSION
+from cyborg_infra.model.monitor import Observation
+from cyborg_infra.model.organisation import ADMISSION, Alerts
 from cyborg_infra.model.server_versions import LEVELS
-from cyborg_infra.model.status import ALARMS, MONITOR_ALARMS, STATES, Condition
+from cyborg_infra.model.status import ALARMS, MONITOR_ALARMS, STATES, Condition, DeadLetterSummary, OrgStatus
 from cyborg_infra.model.task_lifecycle import INITIAL_STATUS, STATUS_CHANGES, TaskStatus, next_statuses
 from cyborg_infra.model.wording import Option, worded
 from cyborg_infra.render import diagram
 from cyborg_infra.render.command_line import spoken
+from cyborg_infra.render.prometheus import PREFIX, Metric, observation_metrics, status_metrics
 from cyborg_infra.render.server_config import permissions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -533,6 +535,44 @@ def status_reference() -> str:
     return _STATUS_HEAD.format(monitor=", ".join(f"`{each}`" for each in MONITOR_ALARMS)) + rows
 
 
+def metrics_reference() -> str:
+    """docs/reference/metrics.md: what each metric is, of a status and of the monitor, by its HELP."""
+    seen = OrgStatus("", None, None, "", Alerts(), (), (), DeadLetterSummary(0), (), {}, {}, ())
+    of_status, of_monitor = status_metrics(seen), observation_metrics(Observation("", None), 0)
+    return _METRICS_HEAD.format(
+        status=_metric_rows(of_status),
+        monitor=_metric_rows({name: found for name, found in of_monitor.items() if name not in of_status}),
+    )
+
+
+def _metric_rows(metrics: Mapping[str, Metric]) -> str:
+    return "".join(
+        f"| `{PREFIX}{name}` | {'counter' if name.endswith('_total') else 'gauge'} | {meaning.partition('. ')[0].rstrip('.')} |\n"
+        for name, (meaning, _) in metrics.items()
+    )
+
+
+_METRICS_HEAD = """\
+# Metrics
+
+In Prometheus' format, each sample with the label `org`. Generated from `cyborg_infra/render/prometheus.py`; what the HELP of a metric
+says besides are the [states and alarms](status.md). Those of a queue have
+the labels `role` and `queue`, those of a stream `stream`. Ages are in seconds. What is not known has no sample.
+
+## Of a status
+
+`cyborg-infra status --format prometheus`, and the monitor.
+
+| metric | type | meaning |
+|---|---|---|
+{status}
+## Of the monitor alone
+
+| metric | type | meaning |
+|---|---|---|
+{monitor}"""
+
+
 def permissions_how_to() -> str:
     """docs/how-to/permissions.md, with the permissions of an example as they are derived. A block names its identity first."""
     org = loads("org: acme\nroles: [cto, backend]\n")
@@ -681,6 +721,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "docs/reference/messages.md": messages_reference,
     "docs/reference/problems.md": problems_reference,
     "docs/reference/status.md": status_reference,
+    "docs/reference/metrics.md": metrics_reference,
     "docs/how-to/permissions.md": permissions_how_to,
     "docs/how-to/watch-it.md": watch_it_how_to,
     **{

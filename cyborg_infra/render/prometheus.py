@@ -60,10 +60,10 @@ def observation_metrics(observation: Observation, now: float) -> dict[str, Metri
             iter([({}, observation.read_seconds)]),
         ),
         "readings_total": (
-            "Readings of the account since the monitor began.",
+            "Readings of the account since the monitor began, by result.",
             _attempts(observation.readings),
         ),
-        "plans_total": ("Plans since the monitor began.", _attempts(observation.plans)),
+        "plans_total": ("Plans since the monitor began, by result.", _attempts(observation.plans)),
         "plan_age_seconds": (
             "Time since the plan that drift and pending changes are of.",
             iter([({}, max(0.0, now - drift.checked_at) if drift else None)]),
@@ -89,7 +89,7 @@ def observation_metrics(observation: Observation, now: float) -> dict[str, Metri
             iter([({}, drift.applied_at if drift else None)]),
         ),
         "notifications_total": (
-            "Tries to deliver a message to a receiver since the monitor began; one that failed is tried again.",
+            "Tries to deliver a message since the monitor began, by receiver and result; one that failed is tried again.",
             _deliveries(observation),
         ),
         "notifications_waiting": (
