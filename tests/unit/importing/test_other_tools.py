@@ -136,9 +136,9 @@ def test_files_are_imported_from_the_command_line(cli: Cli, project: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("nack.yaml", "--from nack or terraform-state or nats"),
+        ("nack.yaml", f"--from {' or '.join(READERS)}"),
         ("--from nack", "needs the files to read"),
-        ("--from pulumi x", "there are nack, terraform-state, nats"),
+        ("--from pulumi x", f"there are {', '.join(READERS)}"),
         ("--from nack nowhere.yaml", "nowhere.yaml:1:1: the file cannot be read"),
         ("--from nats org.yaml", "it is no folder"),
     ],
