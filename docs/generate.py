@@ -29,7 +29,7 @@ from cyborg_infra.manifest.messages import IDENTIFYING_MEMBERS, STORED_KINDS, WE
 from cyborg_infra.manifest.schema import read_schema
 from cyborg_infra.model import units
 from cyborg_infra.model.buckets import BUCKET_SETTINGS, BUCKET_USERS, DEFAULTS, BucketSetting
-from cyborg_infra.model.changes import HazardName
+from cyborg_infra.model.changes import Action, HazardName
 from cyborg_infra.model.constraints import CONSTRAINTS
 from cyborg_infra.model.fields import FIELDS, UNMANAGED, Field, Kind, Unit
 from cyborg_infra.model.messages import MessageKind
@@ -119,11 +119,23 @@ def status_schema() -> str:
 
 
 def plan_schema() -> str:
-    """schemas/plan.schema.json, with the names of hazards as the model has them."""
+    """schemas/plan.schema.json, with the names of hazards and actions as the model has them."""
     schema = json.loads((ROOT / "schemas/plan.schema.json").read_text(encoding="utf-8"))
     names = [str(name) for name in HazardName]
     schema["properties"]["allow"]["items"]["enum"] = names
     schema["$defs"]["hazard"]["properties"]["name"]["enum"] = names
+    actions, summary = [str(action) for action in Action], schema["properties"]["summary"]
+    schema["$defs"]["change"]["properties"]["action"]["enum"] = actions
+    summary["required"] = [*actions, "unchanged"]
+    others = {name: summary["properties"][name] for name in ("unchanged", "renamed")}
+    summary["properties"] = {action: {"type": "integer", "minimum": 0} for action in actions} | others
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def apply_schema() -> str:
+    """schemas/apply.schema.json, with the actions as the model has them."""
+    schema = json.loads((ROOT / "schemas/apply.schema.json").read_text(encoding="utf-8"))
+    schema["$defs"]["outcome"]["properties"]["action"]["enum"] = [str(action) for action in Action]
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -713,6 +725,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     **_with_pictures(),
     "schemas/org.schema.json": org_schema,
     "schemas/plan.schema.json": plan_schema,
+    "schemas/apply.schema.json": apply_schema,
     "schemas/status.schema.json": status_schema,
     "cyborg_infra/model/field_names.py": field_names,
     "docs/reference/fields.md": fields_reference,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 from cyborg_infra import files
 from cyborg_infra.manifest import schema
@@ -71,15 +71,21 @@ _SHOWN = "plan.schema.json"  # of what the file has for readers, and for what it
 _CONFIG: Mapping[Kind, Check] = {kind: config_of(kind, tuple(_always_present(kind))) for kind in Kind}
 
 _BOTH, _NEW, _OLD = (True, True), (False, True), (True, False)
-_SIDES: Mapping[str, tuple[tuple[bool, bool], ...]] = {
-    Action.CREATE: (_NEW,),
-    Action.ADOPT: (_BOTH,),
-    Action.UPDATE: (_BOTH,),
-    Action.REPLACE: (_BOTH,),
-    Action.DELETE: (_OLD,),
-    Action.IMPOSSIBLE: (_BOTH, _NEW, _OLD),
-}
-"""Which of before and after a change has."""
+
+
+def _sides(action: Action) -> tuple[tuple[bool, bool], ...]:
+    """Return which of before and after a change may have."""
+    match action:
+        case Action.CREATE:
+            return (_NEW,)
+        case Action.ADOPT | Action.UPDATE | Action.REPLACE:
+            return (_BOTH,)
+        case Action.DELETE:
+            return (_OLD,)
+        case Action.IMPOSSIBLE:
+            return (_BOTH, _NEW, _OLD)
+        case _:
+            assert_never(action)
 
 
 def is_saved(path: str | os.PathLike[str]) -> bool:
@@ -275,7 +281,7 @@ def _faults(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _change_faults(changes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for row in changes:
-        if (row["before"] is not None, row["after"] is not None) not in _SIDES[row["action"]]:
+        if (row["before"] is not None, row["after"] is not None) not in _sides(Action(row["action"])):
             yield f"changes: {str(_ref(row))[:64]!r} has not what there is of {row['action']!r}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 from cyborg_infra.model.changes import UNLABELLED, UPGRADED, Action, Cause, Change, FieldChange
 from cyborg_infra.model.fields import FIELDS, Kind, Unit
@@ -16,23 +17,33 @@ from cyborg_infra.model.valueclass import NamedTuple
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.values import both, in_short, plural, quoted
 
-SYMBOLS = {
-    Action.CREATE: "+",
-    Action.ADOPT: "~",
-    Action.UPDATE: "~",
-    Action.REPLACE: "-/+",
-    Action.DELETE: "-",
-    Action.IMPOSSIBLE: "!",
-}
 
-VERBS = {
-    Action.CREATE: "will be created",
-    Action.ADOPT: "will be adopted",
-    Action.UPDATE: "will be updated in-place",
-    Action.REPLACE: "must be replaced",
-    Action.DELETE: "will be destroyed",
-    Action.IMPOSSIBLE: "cannot be changed as the manifest asks",
-}
+class ActionWords(NamedTuple):
+    """How people are told of an action: by which sign, what will happen, and what has happened."""
+
+    symbol: str
+    future: str
+    past: str
+
+
+def action_words(action: Action) -> ActionWords:
+    """Return how people are told of an action."""
+    match action:
+        case Action.CREATE:
+            return ActionWords("+", "will be created", "created")
+        case Action.ADOPT:
+            return ActionWords("~", "will be adopted", "adopted")
+        case Action.UPDATE:
+            return ActionWords("~", "will be updated in-place", "updated")
+        case Action.REPLACE:
+            return ActionWords("-/+", "must be replaced", "replaced")
+        case Action.DELETE:
+            return ActionWords("-", "will be destroyed", "destroyed")
+        case Action.IMPOSSIBLE:
+            return ActionWords("!", "cannot be changed as the manifest asks", "not done")
+        case _:
+            assert_never(action)
+
 
 _CAUSES = {
     Cause.MANIFEST: "pending: changed in the manifest",
@@ -47,12 +58,12 @@ RENAMES = "->"
 
 def symbol(change: Change) -> str:
     """Return the sign of the change's action."""
-    return RENAMES if change.is_rename else SYMBOLS[change.action]
+    return RENAMES if change.is_rename else action_words(change.action).symbol
 
 
 def verb(change: Change) -> str:
     """Return the change's action in words, to stand behind a resource's name."""
-    return "will be renamed" if change.is_rename else VERBS[change.action]
+    return "will be renamed" if change.is_rename else action_words(change.action).future
 
 
 class Difference(NamedTuple):

@@ -266,7 +266,7 @@ def outcome(outcome: Outcome) -> Page:
     spans: list[Span] = [(symbol, _COLOURS[symbol]), f" {change.ref.kind} ", (str(change.ref), "bold"), ": "]
     match outcome.status:
         case ResultStatus.SUCCEEDED:
-            spans.append("renamed" if change.is_rename else _PAST[change.action])
+            spans.append("renamed" if change.is_rename else tell.action_words(change.action).past)
         case ResultStatus.FAILED:
             spans += [
                 ("failed", "bold red"),
@@ -275,16 +275,6 @@ def outcome(outcome: Outcome) -> Page:
         case ResultStatus.NOT_REACHED:
             spans.append("not reached")
     return Page((line(*spans),))
-
-
-_PAST = {
-    Action.CREATE: "created",
-    Action.ADOPT: "adopted",
-    Action.UPDATE: "updated",
-    Action.REPLACE: "replaced",
-    Action.DELETE: "destroyed",
-    Action.IMPOSSIBLE: "not done",
-}
 
 
 def applied(outcomes: Sequence[Outcome], command: str = "apply") -> Page:

@@ -24,11 +24,14 @@ from cyborg_infra.model.server_versions import OLDEST, Version
         ("2.12.8", PauseAndStart),
         ("2.14.0", PauseAndReset),
         ("2.15.1", PauseAndReset),
-        ("9.0.0", PauseAndReset),
     ],
 )
 def test_the_version_chooses_the_strategy(version: str, strategy: type[ReplacementStrategy]) -> None:
     assert type(strategy_for(Version.parse(version))) is strategy
+
+
+def test_a_server_that_is_newer_than_all_gets_the_newest() -> None:
+    assert strategy_for(Version(9, 0, 0)) is STRATEGIES[max(STRATEGIES)]
 
 
 def test_the_table_goes_from_the_newest_to_the_oldest() -> None:
