@@ -23,7 +23,7 @@ from cyborg_infra.model.fields import EXPECTED_LAST_SEQUENCE
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, ServerFault
-from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.ref import Ref, temporary_stream
 from cyborg_infra.model.resources import LiveResource, StreamCounts
 from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.subjects import covers, is_token
@@ -90,10 +90,17 @@ class DeadLetterStore:
         return await self.with_messages(await self._entries())
 
     async def read_of_stream(self, stream: Ref, becomes: Ref) -> list[DeadLetter]:
-        """Return those whose messages the living `stream` has or had, which is on its way to be what it `becomes`."""
+        """Return those whose messages the living `stream` has or had, which is on its way to be what it `becomes`.
+
+        Not those of a former stream whose name it gets.
+        """
         theirs = {stream.stream, becomes.stream}
-        entries = await self._entries()
-        mine = [entry for entry in entries if theirs & {entry.stream, core.current_stream(entry, self.org)}]
+        formers = set() if stream in (becomes, temporary_stream(becomes)) else {becomes.stream}
+        mine = [
+            entry
+            for entry in await self._entries()
+            if theirs & {entry.stream, core.current_stream(entry, self.org)} and entry.stream not in formers
+        ]
         return await self.with_messages(mine, here=stream.stream)
 
     async def _entries(self) -> list[DeadLetter]:
@@ -117,9 +124,10 @@ class DeadLetterStore:
             )
         ]
         stored = await messages.read_messages(self.server, [(place, each.sequence) for each, place in places])
+        copies = core.copies_by_entry(letters)
         found: dict[int, DeadLetter] = {}
         for (letter, place), original in zip(places, stored, strict=True):
-            seen = core.with_original(letter, original, place)
+            seen = core.with_original(letter, original, place, copies.get(letter.entry))
             if seen.stored:
                 found.setdefault(letter.entry, seen)
         seen_all = core.one_per_message([found.get(letter.entry, letter) for letter in letters])

@@ -175,9 +175,17 @@ def _decode_whole(entry: StoredMessage, org: Org) -> DeadLetter:
     )
 
 
-def with_original(letter: DeadLetter, original: StoredMessage | None, stream: str) -> DeadLetter:
-    """Return the notice's dead letter with the message that `stream` has under its number, unless that came later than the notice."""
+def with_original(
+    letter: DeadLetter, original: StoredMessage | None, stream: str, copy: DeadLetter | None
+) -> DeadLetter:
+    """Return the notice's dead letter with the message that `stream` has under its number, unless that is another message.
+
+    It is if it came later than the notice; and if it is not the one that `copy` is of, where the message was copied: another
+    stream may have its stream's name by now.
+    """
     if original is None or datetime.fromisoformat(original.time) > datetime.fromisoformat(letter.time):
+        return letter
+    if copy is not None and copy.stored_at not in ("", original.time):
         return letter
     return replace(
         letter,
@@ -201,10 +209,7 @@ def is_whole(letter: DeadLetter) -> bool:
 
 def one_per_message(letters: Sequence[DeadLetter]) -> list[DeadLetter]:
     """Return one dead letter for each message, by number: a notice may come twice, and stands beside an archived copy for a moment."""
-    copies: dict[_MessageKey, list[DeadLetter]] = {}
-    for letter in letters:
-        if letter.original is MessageLocation.KEPT:
-            copies.setdefault(_message_key(letter), []).append(letter)
+    copies = _copies(letters)
     same: dict[object, list[DeadLetter]] = {}
     for letter in letters:
         same.setdefault(_group_key(letter, copies.get(_message_key(letter), ())), []).append(letter)
@@ -217,6 +222,28 @@ def one_per_message(letters: Sequence[DeadLetter]) -> list[DeadLetter]:
 _MessageKey = tuple[str, int, str]
 
 
+def copies_by_entry(letters: Sequence[DeadLetter]) -> Mapping[int, DeadLetter]:
+    """Return entry of a pointer -> the copy of its message, where there is one."""
+    copies = _copies(letters)
+    found = ((letter, _copy_of(letter, copies.get(_message_key(letter), ()))) for letter in letters)
+    return {letter.entry: copy for letter, copy in found if copy and not is_whole(letter)}
+
+
+def _copies(letters: Sequence[DeadLetter]) -> Mapping[_MessageKey, Sequence[DeadLetter]]:
+    found: dict[_MessageKey, list[DeadLetter]] = {}
+    for letter in letters:
+        if is_whole(letter):
+            found.setdefault(_message_key(letter), []).append(letter)
+    return found
+
+
+def _copy_of(letter: DeadLetter, copies: Sequence[DeadLetter]) -> DeadLetter | None:
+    """Return the first copy that was made after the notice; an earlier one is of what had its number before."""
+    notice = datetime.fromisoformat(letter.time)
+    later = (copy for copy in copies if copy.message and datetime.fromisoformat(copy.message.time) >= notice)
+    return next(later, None)
+
+
 def _message_key(letter: DeadLetter) -> _MessageKey:
     return letter.stream, letter.sequence, letter.consumer
 
@@ -225,9 +252,8 @@ def _group_key(letter: DeadLetter, copies: Sequence[DeadLetter]) -> object:
     """Return a key that all entries of one message share. A stream that was made anew has other messages under the same numbers."""
     if letter.original is not MessageLocation.GONE:
         return _content_key(letter)
-    notice = datetime.fromisoformat(letter.time)
-    later = (copy for copy in copies if copy.message and datetime.fromisoformat(copy.message.time) >= notice)
-    return next((_content_key(copy) for copy in later), (_message_key(letter), "", b""))
+    copy = _copy_of(letter, copies)
+    return _content_key(copy) if copy else (_message_key(letter), "", b"")
 
 
 def _content_key(letter: DeadLetter) -> tuple[_MessageKey, str, bytes]:

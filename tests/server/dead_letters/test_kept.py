@@ -345,3 +345,43 @@ def test_where_dead_letters_is_full_nothing_is_touched(scenario: Scenario, cli: 
     assert codes == {"dead-letters-full"}
     assert tasks.listed() == set(failed)
     assert not scenario.info("AGENT_CTO_TASKS/cto-worker").get("paused")
+
+
+@pytest.mark.servers(NEWEST)  # before 2.11 no workqueue is moved
+def test_a_dead_letter_of_another_stream_that_had_the_name_is_not_taken_for_what_waits(
+    scenario: Scenario, cli: Cli
+) -> None:
+    """Two channels swap the names of their streams, by way of a third: what has the number of a dead letter then is somebody else's message."""
+    text = (
+        "org: acme\nroles: [cto]\nconsumers: {inbox_reader: {max_deliver: 1}}\n"
+        "channels: {notes: {of: role, durable: true, stream: {retention: workqueue}}}\n"
+        "naming: {streams: {inboxes: %s, notes: %s}}\n"
+    )
+    scenario.converge(text % ("ONE", "OTHER"))
+    publish(scenario.api, "acme.agents.cto.notes", b"waits")
+    publish(scenario.api, "acme.agents.cto.inbox", b"failed")
+    nack(scenario.api, "ONE/cto-inbox-reader", 1)
+    assert nothing_comes(scenario.api, "ONE/cto-inbox-reader")
+    until(lambda: scenario.info("DEAD_LETTERS")["state"]["messages"] == 1)
+    for names in (("THIRD", "OTHER"), ("THIRD", "ONE"), ("OTHER", "ONE")):
+        scenario.converge(text % names)
+    assert scenario.info("ONE/cto-notes-reader")["num_pending"] == 1
+    shown = cli("dlq", "list", "--format", "json", "--server", scenario.url).json["dead_letters"]
+    assert [letter["message"]["data"] for letter in shown] == ["failed"]
+    assert cli("dlq", "drop", "--all", "--yes", "--server", scenario.url).code == 0
+    assert scenario.info("ONE/cto-notes-reader")["num_pending"] == 1
+
+
+@pytest.mark.servers(NEWEST)  # before 2.11 no workqueue is moved
+def test_a_stream_that_gets_the_name_of_one_that_was_deleted_keeps_what_waits(scenario: Scenario) -> None:
+    """Nobody has copied what the deleted one gave up: its notice names a number that is another message's now."""
+    queue = "streams: {tasks: {retention: workqueue}}\nconsumers: {worker: {max_deliver: 1}}\n"
+    scenario.converge(f"org: acme\nroles: [cto, cso]\n{queue}")
+    publish(scenario.api, "acme.agents.cso.tasks", b"waits")
+    publish(scenario.api, "acme.agents.cto.tasks", b"failed")
+    nack(scenario.api, "AGENT_CTO_TASKS/cto-worker", 1)
+    assert nothing_comes(scenario.api, "AGENT_CTO_TASKS/cto-worker")
+    until(lambda: scenario.info("DEAD_LETTERS")["state"]["messages"] == 1)
+    scenario.converge(f"org: acme\nroles: [cso]\n{queue}", prune=True)
+    scenario.converge(f"org: acme\nroles: {{cto: {{renamed_from: cso}}}}\n{queue}")
+    assert scenario.info("AGENT_CTO_TASKS/cto-worker")["num_pending"] == 1
