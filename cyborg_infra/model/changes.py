@@ -48,6 +48,10 @@ UPGRADED = (
 """The reason to update what an older server could not be told."""
 
 
+LEFT_PAUSED = "an apply that was interrupted has left it paused: it is served again"
+"""The reason to resume a consumer that nothing else is done with."""
+
+
 class HazardName(StrEnum):
     """What a change may cost; the word that `--allow` takes."""
 

@@ -59,6 +59,9 @@ COPY_OVERHEAD_BYTES = 512
 PAUSED_INDEFINITELY = "2200-01-01T00:00:00Z"
 """A consumer is paused until then while it does not stand where it shall: dead or alive, nobody is served."""
 
+PAUSE_MARK = 424_242
+"""Microseconds of the second in which a pause of the tool's ends by itself: what outlives the tool is known by it."""
+
 COPY_FIELDS = ("mirror", "mirror_direct", "sources")
 """What makes a stream a copy: without it, it takes messages in by itself."""
 
@@ -367,6 +370,12 @@ class LiveResource(Resource):
     created: str = ""
     counts_by_query: Mapping[CountQuery, MessageCount] = field(default_factory=lambda: _NO_COUNTS, repr=False)
     activity: Activity = field(default=Activity(), repr=False, compare=False)
+
+    @property
+    def is_left_paused(self) -> bool:
+        """Whether it is a consumer that an apply has paused, and that still is: for good, or until a moment to come."""
+        until = self.get("pause_until") if self.activity.paused else ""
+        return until == PAUSED_INDEFINITELY or until.partition(".")[2].startswith(str(PAUSE_MARK))
 
     def matches(self, wanted: DesiredResource) -> bool:
         """Return True if the live resource equals the desired one, ownership keys included. May return False for equal ones: `normalised` then decides.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
-from cyborg_infra.model.changes import UNLABELLED, UPGRADED, Action, Cause, Change, FieldChange
+from cyborg_infra.model.changes import LEFT_PAUSED, UNLABELLED, UPGRADED, Action, Cause, Change, FieldChange
 from cyborg_infra.model.fields import FIELDS, Kind, Unit
 from cyborg_infra.model.last_applied import AppliedRecord
 from cyborg_infra.model.plan import Outcome, Plan, Reservation, ResultStatus
@@ -88,7 +88,7 @@ def cause(change: Change) -> str:
         return "drift: missing on the server" if change.cause is Cause.DRIFT else ""
     if change.after is None or change.action is Action.ADOPT or (change.reason and not change.fields):
         return ""
-    if change.reason == UPGRADED:
+    if change.reason in (UPGRADED, LEFT_PAUSED):
         return "pending: not changed in the manifest"
     if change.action is Action.REPLACE and change.before.owner is None and not change.before.unfinished:
         return "adopted: nobody's so far"

@@ -40,6 +40,7 @@ PASSES: Sequence[Callable[[PlanningContext, Sequence[Change]], list[Change]]] = 
     replacements.resume_consumer_replacements,
     replacements.migrate_streams,
     replacements.replace_consumers_of_replaced_streams,
+    replacements.resume_paused_consumers,
     feasibility.block_impossible_changes,
     assessment.assess_hazards,
     assessment.archive_dead_letters,

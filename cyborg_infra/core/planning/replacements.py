@@ -77,3 +77,8 @@ def replace_consumers_of_replaced_streams(
             if isinstance(known, Adopt | Update | Replace):
                 changed[consumer.ref] = as_replace(known, known.reason or "its stream is replaced")
     return list(changed.values())
+
+
+def resume_paused_consumers(context: PlanningContext, changes: Sequence[Change]) -> list[Change]:
+    """Serve the consumers again that an apply has left paused, and that nothing else is done with."""
+    return resume.with_resumed_consumers(changes, context.selected.consumers(), context.live)

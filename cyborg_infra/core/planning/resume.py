@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
 from cyborg_infra.core.planning.hazards.counts import format_count, hazard_of_amount
 from cyborg_infra.model import stream_copies
 from cyborg_infra.model.changes import (
+    LEFT_PAUSED,
     Adopt,
     Blocked,
     Cause,
     Change,
     Create,
     Delete,
+    FieldChange,
     Hazard,
     HazardName,
     Migrate,
@@ -29,7 +31,7 @@ from cyborg_infra.model.metadata_keys import BECOMES_KEY, JOURNAL_KEY
 from cyborg_infra.model.packed_text import unpack
 from cyborg_infra.model.problems import Problem
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref
-from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState, StreamCounts
+from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource, LiveState, StreamCounts
 
 RESUME_REASON = "goes on where an interrupted replace stopped"
 
@@ -128,6 +130,27 @@ def resume_hazards(change: Change, temporary_stream: LiveResource, live: LiveSta
     if most:
         reason = f"{format_count(most, 'message')} could be handed out again: {change.ref.stream} died while it was replaced, and what was done meanwhile is not known"
         yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), question, exact=False)
+
+
+def with_resumed_consumers(
+    changes: Sequence[Change], wanted: Iterable[DesiredResource], live: LiveState
+) -> list[Change]:
+    """Return the changes, and one for each consumer of `wanted` that an apply has left paused and that needs none: it is served again."""
+    changed = {change.ref for change in changes}
+    held = ((live.resources.get(desired.ref), desired) for desired in wanted)
+    return [
+        *changes,
+        *(
+            Update(
+                found,
+                desired,
+                (FieldChange("pause_until", found.get("pause_until"), None),),
+                reason=LEFT_PAUSED,
+            )
+            for found, desired in held
+            if found is not None and found.is_left_paused and desired.ref not in changed
+        ),
+    ]
 
 
 def replace_stopped_consumers(changes: Sequence[Change], moving: Container[Ref]) -> list[Change]:

@@ -27,6 +27,7 @@ from cyborg_infra.live.execute import advisories, consumer_limits
 from cyborg_infra.live.execute.consumer import replacement
 from cyborg_infra.live.execute.consumer.creation import create_at_saved_position, ensure_exists
 from cyborg_infra.live.execute.consumer.options import ApplyOptions
+from cyborg_infra.live.execute.consumer.pausing import resume
 from cyborg_infra.live.execute.consumer.placeholder import placeholder_ref
 from cyborg_infra.live.execute.migrate import migration
 from cyborg_infra.live.records.journal import has_begun
@@ -246,6 +247,8 @@ async def _update(server: JetStream, change: Adopt | Update, options: ApplyOptio
         await _update_to(server, live, halfway)
         await wait_until_replicated(server, halfway, options.on_wait)
     await _update_to(server, live, desired)
+    if live.is_left_paused:
+        await resume(server, live.ref)
 
 
 async def _archive_dead_letters(

@@ -299,6 +299,8 @@ def _consumer_requests(
         case Create() | Adopt() | Update():
             yield from _certain(f"CONSUMER.CREATE.{_dotted(ref)}")
             yield from _possible(f"STREAM.INFO.{ref.stream}")
+            if change.before and change.before.is_left_paused:
+                yield from _possible(f"CONSUMER.PAUSE.{_dotted(ref)}")
         case _:
             assert_never(change)
 

@@ -174,4 +174,7 @@ def test_who_dies_while_work_ends_leaves_a_pause_that_ends_by_itself(
                 datetime.fromisoformat(text) for text in (found["config"]["pause_until"], found["ts"])
             )
             assert ends - now < timedelta(seconds=20 + 60)
+            assert WORKER in [str(each.ref) for each in scene.plan(scene.request(ORG)).changes]
             scene.converge(ORG)
+            assert not scene.info(WORKER).get("paused")
+            assert not scene.plan(scene.request(ORG))

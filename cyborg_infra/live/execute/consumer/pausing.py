@@ -13,13 +13,11 @@ from cyborg_infra.live.api.idempotent import write_once
 from cyborg_infra.live.api.jetstream import JetStream
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import PAUSED_INDEFINITELY, LiveResource
+from cyborg_infra.model.resources import PAUSE_MARK, PAUSED_INDEFINITELY, LiveResource
 
 PAUSED_UNTIL = PAUSED_INDEFINITELY
 """A new consumer is paused until then while it does not stand where it shall: dead or alive, nobody is served."""
 
-# Microseconds of the second in which a pause of ours ends: what outlives the tool is known by it.
-STOP_MARK = 424_242
 MAX_POLLS = 100  # looks at one that is paused or resumed; measured: 1, and 2 in a cluster under load
 
 
@@ -37,7 +35,7 @@ def manually_paused_until(consumer: LiveResource) -> str:
     """Return until when somebody else has paused the consumer, as the server writes it; empty if nobody has."""
     until: str = consumer.get("pause_until") or ""
     ends = parse_pause(until)
-    ours = until == PAUSED_UNTIL or ends is None or ends.microsecond == STOP_MARK
+    ours = until == PAUSED_UNTIL or ends is None or ends.microsecond == PAUSE_MARK
     return "" if ours or (ends and ends <= server_time(consumer)) else until
 
 
@@ -55,7 +53,7 @@ def parse_pause(text: str | None) -> datetime | None:
 async def pause_for(server: JetStream, ref: Ref, seconds: float) -> None:
     """Pause the consumer for at least `seconds`, by the server's clock; a longer pause stays. Raises as `pause` does."""
     live = await require_consumer(server, ref)
-    ends = (server_time(live) + timedelta(seconds=seconds + 1)).replace(microsecond=STOP_MARK)
+    ends = (server_time(live) + timedelta(seconds=seconds + 1)).replace(microsecond=PAUSE_MARK)
     paused = parse_pause(live.get("pause_until"))
     if paused is None or paused < ends:
         await pause(server, ref, ends.isoformat())
