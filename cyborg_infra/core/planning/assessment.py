@@ -274,9 +274,18 @@ def _creation_hazards(change: Change, outlook: _Outlook, context: PlanningContex
     leaving = outlook.leaving.get(change.ref, ())
     if change.after is not None and leaving and change.cause is not Cause.DRIFT:
         yield from handovers.repeated_hazards(change.after, leaving, context.live)
-    if change.after is not None and change.cause is Cause.DRIFT and not change.preserves_messages:
-        stream = Ref(change.ref.stream)
-        left_out = migrations.count_left_out(stream, context.live, context.desired)
+    place = Ref(change.ref.stream)
+    stream, after = context.current_resource(place), context.desired.resources.get(place)
+    if (
+        change.after is not None
+        and change.ref.consumer
+        and change.cause is Cause.DRIFT
+        and not change.preserves_messages
+        and stream is not None
+    ):
         yield from consumers.consumer_recreation_hazards(
-            change.after, context.current_resource(stream), left_out=left_out
+            change.after,
+            stream,
+            (after or stream).get("subjects"),
+            left_out=migrations.count_left_out(place, context.live, context.desired),
         )

@@ -359,3 +359,56 @@ def test_who_was_deleted_begins_again_under_another_name_as_well(
         Cause.DRIFT,
         [("repeats-work", 3)],
     )
+
+
+READER = "ORG_BROADCASTS/cto-broadcast-reader"
+AGAIN, SKIPPED = "repeats-work", "resets-progress"
+
+
+@pytest.mark.parametrize(
+    ("policy", "after", "costs"),
+    [
+        ("all", "", [(AGAIN, 3)]),
+        ("new", "", [(SKIPPED, 3)]),
+        ("last", "", [(AGAIN, 3), (SKIPPED, 3)]),
+        ("all", "naming: {subject_prefix: acme.eu}\n", [(SKIPPED, 3)]),
+    ],
+)
+def test_who_was_deleted_may_begin_behind_what_waited_for_it(
+    scenario: Scenario, policy: str, after: str, costs: Sequence[tuple[str, int]]
+) -> None:
+    manifest = (
+        f"org: acme\nroles: [cto, ceo]\nconsumers: {{broadcast_reader: {{deliver_policy: {policy}}}}}\n"
+    )
+    scenario.converge(manifest)
+    published("acme.org.broadcasts", 3)(scenario)
+    acked(READER, 1)(scenario)
+    deleted(READER)(scenario)
+    request = scenario.request(manifest + after)
+    (change,) = [change for change in scenario.plan(request).changes if str(change.ref) == READER]
+    assert [(hazard.name, hazard.count) for hazard in change.hazards] == costs
+    scenario.converge(manifest + after)
+    waits = {"all": 0 if after else 3, "new": 0, "last": 1}
+    assert scenario.info(READER)["num_pending"] == waits[policy]
+
+
+def test_who_was_deleted_is_handed_nothing_of_others_again(scenario: Scenario) -> None:
+    """Of a stream of all roles the plan counts what is the reader's own."""
+    scenario.converge(PLAIN)
+    published("acme.agents.ops.inbox", 5)(scenario)
+    published("acme.agents.cto.inbox", 2)(scenario)
+    deleted("AGENT_INBOXES/cto-inbox-reader")(scenario)
+    (change,) = scenario.plan(scenario.request(PLAIN)).changes
+    assert [(hazard.name, hazard.count) for hazard in change.hazards] == [(AGAIN, 2)]
+
+
+def test_who_was_deleted_of_an_interest_stream_is_handed_again_what_others_wait_for(
+    scenario: Scenario,
+) -> None:
+    manifest = PLAIN + "streams: {broadcasts: {retention: interest}}\n"
+    scenario.converge(manifest)
+    published("acme.org.broadcasts", 3)(scenario)
+    acked(READER, 3)(scenario)
+    deleted(READER)(scenario)
+    (change,) = scenario.plan(scenario.request(manifest)).changes
+    assert [(hazard.name, hazard.count) for hazard in change.hazards] == [(AGAIN, 3)]

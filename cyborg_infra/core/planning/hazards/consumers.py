@@ -37,6 +37,9 @@ from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.model.subjects import covers, overlap
 from cyborg_infra.model.units import format_duration
 
+LATE_POLICIES = ("new", "last", "last_per_subject")
+"""Each begins behind messages that are stored already."""
+
 
 def consumer_replace_hazards(
     live: LiveResource,
@@ -175,23 +178,41 @@ def _later_start_hazards(live: LiveResource, desired: DesiredResource, version: 
 
 
 def consumer_recreation_hazards(
-    desired: DesiredResource, stream: LiveResource | None, *, left_out: int = 0
+    desired: DesiredResource, stream: LiveResource, subjects: Sequence[str], *, left_out: int = 0
 ) -> Iterator[Hazard]:
-    """Yield the hazard of a consumer that somebody deleted: it begins again, since nothing tells where it stood in the living `stream`.
+    """Yield the hazards of a consumer that somebody deleted: nothing tells where it stood in the living `stream`.
 
-    Only under limits retention are messages stored that it had finished. `left_out`: so many its stream no longer has then.
+    A new one begins as its deliver_policy says, with what its filter matches. A workqueue stores only what is unfinished.
+    `subjects` are those of the stream afterwards; `left_out`: so many of its messages it no longer has then.
     """
-    begins_behind = desired.ref.consumer and setting(desired, "deliver_policy") != "new"
-    if stream is None or not begins_behind or setting(stream, "retention") != "limits":
-        return
-    held = stream_counts(stream).messages - left_out
-    if held > 0:
-        yield Hazard(
-            HazardName.REPEATS_WORK,
-            f"up to {format_count(held, 'message')} could be handed out again: where the deleted consumer stood is not known",
-            held,
-            exact=False,
-        )
+    filters, policy = filter_patterns(desired), setting(desired, "deliver_policy")
+    question = CountQuery(stream.ref, CountKind.PRESENT, subjects=filters)
+    most = _at_most(stream, question, left_out)
+    if most and setting(stream, "retention") != "workqueue":
+        read, where = format_count(most, "message"), "where the deleted consumer stood is not known"
+        if policy != "new":
+            reason = f"{read} could be handed out again: {where}"
+            yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), question, exact=False)
+        if policy in LATE_POLICIES:
+            reason = f"{read} could be skipped: {where}, and deliver_policy {policy} begins behind them"
+            yield hazard_of_amount(
+                HazardName.RESETS_PROGRESS, reason, MessageCount(most), question, exact=False
+            )
+    former = tuple(
+        subject
+        for subject in stream.get("subjects")
+        if not any(covers(wide, subject) for wide in (*subjects, *filters))
+    )
+    question = CountQuery(stream.ref, CountKind.PRESENT, subjects=former, excluded_subjects=filters)
+    if former and (most := _at_most(stream, question, left_out)):
+        reason = f"{format_count(most, 'message')} could be for the deleted consumer, and would not match the filter of the new one"
+        yield hazard_of_amount(HazardName.RESETS_PROGRESS, reason, MessageCount(most), question, exact=False)
+
+
+def _at_most(stream: LiveResource, question: CountQuery, left_out: int) -> int:
+    """Return how many messages of a stream it is at most, of which it has so many fewer afterwards."""
+    counted, held = stream.counts_by_query.get(question), stream_counts(stream).messages - left_out
+    return max(0, min(counted.messages, held) if counted else held)
 
 
 def consumer_delete_hazards(
