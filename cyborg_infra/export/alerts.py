@@ -119,10 +119,12 @@ def _own_rules(org: str) -> Iterator[Rule]:
 
 
 _BEYOND_EXPORTERS = (
+    "no-leader: who leads a stream is a label of theirs, and no number",
     "expired, stuck: the exporters do not tell when a consumer was last busy with work that says that it goes on",
     "broadcast-ack: they have no ages of messages",
     "dead-letters of one role, and of whom a dead letter is: they count all of the stream",
     "given-up, unmatched-subject, unfinished, paused, ahead, replicas: they do not tell",
+    "unreadable, drift, notification: only a monitor knows the manifest, and whom it tells",
     "near-limit of streams that delete the oldest: whether somebody has still to read it is not told",
 )
 
