@@ -13,7 +13,7 @@ from cyborg_infra.model.plan import Plan
 from cyborg_infra.model.problems import CyborgError, Problem
 from cyborg_infra.model.resources import LiveResource, Resource
 from cyborg_infra.model.valueclass import NamedTuple
-from cyborg_infra.render import change_lines as tell
+from cyborg_infra.render import change_lines
 from cyborg_infra.render.command_line import in_command_line_words, spoken
 from cyborg_infra.render.values import escape_control, few, holds, in_short, plural
 
@@ -33,7 +33,7 @@ def plan(plan: Plan, maximum: int) -> str:
 
 def drift(plan: Plan, maximum: int) -> str:
     """Return the verdict first, then what differs; nothing is about to be applied."""
-    return _page(" ".join(tell.verdict(plan)), plan, maximum, acting=False)
+    return _page(" ".join(change_lines.verdict(plan)), plan, maximum, acting=False)
 
 
 def problems(error: CyborgError) -> str:
@@ -73,11 +73,11 @@ _BETWEEN = 16
 
 
 def _page(heading: str, plan: Plan, maximum: int, *, acting: bool) -> str:
-    parts = [f"### {prose(heading)}", prose(tell.target(plan))]
+    parts = [f"### {prose(heading)}", prose(change_lines.target(plan))]
     if plan.blocking_problems:
-        parts.append(f"**{prose(tell.refusal(plan))}**")
+        parts.append(f"**{prose(change_lines.refusal(plan))}**")
     if acting:
-        parts += [prose(sentence) for sentence in tell.effort(plan)]
+        parts += [prose(sentence) for sentence in change_lines.effort(plan)]
     left = maximum - sum(len(part) + 2 for part in parts)
     for section in _sections(plan, acting=acting):
         shown = section.within(left - 2)
@@ -120,8 +120,8 @@ def _rest(changes: Sequence[Change]) -> Callable[[int], str]:
 
     def told(shown: int) -> str:
         counts = [
-            f"{plural(len(alike), alike[0].ref.kind)} {tell.verb(alike[0])}"
-            for alike in tell.kinds_of_change(changes[shown:])
+            f"{plural(len(alike), alike[0].ref.kind)} {change_lines.verb(alike[0])}"
+            for alike in change_lines.kinds_of_change(changes[shown:])
         ]
         return f"And more that has no room here: {'; '.join(counts)}."
 
@@ -145,7 +145,7 @@ def code(text: str) -> str:
 
 def _hazards(plan: Plan, *, acting: bool) -> _Section:
     """Return a section of every hazard; if they do not fit, the sum of each name."""
-    allow = code(" ".join(f"--allow {name}" for name in tell.allowances(plan)))
+    allow = code(" ".join(f"--allow {name}" for name in change_lines.allowances(plan)))
     heading = f"**This plan has hazards.** Applying it needs {allow}."
     if not acting:
         heading = "**What an apply of the manifest would cost:**"
@@ -174,12 +174,12 @@ def _problem(problem: Problem) -> str:
 
 
 def _change(change: Change) -> str:
-    symbol = tell.symbol(change)
+    symbol = change_lines.symbol(change)
     name = f"{symbol} {change.ref.kind} {change.ref}"
-    why = [words for words in (tell.cause(change), change.reason) if words]
+    why = [words for words in (change_lines.cause(change), change.reason) if words]
     if change.before and change.action in (Action.DELETE, Action.REPLACE) and holds(change.before):
         why.append(f"it {holds(change.before)}")
-    title = prose(f" {tell.verb(change)}" + (f" ({'; '.join(why)})" if why else ""))
+    title = prose(f" {change_lines.verb(change)}" + (f" ({'; '.join(why)})" if why else ""))
     rows = list(_rows(change))
     body = _table(("", "field", "before", "after"), rows) if rows else ""
     body += "\n\n" * bool(change.problems) + "\n".join(
@@ -191,7 +191,7 @@ def _change(change: Change) -> str:
 
 
 def _rows(change: Change) -> Iterator[tuple[str, ...]]:
-    for each in tell.differences(change):
+    for each in change_lines.differences(change):
         reason = f" **{prose(each.reason)}**" if each.reason else ""
         if each.is_set:
             removed = "<br>".join(f"- {code(subject)}" for subject in each.removed)
@@ -199,8 +199,8 @@ def _rows(change: Change) -> Iterator[tuple[str, ...]]:
             yield "~", code(each.name) + reason, removed, added
         else:
             yield "~", code(each.name) + reason, code(each.before), code(each.after)
-    if tell.marks(change):
-        yield "~", code("metadata"), "", prose(tell.marks(change))
+    if change_lines.marks(change):
+        yield "~", code("metadata"), "", prose(change_lines.marks(change))
 
 
 def _created(changes: Sequence[Change]) -> _Section:
@@ -214,9 +214,9 @@ def _created(changes: Sequence[Change]) -> _Section:
 
 
 def _settings(resource: Resource) -> Iterator[str]:
-    for name, subjects in tell.members(resource):
+    for name, subjects in change_lines.members(resource):
         yield code(f"{name}: {in_short(subjects)}")
-    for name, value in tell.settings(resource):
+    for name, value in change_lines.settings(resource):
         yield code(f"{name}: {value}")
 
 

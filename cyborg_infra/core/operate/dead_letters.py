@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cyborg_infra.core.desired.naming import channel_subject, role_names, template_name
@@ -639,9 +639,11 @@ def _count(members: Mapping[str, Any], name: str) -> int:
 def _valid_time(text: str) -> str:
     """Return the text if it is a time with an offset, else empty: anybody can write headers."""
     try:
-        return text if datetime.fromisoformat(text).tzinfo else ""
-    except ValueError:
+        found = datetime.fromisoformat(text)
+        found.astimezone(UTC)
+    except (ValueError, OverflowError):  # no time, or one that is in no year in UTC
         return ""
+    return text if found.tzinfo else ""
 
 
 def _earlier(one: str, other: str) -> str:

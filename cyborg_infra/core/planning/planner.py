@@ -69,17 +69,10 @@ def make_plan(
     context = make_context(
         live, desired, owner=owner, org=org, environment=environment, prune=prune, targets=targets
     )
-    server_info = context.server_info
     changes: list[Change] = []
     for run_pass in PASSES:
         changes = run_pass(context, changes)
-    first = [
-        *account_limits.limit_dependencies(changes, live, server_info),
-        *_reader_handovers(changes, live, context.desired),
-    ]
-    ordered, tangled = ordering.order_changes(changes, first, server_info.version)
-    ordered = account_limits.one_move_at_a_time(ordered, server_info)
-    ordered = preflight.hinted_once(preflight.owner_told_once(ordered))
+    ordered, tangled = _in_order(changes, context)
     turns = dead_letter_order.dead_letter_phases(ordered, context.resumable)
     return Plan(
         org=owner,
@@ -88,26 +81,8 @@ def make_plan(
         last=turns.last,
         early_subjects=turns.early_subjects,
         orphans=() if prune else tuple(context.orphans),
-        problems=(
-            *preflight.check_server(org, server_info),
-            *feasibility.check_captured_subjects(context, changes),
-            *account_limits.check_account_limits(changes, live, server_info),
-            *account_limits.check_placeholders(changes, live, server_info),
-            *tangled,
-            *_missing_stream_problems(changes, live),
-        ),
-        notes=(
-            *notes.unread_notes(live.unread),
-            *notes.plan_notes(
-                changes,
-                context.orphans,
-                foreign_copies.find_foreign_copies(live, context.desired, owner),
-                targets,
-                server_info,
-                live,
-                environment,
-            ),
-        ),
+        problems=tuple(_problems(changes, tangled, context)),
+        notes=tuple(_notes(changes, context)),
         note_queries=notes.note_queries(changes, live),
         live_digests=fingerprint(live, context.selected, owner),
         desired=context.stated,
@@ -116,11 +91,49 @@ def make_plan(
         environment=environment,
         targets=tuple(targets),
         prune=prune,
-        reserves=tuple(account_limits.reserved(changes, server_info)),
+        reserves=tuple(account_limits.reserved(changes, context.server_info)),
         waits=dict(_waits(ordered)),
         plan_hazards=tuple(streams.plan_hazards(changes, context.resumable, live, owner, environment)),
         has_live_resources=any(found.owner == owner for found in live.resources.values()),
         unchanged_count=len(context.selected.resources) - sum(change.after is not None for change in changes),
+    )
+
+
+def _in_order(changes: Sequence[Change], context: PlanningContext) -> tuple[list[Change], Sequence[Problem]]:
+    """Return the changes in the order of their execution, and the problems of an order that does not exist."""
+    first = [
+        *account_limits.limit_dependencies(changes, context.live, context.server_info),
+        *_reader_handovers(changes, context.live, context.desired),
+    ]
+    ordered, problems = ordering.order_changes(changes, first, context.server_info.version)
+    ordered = account_limits.one_move_at_a_time(ordered, context.server_info)
+    return preflight.hinted_once(preflight.owner_told_once(ordered)), problems
+
+
+def _problems(
+    changes: Sequence[Change], tangled: Iterable[Problem], context: PlanningContext
+) -> Iterator[Problem]:
+    """Yield the problems of the plan as a whole."""
+    live, server_info = context.live, context.server_info
+    yield from preflight.check_server(context.org, server_info)
+    yield from feasibility.check_captured_subjects(context, changes)
+    yield from account_limits.check_account_limits(changes, live, server_info)
+    yield from account_limits.check_placeholders(changes, live, server_info)
+    yield from tangled
+    yield from _missing_stream_problems(changes, live)
+
+
+def _notes(changes: Sequence[Change], context: PlanningContext) -> Iterator[str]:
+    live = context.live
+    yield from notes.unread_notes(live.unread)
+    yield from notes.plan_notes(
+        changes,
+        context.orphans,
+        foreign_copies.find_foreign_copies(live, context.desired, context.owner),
+        context.targets,
+        context.server_info,
+        live,
+        context.environment,
     )
 
 

@@ -433,11 +433,14 @@ class JetStream:
     async def _consistent_snapshot(
         self, owner: str, desired: State[Resource], *, patient: bool
     ) -> tuple[LiveState, Mapping[Ref, Problem]]:
-        told = await self._server_info()
+        facts, witness = await self._server_info()
         for _ in range(MAX_SNAPSHOT_ATTEMPTS):
             try:
                 unread: dict[Ref, Problem] = {}
-                return await self._read_account(*told, owner, desired, unread, patient=patient), unread
+                return (
+                    await self._read_account(facts, witness, owner, desired, unread, patient=patient),
+                    unread,
+                )
             except ConcurrentModification:
                 continue
         raise SnapshotIncomplete(
@@ -466,7 +469,7 @@ class JetStream:
         try:
             rows, missing = await self._consumers(stream.stream, info)
             ours = {Ref(stream.stream, name): row for name, row in missing.items()}
-            looked, problems = await unreachable.read_missing(ours, self._read_missing, begun)
+            found, problems = await unreachable.read_missing(ours, self._read_missing, begun)
         except ConcurrentModification:
             raise ServerFault(
                 Problem(
@@ -475,7 +478,7 @@ class JetStream:
             ) from None
         if problems:
             raise SnapshotIncomplete(*problems.values())
-        return list((self._resources(stream.stream, rows) | self._looked(looked)).values())
+        return list((self._resources(stream.stream, rows) | self._missing_resources(found)).values())
 
     async def cluster_info(
         self,
@@ -498,61 +501,51 @@ class JetStream:
         *,
         patient: bool,
     ) -> LiveState:
+        """Return the account as a plan or a status needs it; note in `unread` what could not be read and may be the owner's."""
         begun = asyncio.get_running_loop().time()
-        looked_for = unreachable.read_missing if patient else unreachable.looked_at
+        read_missing = unreachable.read_missing if patient else unreachable.looked_at
         streams, missing = await read_all_rows(
             self.request_with_retry, "STREAM.LIST", "streams", "listing the streams"
         )
-        strange = set()
+        foreign = set()
         if missing and patient:
-            strange = await unreachable.find_foreign_streams(self.request_with_retry, missing, owner, desired)
-        ours = {Ref(name): row for name, row in missing.items() if name not in strange}
-        looked, problems = await looked_for(ours, self._read_missing, begun)
-        streams |= {ref.stream: row for ref, row in looked.items()}
+            foreign = await unreachable.find_foreign_streams(self.request_with_retry, missing, owner, desired)
+        ours = {Ref(name): row for name, row in missing.items() if name not in foreign}
+        rows, problems = await read_missing(ours, self._read_missing, begun)
+        streams |= {ref.stream: row for ref, row in rows.items()}
         unread |= problems
         if patient and unread:
             return LiveState()  # nobody wants the rest
         found = {(ref := Ref(name)): self._resource(ref, row) for name, row in streams.items()}
-        names = {stream.ref.stream for stream in desired.streams()}
-        read = [
+        unread_foreign = [Ref(name) for name in foreign]
+
+        async def read_consumers(name: str) -> None:
+            listed, missing = await self._consumers(name, streams[name])
+            if missing:
+                foreign = unreachable.find_foreign_consumers(missing, listed, name, owner, desired)
+                unread_foreign.extend(Ref(name, reader) for reader in foreign)
+                ours = {Ref(name, reader): row for reader, row in missing.items() if reader not in foreign}
+                rows, problems = await read_missing(ours, self._read_missing, begun)
+                found.update(self._missing_resources(rows))
+                unread.update(problems)
+            found.update(self._resources(name, listed))
+            if len(found) > MAX_ROWS_IN_ALL:
+                raise TooMany("listing the consumers", len(found), MAX_ROWS_IN_ALL)
+
+        wanted = {stream.ref.stream for stream in desired.streams()}
+        with_consumers = [
             ref.stream
             for ref, stream in found.items()
-            if ref.stream in names or (stream.owner == owner and not ref.is_rehearsal)
+            if ref.stream in wanted or (stream.owner == owner and not ref.is_rehearsal)
+            if _consumer_count(streams[ref.stream])
         ]
         # The longest listings first: they take longest, and the short ones fit in between.
-        read.sort(key=lambda name: _consumer_count(streams[name]), reverse=True)
-        left = (name for name in read if _consumer_count(streams[name]))
-        strangers = [Ref(name) for name in strange]
+        with_consumers.sort(key=lambda name: _consumer_count(streams[name]), reverse=True)
+        await _call_for_each(with_consumers, read_consumers)
+        facts = await self._with_cluster(server_info, witness, streams)
+        return LiveState(found, facts, tuple(sorted(unread_foreign)))
 
-        async def some() -> None:
-            for name in left:
-                consumers, missing = await self._consumers(name, streams[name])
-                if missing:
-                    await look_for(missing, consumers, name)
-                found.update(self._resources(name, consumers))
-                if len(found) > MAX_ROWS_IN_ALL:
-                    raise TooMany("listing the consumers", len(found), MAX_ROWS_IN_ALL)
-
-        async def look_for(missing: Mapping[str, MissingRow], listed: Rows, name: str) -> None:
-            strange = unreachable.find_foreign_consumers(missing, listed, name, owner, desired)
-            strangers.extend(Ref(name, reader) for reader in strange)
-            ours = {Ref(name, reader): row for reader, row in missing.items() if reader not in strange}
-            looked, problems = await looked_for(ours, self._read_missing, begun)
-            found.update(self._looked(looked))
-            unread.update(problems)
-
-        # So many that each reads one after the other, instead of one for each that waits for its turn.
-        readers = [asyncio.ensure_future(some()) for _ in range(min(len(read), READS_IN_FLIGHT))]
-        try:
-            await asyncio.gather(*readers)
-        finally:
-            for reader in readers:
-                reader.cancel()  # of a listing that cannot be completed nobody reads the rest
-        return LiveState(
-            found, await self._with_cluster(server_info, witness, streams), tuple(sorted(strangers))
-        )
-
-    def _looked(self, rows: Mapping[Ref, dict[str, Any]]) -> dict[Ref, LiveResource]:
+    def _missing_resources(self, rows: Mapping[Ref, dict[str, Any]]) -> dict[Ref, LiveResource]:
         return {ref: self._resource(ref, row) for ref, row in rows.items()}
 
     def _resources(self, stream: str, consumers: Rows) -> dict[Ref, LiveResource]:
@@ -597,6 +590,23 @@ class JetStream:
         if not rows and not missing and _consumer_count(row):
             raise ConcurrentModification
         return rows, missing
+
+
+async def _call_for_each(names: Sequence[str], call: Callable[[str], Awaitable[None]]) -> None:
+    """Call the function with each name, READS_IN_FLIGHT at a time, begun in this order. The first fault ends all."""
+    left = iter(names)
+
+    async def some() -> None:
+        for name in left:
+            await call(name)
+
+    # So many that each calls one after the other, instead of one for each that waits for its turn.
+    callers = [asyncio.ensure_future(some()) for _ in range(min(len(names), READS_IN_FLIGHT))]
+    try:
+        await asyncio.gather(*callers)
+    finally:
+        for caller in callers:
+            caller.cancel()
 
 
 @contextlib.asynccontextmanager

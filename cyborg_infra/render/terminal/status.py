@@ -16,7 +16,7 @@ from cyborg_infra.model.status import (
     RoleStatus,
 )
 from cyborg_infra.model.units import format_age
-from cyborg_infra.render import change_lines as tell
+from cyborg_infra.render import change_lines
 from cyborg_infra.render.command_line import spoken
 from cyborg_infra.render.terminal.layout import Block, Page, Table, line
 from cyborg_infra.render.values import in_short, plural
@@ -31,7 +31,7 @@ def status(status: OrgStatus) -> Page:
     """Return the whole status."""
     return Page(
         (
-            line(tell.place(status.org, status.environment, status.server_info)),
+            line(change_lines.place(status.org, status.environment, status.server_info)),
             line(),
             *_roles(status),
             *_broadcasts(status),

@@ -12,7 +12,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.plan import Outcome, Plan, ResultStatus
 from cyborg_infra.model.resources import DesiredState, Resource
 from cyborg_infra.model.valueclass import NamedTuple
-from cyborg_infra.render import change_lines as tell
+from cyborg_infra.render import change_lines
 from cyborg_infra.render.command_line import in_command_line_words, spoken
 from cyborg_infra.render.terminal import similar_changes
 from cyborg_infra.render.terminal.layout import Block, Either, Flow, Page, Span, line
@@ -51,23 +51,23 @@ _PLANNED = Shown()
 def plan(plan: Plan, shown: Shown = _PLANNED) -> Page:
     """Return the plan for a reviewer: what is done to what and why, what it costs, what it takes to apply it."""
     blocks = [*_differences_of(plan), line((plan.summary, "" if plan else "bold green"))]
-    blocks += [line(sentence, hang=0) for sentence in tell.effort(plan)]
+    blocks += [line(sentence, hang=0) for sentence in change_lines.effort(plan)]
     blocks += _ending(plan, shown)
     return Page(tuple(blocks))
 
 
 def drift(plan: Plan) -> Page:
     """Return what differs, and whether somebody changed the server or only the manifest is ahead of it."""
-    verdict, ahead = tell.verdict(plan)
-    style = "bold red" if tell.drifted(plan) or not plan.has_live_resources else "bold green"
+    verdict, ahead = change_lines.verdict(plan)
+    style = "bold red" if change_lines.drifted(plan) or not plan.has_live_resources else "bold green"
     blocks = [*_differences_of(plan, acting=False), line((verdict, style), f" {ahead}" if ahead else "")]
-    if tell.drifted(plan) and plan.has_live_resources:
+    if change_lines.drifted(plan) and plan.has_live_resources:
         blocks.append(line("cyborg-infra apply undoes it; write what shall stay into the manifest."))
     return Page(tuple(blocks))
 
 
 def _differences_of(plan: Plan, *, acting: bool = True) -> Iterator[Block]:
-    yield from (line(tell.target(plan)), line())
+    yield from (line(change_lines.target(plan)), line())
     if plan.changes:
         yield from _legend(plan, acting=acting)
         yield Either(lambda: _readable(plan.changes), lambda: _changes([[change] for change in plan.changes]))
@@ -82,7 +82,7 @@ def _differences_of(plan: Plan, *, acting: bool = True) -> Iterator[Block]:
 def _legend(plan: Plan, *, acting: bool) -> Iterator[Block]:
     yield line("Resource actions are indicated with the following symbols:")
     for action, symbol, words in _LEGEND:
-        if any(change.action is action and tell.symbol(change) == symbol for change in plan.changes):
+        if any(change.action is action and change_lines.symbol(change) == symbol for change in plan.changes):
             yield line((f"{symbol:>3}", _COLOURS[symbol]), f" {words}", indent=1)
     yield line()
     would = not acting or plan.blocking_problems
@@ -102,9 +102,9 @@ def _readable(changes: Sequence[Change]) -> Iterator[Block]:
     if not rest:
         return
     yield line((f"And {len(rest):,} more:", "bold"))
-    for alike in tell.kinds_of_change(rest):
-        what = f"{tell.symbol(alike[0])} {plural(len(alike), alike[0].ref.kind)} {tell.verb(alike[0])}"
-        yield line(what + tell.costs(alike), indent=2)
+    for alike in change_lines.kinds_of_change(rest):
+        what = f"{change_lines.symbol(alike[0])} {plural(len(alike), alike[0].ref.kind)} {change_lines.verb(alike[0])}"
+        yield line(what + change_lines.costs(alike), indent=2)
     yield line("A pipe or a file gets every one of them, and so does --format json.")
     yield line()
 
@@ -130,15 +130,15 @@ def _changes(groups: Sequence[Sequence[Change]]) -> Iterator[Block]:
 
 def _is_bare(change: Change) -> bool:
     """Return whether the change is shown without a heading: it is new, and there is nothing more to say of it."""
-    return change.action is Action.CREATE and not tell.cause(change) and not change.reason
+    return change.action is Action.CREATE and not change_lines.cause(change) and not change.reason
 
 
 def _change(change: Change) -> Iterator[Block]:
-    symbol = tell.symbol(change)
-    cause = tell.cause(change)
+    symbol = change_lines.symbol(change)
+    cause = change_lines.cause(change)
     if not _is_bare(change):
         why = f" ({cause})" if cause else ""
-        yield line((f"# {change.ref} {tell.verb(change)}", "bold"), why, indent=2, hang=2)
+        yield line((f"# {change.ref} {change_lines.verb(change)}", "bold"), why, indent=2, hang=2)
     if change.reason:
         yield line(f"# ({change.reason})", indent=2, hang=2)
     yield line((symbol, _COLOURS[symbol]), f" {change.ref.kind} ", (str(change.ref), "bold"), indent=2)
@@ -154,14 +154,14 @@ def _change(change: Change) -> Iterator[Block]:
 
 
 def _settings(resource: Resource) -> Iterator[Block]:
-    for name, subjects in tell.members(resource):
+    for name, subjects in change_lines.members(resource):
         first, *others = few(subjects)
         yield Flow((f"{name}: {first}", *others), indent=6, hang=4)
-    yield Flow(tuple(f"{name}: {value}" for name, value in tell.settings(resource)), indent=6)
+    yield Flow(tuple(f"{name}: {value}" for name, value in change_lines.settings(resource)), indent=6)
 
 
 def _differences(change: Change) -> Iterator[Block]:
-    found = tell.differences(change)
+    found = change_lines.differences(change)
     width = max((len(each.name) for each in found if not each.is_set), default=0)
     for each in found:
         reason: tuple[Span, ...] = (f"  # {each.reason}",) if each.reason else ()
@@ -172,8 +172,8 @@ def _differences(change: Change) -> Iterator[Block]:
         else:
             label = f"{each.name}:".ljust(width + 1)
             yield line(("~", "yellow"), f" {label} {each.before} -> {each.after}", *reason, indent=6)
-    if tell.marks(change):
-        yield line(("~", "yellow"), f" metadata: {tell.marks(change)}", indent=6)
+    if change_lines.marks(change):
+        yield line(("~", "yellow"), f" metadata: {change_lines.marks(change)}", indent=6)
 
 
 def _members(sign: str, members: Sequence[str]) -> Iterator[Block]:
@@ -197,16 +197,16 @@ def _hazard(hazard: Hazard, indent: int = 0) -> Block:
 
 def _ending(plan: Plan, shown: Shown) -> Iterator[Block]:
     """Yield the lines on how to carry the plan out."""
-    if tell.refusal(plan):
+    if change_lines.refusal(plan):
         yield line()
-        yield line((tell.refusal(plan), "bold red"))
+        yield line((change_lines.refusal(plan), "bold red"))
         return
     saved = shown.command == "plan" and (shown.saved_to or shown.saved_in)
     if saved:
         yield line()
     if shown.saved_to:
         yield line(f"Saved the plan to: {shown.saved_to}")
-    allowances = [name for name in tell.allowances(plan) if name not in shown.implied]
+    allowances = [name for name in change_lines.allowances(plan) if name not in shown.implied]
     if allowances:
         yield line()
         yield from (_hazard(hazard) for hazard in plan.plan_hazards if hazard.name not in shown.implied)
@@ -249,7 +249,7 @@ def _words(plan: Plan, shown: Shown) -> Iterator[str]:
             yield f"--target {shlex.quote(target)}"
         if plan.prune and not destroys:
             yield "--prune"
-    for name in tell.allowances(plan):
+    for name in change_lines.allowances(plan):
         if name not in shown.implied:
             yield f"--allow {name}"
 
@@ -262,11 +262,11 @@ def wait(sentence: str) -> Page:
 def outcome(outcome: Outcome) -> Page:
     """Return how one change ended, in one line, while an apply runs."""
     change = outcome.change
-    symbol = tell.symbol(change)
+    symbol = change_lines.symbol(change)
     spans: list[Span] = [(symbol, _COLOURS[symbol]), f" {change.ref.kind} ", (str(change.ref), "bold"), ": "]
     match outcome.status:
         case ResultStatus.SUCCEEDED:
-            spans.append("renamed" if change.is_rename else tell.action_words(change.action).past)
+            spans.append("renamed" if change.is_rename else change_lines.action_words(change.action).past)
         case ResultStatus.FAILED:
             spans += [
                 ("failed", "bold red"),
@@ -281,7 +281,7 @@ def applied(outcomes: Sequence[Outcome], command: str = "apply") -> Page:
     """Return the result of `apply` or `destroy`: the counts, every failure with its reason, and everything not reached."""
     failed = [each for each in outcomes if each.status is ResultStatus.FAILED]
     waiting = [each for each in outcomes if each.status is ResultStatus.NOT_REACHED]
-    counts = tell.destroyed(outcomes) if command == "destroy" else tell.applied(outcomes)
+    counts = change_lines.destroyed(outcomes) if command == "destroy" else change_lines.applied(outcomes)
     if not failed and not waiting:
         return Page((line((f"{command.capitalize()} complete! {counts}", "bold green")),))
     blocks: list[Block] = [line((f"{command.capitalize()} incomplete. {counts}", "bold red")), line()]
@@ -345,6 +345,6 @@ def dev(
 
 def _not_reached(some: Sequence[Outcome], of: int) -> Iterator[Block]:
     for each in some:
-        yield line(f"{tell.symbol(each.change)} {each.change.ref}", indent=2)
+        yield line(f"{change_lines.symbol(each.change)} {each.change.ref}", indent=2)
     if len(some) < of:
         yield line(f"and {of - len(some):,} more", indent=2)

@@ -139,13 +139,14 @@ def test_whatever_is_handed_in_can_be_listed_and_shown(scenario: Scenario, dlq: 
         scenario.api.ask(notice, json.dumps(told).encode())
     headers = {
         "Cyborg-Infra-Subject": "acme b",
-        "Cyborg-Infra-Failed": "never",
         "Cyborg-Infra-Replaying": "x/y",
     }
-    scenario.api.publish("acme.org.deadletter", b"spoofed", headers=headers)
-    until(lambda: held(scenario)[0] == 10)
-    assert [letter["original"] for letter in listed(dlq)] == ["kept"] * 10
-    for number in range(1, 11):
+    for failed_at in ("never", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"):
+        headers["Cyborg-Infra-Failed"] = failed_at
+        scenario.api.publish("acme.org.deadletter", b"spoofed", headers=headers)
+    until(lambda: held(scenario)[0] == 12)
+    assert [letter["original"] for letter in listed(dlq)] == ["kept"] * 12
+    for number in range(1, 13):
         assert dlq("show", str(number), "--format", "text").code == 0
     ended = dlq("replay", "--all", "--yes")
     assert {result["problem"]["code"] for result in ended.json["results"]} == {"no-subject"}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from cyborg_infra.live.execute.consumer.pause_and_reset import PauseAndReset
 from cyborg_infra.live.execute.consumer.pause_and_start import PauseAndStart
+from cyborg_infra.live.execute.consumer.pausing import parse_pause
 from cyborg_infra.live.execute.consumer.starting import BY_RESET, BY_START_SEQUENCE
 from cyborg_infra.live.execute.consumer.stop_by_filter import StopByFilter
 from cyborg_infra.live.execute.consumer.strategies import STRATEGIES, strategy_for
@@ -47,3 +50,14 @@ def test_what_cannot_be_reset_starts_by_a_sequence(policy: str, *, resettable: b
     desired = Resource(Ref("S", "c"), {"deliver_policy": policy})
     assert PauseAndReset().start_of(desired) is (BY_RESET if resettable else BY_START_SEQUENCE)
     assert PauseAndStart().start_of(desired) is BY_START_SEQUENCE
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-12:00", "2026-01-01T00:00:00.123456789+02:00"])
+def test_a_pause_is_read_whatever_its_offset(text: str) -> None:
+    """The server keeps the offset that somebody has written, also where the moment is in no year in UTC."""
+    assert parse_pause(text) == datetime.fromisoformat(text)
+
+
+@pytest.mark.parametrize("text", [None, "", "0001-01-01T00:00:00Z"])
+def test_no_moment_is_no_pause(text: str | None) -> None:
+    assert parse_pause(text) is None

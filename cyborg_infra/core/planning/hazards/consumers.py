@@ -81,7 +81,7 @@ def open_work_hazards(
     renumbered: bool,
     fits: bool,
 ) -> Iterator[Hazard]:
-    """Return the hazard of redelivery: messages that cannot stay pending acknowledgement in the new consumer and are not finished in time, with all that was handed out behind them.
+    """Yield the hazard of redelivery: messages that cannot stay pending acknowledgement in the new consumer and are not finished in time, with all that was handed out behind them.
 
     While the plan is made and looked at, agents go on: as many more as they may have at once, of what is stored for them.
     """
@@ -92,44 +92,55 @@ def open_work_hazards(
         elif _retention(live, live_state) == "workqueue":
             yield from _of_earlier_messages(live, desired)
         return
-    counts, stopped = consumer_counts(live), live.stopped_at
-    last = stopped.number if stopped else counts.delivered_stream_seq
-    question = CountQuery(
-        live.ref,
-        CountKind.UNACKNOWLEDGED,
-        last,
-        subjects=filter_patterns(desired if live.is_stopped else live),
+    as_served = desired if live.is_stopped else live  # a stopped one has another filter and another limit
+    most, questions = _most_redelivered(live, as_served, live_state, version)
+    if not most:
+        return
+    counts, stored = consumer_counts(live), stream_counts(_stream(live, live_state)).messages
+    matching = CountQuery(live.ref, CountKind.PASSED, subjects=filter_patterns(as_served))
+    passed = live.counts_by_query.get(matching) or MessageCount(min(stored, _last_handed_out(live)))
+    # What waits for a stopped one, its filter does not say.
+    held = stored if live.is_stopped else passed.messages + counts.num_pending
+    most = min(most, max(held, counts.num_ack_pending))
+    reason = f"{format_count(most, 'message')} could be handed out again: {why}"
+    yield hazard_of_amount(
+        HazardName.REPEATS_WORK, reason, MessageCount(most), *questions, matching, exact=False
     )
-    most, questions = 0, [question]
-    unsettled = stopped is not None and finished_up_to(live) < stopped.number
-    forgotten = may_have_forgotten(live)
-    window = setting(desired if live.is_stopped else live, "max_ack_pending")
-    stored = stream_counts(_stream(live, live_state)).messages
+
+
+def _most_redelivered(
+    live: LiveResource, as_served: Resource, live_state: LiveState, version: Version
+) -> tuple[int, Sequence[CountQuery]]:
+    """Return at most how many messages are handed out again, whatever the stream has, and the query that makes it exact.
+
+    `as_served` has the filter and the limit by which the consumer works.
+    """
+    counts, stopped, last = consumer_counts(live), live.stopped_at, _last_handed_out(live)
+    window = setting(as_served, "max_ack_pending")
     at_once = window if window > 0 else counts.num_pending
-    if (
-        counts.num_ack_pending
-        or unsettled
-        or (version < Capability.PAUSE_CONSUMER.since and counts.num_waiting)
-    ):
-        behind = live.counts_by_query.get(question)
-        bound = min(stored, last - finished_up_to(live))
-        most = max(counts.num_ack_pending, behind.messages if behind else bound)
+    forgotten = may_have_forgotten(live)
+    unsettled = stopped is not None and finished_up_to(live) < stopped.number
+    pulled = version < Capability.PAUSE_CONSUMER.since and counts.num_waiting
+    query = CountQuery(live.ref, CountKind.UNACKNOWLEDGED, last, subjects=filter_patterns(as_served))
+    most, queries = 0, [query]
+    if counts.num_ack_pending or unsettled or pulled:
         if _retention(live, live_state) == "workqueue" and not forgotten:
-            most, questions = (
-                counts.num_ack_pending,
-                [],
-            )  # what is finished is gone, what was given up counts for itself
+            # What is finished is gone, and what was given up is a hazard of its own.
+            most, queries = counts.num_ack_pending, []
+        else:
+            counted = live.counts_by_query.get(query)
+            stored = stream_counts(_stream(live, live_state)).messages
+            bound = min(stored, last - finished_up_to(live))
+            most = max(counts.num_ack_pending, counted.messages if counted else bound)
         most += 0 if live.is_stopped else at_once
     if stopped and not stopped.exact:  # what was handed out when the tool that stopped it died
         most += max(counts.delivered_stream_seq - stopped.number, at_once if forgotten else 0)
-    if most:
-        matching = CountQuery(live.ref, CountKind.PASSED, subjects=question.subjects)
-        passed = live.counts_by_query.get(matching) or MessageCount(min(stored, last))
-        # What waits for a stopped one, its filter does not say.
-        held = stored if live.is_stopped else passed.messages + counts.num_pending
-        most, questions = min(most, max(held, counts.num_ack_pending)), [*questions, matching]
-        reason = f"{format_count(most, 'message')} could be handed out again: {why}"
-        yield hazard_of_amount(HazardName.REPEATS_WORK, reason, MessageCount(most), *questions, exact=False)
+    return most, queries
+
+
+def _last_handed_out(live: LiveResource) -> int:
+    stopped = live.stopped_at
+    return stopped.number if stopped else consumer_counts(live).delivered_stream_seq
 
 
 def _of_earlier_messages(live: LiveResource, desired: DesiredResource) -> Iterator[Hazard]:

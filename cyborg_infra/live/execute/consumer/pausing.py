@@ -6,7 +6,7 @@ Times that the server judges are made from its own clock, which its answers carr
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.idempotent import write_once
@@ -47,7 +47,7 @@ def server_time(consumer: LiveResource) -> datetime:
 def parse_pause(text: str | None) -> datetime | None:
     """Return the moment that a `pause_until` names, or None if it names none."""
     found = datetime.fromisoformat(text) if text else None
-    return found.astimezone(UTC) if found and found.year > 1 else None  # Go's zero time is in the year 1
+    return found if found and found.year > 1 else None  # Go's zero time is in the year 1
 
 
 async def pause_for(server: JetStream, ref: Ref, seconds: float) -> None:

@@ -36,7 +36,7 @@ def config_with_id_subjects(copy: Ref, ingest: Config) -> dict[str, Any]:
 
 
 async def store_message_ids(server: JetStream, copy: Ref, origin: Ref, ingest: Config) -> None:
-    """Store in the copy the message ids of the MOST newest messages of `origin` within its duplicate_window.
+    """Store in the copy the message ids of the MAX_IDS newest messages of `origin` within its duplicate_window.
 
     The newest first: they are the likeliest to be sent again. Raises ServerFault; then it knows some of them.
     """
