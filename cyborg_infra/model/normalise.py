@@ -127,22 +127,16 @@ def normalise_without_labels(kind: Kind, config: Config) -> dict[str, Any]:
     return _as_copy(found, config) if kind is Kind.STREAM else _with_one_filter(found)
 
 
-def mean_the_same(kind: Kind, config: Config, other: Config) -> bool:
-    """Return True if the canonical forms of both are equal but for the metadata. May return False for equal ones: of copies, and of what is spelled in two ways."""
-    (own, alike), (others_own, others_alike) = _own_and_alike(config), _own_and_alike(other)
-    return (
-        own == others_own
-        and _cached_fields(kind, alike) == _cached_fields(kind, others_alike)
-        and "sources" not in alike
-    )
-
-
 def _own_and_alike(config: Config) -> tuple[Config, Config]:
     """Return the fields that hardly two resources share, and the others; without those of the identity."""
+    own: dict[str, Any] = {}
     alike = dict(config)
     for name in _IDENTITY_FIELDS:
         alike.pop(name, None)
-    return {name: alike.pop(name) for name in _NAMED_FIELDS if name in alike}, alike
+    for name in _NAMED_FIELDS:
+        if name in alike:
+            own[name] = alike.pop(name)
+    return own, alike
 
 
 _IDENTITY_FIELDS = ("name", "durable_name", "metadata")

@@ -27,7 +27,6 @@ from cyborg_infra.model.metadata_keys import (
 from cyborg_infra.model.normalise import (
     REQUIRED_LEVEL_KEY,
     SERVER_KEY_PREFIX,
-    mean_the_same,
     normalise_without_labels,
     user_labels,
 )
@@ -377,11 +376,19 @@ class LiveResource(Resource):
         until = self.get("pause_until") if self.activity.paused else ""
         return until == PAUSED_INDEFINITELY or until.partition(".")[2].startswith(str(PAUSE_MARK))
 
-    def matches(self, wanted: DesiredResource) -> bool:
+    def matches(self, wanted: DesiredResource, expected: Config | None = None) -> bool:
         """Return True if the live resource equals the desired one, ownership keys included. May return False for equal ones: `normalised` then decides.
 
-        False where a replace has noted something, or where the marks differ: then `normalised` tells.
+        False where a replace has noted something, or where the marks differ: then `normalised` tells. `expected` is a
+        configuration that is known to mean what is desired, if there is one.
         """
+        said = wanted.normalised()
+        if self.config != expected and not self._is_normalised_as(wanted, said):
+            return False
+        object.__setattr__(self, "_normalised", said)
+        return True
+
+    def _is_normalised_as(self, wanted: DesiredResource, said: Mapping[str, Any]) -> bool:
         labels = wanted.metadata
         marks = dict(self.metadata)
         marks.pop(REQUIRED_LEVEL_KEY, None)  # the one that a listing has, of those that come next
@@ -391,15 +398,10 @@ class LiveResource(Resource):
                 RESOURCE_KEY in marks or marks | {RESOURCE_KEY: labels.get(RESOURCE_KEY)} != labels
             ):
                 return False
-        said, config = wanted.normalised(), self._config_as_requested()
-        if not mean_the_same(self.ref.kind, config, wanted.config):
-            found = normalise_without_labels(self.ref.kind, config)
-            if "metadata" in said:
-                found["metadata"] = said["metadata"]
-            if found != said:
-                return False
-        object.__setattr__(self, "_normalised", said)
-        return True
+        found = normalise_without_labels(self.ref.kind, self._config_as_requested())
+        if "metadata" in said:
+            found["metadata"] = said["metadata"]
+        return found == said
 
 
 def origin_of(resource: Resource) -> SourcePosition | None:

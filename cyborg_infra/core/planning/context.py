@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 from cyborg_infra.core.planning import (
     dead_letter_order,
@@ -13,14 +14,22 @@ from cyborg_infra.core.planning import (
     resume,
     server_values,
 )
+from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, UsageInvalid
 from cyborg_infra.model.ref import Ref
-from cyborg_infra.model.resources import DesiredState, LiveResource, LiveState, Resource
+from cyborg_infra.model.resources import (
+    NAMED_SUBJECTS,
+    DesiredResource,
+    DesiredState,
+    LiveResource,
+    LiveState,
+    Resource,
+)
 from cyborg_infra.model.server import ServerInfo
 from cyborg_infra.model.server_versions import OLDEST
-from cyborg_infra.model.valueclass import valueclass
+from cyborg_infra.model.valueclass import NamedTuple, valueclass
 from cyborg_infra.model.wording import Option, worded
 
 
@@ -115,12 +124,48 @@ def make_context(
 
 
 def _differing(live: LiveState, desired: DesiredState) -> frozenset[Ref]:
-    """Return the desired resources that the server does not have exactly so, the owner's label included."""
-    return frozenset(
-        ref
-        for ref, wanted in desired.resources.items()
-        if not ((held := live.resources.get(ref)) and held.matches(wanted))
-    )
+    """Return the desired resources that the server does not have exactly so, the owner's label included.
+
+    How a server writes settings is learned from the first resource that has them. All others that are set alike are
+    expected so.
+    """
+    found, examples = set[Ref](), dict[str, _Example]()
+    for ref, wanted in desired.resources.items():
+        held, settings = live.resources.get(ref), wanted.settings_digest()
+        example = examples.get(settings)
+        if held is None or not held.matches(wanted, example and example.of(wanted)):
+            found.add(ref)
+        elif example is None:
+            examples[settings] = _Example.from_pair(held, wanted)
+    return frozenset(found)
+
+
+class _Example(NamedTuple):
+    """What all that is set alike has in common as a server writes it, and the server's own labels."""
+
+    config: dict[str, Any]
+    labels: Mapping[str, str]
+
+    @classmethod
+    def from_pair(cls, held: LiveResource, wanted: DesiredResource) -> _Example:
+        """Return what lives without what is its own, where it lives as it is wanted."""
+        return cls(
+            {name: value for name, value in held.config.items() if name not in _OWN_FIELDS},
+            {key: text for key, text in held.metadata.items() if key not in wanted.metadata},
+        )
+
+    def of(self, wanted: DesiredResource) -> Config:
+        """Return how a server writes another one that is set alike."""
+        config, told = wanted.config, self.config.copy()
+        for name in _OWN_FIELDS:
+            if name in config:
+                told[name] = config[name]
+        told["metadata"] = {**wanted.metadata, **self.labels}
+        return told
+
+
+_OWN_FIELDS = ("name", "durable_name", *NAMED_SUBJECTS)
+"""What of a configuration differs among those that are set alike, besides the labels."""
 
 
 def _and_adjusted(differing: frozenset[Ref], desired: DesiredState, given: DesiredState) -> frozenset[Ref]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cyborg_infra.model import field_names
 from cyborg_infra.model.fields import ABSENT, FIELDS, Field, Kind, Unit, UpdateEffect
-from cyborg_infra.model.normalise import mean_the_same, normalise, normalise_config
+from cyborg_infra.model.normalise import normalise, normalise_config
 from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import Resource
 from cyborg_infra.model.server_versions import LEVELS, Capability, Version, level_of
@@ -111,38 +111,6 @@ def test_defaults_say_nothing(resource: tuple[Kind, Config]) -> None:
         least["duplicate_window"] = config["duplicate_window"]
     full = {field.name: field.default for field in rows} | least
     assert normalise_config(kind, least) == normalise_config(kind, config) == normalise_config(kind, full)
-
-
-@laws
-@given(RESOURCES, st.data())
-def test_what_means_the_same_without_being_normalised_is_normalised_alike(
-    resource: tuple[Kind, Config], data: st.DataObject
-) -> None:
-    """The first look of a comparison, of what a server gave back and what it was told: it may pass over equals, and nothing else."""
-    kind, config = resource
-    config.pop("metadata", None)
-    rows = FIELDS[kind]
-    left_out = {name for name, value in config.items() if name in rows and value == rows[name].default}
-    other = {name: value for name, value in config.items() if name not in left_out}
-    if data.draw(st.booleans()):
-        other |= data.draw(configs(kind).map(lambda drawn: dict([*drawn.items()][:1])))
-        other.pop("metadata", None)
-    if mean_the_same(kind, config, other):
-        assert normalise_config(kind, config) == normalise_config(kind, other)
-
-
-def test_a_copy_without_a_window_does_not_mean_one_with_the_window_of_most_streams() -> None:
-    copy = {"sources": [{"name": "A"}]}
-    window = FIELDS[Kind.STREAM]["duplicate_window"].default
-    assert not mean_the_same(Kind.STREAM, copy, {**copy, "duplicate_window": window})
-
-
-def test_what_a_server_fills_in_means_the_same() -> None:
-    told = {"name": "A", "subjects": ["a"], "max_age": 5}
-    filled = {row.name: row.default for row in FIELDS[Kind.STREAM].values() if row.default}
-    assert mean_the_same(Kind.STREAM, {**filled, **told}, told)
-    assert not mean_the_same(Kind.STREAM, {**filled, **told, "max_age": 6}, told)
-    assert not mean_the_same(Kind.STREAM, {**filled, **told, "subjects": ["b"]}, told)
 
 
 @laws

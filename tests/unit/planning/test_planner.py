@@ -101,6 +101,56 @@ def test_what_the_server_lost_since_is_told_from_what_the_manifest_gained(
     assert (change.action, change.cause) == (action, cause)
 
 
+def _as_told(found: LiveResource) -> LiveResource:
+    """Return the resource as a server tells of it: without what says nothing, with its own field and label."""
+    told = {name: value for name, value in found.config.items() if value not in (None, False, 0, -1)}
+    metadata = {**found.metadata, "_nats.req.level": "0"}
+    return replace(found, config={**told, "compression": "none", "metadata": metadata})
+
+
+@pytest.mark.parametrize(
+    ("edit", "differs"),
+    [
+        (configured(max_age=1), True),
+        (configured(subjects=["gen.agents.ceo.tasks"]), True),
+        (configured(allow_rollup_hdrs=True), True),
+        (configured(compression="s2"), True),
+        (configured(unknown_to_us=1), False),
+        (configured(allow_rollup_hdrs=False), False),
+        (marked(role="ceo"), True),
+        (marked(applied="0" * 16), True),
+        (marked(org=None), True),
+        (lambda found: configured(metadata={**found.metadata, "_nats.req.level": "1"})(found), False),
+        (lambda found: configured(metadata={**found.metadata, "_nats.ver": "2.15.1"})(found), False),
+        (lambda found: configured(metadata={**found.metadata, "theirs": "1"})(found), False),
+    ],
+    ids=[
+        "a field",
+        "a subject",
+        "a field that the others do not have",
+        "a field of the server",
+        "an unknown field",
+        "a default",
+        "the role",
+        "the digest",
+        "the owner",
+        "another label of the server",
+        "a second label of the server",
+        "a label of others",
+    ],
+)
+@pytest.mark.parametrize("role", ["ceo", "cto", "dev"])
+def test_of_many_that_are_set_alike_the_one_that_differs_is_found(
+    edit: Callable[[LiveResource], LiveResource], role: str, *, differs: bool
+) -> None:
+    desired, ref = wished(roles="ceo, cto, dev"), Ref(f"AGENT_{role.upper()}_TASKS")
+    held = {each: _as_told(as_empty(resource)) for each, resource in desired.resources.items()}
+    assert not planned(LiveState(held, FACTS), desired)
+    same = held[ref].config == edit(held[ref]).config
+    plan = planned(LiveState({**held, ref: edit(held[ref])}, FACTS), desired)
+    assert [change.ref for change in plan.changes] == [ref] * (differs and not same)
+
+
 def test_that_something_is_missing_is_told_by_its_cause_alone() -> None:
     plan = planned(live(wished(), TASKS=gone), wished())
     (change,) = [change for change in plan.changes if change.ref == TASKS]
