@@ -81,16 +81,16 @@ class ConsumerPositions(NamedTuple):
 def finished_up_to(consumer: LiveResource) -> int:
     """Return up to which sequence everything is finished. Until its first acknowledgement a consumer says 0, wherever it began (2.10 to 2.12).
 
-    Of one whose server may have forgotten what it handed out last it is what was noted: that is open nowhere, and the
-    floor goes past it.
+    Of a stopped one it is at least what was noted. Where its server may have forgotten what it handed out last it is that
+    alone: what was forgotten is open nowhere, and the floor goes past it.
     """
     start: int = consumer.get("opt_start_seq")
     floor = max(consumer_counts(consumer).ack_floor_stream_seq, start - 1)
     stopped = consumer.stopped_at
     if stopped is None:
         return floor
-    noted = stopped.floor if may_have_forgotten(consumer) else None
-    return min(floor, stopped.number) if noted is None else noted
+    noted = stopped.floor or 0
+    return noted if may_have_forgotten(consumer) else max(min(floor, stopped.number), noted)
 
 
 class PassedByAll(NamedTuple):

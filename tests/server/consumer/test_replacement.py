@@ -25,7 +25,7 @@ from cyborg_infra.live.execute.consumer.placeholder import save_position
 from cyborg_infra.live.interception import ApiRequest
 from cyborg_infra.model.changes import Action, HazardName
 from cyborg_infra.model.consumer_position import Position
-from cyborg_infra.model.metadata_keys import POSITION_KEY
+from cyborg_infra.model.metadata_keys import POSITION_KEY, STOPPED_KEY
 from cyborg_infra.model.plan import Outcome, ResultStatus
 from cyborg_infra.model.ref import PLACEHOLDER_PREFIX, Ref
 from cyborg_infra.model.server_versions import Version
@@ -171,7 +171,9 @@ def test_a_position_that_is_known_holds_whatever_a_server_tells_that_has_not_hea
     assert worked + work(scenario) == list(range(10))
 
 
+@pytest.mark.servers(NEWEST, "2.12.8")
 def test_a_consumer_that_has_delivered_nothing_needs_no_placeholder(scenario: Scenario) -> None:
+    """Before 2.11 it is stopped, and has one: see `stop_with_placeholder`."""
     scenario.converge(manifest())
     publish(scenario, range(3))
     with scenario.requests() as requests:
@@ -207,6 +209,146 @@ def test_a_worker_who_comes_after_the_plan_is_not_handed_anything_twice(
         (outcome,) = replaced(scene, manifest(max_waiting=9))
         assert outcome.status is ResultStatus.SUCCEEDED
         assert work(scene) == list(range(5, 10))
+
+
+@pytest.mark.parametrize("retention", ["limits", "interest", "workqueue"])
+def test_before_2_11_a_worker_who_comes_right_before_the_delete_does_nothing_that_comes_again(
+    start_server: StartServer, tmp_path: Path, faults: Faults, retention: str
+) -> None:
+    """What it is handed after the last look it acknowledges to a consumer that is gone by then."""
+    with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest(retention))
+        publish(scene, range(10))
+        assert work(scene, 2) == [0, 1]
+        handed = list[tuple[int, Callable[..., object]]]()
+
+        async def call(request: ApiRequest, send: Send) -> dict[str, Any]:
+            deletes = "CONSUMER.DELETE" in request.verb and PLACEHOLDER_PREFIX not in request.verb
+            if deletes:
+                handed.extend(pull(scene, 3))
+            answer = await send(request)
+            if deletes:
+                for _, acknowledge in handed:
+                    with contextlib.suppress(queue.Empty, RuntimeError):  # nobody is there to hear it
+                        acknowledge(b"+ACK", timeout=0.5)
+            return answer
+
+        with faults.context() as patched:
+            patched.intercept(call)
+            outcomes = replaced(scene, manifest(retention, max_waiting=9))
+        assert [outcome.status for outcome in outcomes] == [ResultStatus.SUCCEEDED]
+        assert [number for number, _ in handed] + work(scene) == list(range(2, 10))
+        assert leftovers(scene) == []
+
+
+@contextlib.contextmanager
+def at_the_stop(
+    faults: Faults, comes: Callable[[], object], later: Mapping[int, Callable[[], object]]
+) -> Iterator[None]:
+    """A worker comes after the last look at the consumer, before it is stopped; `later` is what happens before which look at the stopped one."""
+    looks: int | None = None
+
+    async def call(request: ApiRequest, send: Send) -> dict[str, Any]:
+        nonlocal looks
+        config = (request.body or {}).get("config") or {}
+        if looks is None and STOPPED_KEY in config.get("metadata", {}):
+            looks = 0
+            await asyncio.to_thread(comes)
+        elif looks is not None and request.verb == f"CONSUMER.INFO.{WORKER.replace('/', '.')}":
+            looks += 1
+            await asyncio.to_thread(later.get(looks, lambda: None))
+        return await send(request)
+
+    with faults.context() as patched:
+        patched.intercept(call)
+        yield
+    assert looks
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("retention", ["limits", "interest", "workqueue"])
+def test_before_2_11_what_a_worker_is_handed_before_the_stop_ends_before_the_delete(
+    start_server: StartServer,
+    tmp_path: Path,
+    faults: Faults,
+    retention: str,
+    at_once: bool,  # noqa: FBT001 - pytest's
+) -> None:
+    """Others wait meanwhile, and what is published goes to the new consumer. Numbers are missing, as where others' messages are between."""
+    with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest(retention))
+        publish(scene, range(10))
+        assert work(scene, 2) == [0, 1]
+        for number in (3, 5):
+            scene.ask("STREAM.MSG.DELETE.AGENT_A_TASKS", {"seq": number + 1})
+        handed = list[tuple[int, Callable[..., object]]]()
+
+        def finish() -> None:
+            for _, answer in handed:
+                answer(b"+ACK")
+
+        def come() -> None:
+            handed.extend(pull(scene, 3))
+            if at_once:
+                finish()
+
+        def wait() -> None:
+            publish(scene, range(10, 12))
+            wait_for_more(scene)
+
+        with at_the_stop(faults, come, {1: wait} if at_once else {1: wait, 5: finish}):
+            (outcome,) = replaced(scene, manifest(retention, max_waiting=9), drain_timeout=20)
+        assert outcome.status is ResultStatus.SUCCEEDED, outcome.problem
+        assert [number for number, _ in handed] + work(scene) == [2, 4, *range(6, 12)]
+        assert leftovers(scene) == []
+
+
+@pytest.mark.parametrize("retention", ["limits", "interest", "workqueue"])
+def test_before_2_11_what_does_not_end_after_the_stop_is_announced_before_it_comes_again(
+    start_server: StartServer, tmp_path: Path, faults: Faults, retention: str
+) -> None:
+    """The consumer cannot be as it was any more. It stays stopped, and the next plan counts; or the work has ended by then."""
+    with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest(retention))
+        publish(scene, range(10))
+        assert work(scene, 2) == [0, 1]
+        text, held = manifest(retention, max_waiting=9), list[tuple[int, Callable[..., object]]]()
+        with at_the_stop(faults, lambda: held.extend(pull(scene, 3)), {1: lambda: wait_for_more(scene)}):
+            (outcome,) = replaced(scene, text, drain_timeout=0.2)
+        assert outcome.problem
+        assert outcome.problem.code == "not-drained"
+        assert "it stays stopped" in outcome.problem.message
+        plan = scene.plan(scene.request(text))
+        assert [(hazard.name, hazard.count) for hazard in plan.hazards] == [(HazardName.REPEATS_WORK, 3)]
+        for _, answer in held:
+            answer(b"+ACK")
+        assert scene.plan(scene.request(text)).hazards == ()
+        (outcome,) = replaced(scene, text)
+        assert outcome.status is ResultStatus.SUCCEEDED
+        assert [number for number, _ in held] + work(scene) == list(range(2, 10))
+        assert leftovers(scene) == []
+
+
+def wait_for_more(scenario: Scenario) -> None:
+    """A worker waits for the next message, so that the cursor of a stopped consumer runs on as soon as it may."""
+    where, _, name = WORKER.partition("/")
+    inbox, body = scenario.api.subscribe(f"waits.{next(_pulls)}"), b'{"batch": 20, "expires": 60000000000}'
+    scenario.api.publish(f"$JS.API.CONSUMER.MSG.NEXT.{where}.{name}", body, reply=inbox.subject)
+
+
+def test_before_2_11_a_consumer_that_has_delivered_nothing_begins_where_it_began(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """Its ack floor is 0 there until its first acknowledgement, though it began behind what was stored."""
+    with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest())
+        publish(scene, range(5))
+        scene.ask(f"CONSUMER.DELETE.{WORKER.replace('/', '.')}")
+        scene.converge(manifest(deliver_policy="new"))
+        publish(scene, range(5, 8))
+        (outcome,) = replaced(scene, manifest(deliver_policy="new", max_waiting=9))
+        assert outcome.status is ResultStatus.SUCCEEDED
+        assert work(scene) == [5, 6, 7]
 
 
 def busily_replaced(scenario: Scenario, text: str) -> int:
@@ -330,9 +472,8 @@ def run_on(scenario: Scenario) -> None:
     Its floor follows its cursor when the server looks for what has expired, which it does once after the last delivery: not
     where the cursor came later than that, as on a busy machine.
     """
-    where, _, name = WORKER.partition("/")
-    inbox, body = scenario.api.subscribe(f"waits.{next(_pulls)}"), b'{"batch": 20, "expires": 60000000000}'
-    scenario.api.publish(f"$JS.API.CONSUMER.MSG.NEXT.{where}.{name}", body, reply=inbox.subject)
+    wait_for_more(scenario)
+    where = WORKER.partition("/")[0]
     last = scenario.info(where)["state"]["last_seq"]
 
     def reached(place: str) -> bool:

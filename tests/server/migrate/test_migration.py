@@ -16,11 +16,13 @@ from cyborg_infra.live.execute.consumer import draining
 from cyborg_infra.live.execute.migrate import catch_up
 from cyborg_infra.live.interception import ApiRequest
 from cyborg_infra.model.changes import Action, Change, HazardName
+from cyborg_infra.model.metadata_keys import STOPPED_KEY
 from cyborg_infra.model.plan import Plan, ResultStatus
 from cyborg_infra.model.problems import PlanRefused, PlanStale
 from cyborg_infra.model.ref import TEMPORARY_PREFIX
 from cyborg_infra.model.server_versions import Capability, Version
 from cyborg_infra.operations import provision
+from tests.support.agents import fetch
 from tests.support.faults import Faults, Send, SendJoint
 from tests.support.scenario import Request, Scenario, acked, consumer, fetched, published, stream
 from tests.support.servers import NEWEST, OLDEST, VERSIONS, StartServer
@@ -469,6 +471,49 @@ def test_work_that_neither_ends_nor_can_stay_open_leaves_everything_as_it_was(
     assert scenario.config(STREAM) == before
     assert not scenario.info(WORKER).get("paused", False)
     assert [ref for ref in scenario.refs() if TEMPORARY_PREFIX in ref] == []
+
+
+@pytest.mark.servers(OLDEST)
+@pytest.mark.parametrize("ends", [True, False])
+def test_before_2_11_what_a_worker_is_handed_before_the_stop_comes_again_only_if_a_plan_has_announced_it(
+    scenario: Scenario,
+    faults: Faults,
+    ends: bool,  # noqa: FBT001 - pytest's
+) -> None:
+    """Nobody works in the plan, so that it announces nothing. Then nothing is replaced, and the consumer waits for the next plan."""
+    scenario.converge(manifest("storage: file"))
+    published(SUBJECT, 5)(scenario)
+    acked(WORKER, 1)(scenario)
+    wish, held = scenario.request(manifest("storage: memory")), list[str]()
+    plan = scenario.plan(wish)
+    assert plan.hazards == ()
+
+    async def call(request: ApiRequest, send: Send) -> dict[str, Any]:
+        config = (request.body or {}).get("config") or {}
+        if not held and STOPPED_KEY in config.get("metadata", {}):
+            held.extend(fetch(scenario.api, WORKER).reply for _ in range(2))
+        return await send(request)
+
+    with faults.context() as patched:
+        patched.intercept(call)
+        outcomes = provision.apply(provision.ApplyRequest(plan, drain_timeout=0.2), scenario.target)
+    problems = [outcome.problem for outcome in outcomes if outcome.problem]
+    assert [problem.code for problem in problems][:1] == ["not-drained"]
+    assert "it stays stopped" in problems[0].message
+    assert scenario.config(STREAM)["storage"] == "file"
+    if ends:
+        for reply in held:
+            scenario.api.ask(reply, b"+ACK")
+    plan = scenario.plan(wish)
+    assert [(hazard.name, hazard.count) for hazard in plan.hazards] == (
+        [] if ends else [(HazardName.REPEATS_WORK, 2)]
+    )
+    outcomes = provision.apply(
+        provision.ApplyRequest(plan, allow=["repeats-work"] * (not ends), drain_timeout=0.2), scenario.target
+    )
+    assert [outcome for outcome in outcomes if outcome.problem] == []
+    assert scenario.info(WORKER)["num_pending"] == (2 if ends else 4)
+    assert_in_sync(scenario, manifest("storage: memory"))
 
 
 @pytest.mark.parametrize("step", range(2, 7))

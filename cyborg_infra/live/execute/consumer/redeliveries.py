@@ -46,15 +46,23 @@ async def require_announced(server: JetStream, stopped: LiveResource, options: A
         options.allowed_redeliveries.get(stopped.ref, 0),
     )
     if again > announced:
-        raise ServerFault(
-            Problem(
-                "not-drained",
-                f"{stopped.ref}: its server was started anew while it was stopped: {again:,} messages may be handed out "
-                f"again, and {announced:,} were announced; it stays stopped",
-                None,
-                "plan again: it counts what would be handed out again",
-            )
+        raise stays_stopped_error(
+            stopped, "its server was started anew while it was stopped", again, announced
         )
+
+
+async def require_announced_if_made_anew(
+    server: JetStream, stopped: LiveResource, options: ApplyOptions
+) -> None:
+    """Raise ServerFault if more would come again from a new consumer in the place of a stopped one than this plan announced of it.
+
+    What a plan says nothing of was allowed when an earlier one was applied.
+    """
+    announced = options.allowed_redeliveries.get(stopped.ref)
+    if announced is None:
+        return
+    if (again := await count_redeliveries(server, stopped)) > announced:
+        raise stays_stopped_error(stopped, "agents are at work on what it handed out", again, announced)
 
 
 async def archive_given_up(server: JetStream, consumer: Ref, options: ApplyOptions) -> None:
@@ -70,7 +78,7 @@ def interrupted_error(consumer: LiveResource) -> ServerFault:
     return ServerFault(
         Problem(
             "interrupted",
-            f"{consumer.ref}: interrupted before it was replaced{working}; it was left as it is",
+            f"{consumer.ref}: interrupted before it was replaced{working}; {_left(consumer)}",
         )
     )
 
@@ -86,8 +94,25 @@ def drain_timeout_error(consumer: LiveResource, options: ApplyOptions, why: str 
     return ServerFault(
         Problem(
             "not-drained",
-            f"{consumer.ref}: {open_now} messages were still being worked on after {options.drain_timeout:g}s{more}{because}; it was left as it is",
+            f"{consumer.ref}: {open_now} messages were still being worked on after {options.drain_timeout:g}s{more}{because}; {_left(consumer)}",
             None,
             "plan again: it counts what would be handed out again; or apply when they are finished",
         )
     )
+
+
+def stays_stopped_error(stopped: LiveResource, why: str, again: int, announced: int) -> ServerFault:
+    """Return the error that more would come again from a stopped consumer than was announced."""
+    return ServerFault(
+        Problem(
+            "not-drained",
+            f"{stopped.ref}: {why}: {again:,} messages may be handed out again, and {announced:,} were announced; "
+            "it stays stopped",
+            None,
+            "plan again: it counts what would be handed out again; or apply when they are finished",
+        )
+    )
+
+
+def _left(consumer: LiveResource) -> str:
+    return "it stays stopped until the next apply" if consumer.is_stopped else "it was left as it is"

@@ -11,11 +11,13 @@ import asyncio
 from cyborg_infra.live import timing
 from cyborg_infra.live.api.idempotent import update_consumer
 from cyborg_infra.live.api.jetstream import JetStream
+from cyborg_infra.live.connection.errors import NoReply, NoResponders, PermissionDenied
 from cyborg_infra.live.execute.consumer.pausing import (
     MAX_POLLS,
     not_in_force_error,
     require_consumer,
 )
+from cyborg_infra.live.execute.consumer.unacknowledged import list_stored
 from cyborg_infra.model.consumer_position import finished_up_to, read_patterns
 from cyborg_infra.model.fields import Config
 from cyborg_infra.model.metadata_keys import READ_KEY, STOPPED_KEY
@@ -47,8 +49,10 @@ async def speed_up(server: JetStream, old: Resource) -> None:
     await update_consumer(server, old, f"serving {old.ref}")
 
 
-async def stop_before_pauses(server: JetStream, old: LiveResource) -> None:
+async def stop_before_pauses(server: JetStream, old: LiveResource, latest: LiveResource) -> int:
     """Stop a consumer for good on a server that cannot pause one (before 2.11); to go on it has to be created anew.
+
+    `latest` is what it was just now. Returns how many deliveries since then may be of messages beyond what is noted.
 
     It waits for a subject that nobody uses. Where it stands is from then on its `floor`: its cursor runs on to the end
     as soon as somebody pulls. With room for one message only, it does not do so before the last one under way is
@@ -58,21 +62,27 @@ async def stop_before_pauses(server: JetStream, old: LiveResource) -> None:
     said so: another one may not know what was handed out last.
     """
     narrow = {} if old.get("ack_policy") == "none" else ONE_AT_A_TIME
-    latest = await require_consumer(server, old.ref)
-    floor = finished_up_to(latest)
-    before = max(consumer_counts(latest).delivered_stream_seq, floor)
+    counts, floor = consumer_counts(latest), finished_up_to(latest)
+    before = max(counts.delivered_stream_seq, floor)
+    if not counts.num_ack_pending:  # what used up its deliveries holds the floor all the same
+        floor = before
     noted = StopPosition(before, exact=False, floor=floor, incarnation=latest.activity.incarnation)
     await _filter_nothing(server, old, noted, **narrow)
-    number = _handed_out(latest, await _await_stopped(server, old.ref), before)
-    if number is not None:
-        await _filter_nothing(server, old, noted._replace(number=number, exact=True), **narrow)
+    stopped = await _await_stopped(server, old.ref)
+    number = await _handed_out(server, latest, stopped, before)
+    if number is None:
+        return _most_deliveries(latest, stopped)
+    await _filter_nothing(server, old, noted._replace(number=number, exact=True), **narrow)
+    return 0
 
 
-def _handed_out(latest: LiveResource, stopped: LiveResource, before: int) -> int | None:
+async def _handed_out(
+    server: JetStream, latest: LiveResource, stopped: LiveResource, before: int
+) -> int | None:
     """Return the last sequence number that the stopped consumer has handed out; None if its counts do not tell.
 
-    Once all is finished only its floor may tell, and that may have been taken to the end by now: then it is further on
-    than by what was handed out since.
+    Once all is finished only its floor may tell, and that may have been taken to the end by now: then there are more
+    messages for it up to there than were handed out since.
     """
     if stopped.activity.incarnation != latest.activity.incarnation:
         return None
@@ -83,7 +93,23 @@ def _handed_out(latest: LiveResource, stopped: LiveResource, before: int) -> int
     if counts.num_ack_pending:
         return max(before, counts.delivered_stream_seq)
     floor = counts.ack_floor_stream_seq
-    return max(before, floor) if floor - before <= since else None
+    if floor - before > since:
+        try:
+            found = await list_stored(server, latest.ref, read_patterns(latest), before, floor, since)
+        except (NoReply, NoResponders, PermissionDenied):
+            return None
+        if found is None:
+            return None
+    return max(before, floor)
+
+
+def _most_deliveries(latest: LiveResource, stopped: LiveResource) -> int:
+    """Return how many messages a consumer may have handed out since the latest reading, at most; of a server that has forgotten some, as many as it hands out at once."""
+    since = stopped.activity.deliveries - latest.activity.deliveries
+    if since > 0:
+        return since
+    window: int = latest.get("max_ack_pending")
+    return window if window > 0 else consumer_counts(latest).num_pending
 
 
 async def _filter_nothing(

@@ -50,10 +50,18 @@ async def list_delivered(
     server: JetStream, consumer: LiveResource, subjects: Iterable[str], maximum: int
 ) -> tuple[int, ...] | None:
     """Return the numbers of all stored messages with such subjects, up to where the consumer has got; None where there are more than `maximum`."""
-    ref, last = consumer.ref, consumer_counts(consumer).delivered_stream_seq
+    return await list_stored(
+        server, consumer.ref, subjects, 0, consumer_counts(consumer).delivered_stream_seq, maximum
+    )
+
+
+async def list_stored(
+    server: JetStream, ref: Ref, subjects: Iterable[str], after: int, last: int, maximum: int
+) -> tuple[int, ...] | None:
+    """Return the numbers behind `after`, and up to `last`, of the messages with such subjects; None where there are more than `maximum`."""
     found = set[int]()
     for subject in subjects:
-        number = 0
+        number = after
         while number < last and len(found) <= maximum:
             body = {"seq": number + 1, "next_by_subj": subject}
             try:

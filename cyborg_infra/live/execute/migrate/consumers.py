@@ -19,6 +19,7 @@ from cyborg_infra.live.execute.consumer.draining import drain
 from cyborg_infra.live.execute.consumer.options import ApplyOptions
 from cyborg_infra.live.execute.consumer.pausing import manually_paused_until, pause
 from cyborg_infra.live.execute.consumer.placeholder import needs_saved_position, save_position, saved_position
+from cyborg_infra.live.execute.consumer.redeliveries import require_announced_if_made_anew
 from cyborg_infra.live.execute.consumer.stop_by_filter import ensure_stoppable, stop_with_placeholder
 from cyborg_infra.live.execute.consumer.stopping import speed_up
 from cyborg_infra.live.execute.consumer.strategies import strategy_for
@@ -129,7 +130,7 @@ async def stop_consumers(server: JetStream, stream: Ref, options: ApplyOptions) 
     Only of a stream with limits retention: see docs/decisions/0015.
     """
     await _gather(
-        stop_with_placeholder(server, old, old)
+        stop_with_placeholder(server, old, old, options)
         for old in strategy_for(options.version).to_stop(await _consumers(server, stream))
     )
 
@@ -137,7 +138,11 @@ async def stop_consumers(server: JetStream, stream: Ref, options: ApplyOptions) 
 async def resume_consumers(
     server: JetStream, stream: LiveResource, noted: ConsumerPositions, options: ApplyOptions
 ) -> None:
-    """Resume the consumers where they stood. On a workqueue that is with what is stored."""
+    """Resume the consumers where they stood. On a workqueue that is with what is stored.
+
+    Before 2.11 one that was stopped is made anew, which hands out again what is open. Raises ServerFault, with that one
+    stopped still, where that is more than was announced.
+    """
     found = await _consumers(server, stream.ref)
     release = strategy_for(options.version).release
     await _gather(release(server, old.ref, noted.paused_until.get(old.ref.consumer, "")) for old in found)
@@ -145,6 +150,8 @@ async def resume_consumers(
 
     async def put_back(was: Resource, position: int) -> None:
         old = alive.get(was.ref.consumer)
+        if old is not None and old.is_stopped:
+            await require_announced_if_made_anew(server, old, options)
         if old is None or old.is_stopped:
             position = max(position, finished_up_to(old) + 1 if old else 0)
             if stream.get("retention") != "workqueue" and needs_saved_position(was, position):
