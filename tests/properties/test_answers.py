@@ -192,3 +192,14 @@ def test_days_that_no_month_has_are_not_valid() -> None:
 def test_what_a_server_writes_is_valid() -> None:
     """Or all of it would be looked at twice."""
     assert [kind for kind, (_, row) in ROWS.items() if not VALID[kind](row)] == []
+
+
+def test_what_is_nested_deeply_is_no_error() -> None:
+    """As deeply as JSON is decoded at all: where it is read it goes to our check, elsewhere nobody looks."""
+    nested: Any = 1
+    for _ in range(1000):
+        nested = [nested]
+    assert not _check_changed("stream", ("config", "besides"), nested)
+    row = {**ROWS["stream"][1], "besides": nested}
+    assert VALID["stream"](row)
+    assert STREAM(row) is None
