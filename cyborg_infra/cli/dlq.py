@@ -200,7 +200,7 @@ def drop(
     wanted = _chosen(numbers, _selection(role, type_, older_than), all_=all_)
     if not yes:
         wanted = _approved("Delete {} for good?", manifest, env, flags, wanted)
-    told = say_where if yes else _silent
+    on_server = say_where if yes else _silent
     _handle(
         DeadLetterAction.DROP,
         manifest,
@@ -208,7 +208,7 @@ def drop(
         flags,
         wanted,
         output,
-        on_server=told,
+        on_server=on_server,
         quiet=quiet,
         no_color=no_color,
     )

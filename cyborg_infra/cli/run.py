@@ -62,10 +62,10 @@ def _in_short(plan: Plan, refused: PlanRefused) -> Problem:
         )
     accepting = " ".join(f"--allow {name}" for name in sorted({found.code for found in refused.problems}))
     names = Counter(problem.code for problem in refused.problems)
-    told = ", ".join(f"{name} ({times})" if times > 1 else name for name, times in sorted(names.items()))
+    hazards = ", ".join(f"{name} ({times})" if times > 1 else name for name, times in sorted(names.items()))
     return Problem(
         "not-allowed",
-        f"nothing was changed: not allowed by name: {told}",
+        f"nothing was changed: not allowed by name: {hazards}",
         None,
         f"the plan says what each would cost; accept it with {accepting}",
     )

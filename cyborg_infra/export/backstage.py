@@ -52,8 +52,8 @@ def _entities(given: ExportInput, definition: str) -> Iterator[dict[str, Any]]:
 
 
 def _entity(kind: str, name: str, description: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    told = {"name": name, "description": description}
-    return {"apiVersion": _API, "kind": kind, "metadata": told, "spec": dict(spec)}
+    metadata = {"name": name, "description": description}
+    return {"apiVersion": _API, "kind": kind, "metadata": metadata, "spec": dict(spec)}
 
 
 def _name(words: str) -> str:

@@ -67,8 +67,8 @@ class Format(NamedTuple):
 
 def head(given: ExportInput, gaps: Sequence[str]) -> str:
     """Return the first comment of a text: whose it is, and what it does not say."""
-    told = ["", "Not in here:", *(f"- {gap}" for gap in gaps)] if gaps else []
-    return "".join(f"# {_in_one_line(line)}".rstrip() + "\n" for line in (given.headline, *told))
+    lines = ["", "Not in here:", *(f"- {gap}" for gap in gaps)] if gaps else []
+    return "".join(f"# {_in_one_line(line)}".rstrip() + "\n" for line in (given.headline, *lines))
 
 
 Key = TypeVar("Key", bound=Hashable)

@@ -192,8 +192,8 @@ async def connect_resolver(target: Target) -> AsyncIterator[Resolver]:
                     ),
                 )
             ) from None
-        told = _object(answer).get("statsz")
-        servers = told.get("active_servers", 1) if isinstance(told, dict) else 1
+        stats = _object(answer).get("statsz")
+        servers = stats.get("active_servers", 1) if isinstance(stats, dict) else 1
         yield Resolver(connection, servers if isinstance(servers, int) else 1, target.timeout)
 
 

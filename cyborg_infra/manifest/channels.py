@@ -119,7 +119,7 @@ def _usual(row: Channel) -> Channel:
 def _description(row: Channel, usual: Channel) -> dict[str, Any]:
     of = {"of": str(row.scope), "durable": row.stream is not None} if row.is_own else {}
     bare = own_channel(row.name, row.scope, durable=False) if row.is_own else usual
-    told = {
+    settings = {
         "subject": (row.subject, usual.subject),
         "description": (row.meaning, usual.meaning),
         "publishers": (_said(row.publishers), _said(usual.publishers)),
@@ -127,7 +127,7 @@ def _description(row: Channel, usual: Channel) -> dict[str, Any]:
         "send_to": (row.send_to, usual.send_to),
     }
     return {name: value for name, value in of.items() if value} | {
-        name: value for name, (value, as_usual) in told.items() if value != as_usual
+        name: value for name, (value, as_usual) in settings.items() if value != as_usual
     }
 
 

@@ -108,13 +108,13 @@ def schema_of(kind: MessageKind) -> str:
 def _infer_kind(source: Source) -> MessageKind | Problem:
     """Return the type that the message's members identify, or why none can be known."""
     data = source.data
-    told = [kind for kind in IDENTIFYING_MEMBERS if not _missing_members(data, kind)]
-    if not told and "task_id" not in data:
-        told = [kind for kind in WEAK_MEMBERS if not _missing_members(data, kind)]
-    if len(told) == 1:
-        return MessageKind.DEAD_LETTER if told[0] in STORED_KINDS and "reason" in data else told[0]
-    if told:
-        message = f"this message may be of type {' or '.join(told)}"
+    kinds = [kind for kind in IDENTIFYING_MEMBERS if not _missing_members(data, kind)]
+    if not kinds and "task_id" not in data:
+        kinds = [kind for kind in WEAK_MEMBERS if not _missing_members(data, kind)]
+    if len(kinds) == 1:
+        return MessageKind.DEAD_LETTER if kinds[0] in STORED_KINDS and "reason" in data else kinds[0]
+    if kinds:
+        message = f"this message may be of type {' or '.join(kinds)}"
         return Problem(
             "type-ambiguous", message, source.mark(()), worded("say which with {}", Option("type"))
         )

@@ -59,13 +59,13 @@ def _naming(org: Org, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
 
 def _role(role: Role, layer: Overrides) -> dict[str, Any] | None:
     own = layer.roles.get(role.name, {})
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "description": role.description,
         "renamed_from": role.renamed_from,
         "reports_to": role.reports_to,
         "assigns": list(role.assigns),
     }
-    said = {name: value for name, value in told.items() if value}
+    said = {name: value for name, value in values.items() if value}
     if role.is_head:
         said["reports_to"] = False
     if role.scaling:
@@ -85,8 +85,8 @@ def _buckets(org: Org, layer: Overrides) -> dict[str, Any]:
         }
         for bucket in org.buckets
     }
-    told = {bucket.name for bucket in org.buckets if not bucket.task_state}
-    return {name: own or None for name, own in said.items() if own or name in told}
+    optional = {bucket.name for bucket in org.buckets if not bucket.task_state}
+    return {name: own or None for name, own in said.items() if own or name in optional}
 
 
 def _users(bucket: Bucket) -> dict[str, tuple[str, ...]]:

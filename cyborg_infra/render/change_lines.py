@@ -126,18 +126,18 @@ def marks(change: Change) -> str:
 def settings(resource: Resource) -> list[tuple[str, str]]:
     """Return every field that is not at the server's default, of a resource that is created; without those of `members`."""
     kind, found = resource.ref.kind, resource.normalised()
-    told = []
+    lines = []
     for name, field in FIELDS[kind].items():
         if name not in found:
             continue
         value, unit = found[name], field.unit
         if unit is Unit.METADATA:
-            told += [(f"metadata.{key}", quoted(text)) for key, text in value.items()]
+            lines += [(f"metadata.{key}", quoted(text)) for key, text in value.items()]
         elif unit is Unit.SUBJECT:
-            told.insert(0, (name, both(kind, name, value)))
+            lines.insert(0, (name, both(kind, name, value)))
         elif unit is not Unit.SUBJECTS:
-            told.append((name, both(kind, name, value)))
-    return told
+            lines.append((name, both(kind, name, value)))
+    return lines
 
 
 def members(resource: Resource) -> list[tuple[str, tuple[str, ...]]]:

@@ -88,9 +88,11 @@ def summary(
     """Return how many dead letters were handled, and how many were not."""
     failed = sum(result.problem is not None for result in results)
     lost = [result.letter for result in results if result.lost]
-    told = f"{plural(len(results) - len(lost) - failed, 'dead letter')} {_done(handling, dry_run=dry_run)}"
+    handled_text = (
+        f"{plural(len(results) - len(lost) - failed, 'dead letter')} {_done(handling, dry_run=dry_run)}"
+    )
     style = "bold red" if failed else "bold green"
-    blocks = [line((f"{told}, {failed} failed." if failed else f"{told}.", style))]
+    blocks = [line((f"{handled_text}, {failed} failed." if failed else f"{handled_text}.", style))]
     for why in dict.fromkeys(letter.why_gone for letter in lost):
         numbers = [str(letter.number) for letter in lost if letter.why_gone == why]
         blocks.append(line(f"No message is left of {', '.join(numbers)}: {why}."))

@@ -165,7 +165,7 @@ def _fingerprints(found: Sequence[Finding]) -> list[str]:
     alike = Counter[tuple[str, str, str]]()
     fingerprints = []
     for each in found:
-        told = (each.code, each.where.file, each.text)
-        fingerprints.append(hashlib.sha256(repr((*told, alike[told])).encode()).hexdigest())
-        alike[told] += 1
+        content = (each.code, each.where.file, each.text)
+        fingerprints.append(hashlib.sha256(repr((*content, alike[content])).encode()).hexdigest())
+        alike[content] += 1
     return fingerprints

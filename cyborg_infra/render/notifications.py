@@ -152,8 +152,8 @@ def _replay(letter: DeadLetter, sender: Sender) -> str:
 
 def _short(letter: DeadLetter) -> str:
     task, title = task_named_in(letter)
-    told = ": ".join(filter(None, (_visible(task), _visible(title))))
-    return "; ".join(filter(None, (f"{letter.number}: {letter.role or 'no role'}", told, _reason(letter))))
+    named = ": ".join(filter(None, (_visible(task), _visible(title))))
+    return "; ".join(filter(None, (f"{letter.number}: {letter.role or 'no role'}", named, _reason(letter))))
 
 
 def _reason(letter: DeadLetter) -> str:

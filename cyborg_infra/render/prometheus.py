@@ -117,12 +117,12 @@ def _by_action(counts: Mapping[Action, int]) -> Samples:
 
 
 def _alarms(
-    alarms: Iterable[Alarm], codes: Iterable[Condition], told: frozenset[Condition] | None = None
+    alarms: Iterable[Alarm], codes: Iterable[Condition], known_codes: frozenset[Condition] | None = None
 ) -> Samples:
     """Yield the number of alarms for each code; None if nobody can know it."""
     found = list(alarms)
     for code in codes:
-        known = told is None or code in told
+        known = known_codes is None or code in known_codes
         yield {"code": code.value}, sum(alarm.code is code for alarm in found) if known else None
 
 

@@ -104,8 +104,8 @@ def junit(found: Verification) -> str:
 
 def cleaned(names: Sequence[str]) -> Page:
     """Return what `--clean` removed."""
-    told = f"Removed {', '.join(names)}." if names else "Nothing is left of earlier runs."
-    return Page((line((told, "bold green")),))
+    sentence = f"Removed {', '.join(names)}." if names else "Nothing is left of earlier runs."
+    return Page((line((sentence, "bold green")),))
 
 
 def _check(results: Sequence[CheckResult]) -> list[Block]:

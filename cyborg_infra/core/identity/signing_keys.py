@@ -364,8 +364,8 @@ def _lost(old: _Rights, new: _Rights) -> Iterator[str]:
 
 def _answers(rights: _Rights) -> tuple[float, float]:
     """Return how many answers are allowed, and for how many nanoseconds; below 0 in claims is without end."""
-    told = rights.rest["resp"] or {}
-    return tuple(float("inf") if told.get(word, 0) < 0 else told.get(word, 0) for word in ("max", "ttl"))  # type: ignore[return-value] # two of them
+    limits = rights.rest["resp"] or {}
+    return tuple(float("inf") if limits.get(word, 0) < 0 else limits.get(word, 0) for word in ("max", "ttl"))  # type: ignore[return-value] # two of them
 
 
 def _hazard(reason: str, connections: int | None) -> AuthHazard:

@@ -299,17 +299,17 @@ def _of_buckets(org: Org, role: Role) -> Iterator[Attempt]:
             yield _publish(f"$KV.{bucket.name}.trial")
 
 
-def permission_differences(identity: Identity, told: Mapping[str, Any]) -> list[str]:
+def permission_differences(identity: Identity, actual: Mapping[str, Any]) -> list[str]:
     """Return how what the server tells of a user differs from what the manifest wants; `told` is its `permissions`."""
     found: list[str] = []
     for direction, rules in (("publish", identity.publish_rules), ("subscribe", identity.subscribe_rules)):
-        held = told.get(direction) or {}
+        held = actual.get(direction) or {}
         for word, wanted in zip(rules._fields, rules, strict=True):
             has = set(held.get(word) or ())
             found += [f"{direction} {word} {subject} is missing" for subject in wanted if subject not in has]
             found += [
                 f"{direction} {word} {subject} is too much" for subject in sorted(has.difference(wanted))
             ]
-    if told.get("responses"):
+    if actual.get("responses"):
         found.append("allow_responses is too much: who may ask himself could publish anywhere by it")
     return found

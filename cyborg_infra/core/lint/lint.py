@@ -29,10 +29,10 @@ def lint(org: Org, state: DesiredState) -> list[Problem]:
     environment's in that environment.
     """
     found = list(_find_warnings(org, state))
-    told = [warning for role, warning in found if not is_ignored(org, warning.code, role)]
+    shown = [warning for role, warning in found if not is_ignored(org, warning.code, role)]
     used = {(each.code, role) for role, each in (*found, *_find_in(NOTES, org, state))}
     return sorted(
-        [*first_of_each(told), *_unneeded_ignores(org, used)],
+        [*first_of_each(shown), *_unneeded_ignores(org, used)],
         key=lambda warning: warning.where or SourcePosition("", 0, 0),
     )
 

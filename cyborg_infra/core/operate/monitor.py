@@ -34,8 +34,8 @@ def drift_alarms(drift: DriftReading | None) -> Iterator[Alarm]:
     if drift is None or not drift.has_drift:
         return
     actions = ", ".join(f"{number:,} to {action}" for action, number in drift.drifted.items() if number)
-    told = f"changed on the server since it was applied: {actions}" if actions else "nothing of it is there"
-    yield Alarm(Condition.DRIFT, worded("{}; see {}", told, Command("drift")))
+    what = f"changed on the server since it was applied: {actions}" if actions else "nothing of it is there"
+    yield Alarm(Condition.DRIFT, worded("{}; see {}", what, Command("drift")))
 
 
 def unreadable_alarms(problem: Problem | None, failing_seconds: float, patience: float) -> Iterator[Alarm]:

@@ -187,9 +187,13 @@ def _subjects_stored_after(changes: Sequence[Change], live: LiveState, desired: 
     )
     for stream in live.streams():
         for subject in stream.get("subjects"):
-            told = Ref(stream_of_advisory(subject) or "")
-            if told.stream and told not in desired.resources and (told not in live.resources or told in gone):
-                found.add(subject, told.stream)
+            source = Ref(stream_of_advisory(subject) or "")
+            if (
+                source.stream
+                and source not in desired.resources
+                and (source not in live.resources or source in gone)
+            ):
+                found.add(subject, source.stream)
     return found
 
 

@@ -213,9 +213,9 @@ def owner_told_once(changes: Sequence[Change]) -> list[Change]:
         replace(
             change,
             problems=tuple(
-                told
+                remaining
                 for problem in change.problems
-                if (told := known[id(change)] if problem.code == "foreign-owner" else problem)
+                if (remaining := known[id(change)] if problem.code == "foreign-owner" else problem)
             ),
         )
         if isinstance(change, Blocked) and id(change) in known

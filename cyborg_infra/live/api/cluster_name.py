@@ -35,7 +35,7 @@ async def cluster_name_of_streams(witness: ServerIdentity, domain: str, rows: Ro
     Of a stream a single server names no cluster. And it says that a stream whose consumers are listed does not exist,
     where a cluster lists none (2.10.26 to 2.15.1).
     """
-    names = {name: told["name"] for name, row in rows.items() if (told := row.get("cluster"))}
+    names = {name: cluster["name"] for name, row in rows.items() if (cluster := row.get("cluster"))}
     if not (names or (not rows and await _lists_what_is_not_there(ask))):
         return ""
     at_home = witness.jetstream and witness.domain == domain

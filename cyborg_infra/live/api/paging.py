@@ -43,11 +43,11 @@ class TooMany(ServerFault):
     """A listing is longer than an account can be, or never ends."""
 
     def __init__(self, doing: str, rows: int, maximum: int) -> None:
-        told = f"{doing}: the server tells of {rows:,}, and {maximum:,} are the most that are read"
+        message = f"{doing}: the server tells of {rows:,}, and {maximum:,} are the most that are read"
         super().__init__(
             Problem(
                 "too-many",
-                told,
+                message,
                 None,
                 worded("is it a NATS server that answers? see {}", Option("js_api_prefix")),
             )

@@ -60,7 +60,7 @@ async def _wait_for_progress(
     """Return None once the resource is at rest, or INFO's `cluster` if it does not get there."""
     wanted, clock = resource.get("num_replicas"), asyncio.get_running_loop().time
     seen: Mapping[str, Any] = {}
-    furthest, rested, told, since, unnoticed = (
+    furthest, rested, last_text, since, unnoticed = (
         _Progress(),
         born,
         "",
@@ -79,8 +79,8 @@ async def _wait_for_progress(
             min(max_wait, timing.HOPELESS_TIMEOUT_SECONDS) if _is_hopeless(now, wanted) else max_wait
         ):
             return now
-        if clock() > unnoticed and told != (told := _progress_text(now, wanted)):
-            on_wait(f"waiting for {resource.ref}: {told}")
+        if clock() > unnoticed and last_text != (last_text := _progress_text(now, wanted)):
+            on_wait(f"waiting for {resource.ref}: {last_text}")
         seen, rested = now, rests
         await asyncio.sleep(timing.REPLICATION_POLL_SECONDS)
 

@@ -221,16 +221,20 @@ class ReconnectingConnection:
 
         def knows(reply: bytes) -> bool:
             with contextlib.suppress(ServerFault):
-                told = server_identity(reply)
+                identity = server_identity(reply)
                 if self._target.domain not in ("", link.domain):
-                    return told.domain == self._target.domain
-                return told.server == link.server_name if link.jetstream else told.jetstream
+                    return identity.domain == self._target.domain
+                return identity.server == link.server_name if link.jetstream else identity.jetstream
             return False
 
         with contextlib.suppress(ServerFault):
             asked = "$SYS.REQ.USER.INFO"
-            told = server_identity(await link.request(asked, b"", headers=None, timeout=wait, accepts=knows))
-            return known._replace(account=told.account) if told.server == link.server_name else told
+            identity = server_identity(
+                await link.request(asked, b"", headers=None, timeout=wait, accepts=knows)
+            )
+            return (
+                known._replace(account=identity.account) if identity.server == link.server_name else identity
+            )
         return known
 
     async def close(self) -> None:

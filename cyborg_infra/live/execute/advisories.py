@@ -122,11 +122,12 @@ class _Entry(NamedTuple):
     @classmethod
     def of(cls, stored: StoredMessage, stream: LiveResource) -> Self:
         """Return the notice as the server published it, from a message of a stream like this, which may store it under another subject."""
-        if any(covers(wide, stored.subject) for wide in stream.get("subjects")):
+        source, consumer = _text(stored.data, "stream"), _text(stored.data, "consumer")
+        is_notice = bool(source and consumer)
+        if not is_notice or any(covers(wide, stored.subject) for wide in stream.get("subjects")):
             kept = [(name, value) for name, value in stored.headers if _is_own(name)]
             return cls(stored.subject, stored.data, tuple(kept))
         kind = "MSG_TERMINATED" if _text(stored.data, "type").endswith("terminated") else "MAX_DELIVERIES"
-        source, consumer = stored.subject.split(".")[-2:]
         identity = _identity(stored.data)
         return cls(
             EVERY.replace("*.*.*", f"{kind}.{source}.{consumer}"),
@@ -175,7 +176,7 @@ def _text(payload: bytes, name: str) -> str:
     """Return a member of a notice; empty if it is none."""
     try:
         found = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     value = found.get(name) if isinstance(found, dict) else None
     return value if isinstance(value, str) else ""

@@ -87,8 +87,8 @@ def _who(reply: Any) -> str:
     """Return who answered a request, for people."""
     if reply is None:
         return f"there was no answer within {timing.CHECK_WAIT_SECONDS:g}s"
-    told = _json(reply.data)
-    return f"stream {told['stream']} answered" if "stream" in told else f"{reply.data!r} was the answer"
+    answer = _json(reply.data)
+    return f"stream {answer['stream']} answered" if "stream" in answer else f"{reply.data!r} was the answer"
 
 
 def _json(data: bytes) -> dict[str, Any]:

@@ -31,24 +31,24 @@ def read_nats_files(paths: Sequence[str]) -> ToolFiles:
 def _take(collector: Collector, file: Path) -> None:
     path = str(file)
     try:
-        told = as_object(files.parse_json(read_input(path, "file", UsageInvalid)), "it")
-        config = _config(told)
+        content = as_object(files.parse_json(read_input(path, "file", UsageInvalid)), "it")
+        config = _config(content)
     except (files.Unreadable, ValueError) as error:
         raise tool_file_error(path, str(error)) from None
     name = config.get("durable_name") or config.get("name")
-    if "url" in told:
+    if "url" in content:
         return  # a context, which `export nats` writes beside them
     if not isinstance(name, str) or not (
         {"subjects", "retention", "ack_policy", "deliver_policy"} & config.keys()
     ):
         collector.notes.append(f"{path} is no configuration of a stream or consumer, and is not read")
     elif "ack_policy" in config or "deliver_policy" in config:
-        collector.add(path, Ref(str(told.get("stream_name") or file.parent.name), name), config)
+        collector.add(path, Ref(str(content.get("stream_name") or file.parent.name), name), config)
     else:
         collector.add(path, Ref(name), config)
 
 
-def _config(told: Mapping[str, Any]) -> Mapping[str, Any]:
+def _config(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the configuration, which an info has among other things."""
-    inner = told.get("config")
-    return as_object(inner, "config") if inner is not None else told
+    inner = content.get("config")
+    return as_object(inner, "config") if inner is not None else content

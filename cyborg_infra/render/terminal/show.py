@@ -143,16 +143,16 @@ def _resources(
     if shared:
         first, *others = (f"{words.get(name, name)} {value}" for name, value in shared.items())
         yield Flow((f"All: {first}", *others), indent=2, hang=5)
-    told = [name for name in fields if name not in shared]
+    distinct = [name for name in fields if name not in shared]
     yield Table(
         tuple(
             "_\n".join(words.get(name, name).upper().rsplit("_", 1))
-            for name in (*names, *told, _CAPTURES[kind])
+            for name in (*names, *distinct, _CAPTURES[kind])
         ),
         tuple(
             (
                 *(getattr(each.ref, name) for name in names),
-                *(columns[name][row] for name in told),
+                *(columns[name][row] for name in distinct),
                 _captures(each),
             )
             for row, each in enumerate(resources)

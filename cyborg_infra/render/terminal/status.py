@@ -63,9 +63,9 @@ def _roles(status: OrgStatus) -> Iterator[Block]:
 
 def _explained(shown: Collection[Condition], status: OrgStatus) -> Iterator[Block]:
     """Yield a line on each state that is shown and is no alarm yet: an alarm has words of its own."""
-    told = {alarm.code for alarm in status.alarms}
+    alarmed = {alarm.code for alarm in status.alarms}
     for state in ALARMS:
-        if state in shown and state not in told:
+        if state in shown and state not in alarmed:
             yield line(
                 (state, "bold"), f": {state.means.replace('`', '')} An alarm {state.alarm.replace('`', '')}."
             )

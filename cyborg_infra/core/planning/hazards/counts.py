@@ -34,7 +34,7 @@ def lost(
     live: LiveResource,
     query: CountQuery,
     most: MessageCount,
-    told: Callable[[MessageCount], str],
+    describe: Callable[[MessageCount], str],
     *,
     exact: bool = False,
 ) -> Iterator[Hazard]:
@@ -43,7 +43,7 @@ def lost(
     amount = found or most
     if amount.messages:
         share = unfinished_of(live, amount)
-        yield deletes(told(amount), amount, share, query, exact=exact or found is not None)
+        yield deletes(describe(amount), amount, share, query, exact=exact or found is not None)
 
 
 def deletes(
