@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -134,15 +134,15 @@ class JetStream:
             else self._target.timeout
         )
 
-    async def request(
+    def request(
         self,
         verb: str,
         body: Mapping[str, Any] | None = None,
         *,
         doing: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - part of the request, and named in its error
+        timeout: float | None = None,
         longer: float = 0.0,
-    ) -> dict[str, Any]:
+    ) -> Coroutine[Any, Any, dict[str, Any]]:
         """Return the API's answer to one request. Raises ApiError for an error in it, and whatever `ReconnectingConnection.request` raises.
 
         It may take `timeout` seconds, or those of most requests and `longer`.
@@ -154,7 +154,7 @@ class JetStream:
             reply = await self._ask(subject, request.body, {}, seconds, writes=writes)
             return self._decode_reply(decode_answer(request.verb, reply, doing), doing)
 
-        return await API_REQUESTS.send(ApiRequest(verb, body), send)
+        return API_REQUESTS.send(ApiRequest(verb, body), send)
 
     async def write_together(
         self, requests: Sequence[tuple[str, Mapping[str, Any]]], *, doing: str, longer: float = 0.0

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from nats.errors import Error
 
@@ -102,15 +103,15 @@ class ReconnectingConnection:
         """Bytes that a request may have at most."""
         return self._link.max_payload
 
-    async def request(
+    def request(
         self,
         subject: str,
         payload: bytes = b"",
         *,
         headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - part of the request, and named in its error
+        timeout: float | None = None,
         at_once: bool = False,
-    ) -> bytes:
+    ) -> Coroutine[Any, Any, bytes]:
         """Return the reply's payload. `timeout` in seconds, by default the target's; connecting anew is not part of it.
 
         `at_once`: once connected, sent before anything else happens here, at a higher price.
@@ -131,7 +132,7 @@ class ReconnectingConnection:
                 request.subject, request.payload, headers=headers, timeout=request.timeout, at_once=at_once
             )
 
-        return await WIRE_REQUESTS.send(WireRequest(subject, payload, seconds), send)
+        return WIRE_REQUESTS.send(WireRequest(subject, payload, seconds), send)
 
     async def request_together(
         self,
