@@ -10,6 +10,7 @@ Run at length: `make fuzz`. The seed is printed; `--seed` makes the same cases a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import itertools
 import json
@@ -18,13 +19,14 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cyborg_infra.live.embedded import EmbeddedServer
 from cyborg_infra.model.changes import Change, HazardName
-from cyborg_infra.model.plan import ResultStatus
-from cyborg_infra.model.problems import ManifestInvalid
+from cyborg_infra.model.plan import Plan, PlanRequest, ResultStatus
+from cyborg_infra.model.problems import ManifestInvalid, PlanRefused
 from cyborg_infra.model.subjects import covers
 from tests.support.nats_client import Message
 from tests.support.scenario import MEMORY, Scenario
@@ -248,29 +250,45 @@ class Case:
         books = self._worked(self._published(before))
         readers = self._readers(before)
         self.story += [f"before: {before.text}", f"messages: {json.dumps(books)}", f"after: {after.text}"]
-        prune = self._draw.random() < 0.5
+        changes = self._applied(after, prune=self._draw.random() < 0.5)
+        if changes is None:
+            return False
+        self._compare(books, readers, self._readers(after, readers), self._emptied(), changes)
+        return True
+
+    def _applied(self, wish: Wish, *, prune: bool, targets: Sequence[str] = ()) -> Sequence[Change] | None:
+        """Apply it with every hazard that its plan names; return the changes, or None where it was refused. Raises Miss."""
         try:
-            request = self._scene.request(after.text, prune=prune)
+            request = self._scene.request(wish.text, prune=prune, targets=targets)
         except ManifestInvalid:
-            return False
+            return None
         plan = self._scene.plan(request)
-        if plan.blocking_problems:
-            return False
         self.story += [
             f"{change.ref}: {hazard.name}: {hazard.reason}"
             for change in plan.changes
             for hazard in change.hazards
         ]
+        if plan.blocking_problems:
+            self._refused(request, plan)
+            return None
         outcomes = self._scene.apply(request, plan)
         failed = [str(each.problem) for each in outcomes if each.status is not ResultStatus.SUCCEEDED]
         if failed and not all("still being worked on" in problem or problem == "None" for problem in failed):
             raise Miss(f"failed: {failed}")
         if failed:  # before 2.11, what the plan counts for others
-            return False
+            return None
         if left := self._scene.plan(request):
             raise Miss(f"not empty afterwards: {[str(change.ref) for change in left.changes]}")
-        self._compare(books, readers, self._readers(after, readers), self._emptied(), plan.changes)
-        return True
+        return plan.changes
+
+    def _refused(self, request: PlanRequest, plan: Plan) -> None:
+        """Try to apply a plan that cannot be carried out: nothing is written."""
+        before = self._scene.everything()
+        with contextlib.suppress(PlanRefused):
+            self._scene.apply(request, plan)
+            raise Miss("a blocked plan was applied")
+        if self._scene.everything() != before:
+            raise Miss("a refused plan has written something")
 
     def _published(self, wish: Wish) -> dict[str, str]:
         """Return the subject of each message that is stored."""
@@ -375,7 +393,9 @@ class Case:
         new: Mapping[str, Reader],
         came: Mapping[str, Counter[str]],
         changes: Sequence[Change],
+        names: Mapping[str, AbstractSet[str]] | None = None,
     ) -> None:
+        """Raise Miss for what the changes have not announced of a stream; `names` are those that it has had since."""
         self.story.append(f"came: {json.dumps(came)}")
         heirs = {reader: [ref for ref, theirs in new.items() if theirs == reader] for reader in new.values()}
         left = [ref for ref, reader in old.items() if reader not in heirs]
@@ -390,7 +410,7 @@ class Case:
             if reader not in old.values():
                 again[ref.partition("/")[0]] += sum(_is_done(name, left, books) for name in came[ref])
         for stream in again.keys() | lost.keys():
-            announced = _announced(changes, stream)
+            announced = _announced(changes, (names or {}).get(stream, {stream}))
             if again[stream] > announced["again"]:
                 raise Miss(f"{again[stream]} of {stream} came again, {announced['again']} were announced")
             if lost[stream] > announced["lost"]:
@@ -403,11 +423,11 @@ def _is_done(name: str, left: Sequence[str], books: Books) -> bool:
     return bool(states) and not any(state in UNFINISHED for state in states)
 
 
-def _announced(changes: Sequence[Change], stream: str) -> Counter[str]:
-    """Return how many messages of a stream may come again, and how many may come to nobody."""
+def _announced(changes: Sequence[Change], names: AbstractSet[str]) -> Counter[str]:
+    """Return how many messages of a stream of these names may come again, and how many may come to nobody."""
     found = Counter[str]()
     for change in changes:
-        if stream in (change.ref.stream, change.current_ref.stream):
+        if names & {change.ref.stream, change.current_ref.stream}:
             for hazard in change.hazards:
                 unfinished = hazard.unfinished.messages if hazard.unfinished else 0
                 resets = hazard.name is HazardName.RESETS_PROGRESS
