@@ -59,7 +59,7 @@ def write(given: ExportInput) -> Export:
 def _consumers(given: ExportInput, role: Role) -> Iterator[Resource]:
     """Yield the consumers of the queues that count, in the order of their streams."""
     kinds = queues(given.org.channels)
-    wanted = given.settings["queues"].split(",")
+    wanted = [name.strip() for name in given.settings["queues"].split(",")]
     for consumer in given.state.consumers():
         kind = ConsumerKind(consumer.metadata.get(KIND_KEY, ""))
         if consumer.role == role.name and kinds.get(kind) in wanted:

@@ -96,13 +96,16 @@ def decode(token: str) -> dict[str, Any]:
     return claims
 
 
+_LAST_SECOND = 253_402_300_799  # of the year 9999: no date is later
+
+
 def expiry(token: str) -> int | None:
-    """Return when a token expires, in seconds since 1970; None if never, or if it is no token."""
+    """Return when a token expires, in seconds since 1970; None if not before the year 10000, or if it is no token."""
     try:
         expires = decode(token).get("exp")
     except NoClaims:
         return None
-    return expires if isinstance(expires, int) and expires > 0 else None
+    return expires if isinstance(expires, int) and 0 < expires <= _LAST_SECOND else None
 
 
 class _Parts(NamedTuple):

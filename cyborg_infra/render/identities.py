@@ -9,6 +9,7 @@ from cyborg_infra.model.identities import EVERYTHING, Crossing, Explanation, Gra
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.wording import first_few
 from cyborg_infra.render.json_format import SCHEMA_VERSION
+from cyborg_infra.render.markdown import prose
 from cyborg_infra.render.terminal.layout import Block, Page, Table, line
 from cyborg_infra.render.terminal.problems import environment
 
@@ -128,7 +129,9 @@ def markdown(org: Org, found: Sequence[Identity], crossings: Sequence[Crossing])
         about = [f"Inbox prefix `{identity.inbox_prefix}`."]
         parts += [
             f"## {identity.name}",
-            " ".join(filter(None, (f"{identity.meaning.rstrip('.')}." if identity.meaning else "", *about))),
+            " ".join(
+                filter(None, (f"{prose(identity.meaning.rstrip('.'))}." if identity.meaning else "", *about))
+            ),
             "\n".join(["| | subject | reason |", "|---|---|---|", *rows]),
         ]
     rows = [f"| {each.kind} | `{_cell(each.subject)}` | {_cell(each.reason)} |" for each in crossings]

@@ -331,7 +331,7 @@ def _receipt(
         return BroadcastReceipt.OPEN
     if counts.num_ack_pending == 0 or message.seq <= counts.ack_floor_stream_seq:
         # A redelivery count that stays is of a message that was given up.
-        told = not counts.num_redelivered or message.at >= readings.letters_since
+        told = not counts.num_redelivered or not age(message.at, readings.letters_since)
         return BroadcastReceipt.ACKNOWLEDGED if told else BroadcastReceipt.UNKNOWN
     at_most = _most_between(reader, counts, readings)
     return BroadcastReceipt.OPEN if counts.num_ack_pending >= at_most else BroadcastReceipt.UNKNOWN

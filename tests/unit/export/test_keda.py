@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 
 from cyborg_infra.manifest.load import loads
@@ -54,8 +55,9 @@ def test_no_agent_is_scaled_away_before_its_task_would_come_again() -> None:
     assert objects()["acme-data-eng"]["spec"]["cooldownPeriod"] == 7200
 
 
-def test_other_queues_count_where_they_are_named() -> None:
-    made = objects(queues="tasks,inbox")["acme-cto"]["spec"]
+@pytest.mark.parametrize("queues", ["tasks,inbox", " tasks, inbox "])
+def test_other_queues_count_where_they_are_named(queues: str) -> None:
+    made = objects(queues=queues)["acme-cto"]["spec"]
     assert [each["metadata"]["consumer"] for each in made["triggers"]] == ["cto-worker", "cto-inbox-reader"]
     assert made["cooldownPeriod"] == 1800
 

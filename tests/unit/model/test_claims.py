@@ -75,6 +75,11 @@ def test_a_user_of_a_scoped_key_has_neither_permissions_nor_limits() -> None:
     assert (claims["sub"], claims["exp"], expiry(TOKEN)) == (USER.public, 2, 2)
 
 
+def test_a_token_that_outlives_every_date_does_not_expire() -> None:
+    token = sign(user_claims("cto", USER.public, ACCOUNT.public, issued=1, expires=10**15), ACCOUNT)
+    assert expiry(token) is None
+
+
 def test_a_seed_is_checked_and_never_quoted() -> None:
     assert KeyPair.of_seed(KeyKind.USER, USER.seed) == USER
     assert USER.seed not in repr(USER)

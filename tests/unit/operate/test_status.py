@@ -322,6 +322,11 @@ def test_what_was_given_up_is_not_acknowledged_and_what_nobody_knows_is_not_know
     assert answers(counts, 1, 2, letters=(ADVISED,)) == [DONE, GIVEN_UP]
     assert answers(counts, 1, 3, letters=(ADVISED,), letters_since=RECENTLY) == [UNKNOWN, UNKNOWN]
     assert answers(counts, 1, 3, at=NOW, letters=(ADVISED,), letters_since=RECENTLY) == [DONE, DONE]
+    half_a_second_later = RECENTLY.replace("Z", ".5Z")
+    assert answers(counts, 1, 3, at=half_a_second_later, letters=(ADVISED,), letters_since=RECENTLY) == [
+        DONE,
+        DONE,
+    ]
 
 
 def test_a_broadcast_is_late_for_the_roles_that_have_not_acknowledged_it_in_time() -> None:
