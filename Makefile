@@ -57,7 +57,7 @@ test-servers: setup ## Run the tests of the servers against the versions in betw
 
 chaos: setup ## Change a living organisation while things break: at random, and every server of a cluster at every write
 	$(BIN)/python -m tests.chaos --seconds 600
-	CYBORG_INFRA_TEST_FAULTS=all $(BIN)/pytest tests/server/cluster/test_faults.py tests/server/apply/test_unfinished.py \
+	CYBORG_INFRA_TEST_FAULTS=all $(BIN)/pytest tests/server/cluster/test_faults.py tests/server/apply/test_killed.py \
 		tests/server/consumer/test_open_work.py tests/server/consumer/test_consumer_limits.py tests/server/apply/test_stream_backups.py tests/server/migrate/test_migration.py
 
 fuzz: setup ## Draw ten thousand settings and changes and hold what we predict to each server; and answers that are none

@@ -60,7 +60,8 @@ def command(
 ) -> None:
     """Run a nats-server on 127.0.0.1 with the manifest applied. Ctrl-C ends it. Needs cyborg-infra[server]."""
     from cyborg_infra.operations import provision
-    from cyborg_infra.render.terminal import console, text
+    from cyborg_infra.render.terminal import console
+    from cyborg_infra.render.terminal import plan as text
 
     wanted = provision.load_request(manifest, env)
     loaded = identities.load_identities(manifest, env) if auth else None

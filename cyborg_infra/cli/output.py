@@ -73,7 +73,8 @@ def put_plan(
 
             sys.stdout.write(markdown.plan(plan, max_chars))
         case PlanFormat.TEXT:
-            from cyborg_infra.render.terminal import console, text
+            from cyborg_infra.render.terminal import console
+            from cyborg_infra.render.terminal import plan as text
 
             named = manifest if manifest != MANIFEST else None
             shown = text.Shown(command, allowed, saved_to, saved_in, named, implied)
@@ -125,7 +126,8 @@ def put_drift(plans: Sequence[Plan], output: PlanFormat, *, no_color: bool, max_
 
             sys.stdout.write(markdown.drift(plan, max_chars // len(plans)))
         else:
-            from cyborg_infra.render.terminal import console, text
+            from cyborg_infra.render.terminal import console
+            from cyborg_infra.render.terminal import plan as text
 
             console.stdout(no_color=no_color).print(text.drift(plan))
 

@@ -100,7 +100,8 @@ def perform(
 
             answers.append(json_format.applied(plan, outcomes))
         elif plan:
-            from cyborg_infra.render.terminal import console, text
+            from cyborg_infra.render.terminal import console
+            from cyborg_infra.render.terminal import plan as text
 
             console.stdout(no_color=no_color).print(text.applied(outcomes, command))
     if output is Format.JSON:

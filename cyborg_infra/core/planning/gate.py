@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from cyborg_infra.core.planning.hazards.counts import format_count
+from cyborg_infra.core.planning.hazards.building_blocks import format_count
 from cyborg_infra.model.changes import Change, Hazard, HazardName
 from cyborg_infra.model.counting import CountKind
 from cyborg_infra.model.plan import Outcome, Plan, ResultStatus

@@ -10,7 +10,7 @@ from typing import Any
 from cyborg_infra.core.planning.account_limits import max_consumers
 from cyborg_infra.core.planning.hazards import abandoned
 from cyborg_infra.core.planning.hazards import streams as stream_hazards
-from cyborg_infra.core.planning.hazards.counts import format_count
+from cyborg_infra.core.planning.hazards.building_blocks import format_count
 from cyborg_infra.model.changes import Change, Hazard, HazardName, Migrate, Replace
 from cyborg_infra.model.consumer_position import LARGEST_JOURNAL, journal_share, passed_by_all
 from cyborg_infra.model.counting import CountKind, CountQuery

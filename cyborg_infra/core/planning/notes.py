@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cyborg_infra.core.desired.naming import stores_dead_letters
 from cyborg_infra.core.planning.hazards import consumers
-from cyborg_infra.core.planning.hazards.counts import format_count
+from cyborg_infra.core.planning.hazards.building_blocks import format_count
 from cyborg_infra.model.changes import Action, Change
 from cyborg_infra.model.channels import StreamKind
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount

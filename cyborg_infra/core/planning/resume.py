@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
-from cyborg_infra.core.planning.hazards.counts import format_count, hazard_of_amount
+from cyborg_infra.core.planning.hazards.building_blocks import format_count, hazard_of_amount
 from cyborg_infra.model import stream_copies
 from cyborg_infra.model.changes import (
     LEFT_PAUSED,

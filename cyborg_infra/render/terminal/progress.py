@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cyborg_infra.model.plan import Outcome, ResultStatus
-from cyborg_infra.render.terminal import text
+from cyborg_infra.render.terminal import plan as text
 from cyborg_infra.render.terminal.console import Plain
 
 if TYPE_CHECKING:

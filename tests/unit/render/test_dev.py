@@ -6,7 +6,7 @@ import pytest
 
 from cyborg_infra.core.desired.expand import expand
 from cyborg_infra.manifest.load import loads
-from cyborg_infra.render.terminal import text
+from cyborg_infra.render.terminal import plan as text
 
 STATUS = "cyborg-infra status"
 

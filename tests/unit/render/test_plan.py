@@ -33,7 +33,8 @@ from cyborg_infra.model.ref import Ref
 from cyborg_infra.model.resources import DesiredState
 from cyborg_infra.model.units import HOUR
 from cyborg_infra.render import json_format, markdown
-from cyborg_infra.render.terminal import problems, text
+from cyborg_infra.render.terminal import plan as text
+from cyborg_infra.render.terminal import problems
 from cyborg_infra.render.terminal.console import Plain
 from cyborg_infra.render.terminal.layout import Page
 from tests.support.live_resources import as_live

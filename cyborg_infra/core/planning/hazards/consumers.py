@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cyborg_infra.core.planning.hazards import abandoned
-from cyborg_infra.core.planning.hazards.counts import (
+from cyborg_infra.core.planning.hazards.building_blocks import (
     deletes,
     format_count,
     hazard_of_amount,

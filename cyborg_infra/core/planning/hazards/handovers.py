@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cyborg_infra.core.planning.hazards.counts import format_count, hazard_of_amount, setting
+from cyborg_infra.core.planning.hazards.building_blocks import format_count, hazard_of_amount, setting
 from cyborg_infra.model.changes import Hazard, HazardName
 from cyborg_infra.model.consumer_position import answers_for, read_patterns
 from cyborg_infra.model.counting import CountKind, CountQuery, MessageCount

@@ -11,7 +11,7 @@ from itertools import combinations
 
 from cyborg_infra.core.desired.naming import ADVISORIES
 from cyborg_infra.core.planning.hazards import abandoned
-from cyborg_infra.core.planning.hazards.counts import (
+from cyborg_infra.core.planning.hazards.building_blocks import (
     deletes,
     format_count,
     format_messages,
