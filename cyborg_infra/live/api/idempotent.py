@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from cyborg_infra.live import timing
@@ -191,9 +190,13 @@ def is_configured_like(one: Resource, other: Resource) -> bool:
 
 
 async def matches_server(server: JetStream, wanted: Resource) -> bool:
-    """Return whether the server has a stream or consumer like this. Raises ServerFault if it does not say."""
+    """Return whether the server has a stream or consumer like this, but for the notes of a replace. Raises ServerFault if it does not say."""
     live = await server.info(wanted.ref)
-    return live is not None and is_configured_like(live, wanted) and live.is_ephemeral == wanted.is_ephemeral
+    return live is not None and _is_alike(live, wanted)
+
+
+def _is_alike(live: LiveResource, wanted: Resource) -> bool:
+    return is_configured_like(live, wanted) and live.is_ephemeral == wanted.is_ephemeral
 
 
 async def _put_consumer(
@@ -211,7 +214,15 @@ async def _put_consumer(
 async def _put(
     server: JetStream, verb: str, body: Mapping[str, Any], wanted: Resource, doing: str
 ) -> Mapping[str, Any] | None:
-    holds = partial(matches_server, server, wanted)
+    async def holds() -> bool:
+        # The notes of a replace count here: one that was lost is not written, however alike the rest is.
+        live = await server.info(wanted.ref)
+        return (
+            live is not None
+            and _is_alike(live, wanted)
+            and user_labels(live.metadata) == user_labels(wanted.metadata)
+        )
+
     return await write_once(server, verb, body, doing=doing, holds=holds, answer_seconds=_longer(wanted))
 
 

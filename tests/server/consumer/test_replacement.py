@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from cyborg_infra.live.api.jetstream import connect_account
+from cyborg_infra.live.connection.errors import NoReply
 from cyborg_infra.live.execute.consumer.creation import create_at_saved_position
 from cyborg_infra.live.execute.consumer.options import ApplyOptions
 from cyborg_infra.live.execute.consumer.pausing import PAUSED_UNTIL
@@ -323,6 +324,42 @@ def test_before_2_11_what_does_not_end_after_the_stop_is_announced_before_it_com
         for _, answer in held:
             answer(b"+ACK")
         assert scene.plan(scene.request(text)).hazards == ()
+        (outcome,) = replaced(scene, text)
+        assert outcome.status is ResultStatus.SUCCEEDED
+        assert [number for number, _ in held] + work(scene) == list(range(2, 10))
+        assert leftovers(scene) == []
+
+
+@pytest.mark.parametrize("lost", ["the note", "the look"])
+@pytest.mark.parametrize("retention", ["limits", "interest", "workqueue"])
+def test_before_2_11_a_stop_that_is_tried_again_lets_no_more_come_again_either(
+    start_server: StartServer, tmp_path: Path, faults: Faults, retention: str, lost: str
+) -> None:
+    """The second attempt finds the consumer stopped, as one of an earlier apply is; but of this one nothing was announced."""
+    with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest(retention))
+        publish(scene, range(10))
+        assert work(scene, 2) == [0, 1]
+        text, held, failures = manifest(retention, max_waiting=9), list[Any](), itertools.count()
+
+        async def call(request: ApiRequest, send: Send) -> dict[str, Any]:
+            notes = STOPPED_KEY in ((request.body or {}).get("config") or {}).get("metadata", {})
+            if notes and not held:
+                held.extend(await asyncio.to_thread(lambda: list(pull(scene, 3))))
+            elif held and notes is (lost == "the note") and not next(failures):
+                raise NoReply("stopping", 0.1)
+            return await send(request)
+
+        with faults.context() as patched:
+            patched.intercept(call)
+            (outcome,) = replaced(scene, text, drain_timeout=0.2)
+        assert next(failures)
+        assert outcome.problem
+        assert outcome.problem.code == "not-drained"
+        plan = scene.plan(scene.request(text))
+        assert [(hazard.name, hazard.count) for hazard in plan.hazards] == [(HazardName.REPEATS_WORK, 3)]
+        for _, answer in held:
+            answer(b"+ACK")
         (outcome,) = replaced(scene, text)
         assert outcome.status is ResultStatus.SUCCEEDED
         assert [number for number, _ in held] + work(scene) == list(range(2, 10))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cyborg_infra.live.execute.consumer.ack_listener import AckListener
 from cyborg_infra.live.records.stream_backups import StreamBackups
 from cyborg_infra.model.ref import Ref
+from cyborg_infra.model.resources import LiveResource
 from cyborg_infra.model.server_versions import Version
 
 
@@ -23,7 +24,7 @@ class ApplyOptions:
     `on_wait` hears of what takes long. `max_bytes_required`: the account takes no stream without max_bytes. `archive_dead_letters` keeps elsewhere the
     messages of a stream, which becomes another one, that have failed for good: no position tells them from what is done.
     `is_interrupted`: somebody wants no more, so that no wait for others is worth it. `stream_backups` are what this apply has the account
-    remember.
+    remember. `stopped_consumers`: each consumer that this apply has stopped, or was about to -> what it was right before.
     """
 
     version: Version
@@ -35,3 +36,4 @@ class ApplyOptions:
     is_interrupted: Callable[[], bool] = lambda: False
     ack_listener: AckListener = field(default_factory=AckListener)
     stream_backups: StreamBackups = field(default_factory=StreamBackups)
+    stopped_consumers: dict[Ref, LiveResource] = field(default_factory=dict)

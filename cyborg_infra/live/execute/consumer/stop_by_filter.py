@@ -120,12 +120,17 @@ async def stop_with_placeholder(
         await save_position(
             server, desired, Position(finished_up_to(old) + 1), passed=retention == "interest"
         )
-    if old.is_stopped:
-        return
-    latest = await require_consumer(server, old.ref)
-    if idle_at is not None:
-        await _refuse_if_active(server, latest, desired.ref, idle_at.next)
-    unknown = await stop_before_pauses(server, old, latest)
+    if not old.is_stopped:
+        latest = await require_consumer(server, old.ref)
+        if idle_at is not None:
+            await _refuse_if_active(server, latest, desired.ref, idle_at.next)
+        options.stopped_consumers[old.ref] = latest
+    elif old.ref in options.stopped_consumers:  # by an attempt before this one, in a cluster that elects
+        latest = options.stopped_consumers[old.ref]
+    else:
+        return  # an earlier apply has stopped it, and this plan has counted
+    noted = old.stopped_at
+    unknown = 0 if noted and noted.exact else await stop_before_pauses(server, old, latest)
     await _require_end(server, old.ref, options, unknown)
 
 
