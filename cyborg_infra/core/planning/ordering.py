@@ -91,6 +91,9 @@ def _reached(start: Iterable[Ref], needs: Mapping[Ref, set[Ref]]) -> set[Ref]:
 
 def _topological_order(needs: Mapping[Ref, set[Ref]]) -> Iterator[Ref]:
     """Yield the changes in the alphabetical order as far as `needs` allows: a stream, its consumers, the next stream."""
+    if all(earlier < ref for ref, needed in needs.items() for earlier in needed):
+        yield from sorted(needs)  # most plans: a stream is before its consumers in the alphabet as well
+        return
     sorter = TopologicalSorter(needs)
     sorter.prepare()
     ready: list[Ref] = []
@@ -118,7 +121,7 @@ def _dependencies(
         return
     yield from (reader for reader in readers if _must_precede(by_ref[reader], change, version))
     mirror = change.after.get("mirror") if change.after else {}
-    if (origin := Ref(mirror.get("name", ""))) in by_ref and origin != change.ref:
+    if mirror and (origin := Ref(mirror.get("name", ""))) in by_ref and origin != change.ref:
         yield origin
 
 
