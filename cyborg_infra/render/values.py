@@ -30,6 +30,9 @@ _MEANINGS: Mapping[tuple[Kind, str, int], str] = {
     (Kind.CONSUMER, "idle_heartbeat", 0): "none",
 }
 
+# A text with one of these is quoted: else nobody could tell where it ends.
+_SEPARATORS = frozenset(" ,\"'")
+
 # How many members of a set are worth reading.
 _FEW = 6
 
@@ -90,7 +93,7 @@ def _by_unit(unit: Unit, value: Any, parts: Mapping[str, Unit] | None = None) ->
             return f"{units.format_duration(value)} ({value})"
         case int() if unit is Unit.SIZE:
             return f"{units.format_size(value)} ({value})"
-        case str() if unit is Unit.TEXT or set(value) & set(" ,\"'"):
+        case str() if unit is Unit.TEXT or not _SEPARATORS.isdisjoint(value):
             return quoted(value)
         case str():
             return value or "none"
