@@ -76,6 +76,8 @@ class AppliedHistory:
 
         It counts as new. Buckets come and go as well; DEAD_LETTERS says which there were.
         """
+        if not self._marked:
+            return False
         match desired.metadata.get(KIND_KEY):
             case StreamKind.EVENTS:
                 return bool(self._routes.intersection(advisories_of_stream(desired.ref.stream)))

@@ -105,7 +105,7 @@ def _may_be_upgrade(change: Update) -> bool:
 
 def _change(context: PlanningContext, desired: DesiredResource, history: AppliedHistory) -> Change | None:
     """Return the one change of one desired resource, still without hazards and order; None if there is nothing to do."""
-    live, stated = context.current_resource(desired.ref), context.stated.resources[desired.ref]
+    live = context.current_resource(desired.ref)
     if live is None:
         gone = history.was_applied(desired) and not _has_another_home(context, desired, history)
         return Create(desired, cause=Cause.DRIFT if gone else Cause.MANIFEST)
@@ -135,6 +135,7 @@ def _change(context: PlanningContext, desired: DesiredResource, history: Applied
         return Replace(live, desired, fields, reason=f"renamed from {live.ref}")
     if not fields:
         return None
+    stated = context.stated.resources[desired.ref]
     theirs = desired.metadata.keys() - stated.metadata.keys()
     ever = history.was_applied(desired)
     unlabelled = live.ref.consumer and live.owner is None and APPLIED_KEY not in live.metadata

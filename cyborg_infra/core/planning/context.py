@@ -87,11 +87,12 @@ def make_context(
     predecessors = renames.predecessors(live, desired, left)
     given = stated = desired
     differing = _differing(live, desired)
-    desired = foreign_metadata.with_those_of_others(desired, live, predecessors, differing)
-    desired = server_values.with_known_values(desired, live, predecessors, differing, server_info.limits)
+    there = [ref for ref in differing if ref in live.resources or ref in predecessors]
+    desired = foreign_metadata.with_those_of_others(desired, live, predecessors, there)
+    desired = server_values.with_known_values(desired, live, predecessors, there, server_info.limits)
     resumable = resume.find_resumable(left, live, desired, owner)
     in_progress = {*predecessors.values(), *resumable.values()}
-    names_in_use = renames.names_in_use(live, desired, owner, differing)
+    names_in_use = renames.names_in_use(live, desired, owner, there)
     in_progress |= _kept_for_names(left, desired, names_in_use)
     in_progress |= {
         found.ref for found in left if found.ref.is_placeholder and Ref(found.ref.stream) in in_progress

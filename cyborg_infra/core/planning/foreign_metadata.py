@@ -19,15 +19,15 @@ MOST = 8
 
 
 def with_those_of_others(
-    desired: DesiredState, live: LiveState, places: Mapping[Ref, Ref], differing: Iterable[Ref]
+    desired: DesiredState, live: LiveState, places: Mapping[Ref, Ref], there: Iterable[Ref]
 ) -> DesiredState:
     """Return what is desired, with the labels that others have put on the live resources.
 
-    Only what is `differing` can have such.
+    Only what is `there` otherwise than it is desired can have such.
     """
     found = {
         ref: wanted_with
-        for ref in differing
+        for ref in there
         if (wanted := desired.resources[ref])
         and (lives := live.resources.get(ref) or live.resources.get(places.get(ref, ref)))
         and (wanted_with := _labelled(wanted, of_others(lives, wanted)))

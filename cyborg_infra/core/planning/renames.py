@@ -86,15 +86,15 @@ def _takeovers(
 
 
 def names_in_use(
-    live: LiveState, desired: DesiredState, owner: str, differing: Iterable[Ref]
+    live: LiveState, desired: DesiredState, owner: str, there: Iterable[Ref]
 ) -> Mapping[Ref, Ref]:
     """Return stream -> the desired one that it becomes, where another desired stream shall have its name.
 
     A stream goes on under another name only once; so those in its place have to wait. Where two swap their names each is
-    in the other's way, also if their subjects change and so move in no circle. Only what is `differing` can be so.
+    in the other's way, also if their subjects change and so move in no circle. Only what is `there` otherwise than it is desired can be so.
     """
     others = {}
-    for ref in differing:
+    for ref in there:
         wanted, held = desired.resources.get(ref), live.resources.get(ref)
         if ref.consumer or wanted is None or held is None or held.owner != owner:
             continue

@@ -21,15 +21,15 @@ def with_known_values(
     desired: DesiredState,
     live: LiveState,
     predecessors: Mapping[Ref, Ref],
-    differing: Iterable[Ref],
+    there: Iterable[Ref],
     limits: Limits,
 ) -> DesiredState:
     """Return what is desired, with the values that are noted as the server's on what lives there, or under the name it has now.
 
-    Only what is `differing` can have such. The account's limit of max_ack_pending is one that the server tells.
+    Only what is `there` otherwise than it is desired can have such. The account's limit of max_ack_pending is one that the server tells.
     """
     found = {}
-    for ref in desired.resources if limits.max_ack_pending > 0 else differing:
+    for ref in desired.resources if limits.max_ack_pending > 0 else there:
         wanted = desired.resources[ref]
         if not wanted.left_open:
             continue
