@@ -30,7 +30,7 @@ def order_changes(
     by_ref = {change.ref: change for change in changes}
     readers: dict[str, list[Ref]] = {}
     for ref in by_ref:
-        if ref.kind is Kind.CONSUMER:
+        if ref.consumer:
             readers.setdefault(ref.stream, []).append(ref)
     needs = {
         ref: set(_dependencies(change, by_ref, readers.get(ref.stream, ()), version))
@@ -38,7 +38,7 @@ def order_changes(
     }
     for ref, earlier in (*_subject_handovers(changes), *first):
         needs[ref].add(earlier)
-    sourced = [pair for change in changes for pair in _sourced(change, by_ref)]
+    sourced = [pair for change in changes if not change.ref.consumer for pair in _sourced(change, by_ref)]
     try:
         sequence = [
             replace(by_ref[ref], depends_on=tuple(sorted(needs[ref]))) if needs[ref] else by_ref[ref]
@@ -115,7 +115,7 @@ def _dependencies(
 ) -> Iterator[Ref]:
     """Yield what the change depends on by its nature; `readers` are the changed consumers of its stream."""
     stream = Ref(change.ref.stream)
-    if change.ref.kind is Kind.CONSUMER:
+    if change.ref.consumer:
         if stream in by_ref and not _must_precede(change, by_ref[stream], version):
             yield stream
         return
@@ -138,8 +138,9 @@ def _must_precede(consumer: Change, stream: Change, version: Version) -> bool:
 
     Not one that is on its way: its consumers stand nowhere before it has arrived.
     """
-    updated = stream.action in (Action.UPDATE, Action.ADOPT)
-    if stream.preserves_messages or not updated or consumer.before is None:
+    if consumer.before is None or stream.action not in (Action.UPDATE, Action.ADOPT):
+        return False
+    if stream.preserves_messages:
         return False
     return _exceeds_limits(consumer.before, stream, version) or _is_scaled_with_stream(consumer, stream)
 
