@@ -76,7 +76,20 @@ def check_account_limits(
                 None,
                 "raise max_consumers or the account's limit, or remove consumers",
             )
+    yield from _check_storage(of_streams, server_info)
+    if limits.max_bytes_required:
+        for change in of_streams:
+            if change.after and change.after.get("max_bytes") <= 0:
+                yield Problem(
+                    "limit-max-bytes", f"{change.ref}: the account requires a max_bytes", change.after.origin
+                )
+
+
+def _check_storage(of_streams: Sequence[Change], server_info: ServerInfo) -> Iterator[Problem]:
+    """Yield what the account's storage has no room for (10047, 10028)."""
     for storage, most, reserved in _storage_limits(server_info):
+        if most < 0:  # as much as there is
+            continue
         needed = reserved + sum(_growth_bytes(change, storage) for change in of_streams)
         wanted = needed + _minimum_bytes(of_streams, storage)
         if most == 0 < wanted:
@@ -93,12 +106,6 @@ def check_account_limits(
                 None,
                 "lower max_bytes, or raise the account's limit",
             )
-    if limits.max_bytes_required:
-        for change in of_streams:
-            if change.after and change.after.get("max_bytes") <= 0:
-                yield Problem(
-                    "limit-max-bytes", f"{change.ref}: the account requires a max_bytes", change.after.origin
-                )
 
 
 def reserved(changes: Sequence[Change], server_info: ServerInfo) -> Iterator[Reservation]:
@@ -168,6 +175,8 @@ def one_move_at_a_time(changes: Sequence[Change], server_info: ServerInfo) -> li
     """
     limits, of_streams = server_info.limits, _of_streams(changes)
     moved = [change for change in of_streams if _is_moved(change)]
+    if not moved:
+        return list(changes)
     streams = limits.streams + _count(of_streams, Action.CREATE) + len(moved)
     size = sum(
         2 * change.before.counts.bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import assert_never
 
 from cyborg_infra.core.desired.naming import stream_of_advisory
@@ -40,16 +41,17 @@ from cyborg_infra.model.valueclass import NamedTuple
 class _Outlook(NamedTuple):
     """What all changes together lead to, as far as the cost of one depends on it."""
 
-    lost_streams: Container[Ref]
-    migrated_streams: Mapping[Ref, bool]
-    """Stream -> whether its journal has room for what its consumers have open."""
-    live_after_migration: LiveState
-    planned: Container[Ref]
-    subjects_stored: SubjectIndex
-    staying_roles: Collection[str | None]
     leaving: Mapping[Ref, Sequence[LiveResource]]
     """Consumer that is made where no other one stood -> those that leave the stream and hand over to it."""
-    takers: Mapping[Ref, Sequence[DesiredResource]]
+    # The rest is of what changes that is there already.
+    lost_streams: Container[Ref] = ()
+    migrated_streams: Mapping[Ref, bool] = MappingProxyType({})
+    """Stream -> whether its journal has room for what its consumers have open."""
+    live_after_migration: LiveState = LiveState()
+    planned: Container[Ref] = ()
+    subjects_stored: SubjectIndex = SubjectIndex()
+    staying_roles: Collection[str | None] = ()
+    takers: Mapping[Ref, Sequence[DesiredResource]] = MappingProxyType({})
     """Consumer that leaves -> those that are made, and to which it hands over."""
 
 
@@ -61,7 +63,7 @@ def assess_hazards(context: PlanningContext, changes: Sequence[Change]) -> list[
     outlook = _make_outlook(context, changes)
     costly = list[Change]()
     for change in changes:
-        if via := context.resumable.get(Ref(change.ref.stream)):
+        if context.resumable and (via := context.resumable.get(Ref(change.ref.stream))):
             going_on = _resume_hazards(change, live.resources[via], live, outlook)
             costs = tuple(going_on) if change.ref.consumer else ()
             costly.append(replace(change, hazards=costs) if costs else change)
@@ -90,8 +92,6 @@ def archive_dead_letters(context: PlanningContext, changes: Sequence[Change]) ->
 
 def _make_outlook(context: PlanningContext, changes: Sequence[Change]) -> _Outlook:
     live, desired = context.live, context.desired
-    living = any(change.before for change in changes)
-    stored = _subjects_stored_after(changes, live, desired) if living else SubjectIndex()
     lost = {
         change.current_ref
         for change in changes
@@ -99,6 +99,9 @@ def _make_outlook(context: PlanningContext, changes: Sequence[Change]) -> _Outlo
         and isinstance(change, Replace | Delete)
         and not change.preserves_messages
     }
+    leaving = dict(_leaving_consumers(context, changes, lost))
+    if not any(change.before for change in changes):
+        return _Outlook(leaving)
     met = migrations.state_after_migration(changes, live)
     moving = {
         change.current_ref
@@ -113,12 +116,12 @@ def _make_outlook(context: PlanningContext, changes: Sequence[Change]) -> _Outlo
         *(change.current_ref for change in changes),
     }
     staying = {found.role for found in desired.resources.values()}
-    leaving = dict(_leaving_consumers(context, changes, lost))
     takers: dict[Ref, list[DesiredResource]] = {}
     for wanted, readers in leaving.items():
         for reader in readers:
             takers.setdefault(reader.ref, []).append(desired.resources[wanted])
-    return _Outlook(lost, moved, met, planned, stored, staying, leaving, takers)
+    stored = _subjects_stored_after(changes, live, desired)
+    return _Outlook(leaving, lost, moved, met, planned, stored, staying, takers)
 
 
 def _leaving_consumers(
@@ -278,15 +281,16 @@ def _creation_hazards(change: Change, outlook: _Outlook, context: PlanningContex
     leaving = outlook.leaving.get(change.ref, ())
     if change.after is not None and leaving and change.cause is not Cause.DRIFT:
         yield from handovers.repeated_hazards(change.after, leaving, context.live)
+    if (
+        change.after is None
+        or not change.ref.consumer
+        or change.cause is not Cause.DRIFT
+        or change.preserves_messages
+    ):
+        return
     place = Ref(change.ref.stream)
     stream, after = context.current_resource(place), context.desired.resources.get(place)
-    if (
-        change.after is not None
-        and change.ref.consumer
-        and change.cause is Cause.DRIFT
-        and not change.preserves_messages
-        and stream is not None
-    ):
+    if stream is not None:
         yield from consumers.consumer_recreation_hazards(
             change.after,
             stream,

@@ -66,11 +66,11 @@ def dead_letter_phases(changes: Sequence[Change], resumable: Container[Ref]) -> 
         return ApplyPhases()
     here = {change.ref.stream, change.current_ref.stream}
     own = frozenset(each.ref for each in changes if each.ref.stream in here)
-    needed = {ref for each in changes if each.ref not in own for ref in each.depends_on}
     gives_up = change.action is Action.REPLACE or bool(
         _advisory_subjects(change, before=True) - _advisory_subjects(change)
     )
     if gives_up and change.ref not in resumable:
+        needed = {ref for each in changes if each.ref not in own for ref in each.depends_on}
         return (
             ApplyPhases() if needed & own else ApplyPhases(last=own, early_subjects=_early_subjects(change))
         )

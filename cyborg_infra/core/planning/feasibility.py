@@ -82,13 +82,17 @@ def block_impossible_changes(context: PlanningContext, changes: Sequence[Change]
                     alike.remember(change.after, holder, new=new)
                 problems += refused
             problems += preflight.check_request_size(change.after, server_info)
-            problems += preflight.check_consumer_limits(change, live, desired, server_info)
-            readers = preflight.conflicting_consumers(change, readers_there)
-            problems += preflight.check_conflicting_consumers(
-                change, (one for one in readers if one.ref not in deleted)
-            )
-        problems += preflight.check_unread(change, live)
-        problems += resume.check_open_target(change, context.resumable, live)
+            if change.before:
+                problems += preflight.check_consumer_limits(change, live, desired, server_info)
+            if readers_there:
+                readers = preflight.conflicting_consumers(change, readers_there)
+                problems += preflight.check_conflicting_consumers(
+                    change, (one for one in readers if one.ref not in deleted)
+                )
+        if live.unread:
+            problems += preflight.check_unread(change, live)
+        if context.resumable:
+            problems += resume.check_open_target(change, context.resumable, live)
         possible = change.change if isinstance(change, Blocked) else change
         found.append(Blocked(possible, tuple(problems)) if problems else change)
     return found

@@ -41,15 +41,16 @@ def plan_notes(
     """Return the notes of a plan, each a sentence. `copied` are foreign streams with our labels."""
     yield from _applied_record_notes(changes, server_info, environment)
     yield from _foreign_copy_notes(copied)
-    yield from _lowered_max_deliver_notes(changes, server_info)
+    of_living = [change for change in changes if change.before]
+    yield from _lowered_max_deliver_notes(of_living, server_info)
     yield from _dead_letter_notes(changes, live)
     yield from _archived_letter_notes(changes, live)
-    yield from _admission_notes(changes)
-    yield from _direct_read_notes(changes)
-    yield from _terminated_notes(changes)
+    yield from _admission_notes(of_living)
+    yield from _direct_read_notes(of_living)
+    yield from _terminated_notes(of_living)
     yield from _refused_id_notes(changes, server_info)
-    yield from _former_interest_notes(changes, server_info)
-    yield from _forgotten_stream_notes(changes, server_info)
+    yield from _former_interest_notes(of_living, server_info)
+    yield from _forgotten_stream_notes(of_living, server_info)
     yield from _rename_notes(changes, orphans)
     if targets and any(
         change.action is Action.CREATE and change.ref.kind is Kind.STREAM for change in changes
@@ -281,6 +282,8 @@ def _terminated_notes(changes: Sequence[Change]) -> Iterator[str]:
 
 def _refused_id_notes(changes: Sequence[Change], server_info: ServerInfo) -> Iterator[str]:
     """Yield a note on refused message ids: who tries again under the same one is refused for nothing, or told that it is stored."""
+    if server_info.version >= Capability.FORGET_ID_OF_REFUSED_MESSAGE.since:
+        return
     admitting = [
         change.ref
         for change in changes
@@ -290,7 +293,7 @@ def _refused_id_notes(changes: Sequence[Change], server_info: ServerInfo) -> Ite
         and change.after.get("max_msgs") > 0
         and change.after.get("num_replicas") > 1
     ]
-    if admitting and server_info.version < Capability.FORGET_ID_OF_REFUSED_MESSAGE.since:
+    if admitting:
         yield (
             f"nats-server {server_info.version} with replicas remembers the Nats-Msg-Id of a task that a full stream has refused, "
             "and does not take it again within duplicate_window: a new try needs a new id"
@@ -335,6 +338,8 @@ def _rename_notes(changes: Sequence[Change], orphans: Sequence[LiveResource]) ->
     A stream that is one for all roles, before or after, is no role's.
     """
     old = [found.role for found in orphans if found.metadata.get(KIND_KEY) == StreamKind.TASKS and found.role]
+    if not old:
+        return
     new = [
         change.after.role
         for change in changes
@@ -343,7 +348,7 @@ def _rename_notes(changes: Sequence[Change], orphans: Sequence[LiveResource]) ->
         and change.after.metadata[KIND_KEY] == StreamKind.TASKS
         and change.after.role
     ]
-    if old and new:
+    if new:
         yield (
             f"{first_few(old, _MAX_NAMED)} left the manifest and {first_few(new, _MAX_NAMED)} came: if that is one role with a new name, "
             "renamed_from takes its tasks, inbox and progress along"

@@ -159,10 +159,10 @@ def _reader_handovers(
 
 def _missing_stream_problems(changes: Sequence[Change], live: LiveState) -> Iterator[Problem]:
     """Yield problems of a plan for some roles: a consumer whose stream does not exist and is not part of the plan."""
-    planned = {change.ref for change in changes}
+    planned = {change.ref.stream for change in changes if not change.ref.consumer}
     for change in changes:
         stream = Ref(change.ref.stream)
-        if change.after and stream not in planned and stream not in live.resources:
+        if change.after and stream.stream not in planned and stream not in live.resources:
             yield Problem(
                 "target",
                 f"{change.ref} needs stream {stream}, which does not exist yet",

@@ -281,8 +281,6 @@ def check_consumer_limits(
 
 def check_unread(change: Change, live: LiveState) -> Iterator[Problem]:
     """Yield problems of a stream with a foreign consumer that is on a server that is down: where that stands could not be kept."""
-    if not live.unread:
-        return
     taken = change.action in (Action.REPLACE, Action.DELETE) or change.preserves_messages
     if change.ref.kind is Kind.STREAM and (
         taken or any(field.field == "retention" for field in change.fields)

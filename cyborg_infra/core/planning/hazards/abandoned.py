@@ -22,9 +22,9 @@ from cyborg_infra.model.subjects import overlap
 
 def is_archived_before(change: Change, live: LiveState, version: Version) -> bool:
     """Return whether an apply keeps elsewhere, before the change, what has failed for good: it is deleted, comes again, or is renumbered."""
-    before, after, stream = change.before, change.after, live.resources.get(Ref(change.current_ref.stream))
+    before, after = change.before, change.after
     if before is None and not change.preserves_messages:
-        return _was_deleted(change) and stream is not None and setting(stream, "retention") == "workqueue"
+        return _was_deleted(change) and _held_retention(change, live) == "workqueue"
     kind = next(side.metadata.get(KIND_KEY) for side in (after, before) if side)
     if kind in (StreamKind.DEAD_LETTERS, StreamKind.KEY_VALUE):
         return False
@@ -39,11 +39,17 @@ def is_archived_before(change: Change, live: LiveState, version: Version) -> boo
     changed = {field.field for field in change.fields}
     if not change.ref.consumer:
         return "retention" in changed and becomes == "interest" and change.action is not Action.REPLACE
-    held = setting(stream, "retention") if stream else "limits"
+    held = _held_retention(change, live)
     if change.action is Action.REPLACE:
         return held != "limits"
     filtered = bool(changed & {"filter_subject", "filter_subjects"})
     return held == "interest" and (change.action is Action.DELETE or filtered)
+
+
+def _held_retention(change: Change, live: LiveState) -> str:
+    """Return the retention of the living stream; `limits`, which deletes nothing that is finished, if there is none."""
+    stream = live.resources.get(Ref(change.current_ref.stream))
+    return str(setting(stream, "retention")) if stream else "limits"
 
 
 def _was_deleted(change: Change) -> bool:
