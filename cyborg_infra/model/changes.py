@@ -130,7 +130,7 @@ class Restore(NamedTuple):
 _CONSUMERS_AFTER: Mapping[str, DesiredResource] = {}
 
 
-@valueclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True, init=False)
 class _Change:
     """What all changes have. `depends_on` must be done first, where it is in the plan."""
 
@@ -148,7 +148,7 @@ class _Change:
         return _in_words(cast("Change", self))
 
 
-@valueclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True, init=False)
 class _Possible(_Change):
     """What can be carried out. `reason`: why this action, in one clause; empty where it is plain."""
 
@@ -157,7 +157,7 @@ class _Possible(_Change):
     reason: str = field(default="", kw_only=True)
 
 
-@valueclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True, init=False)
 class _Made(_Possible):
     """What leads to a resource that is there, by one `method`.
 
@@ -195,7 +195,7 @@ class Create(_Made):
         object.__setattr__(self, "current_ref", self.after.ref)
 
 
-@valueclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True, init=False)
 class _Differing(_Made):
     """The resource is there, and otherwise than it shall be."""
 

@@ -37,13 +37,16 @@ else:
     class NamedTuple(metaclass=_Named):
         """See above."""
 
-    def valueclass(*, frozen: bool, slots: bool) -> object:  # noqa: ARG001 - type checkers read it
-        """Return as dataclass: equal, hashed and printed by its fields; by its words if it has some (`__str__`)."""
+    def valueclass(*, frozen: bool, slots: bool, init: bool = True) -> object:  # noqa: ARG001 - type checkers read it
+        """Return as dataclass: equal, hashed and printed by its fields; by its words if it has some (`__str__`).
+
+        Without `init` where there are values of its subclasses alone.
+        """
 
         def made(cls: type) -> type:
             cls.__eq__, cls.__hash__ = _is_equal, _hashed
             cls.__repr__ = _shown if cls.__str__ is object.__str__ else _told
-            return dataclass(slots=slots, eq=False, repr=False)(cls)
+            return dataclass(slots=slots, init=init, eq=False, repr=False)(cls)
 
         return made
 
