@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
 from cyborg_infra.model.changes import LEFT_PAUSED, UNLABELLED, UPGRADED, Action, Cause, Change, FieldChange
-from cyborg_infra.model.fields import FIELDS, Kind, Unit
+from cyborg_infra.model.fields import FIELDS, Config, Kind, Unit
 from cyborg_infra.model.last_applied import AppliedRecord
 from cyborg_infra.model.plan import Outcome, Plan, Reservation, ResultStatus
 from cyborg_infra.model.resources import Resource
@@ -123,21 +123,29 @@ def marks(change: Change) -> str:
     return "" if differences(change) or change.problems else "ownership marks renewed"
 
 
-def settings(resource: Resource) -> list[tuple[str, str]]:
-    """Return every field that is not at the server's default, of a resource that is created; without those of `members`."""
-    kind, found = resource.ref.kind, resource.normalised()
-    lines = []
+Settings = list[tuple[str, str]]
+"""The fields of a resource by name, with their values in words."""
+
+
+def settings(resource: Resource, alike: dict[str, Settings]) -> Settings:
+    """Return every field that is not at the server's default, of a resource that is created; without those of `members`.
+
+    `alike` keeps what others have in common that are set alike: it is put into words once.
+    """
+    kind, found, digest = resource.ref.kind, resource.normalised(), resource.settings_digest()
+    if digest not in alike:
+        alike[digest] = list(_common_settings(kind, found))
+    own = [(name, both(kind, name, found[name])) for name in _SUBJECT_OF[kind] if name in found]
+    return own + alike[digest]
+
+
+def _common_settings(kind: Kind, found: Config) -> Iterator[tuple[str, str]]:
+    """Yield all but the subjects, in the order of the table."""
     for name, field in FIELDS[kind].items():
-        if name not in found:
-            continue
-        value, unit = found[name], field.unit
-        if unit is Unit.METADATA:
-            lines += [(f"metadata.{key}", quoted(text)) for key, text in value.items()]
-        elif unit is Unit.SUBJECT:
-            lines.insert(0, (name, both(kind, name, value)))
-        elif unit is not Unit.SUBJECTS:
-            lines.append((name, both(kind, name, value)))
-    return lines
+        if name in found and field.unit is Unit.METADATA:
+            yield from ((f"metadata.{key}", quoted(text)) for key, text in found[name].items())
+        elif name in found and field.unit not in (Unit.SUBJECT, Unit.SUBJECTS):
+            yield name, both(kind, name, found[name])
 
 
 def members(resource: Resource) -> list[tuple[str, tuple[str, ...]]]:
@@ -145,6 +153,12 @@ def members(resource: Resource) -> list[tuple[str, tuple[str, ...]]]:
     found = resource.normalised()
     return [(name, tuple(resource.get(name))) for name in _SETS[resource.ref.kind] if name in found]
 
+
+_SUBJECT_OF = {
+    kind: [name for name, field in fields.items() if field.unit is Unit.SUBJECT][::-1]
+    for kind, fields in FIELDS.items()
+}
+"""Where a consumer delivers, and what it reads."""
 
 _SETS = {
     kind: [name for name, field in fields.items() if field.unit is Unit.SUBJECTS]

@@ -204,8 +204,9 @@ def _rows(change: Change) -> Iterator[tuple[str, ...]]:
 
 
 def _created(changes: Sequence[Change]) -> _Section:
+    alike: dict[str, change_lines.Settings] = {}
     rows = [
-        _row(("+", code(f"{change.ref.kind} {change.ref}"), "<br>".join(_settings(change.after))))
+        _row(("+", code(f"{change.ref.kind} {change.ref}"), "<br>".join(_settings(change.after, alike))))
         for change in changes
         if change.after
     ]
@@ -213,10 +214,10 @@ def _created(changes: Sequence[Change]) -> _Section:
     return _Section(rows, _rest(changes), head=f"{head}\n", foot=_UNFOLDED)
 
 
-def _settings(resource: Resource) -> Iterator[str]:
+def _settings(resource: Resource, alike: dict[str, change_lines.Settings]) -> Iterator[str]:
     for name, subjects in change_lines.members(resource):
         yield code(f"{name}: {in_short(subjects)}")
-    for name, value in change_lines.settings(resource):
+    for name, value in change_lines.settings(resource, alike):
         yield code(f"{name}: {value}")
 
 

@@ -118,8 +118,9 @@ def _weight(change: Change) -> int:
 
 def _changes(groups: Sequence[Sequence[Change]]) -> Iterator[Block]:
     """Yield the first change of each group, with the names of the others."""
+    alike: dict[str, change_lines.Settings] = {}
     for number, (change, *others) in enumerate(groups):
-        yield from _change(change)
+        yield from _change(change, alike)
         if others:
             names = in_short([str(other.ref) for other in others])
             yield line((f"and {len(others):,} more like it", "bold"), f": {names}", indent=6)
@@ -133,7 +134,7 @@ def _is_bare(change: Change) -> bool:
     return change.action is Action.CREATE and not change_lines.cause(change) and not change.reason
 
 
-def _change(change: Change) -> Iterator[Block]:
+def _change(change: Change, alike: dict[str, change_lines.Settings]) -> Iterator[Block]:
     symbol = change_lines.symbol(change)
     cause = change_lines.cause(change)
     if not _is_bare(change):
@@ -143,7 +144,7 @@ def _change(change: Change) -> Iterator[Block]:
         yield line(f"# ({change.reason})", indent=2, hang=2)
     yield line((symbol, _COLOURS[symbol]), f" {change.ref.kind} ", (str(change.ref), "bold"), indent=2)
     if change.action is Action.CREATE and change.after:
-        yield from _settings(change.after)
+        yield from _settings(change.after, alike)
     else:
         yield from _differences(change)
     if change.before and change.action in (Action.DELETE, Action.REPLACE) and holds(change.before):
@@ -153,11 +154,12 @@ def _change(change: Change) -> Iterator[Block]:
         yield from finding(problem, indent=6)
 
 
-def _settings(resource: Resource) -> Iterator[Block]:
+def _settings(resource: Resource, alike: dict[str, change_lines.Settings]) -> Iterator[Block]:
     for name, subjects in change_lines.members(resource):
         first, *others = few(subjects)
         yield Flow((f"{name}: {first}", *others), indent=6, hang=4)
-    yield Flow(tuple(f"{name}: {value}" for name, value in change_lines.settings(resource)), indent=6)
+    settings = change_lines.settings(resource, alike)
+    yield Flow(tuple(f"{name}: {value}" for name, value in settings), indent=6)
 
 
 def _differences(change: Change) -> Iterator[Block]:
