@@ -366,6 +366,28 @@ def test_before_2_11_a_stop_that_is_tried_again_lets_no_more_come_again_either(
         assert leftovers(scene) == []
 
 
+@pytest.mark.parametrize("finished", [0, 3])
+@pytest.mark.parametrize("retention", ["limits", "interest", "workqueue"])
+def test_before_2_11_who_waits_for_the_first_message_is_no_reason_not_to_replace(
+    start_server: StartServer, tmp_path: Path, retention: str, finished: int
+) -> None:
+    """Nothing is stored for the consumer, so that nothing can come again. It was refused as long as anybody waited."""
+    with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
+        scene.converge(manifest(retention))
+        publish(scene, range(finished))
+        assert work(scene) == list(range(finished))
+        if retention == "limits":
+            scene.ask("STREAM.PURGE.AGENT_A_TASKS")
+        wait_for_more(scene)
+        text = manifest(retention, max_waiting=9)
+        assert scene.plan(scene.request(text)).hazards == ()
+        (outcome,) = replaced(scene, text)
+        assert outcome.status is ResultStatus.SUCCEEDED, outcome.problem
+        publish(scene, range(finished, 10))
+        assert work(scene) == list(range(finished, 10))
+        assert leftovers(scene) == []
+
+
 def wait_for_more(scenario: Scenario) -> None:
     """A worker waits for the next message, so that the cursor of a stopped consumer runs on as soon as it may."""
     where, _, name = WORKER.partition("/")

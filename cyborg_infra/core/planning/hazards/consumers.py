@@ -94,18 +94,17 @@ def open_work_hazards(
         return
     as_served = desired if live.is_stopped else live  # a stopped one has another filter and another limit
     most, questions = _most_redelivered(live, as_served, live_state, version)
-    if not most:
-        return
     counts, stored = consumer_counts(live), stream_counts(_stream(live, live_state)).messages
     matching = CountQuery(live.ref, CountKind.PASSED, subjects=filter_patterns(as_served))
     passed = live.counts_by_query.get(matching) or MessageCount(min(stored, _last_handed_out(live)))
     # What waits for a stopped one, its filter does not say.
     held = stored if live.is_stopped else passed.messages + counts.num_pending
     most = min(most, max(held, counts.num_ack_pending))
-    reason = f"{format_count(most, 'message')} could be handed out again: {why}"
-    yield hazard_of_amount(
-        HazardName.REPEATS_WORK, reason, MessageCount(most), *questions, matching, exact=False
-    )
+    if most:
+        reason = f"{format_count(most, 'message')} could be handed out again: {why}"
+        yield hazard_of_amount(
+            HazardName.REPEATS_WORK, reason, MessageCount(most), *questions, matching, exact=False
+        )
 
 
 def _most_redelivered(

@@ -177,9 +177,12 @@ async def _require_end(server: JetStream, ref: Ref, options: ApplyOptions, unkno
 
 
 async def _refuse_if_active(server: JetStream, latest: LiveResource, desired: Ref, position: int) -> None:
-    """Refuse, before 2.11, if a worker has come since the plan was made, which said that there is none."""
+    """Refuse, before 2.11, if a worker was handed something since the plan was made, which said that there is none.
+
+    One that waits for the first message is no reason: what it is handed until the stop has to end.
+    """
     counts = consumer_counts(latest)
-    if counts.num_waiting or counts.num_ack_pending or counts.delivered_stream_seq >= position:
+    if counts.num_ack_pending or counts.delivered_stream_seq >= position:
         await delete(server, placeholder_ref(desired))
         raise ServerFault(
             Problem(
