@@ -24,7 +24,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY
 from cyborg_infra.model.organisation import Org
 from cyborg_infra.model.problems import Problem, ServerFault
 from cyborg_infra.model.ref import Ref, temporary_stream
-from cyborg_infra.model.resources import LiveResource, StreamCounts
+from cyborg_infra.model.resources import LiveResource, StreamCounts, consumer_counts
 from cyborg_infra.model.stored_messages import StoredMessage
 from cyborg_infra.model.subjects import covers, is_token
 from cyborg_infra.model.wording import Command, worded
@@ -125,13 +125,40 @@ class DeadLetterStore:
         ]
         stored = await messages.read_messages(self.server, [(place, each.sequence) for each, place in places])
         copies = core.copies_by_entry(letters)
-        found: dict[int, DeadLetter] = {}
+        found, looks = dict[int, DeadLetter](), dict[Ref, LiveResource | None]()
         for (letter, place), original in zip(places, stored, strict=True):
             seen = core.with_original(letter, original, place, copies.get(letter.entry))
-            if seen.stored:
+            if seen.stored and not await self._is_waiting(letter, place, looks):
                 found.setdefault(letter.entry, seen)
         seen_all = core.one_per_message([found.get(letter.entry, letter) for letter in letters])
         return [await self._judged(letter) for letter in seen_all]
+
+    async def _is_waiting(
+        self, letter: DeadLetter, place: str, looks: dict[Ref, LiveResource | None]
+    ) -> bool:
+        """Return whether the message under the letter's number waits for its first delivery, in a stream that was made after the notice.
+
+        Then the notice is about a former stream of this name, and with this message nobody has failed: it must not go.
+        `looks` has what was looked at already.
+        """
+
+        async def look(ref: Ref) -> LiveResource | None:
+            if ref not in looks:
+                try:
+                    looks[ref] = await self.server.info(ref)
+                except PermissionDenied:
+                    looks[ref] = None
+            return looks[ref]
+
+        stream = await look(Ref(place))
+        if stream is None or not letter.consumer or not core.is_made_after(stream, letter):
+            return False
+        consumer = await look(Ref(place, letter.consumer))
+        return (
+            consumer is not None
+            and consumer.unfinished is None
+            and letter.sequence > consumer_counts(consumer).delivered_stream_seq
+        )
 
     async def _judged(self, letter: DeadLetter) -> DeadLetter:
         """Return the dead letter; if its message is gone, with whether its stream deletes finished messages."""

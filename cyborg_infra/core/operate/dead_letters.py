@@ -20,7 +20,7 @@ from cyborg_infra.model.metadata_keys import KIND_KEY, RENAMED_FROM_KEY
 from cyborg_infra.model.naming import handed_in_subject
 from cyborg_infra.model.organisation import Org, Role
 from cyborg_infra.model.problems import Problem, ServerFault, UsageInvalid
-from cyborg_infra.model.resources import DesiredResource, DesiredState
+from cyborg_infra.model.resources import DesiredResource, DesiredState, LiveResource
 from cyborg_infra.model.status import Condition
 from cyborg_infra.model.stored_messages import Headers, StoredMessage, StreamUsage
 from cyborg_infra.model.subjects import covers, is_name, is_pattern
@@ -200,6 +200,11 @@ def with_original(
 def without_original(letter: DeadLetter) -> DeadLetter:
     """Return the dead letter as it is known where the messages of streams may not be read."""
     return letter if is_whole(letter) else replace(letter, original=MessageLocation.UNREAD)
+
+
+def is_made_after(stream: LiveResource, letter: DeadLetter) -> bool:
+    """Return whether the stream was made after the notice: replaced since, or another one that has got the name."""
+    return datetime.fromisoformat(stream.created) > datetime.fromisoformat(letter.time)
 
 
 def is_whole(letter: DeadLetter) -> bool:

@@ -373,7 +373,9 @@ def test_a_dead_letter_of_another_stream_that_had_the_name_is_not_taken_for_what
 
 
 @pytest.mark.servers(NEWEST)  # before 2.11 no workqueue is moved
-def test_a_stream_that_gets_the_name_of_one_that_was_deleted_keeps_what_waits(scenario: Scenario) -> None:
+def test_a_stream_that_gets_the_name_of_one_that_was_deleted_keeps_what_waits(
+    scenario: Scenario, cli: Cli
+) -> None:
     """Nobody has copied what the deleted one gave up: its notice names a number that is another message's now."""
     queue = "streams: {tasks: {retention: workqueue}}\nconsumers: {worker: {max_deliver: 1}}\n"
     scenario.converge(f"org: acme\nroles: [cto, cso]\n{queue}")
@@ -384,4 +386,8 @@ def test_a_stream_that_gets_the_name_of_one_that_was_deleted_keeps_what_waits(sc
     until(lambda: scenario.info("DEAD_LETTERS")["state"]["messages"] == 1)
     scenario.converge(f"org: acme\nroles: [cso]\n{queue}", prune=True)
     scenario.converge(f"org: acme\nroles: {{cto: {{renamed_from: cso}}}}\n{queue}")
+    assert scenario.info("AGENT_CTO_TASKS/cto-worker")["num_pending"] == 1
+    (shown,) = cli("dlq", "list", "--format", "json", "--server", scenario.url).json["dead_letters"]
+    assert (shown["original"], shown["message"]) == ("gone", None)
+    assert cli("dlq", "drop", "--all", "--yes", "--server", scenario.url).code == 0
     assert scenario.info("AGENT_CTO_TASKS/cto-worker")["num_pending"] == 1
