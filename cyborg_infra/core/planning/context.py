@@ -157,12 +157,12 @@ class _Example(NamedTuple):
 
     def of(self, wanted: DesiredResource) -> Config:
         """Return how a server writes another one that is set alike."""
-        config, told = wanted.config, self.config.copy()
+        config, expected = wanted.config, self.config.copy()
         for name in _OWN_FIELDS:
             if name in config:
-                told[name] = config[name]
-        told["metadata"] = {**wanted.metadata, **self.labels}
-        return told
+                expected[name] = config[name]
+        expected["metadata"] = {**wanted.metadata, **self.labels}
+        return expected
 
 
 _OWN_FIELDS = ("name", "durable_name", *NAMED_SUBJECTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from cyborg_infra.live import timing
@@ -189,14 +190,15 @@ def is_configured_like(one: Resource, other: Resource) -> bool:
     return (one.normalised(), labels(one)) == (other.normalised(), labels(other))
 
 
-async def matches_server(server: JetStream, wanted: Resource) -> bool:
-    """Return whether the server has a stream or consumer like this, but for the notes of a replace. Raises ServerFault if it does not say."""
+async def matches_server(server: JetStream, wanted: Resource, *, with_notes: bool = False) -> bool:
+    """Return whether the server has a stream or consumer like this; the notes of a replace count where asked for. Raises ServerFault if it does not say."""
     live = await server.info(wanted.ref)
-    return live is not None and _is_alike(live, wanted)
-
-
-def _is_alike(live: LiveResource, wanted: Resource) -> bool:
-    return is_configured_like(live, wanted) and live.is_ephemeral == wanted.is_ephemeral
+    return (
+        live is not None
+        and is_configured_like(live, wanted)
+        and live.is_ephemeral == wanted.is_ephemeral
+        and (not with_notes or user_labels(live.metadata) == user_labels(wanted.metadata))
+    )
 
 
 async def _put_consumer(
@@ -214,15 +216,8 @@ async def _put_consumer(
 async def _put(
     server: JetStream, verb: str, body: Mapping[str, Any], wanted: Resource, doing: str
 ) -> Mapping[str, Any] | None:
-    async def holds() -> bool:
-        # The notes of a replace count here: one that was lost is not written, however alike the rest is.
-        live = await server.info(wanted.ref)
-        return (
-            live is not None
-            and _is_alike(live, wanted)
-            and user_labels(live.metadata) == user_labels(wanted.metadata)
-        )
-
+    # One whose notes were lost is not written, however alike the rest is.
+    holds = partial(matches_server, server, wanted, with_notes=True)
     return await write_once(server, verb, body, doing=doing, holds=holds, answer_seconds=_longer(wanted))
 
 
