@@ -5,7 +5,8 @@ Whatever is the only copy of a message is deleted last. Interrupted anywhere, th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from cyborg_infra.core.operate import dead_letters as core
 from cyborg_infra.core.operate.dead_letters import Publication
 from cyborg_infra.live.api import messages
 from cyborg_infra.live.api.errors import WRONG_LAST_SEQUENCE, ApiError
-from cyborg_infra.live.api.jetstream import JetStream
+from cyborg_infra.live.api.jetstream import READS_IN_FLIGHT, JetStream
 from cyborg_infra.live.connection.errors import PermissionDenied, Unanswered
 from cyborg_infra.model import channels
 from cyborg_infra.model.channels import StreamKind
@@ -125,40 +126,51 @@ class DeadLetterStore:
         ]
         stored = await messages.read_messages(self.server, [(place, each.sequence) for each, place in places])
         copies = core.copies_by_entry(letters)
-        found, looks = dict[int, DeadLetter](), dict[Ref, LiveResource | None]()
-        for (letter, place), original in zip(places, stored, strict=True):
-            seen = core.with_original(letter, original, place, copies.get(letter.entry))
-            if seen.stored and not await self._is_waiting(letter, place, looks):
-                found.setdefault(letter.entry, seen)
+        seen = [
+            (core.with_original(letter, original, place, copies.get(letter.entry)), place)
+            for (letter, place), original in zip(places, stored, strict=True)
+        ]
+        seen = [(letter, place) for letter, place in seen if letter.stored]
+        waiting = await self._waiting(seen)
+        found: dict[int, DeadLetter] = {}
+        for letter, place in seen:
+            if (letter.entry, place) not in waiting:
+                found.setdefault(letter.entry, letter)
         seen_all = core.one_per_message([found.get(letter.entry, letter) for letter in letters])
         return [await self._judged(letter) for letter in seen_all]
 
-    async def _is_waiting(
-        self, letter: DeadLetter, place: str, looks: dict[Ref, LiveResource | None]
-    ) -> bool:
-        """Return whether the message under the letter's number waits for its first delivery, in a stream that was made after the notice.
+    async def _waiting(self, seen: Sequence[tuple[DeadLetter, str]]) -> set[tuple[int, str]]:
+        """Return entry and place of those whose message waits for its first delivery, in a stream that was made after the notice.
 
         Then the notice is about a former stream of this name, and with this message nobody has failed: it must not go.
-        `looks` has what was looked at already.
         """
-
-        async def look(ref: Ref) -> LiveResource | None:
-            if ref not in looks:
-                try:
-                    looks[ref] = await self.server.info(ref)
-                except PermissionDenied:
-                    looks[ref] = None
-            return looks[ref]
-
-        stream = await look(Ref(place))
-        if stream is None or not letter.consumer or not core.is_made_after(stream, letter):
-            return False
-        consumer = await look(Ref(place, letter.consumer))
-        return (
-            consumer is not None
+        streams = await self._look({Ref(place) for _, place in seen})
+        newer = [
+            (letter, Ref(place, letter.consumer))
+            for letter, place in seen
+            if letter.consumer and (stream := streams[Ref(place)]) and core.is_made_after(stream, letter)
+        ]
+        consumers = await self._look({ref for _, ref in newer})
+        return {
+            (letter.entry, ref.stream)
+            for letter, ref in newer
+            if (consumer := consumers[ref]) is not None
             and consumer.unfinished is None
             and letter.sequence > consumer_counts(consumer).delivered_stream_seq
-        )
+        }
+
+    async def _look(self, refs: Collection[Ref]) -> Mapping[Ref, LiveResource | None]:
+        """Return the streams and consumers as they are; None for one that is not there, or may not be seen."""
+        turn = asyncio.Semaphore(READS_IN_FLIGHT)
+
+        async def look(ref: Ref) -> tuple[Ref, LiveResource | None]:
+            async with turn:
+                try:
+                    return ref, await self.server.info(ref)
+                except PermissionDenied:
+                    return ref, None
+
+        return dict(await asyncio.gather(*map(look, refs)))
 
     async def _judged(self, letter: DeadLetter) -> DeadLetter:
         """Return the dead letter; if its message is gone, with whether its stream deletes finished messages."""
