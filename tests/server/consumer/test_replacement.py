@@ -218,9 +218,7 @@ def test_before_2_11_a_worker_who_comes_right_before_the_delete_does_nothing_tha
 ) -> None:
     """What it is handed after the last look it acknowledges to a consumer that is gone by then."""
     with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
-        scene.converge(manifest(retention))
-        publish(scene, range(10))
-        assert work(scene, 2) == [0, 1]
+        two_of_ten_done(scene, retention)
         handed = list[tuple[int, Callable[..., object]]]()
 
         async def call(request: ApiRequest, send: Send) -> dict[str, Any]:
@@ -240,6 +238,13 @@ def test_before_2_11_a_worker_who_comes_right_before_the_delete_does_nothing_tha
         assert [outcome.status for outcome in outcomes] == [ResultStatus.SUCCEEDED]
         assert [number for number, _ in handed] + work(scene) == list(range(2, 10))
         assert leftovers(scene) == []
+
+
+def two_of_ten_done(scenario: Scenario, retention: str) -> None:
+    """Ten tasks are published to a new organisation, and a worker finishes the first two."""
+    scenario.converge(manifest(retention))
+    publish(scenario, range(10))
+    assert work(scenario, 2) == [0, 1]
 
 
 @contextlib.contextmanager
@@ -277,9 +282,7 @@ def test_before_2_11_what_a_worker_is_handed_before_the_stop_ends_before_the_del
 ) -> None:
     """Others wait meanwhile, and what is published goes to the new consumer. Numbers are missing, as where others' messages are between."""
     with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
-        scene.converge(manifest(retention))
-        publish(scene, range(10))
-        assert work(scene, 2) == [0, 1]
+        two_of_ten_done(scene, retention)
         for number in (3, 5):
             scene.ask("STREAM.MSG.DELETE.AGENT_A_TASKS", {"seq": number + 1})
         handed = list[tuple[int, Callable[..., object]]]()
@@ -310,9 +313,7 @@ def test_before_2_11_what_does_not_end_after_the_stop_is_announced_before_it_com
 ) -> None:
     """The consumer cannot be as it was any more. It stays stopped, and the next plan counts; or the work has ended by then."""
     with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
-        scene.converge(manifest(retention))
-        publish(scene, range(10))
-        assert work(scene, 2) == [0, 1]
+        two_of_ten_done(scene, retention)
         text, held = manifest(retention, max_waiting=9), list[tuple[int, Callable[..., object]]]()
         with at_the_stop(faults, lambda: held.extend(pull(scene, 3)), {1: lambda: wait_for_more(scene)}):
             (outcome,) = replaced(scene, text, drain_timeout=0.2)
@@ -337,9 +338,7 @@ def test_before_2_11_a_stop_that_is_tried_again_lets_no_more_come_again_either(
 ) -> None:
     """The second attempt finds the consumer stopped, as one of an earlier apply is; but of this one nothing was announced."""
     with Scenario(start_server(version=OLDEST).url, tmp_path) as scene:
-        scene.converge(manifest(retention))
-        publish(scene, range(10))
-        assert work(scene, 2) == [0, 1]
+        two_of_ten_done(scene, retention)
         text, held, failures = manifest(retention, max_waiting=9), list[Any](), itertools.count()
 
         async def call(request: ApiRequest, send: Send) -> dict[str, Any]:
